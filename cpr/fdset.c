@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+#include "cpr/fdset.h"
+
+#include <errno.h>
+#include <libfdt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cpr/state.h"
+#include "vmm/base/error.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+
+static struct fdset_entry *find(const struct fdset *set, const char *name)
+{
+	for (unsigned i = 0; i < set->n; i++)
+		if (!strcmp(set->e[i].name, name))
+			return &set->e[i];
+	return NULL;
+}
+
+static int grow(struct fdset *set, unsigned want, struct error *err)
+{
+	if (want > FDSET_MAX)
+		return error_set(err, ENOSPC, "more than %d kept descriptors", FDSET_MAX);
+	if (want <= set->room)
+		return 0;
+	unsigned room = set->room ? set->room : 32;
+	while (room < want)
+		room *= 2;
+	struct fdset_entry *e = realloc(set->e, room * sizeof(*e));
+	if (!e)
+		return error_errno(err, ENOMEM, "table of %u kept descriptors", room);
+	set->e = e;
+	set->room = room;
+	return 0;
+}
+
+static int identify(struct fdset_entry *e, struct error *err)
+{
+	struct stat st;
+	if (fstat(e->fd, &st) < 0)
+		return error_errno(err, errno, "descriptor %s (%d)", e->name, e->fd);
+	e->mode = st.st_mode & S_IFMT;
+	e->dev = st.st_dev;
+	e->ino = st.st_ino;
+	e->rdev = st.st_rdev;
+	return 0;
+}
+
+int fdset_take(struct fdset *set, const char *name)
+{
+	struct fdset_entry *e = find(set, name);
+	if (!e)
+		return -1;
+	e->taken = true;
+	return e->fd;
+}
+
+int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err)
+{
+	if (strlen(name) >= FDSET_NAME_LEN)
+		return error_set(err, EINVAL, "descriptor name %s is too long", name);
+	if (find(set, name))
+		return error_set(err, EEXIST, "descriptor %s is kept already", name);
+	int rc = grow(set, set->n + 1, err);
+	if (rc)
+		return rc;
+	struct fdset_entry *e = &set->e[set->n];
+	*e = (struct fdset_entry){.fd = fd, .taken = true};
+	memcpy(e->name, name, strlen(name));
+	rc = identify(e, err);
+	if (!rc)
+		set->n++;
+	return rc;
+}
+
+void fdset_close(struct fdset *set, const char *name)
+{
+	struct fdset_entry *e = find(set, name);
+	if (!e)
+		return;
+	close(e->fd);
+	*e = set->e[--set->n];
+}
+
+int fdset_cloexec(const struct fdset *set, bool on, struct error *err)
+{
+	for (unsigned i = 0; i < set->n; i++) {
+		int rc = fd_set_cloexec(set->e[i].fd, on);
+		if (rc)
+			return error_errno(err, -rc, "close-on-exec of descriptor %s (%d)",
+					   set->e[i].name, set->e[i].fd);
+	}
+	return 0;
+}
+
+int fdset_verify(const struct fdset *set, struct error *err)
+{
+	for (unsigned i = 0; i < set->n; i++) {
+		const struct fdset_entry *e = &set->e[i];
+		struct fdset_entry now = *e;
+		if (identify(&now, err))
+			return error_hint(err, "the descriptor was closed behind molt's back");
+		if (now.mode != e->mode || now.dev != e->dev || now.ino != e->ino ||
+		    now.rdev != e->rdev)
+			return error_set(err, EBADF,
+					 "descriptor %s (%d) is another file than the one kept",
+					 e->name, e->fd);
+	}
+	return 0;
+}
+
+int fdset_write(void *fdt, const struct fdset *set, struct error *err)
+{
+	size_t names_len = 0;
+	for (unsigned i = 0; i < set->n; i++)
+		names_len += strlen(set->e[i].name) + 1;
+	void *names, *numbers, *ids;
+	int rc = fdt_begin_node(fdt, "fds");
+	if (!rc)
+		rc = fdt_property_placeholder(fdt, "names", (int)names_len, &names);
+	if (!rc) {
+		char *p = names;
+		for (unsigned i = 0; i < set->n; i++)
+			p = stpcpy(p, set->e[i].name) + 1;
+		rc = fdt_property_placeholder(fdt, "numbers", (int)(set->n * 8), &numbers);
+	}
+	if (!rc) {
+		for (unsigned i = 0; i < set->n; i++) {
+			fdt32_st((char *)numbers + i * 8, (uint32_t)set->e[i].fd);
+			fdt32_st((char *)numbers + i * 8 + 4, set->e[i].mode);
+		}
+		rc = fdt_property_placeholder(fdt, "identities", (int)(set->n * 24), &ids);
+	}
+	if (!rc) {
+		for (unsigned i = 0; i < set->n; i++) {
+			fdt64_st((char *)ids + i * 24, set->e[i].dev);
+			fdt64_st((char *)ids + i * 24 + 8, set->e[i].ino);
+			fdt64_st((char *)ids + i * 24 + 16, set->e[i].rdev);
+		}
+		rc = fdt_end_node(fdt);
+	}
+	if (rc)
+		return error_set(err, ENOSPC, "state fds: %s", fdt_strerror(rc));
+	return 0;
+}
+
+int fdset_adopt(struct fdset *set, struct state_blob *blob, struct error *err)
+{
+	int node = state_claim(blob, "fds");
+	if (node < 0)
+		return error_set(err, EBADMSG, "state fds: the node is missing");
+	int names_len, numbers_len, ids_len;
+	const char *names = fdt_getprop(blob->fdt, node, "names", &names_len);
+	const char *numbers = fdt_getprop(blob->fdt, node, "numbers", &numbers_len);
+	const char *ids = fdt_getprop(blob->fdt, node, "identities", &ids_len);
+	if (!names || !numbers || !ids || numbers_len % 8 || ids_len % 24 ||
+	    numbers_len / 8 != ids_len / 24)
+		return error_set(err, EBADMSG, "state fds: the table is damaged");
+	unsigned n = (unsigned)numbers_len / 8;
+	int rc = grow(set, n, err);
+	if (rc)
+		return rc;
+	const char *end = names + names_len;
+	for (unsigned i = 0; i < n; i++) {
+		struct fdset_entry e = {
+			.fd = (int)fdt32_ld((const void *)(numbers + i * 8)),
+			.mode = fdt32_ld((const void *)(numbers + i * 8 + 4)),
+			.dev = fdt64_ld((const void *)(ids + i * 24)),
+			.ino = fdt64_ld((const void *)(ids + i * 24 + 8)),
+			.rdev = fdt64_ld((const void *)(ids + i * 24 + 16)),
+		};
+		size_t len = strnlen(names, (size_t)(end - names));
+		if (!len || len >= FDSET_NAME_LEN || names + len >= end)
+			return error_set(err, EBADMSG, "state fds: name %u is damaged", i);
+		memcpy(e.name, names, len);
+		names += len + 1;
+		if (e.fd <= STDERR_FILENO && strncmp(e.name, "std", 3))
+			return error_set(err, EBADMSG, "state fds: %s has number %d", e.name, e.fd);
+		if (find(set, e.name))
+			return error_set(err, EBADMSG, "state fds: %s is named twice", e.name);
+		set->e[set->n++] = e;
+	}
+	rc = fdset_verify(set, err);
+	return rc ? rc : fdset_cloexec(set, true, err);
+}
+
+void fdset_close_untaken(struct fdset *set)
+{
+	for (unsigned i = 0; i < set->n;) {
+		if (set->e[i].taken) {
+			i++;
+			continue;
+		}
+		log_warn("descriptor %s was kept over the update and nobody wants it: closed",
+			 set->e[i].name);
+		fdset_close(set, set->e[i].name);
+	}
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table of kept descriptors: every host descriptor has a name ("ram0", "container0",
+ * "vfio:0000:00:05.0", "vfio:0000:00:05.0:msix:3", "console"). Opening code asks fdset_take() first:
+ * a process that took over finds the adopted one, a fresh one opens it and calls fdset_keep().
+ */
+#ifndef MOLT_FDSET_H
+#define MOLT_FDSET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct error;
+struct state_blob;
+
+#define FDSET_MAX      8192
+#define FDSET_NAME_LEN 64
+
+struct fdset_entry {
+	char name[FDSET_NAME_LEN];
+	int fd;
+	uint32_t mode; /* st_mode & S_IFMT: what fstat says of it, checked on adoption */
+	uint64_t dev, ino, rdev;
+	bool taken;
+};
+
+struct fdset {
+	struct fdset_entry *e; /* grown as needed, owned */
+	unsigned n, room;
+};
+
+/* The adopted descriptor of that name, or -1. It stays in the table (it is kept again at the next
+ * update); the caller uses it and closes it only through fdset_close(). */
+int fdset_take(struct fdset *set, const char *name);
+
+/* Adds an open descriptor under a new name; the table owns it from here on. 0, -EEXIST, -ENOSPC,
+ * -ENOMEM or fstat's error. */
+int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err);
+
+/* Takes the entry out and closes the descriptor. Unknown names are ignored. */
+void fdset_close(struct fdset *set, const char *name);
+
+/* Sets or clears close-on-exec on all of them. */
+int fdset_cloexec(const struct fdset *set, bool on, struct error *err);
+
+/* Fills @set from node "fds" of the blob and checks each descriptor with fstat: type, device, inode.
+ * -EBADF names the first that is not what was kept. Sets close-on-exec on each. */
+int fdset_adopt(struct fdset *set, struct state_blob *blob, struct error *err);
+
+/* The same check alone, against this process's own descriptors (read-back before exec). */
+int fdset_verify(const struct fdset *set, struct error *err);
+
+/* Closes adopted descriptors that nobody took and warns with their names. */
+void fdset_close_untaken(struct fdset *set);
+
+/* Used by the state writer. */
+int fdset_write(void *fdt, const struct fdset *set, struct error *err);
+
+#endif

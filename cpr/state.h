@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The state blob: a flattened device tree in a sealed memfd (design: State).
+ *
+ *   / { compatible = "molt,state-1"; program-version; build-id;
+ *       fds { names; numbers; ... };  machine { ... };  serial@3f8 { class; version; ... };  cpu@0 { ... } }
+ *
+ * followed, at fdt_totalsize() rounded up to 8, by a 16-byte trailer with the checksum: so the file
+ * as it is can be read with dtc or fdtdump.
+ *
+ * One node per section; every section is registered in a state_tree, saved and loaded by its table.
+ */
+#ifndef MOLT_STATE_H
+#define MOLT_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cpr/fields.h"
+
+struct error;
+
+#define STATE_COMPATIBLE   "molt,state-1"
+#define STATE_MAX_SECTIONS 256
+#define STATE_NODE_LEN     48
+
+struct state_section {
+	char node[STATE_NODE_LEN]; /* unique: "serial@3f8", "vfio@0000:00:05.0", "cpu@0" */
+	const struct state_class *cls;
+	void *state; /* of cls->size bytes; owned by the device */
+	bool optional; /* a program that does not know this node may ignore it */
+	void *opaque;  /* given to the hooks */
+	int (*pre_save)(void *opaque, struct error *err);  /* copy live values into @state */
+	int (*post_load)(void *opaque, struct error *err); /* check @state, make it live */
+};
+
+/* The sections of a machine, in the order in which they are saved and loaded. */
+struct state_tree {
+	struct state_section sections[STATE_MAX_SECTIONS];
+	unsigned n;
+};
+
+/* Copies @s into the tree. Returns 0, -EEXIST for a second node of that name, -ENOSPC. */
+int state_register(struct state_tree *tree, const struct state_section *s, struct error *err);
+void state_unregister(struct state_tree *tree, const char *node);
+
+/* The header node's own contents. */
+struct state_header {
+	char version[64];  /* of the program that wrote it */
+	char build_id[48]; /* hex */
+};
+
+struct fdset;
+
+/* An upper bound in bytes for the blob of @tree and @fds as they are. */
+size_t state_size_bound(const struct state_tree *tree, const struct fdset *fds);
+
+/* Writes the blob of all sections and of the table of kept descriptors into @buf. Calls every
+ * pre_save first. *len: bytes used, trailer included. */
+int state_save(const struct state_tree *tree, const struct fdset *fds,
+	       const struct state_header *header, void *buf, size_t size, size_t *len,
+	       struct error *err);
+
+/* A blob opened for reading; @data stays owned by the caller and must outlive it. */
+struct state_blob {
+	const void *fdt;
+	size_t len;
+	struct state_header header;
+	unsigned n; /* subnodes of the root */
+	struct {
+		int node;
+		const char *name;
+		bool used;
+	} nodes[STATE_MAX_SECTIONS + 8];
+};
+
+/* Checks trailer, checksum, tree and format of @data and indexes its nodes. -EBADMSG: damaged;
+ * -EPROTO: of a format this program does not know. */
+int state_open(struct state_blob *blob, const void *data, size_t len, struct error *err);
+
+/* Loads one section by its node name and calls post_load. -ENOENT: no such node. */
+int state_load_section(struct state_blob *blob, const struct state_section *s, struct error *err);
+
+/* Loads every section of @tree that is not loaded yet; then refuses (-EPROTO) if the blob has a node
+ * nobody claimed and which is not marked optional. */
+int state_load(struct state_blob *blob, const struct state_tree *tree, struct error *err);
+
+/* The node of that name for other readers (fdset), or -1. Counts as claimed. */
+int state_claim(struct state_blob *blob, const char *node);
+
+/* 64-bit FNV-1a over little-endian 64-bit words (the tail padded with zeros): any single changed
+ * byte changes it. */
+uint64_t state_checksum(const void *data, size_t len);
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What an architecture provides; one folder under vmm/arch/ is linked in. Nothing outside those
+ * folders knows x86.
+ */
+#ifndef MOLT_ARCH_H
+#define MOLT_ARCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct error;
+struct machine;
+struct vcpu;
+
+/* Guest physical layout of @size bytes of RAM: fills state->gpa/len/offset/nregions. */
+struct ram_state;
+int arch_ram_layout(struct ram_state *state, uint64_t size, struct error *err);
+
+/* Windows the PCI host bridge may use. */
+struct arch_pci_layout {
+	uint64_t ecam_base, ecam_len;     /* bus 0 only: 1 MiB */
+	uint64_t mmio32_base, mmio32_len;
+	uint64_t mmio64_base, mmio64_len; /* len 0: none */
+	uint64_t pio_base, pio_len;
+	uint32_t intx_gsi[4]; /* GSI of INTA..INTD of slot 0; slot s pin p uses [(s + p) % 4] */
+};
+void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out);
+
+/* Allocates m->arch and registers its state sections (before anything is loaded). */
+int arch_init(struct machine *m, struct error *err);
+
+/* In-kernel interrupt controller, timers; after the memory slots, before the vCPUs (facts). */
+int arch_create_irqchip(struct machine *m, struct error *err);
+
+/* Initial register state of a vCPU and what the guest finds in memory: kernel, initrd, tables. */
+int arch_boot(struct machine *m, struct error *err);
+
+/* Interrupt controller and clock state: saved by the leader with all vCPUs parked; loaded by it when
+ * all vCPUs were loaded (injects into their local APICs). */
+int arch_save(struct machine *m, struct error *err);
+int arch_load(struct machine *m, struct error *err);
+
+/* Is @fd (an executable, opened for reading) a program this machine can run? */
+int arch_check_elf(int fd, const char *path, struct error *err);
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Errors. vmm/base/ may include nothing else of ours.
+ *
+ * A function that can fail returns 0 or -errno and fills one struct error where it failed: what was
+ * being done, on which object, why, and the remedy where there is one. Callers may prefix. Only the
+ * outermost layer (main, the update's log line) prints.
+ */
+#ifndef MOLT_ERROR_H
+#define MOLT_ERROR_H
+
+/* Exit codes of the program, stable (molt(1)). */
+enum exit_code {
+	EXIT_POWEROFF = 0,
+	EXIT_INTERNAL = 1,
+	EXIT_USAGE = 2,
+	EXIT_HOST = 3,   /* host unfit: no KVM, no VFIO, memlock */
+	EXIT_CONFIG = 4, /* bad configuration: files, sizes, devices */
+	EXIT_RESET = 32,
+	EXIT_CRASH = 33, /* triple fault */
+	EXIT_REFUSED = 70,
+	EXIT_LOST = 71, /* an update failed and the guest could not be brought back */
+};
+
+struct error {
+	int code;            /* errno value, positive; 0: no error */
+	enum exit_code exit; /* what the program ends with if this error ends it */
+	char text[640];      /* object and cause; no newline */
+	char hint[640];      /* remedy, may be empty */
+};
+
+/* Fills @err (may be NULL) with @code (positive errno) and a text to which strerror(code) is
+ * appended; returns -code. */
+int error_errno(struct error *err, int code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* The same without appending strerror(). */
+int error_set(struct error *err, int code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Adds the remedy; keeps the error otherwise. Returns -err->code (0 when @err is NULL). */
+int error_hint(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Puts "prefix: " before the text. Returns -err->code. */
+int error_prefix(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Sets the exit code this error stands for. Returns -err->code. */
+int error_exit(struct error *err, enum exit_code exit);
+
+#endif

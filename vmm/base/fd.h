@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* Descriptors: every one is close-on-exec at all times, except in the last instant before exec. */
+#ifndef MOLT_FD_H
+#define MOLT_FD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Closes *fd if it is not negative and sets it to -1. Keeps errno. */
+void fd_close(int *fd);
+
+/* `fd_auto int fd = -1;` closes it when the scope ends. */
+#define fd_auto __attribute__((cleanup(fd_close)))
+
+/* Sets or clears close-on-exec. Returns 0 or -errno. */
+int fd_set_cloexec(int fd, bool on);
+
+int fd_set_nonblock(int fd, bool on);
+
+/* write()s or read()s all of @len, through EINTR. Returns 0 or -errno (-EIO at end of file). */
+int fd_write_all(int fd, const void *buf, size_t len);
+int fd_pread_all(int fd, void *buf, size_t len, off_t off);
+
+/* Reads a whole small text file (sysfs, proc) into @buf, with a NUL and without the last newline.
+ * Returns its length or -errno. */
+int file_read_text(const char *path, char *buf, size_t size);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* The log: lines on stderr, "molt: text". Safe from every thread; one write per line. */
+#ifndef MOLT_LOG_H
+#define MOLT_LOG_H
+
+#include <stdbool.h>
+
+struct error;
+
+/* While the terminal is raw, lines end in CR LF (set by the console). */
+void log_set_raw(bool raw);
+
+/* A name put before each line ("molt[name]: "), at most 32 bytes; NULL takes it off. */
+void log_set_name(const char *name);
+
+void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Prints an error with its remedy. */
+void log_error(const struct error *err);
+
+/* Tells whether a message that a guest can trigger may be printed: at most @burst of each @counter,
+ * then none. Returns true while there is room; the last allowed one says so. */
+bool log_guest_ok(unsigned *counter, unsigned burst);
+
+#endif

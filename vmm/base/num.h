@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/* Arithmetic on sizes and addresses, little-endian access, time. */
+#ifndef MOLT_NUM_H
+#define MOLT_NUM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#define KIB              ((uint64_t)1 << 10)
+#define MIB              ((uint64_t)1 << 20)
+#define GIB              ((uint64_t)1 << 30)
+#define PAGE_LEN         ((uint64_t)4096)
+#define ARRAY_LEN(a)     (sizeof(a) / sizeof((a)[0]))
+#define member_len(s, m) sizeof(((s *)0)->m)
+
+/* @align is a power of two. align_up may wrap: check the input first. */
+static inline uint64_t align_down(uint64_t v, uint64_t align)
+{
+	return v & ~(align - 1);
+}
+
+static inline uint64_t align_up(uint64_t v, uint64_t align)
+{
+	return (v + align - 1) & ~(align - 1);
+}
+
+static inline bool is_pow2(uint64_t v)
+{
+	return v && !(v & (v - 1));
+}
+
+/* Does [off, off + len) lie within [0, limit)? No overflow for any input. */
+static inline bool range_fits(uint64_t off, uint64_t len, uint64_t limit)
+{
+	return off <= limit && len <= limit - off;
+}
+
+static inline bool ranges_overlap(uint64_t a, uint64_t alen, uint64_t b, uint64_t blen)
+{
+	return alen && blen && a - b < blen ? true : (alen && blen && b - a < alen);
+}
+
+/* Little-endian load/store of @len bytes (1 to 8). Hosts are little-endian (x86-64, arm64). */
+static inline uint64_t load_le(const void *p, size_t len)
+{
+	uint64_t v = 0;
+	memcpy(&v, p, len <= 8 ? len : 8);
+	return v;
+}
+
+static inline void store_le(void *p, uint64_t v, size_t len)
+{
+	memcpy(p, &v, len <= 8 ? len : 8);
+}
+
+/* CLOCK_MONOTONIC in ns: the same clock before and after exec. */
+static inline uint64_t now_ns(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+#endif

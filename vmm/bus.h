@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Address spaces: one for MMIO, one for port I/O. A region is a range with one handler; every access,
+ * whatever its width and direction, is one struct bus_access.
+ */
+#ifndef MOLT_BUS_H
+#define MOLT_BUS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct error;
+
+struct bus_access {
+	uint64_t offset; /* from the region's base, in bytes */
+	uint32_t len;    /* 1, 2, 4 or 8 */
+	bool write;
+	uint64_t value; /* little-endian; write: what the guest wrote; read: filled by the handler,
+			   preset to all ones */
+};
+
+/* Called with the device lock held, from a vCPU thread. Guest mistakes never fail: reads of nothing
+ * give all ones, writes to nothing vanish. */
+typedef void (*bus_handler)(void *opaque, struct bus_access *access);
+
+struct bus_region {
+	uint64_t base, len;
+	const char *name; /* not copied */
+	bus_handler handler;
+	void *opaque;
+};
+
+#define BUS_MAX_REGIONS 256
+
+struct bus {
+	struct bus_region regions[BUS_MAX_REGIONS]; /* sorted by base, not overlapping */
+	unsigned n;
+};
+
+/* Adds a region. Returns 0; -EEXIST if it overlaps another (the guest may ask for that: not an
+ * error worth a log line); -ENOSPC; -EINVAL for an empty or wrapping one. */
+int bus_add(struct bus *bus, const struct bus_region *region, struct error *err);
+
+/* Removes the region with exactly that base and handler argument; unknown ones are ignored. */
+void bus_remove(struct bus *bus, uint64_t base, void *opaque);
+
+/* Runs the handler for an access at @addr. An access that crosses a region's end is split nowhere:
+ * it goes to nobody. Returns false when there is no region (value is all ones for reads). */
+bool bus_dispatch(struct bus *bus, uint64_t addr, struct bus_access *access);
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Device classes. Registration is one table (vmm/devices.c). One life cycle for a fresh guest and
+ * for one taken over:
+ *
+ *   create -> open -> realize -> (reset | load state: state_section.post_load) -> start
+ *
+ * open takes every host descriptor by name (fdset_take) or opens it: nothing after it knows which.
+ * realize registers bus regions, state sections, interrupt sources; there is a VM with RAM, but no
+ * irqchip or vCPU yet. reset is for fresh guests only and may do ioctls on the host device; post_load
+ * must do none that disturb it. Memory slots are added in reset, post_load or later (before the
+ * irqchip exists they are cheap: facts). start runs last, irqchip and routes exist, in both cases.
+ *
+ * Around an update (all optional):
+ *   check    the guest runs: may this device be updated now? Error: the reason.
+ *   detach   vCPUs parked, irqfds off, before the blob is written (DMA addresses invalidated here)
+ *   reattach undo of detach: the update is off, the guest resumes in this program
+ *   adopt    new program, before commit: everything that can fail (DMA addresses given anew)
+ *   resumed  new program, after commit: must not fail
+ */
+#ifndef MOLT_DEVICE_H
+#define MOLT_DEVICE_H
+
+#include <stdbool.h>
+
+struct device;
+struct error;
+struct machine;
+
+struct device_class {
+	const char *name;  /* "vfio" */
+	const char *usage; /* one line for --help: "BDF[,rom=on]" or NULL */
+	/* @arg: the option's text, owned by the caller and valid for the machine's life. */
+	int (*create)(struct machine *m, const char *arg, struct device **out, struct error *err);
+	int (*open)(struct device *dev, struct error *err);
+	int (*realize)(struct device *dev, struct error *err);
+	int (*reset)(struct device *dev, struct error *err);
+	int (*start)(struct device *dev, struct error *err);
+	int (*check)(struct device *dev, struct error *err);
+	int (*detach)(struct device *dev, struct error *err);
+	void (*reattach)(struct device *dev);
+	int (*adopt)(struct device *dev, struct error *err);
+	void (*resumed)(struct device *dev);
+	void (*destroy)(struct device *dev); /* frees; the machine is quiet */
+};
+
+/* First member of every device's struct. */
+struct device {
+	const struct device_class *cls;
+	struct machine *m;
+	char name[48]; /* "vfio 0000:00:05.0": for messages */
+};
+
+#endif

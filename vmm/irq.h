@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Interrupts: GSI numbers, the routing table, and irq_source, one eventfd that reaches the guest
+ * through an irqfd while it is attached.
+ *
+ * An attached irqfd takes the count out of its eventfd, so the update detaches all sources before it
+ * reads any state and attaches them again only after commit; what fires in between counts up in the
+ * eventfd (facts: "irqfd"). A masked vector is simply not attached: its eventfd is its pending bit.
+ *
+ * All functions: device lock held, except irq_init.
+ */
+#ifndef MOLT_IRQ_H
+#define MOLT_IRQ_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct error;
+struct vm;
+
+#define IRQ_PINS    24   /* IOAPIC pins: GSI 0 to 23 */
+#define IRQ_MAX_GSI 4096 /* KVM_MAX_IRQ_ROUTES */
+
+enum irq_kind { IRQ_MSI, IRQ_LEVEL };
+
+struct irq_source {
+	enum irq_kind kind;
+	int fd;        /* eventfd that the device signals; owned by the table of kept descriptors */
+	int unmask_fd; /* IRQ_LEVEL: eventfd the guest's EOI signals (resample), else -1 */
+	uint32_t gsi;
+	uint64_t msi_addr; /* IRQ_MSI */
+	uint32_t msi_data;
+	bool wanted;   /* the device wants it delivered (unmasked, enabled) */
+	bool attached; /* an irqfd exists in the present VM */
+	struct irq_source *next;
+};
+
+struct irq {
+	struct vm *vm;
+	bool live; /* irqfds may be attached: false until the machine starts and inside an update */
+	bool routes_dirty;
+	uint8_t gsi_used[IRQ_MAX_GSI / 8];
+	struct irq_source *sources;
+};
+
+void irq_init(struct irq *irq, struct vm *vm);
+
+/* A free GSI >= IRQ_PINS for one MSI route, or -ENOSPC. irq_gsi_take claims a given one (state that
+ * is loaded): -EBUSY or -EINVAL. */
+int irq_gsi_alloc(struct irq *irq);
+int irq_gsi_take(struct irq *irq, uint32_t gsi);
+void irq_gsi_free(struct irq *irq, uint32_t gsi);
+
+/* Registers / unregisters a source (caller owns the struct; unregistering detaches). The source's
+ * MSI route exists from irq_set_wanted(true) on. */
+void irq_add(struct irq *irq, struct irq_source *src);
+void irq_remove(struct irq *irq, struct irq_source *src);
+
+/* Says whether the source shall reach the guest, and where to (fields msi_addr/msi_data may have been
+ * changed just before). Takes effect at once when live, at irq_attach_all otherwise. */
+int irq_set_wanted(struct irq *irq, struct irq_source *src, bool wanted, struct error *err);
+
+/* Does the eventfd of a source that is not attached hold a signal? (MSI-X pending bit) */
+bool irq_pending(const struct irq_source *src);
+
+/* Sets a level or edge pin of the interrupt controllers (GSI 0 to 23). */
+void irq_pin(struct irq *irq, uint32_t gsi, bool level);
+
+/* Sends one MSI now, without an eventfd. */
+int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data);
+
+/* Update and start. irq_routes_commit uploads the routing table if it changed (7 us).
+ * irq_detach_all: live -> false, every irqfd off; returns 0 or the first error, after which the
+ * caller attaches again. irq_attach_all: live -> true, every wanted source on; then every level
+ * source's unmask eventfd is written once, since a line that was asserted has to be looked at again
+ * (harmless when it is low). Where an attach fails after commit the count is read and injected by
+ * hand, and logged. */
+int irq_routes_commit(struct irq *irq, struct error *err);
+int irq_detach_all(struct irq *irq, struct error *err);
+void irq_attach_all(struct irq *irq);
+
+#endif

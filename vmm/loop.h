@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The event loop: one thread, epoll, all asynchronous device work. Handlers run with the device lock
+ * held. loop_park makes it stop between two handlers, so that device code is quiet by construction.
+ */
+#ifndef MOLT_LOOP_H
+#define MOLT_LOOP_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct error;
+
+typedef void (*loop_handler)(void *opaque, uint32_t events); /* EPOLLIN, ... */
+
+struct loop_watch {
+	int fd;
+	loop_handler handler;
+	void *opaque;
+	struct loop_watch *next;
+	bool dead;
+};
+
+struct loop {
+	int epoll_fd;
+	pthread_t thread;
+	bool running;
+	pthread_mutex_t *lock; /* the device lock */
+	pthread_cond_t wake;
+	bool parked;
+	struct loop_watch *watches;
+};
+
+int loop_init(struct loop *loop, pthread_mutex_t *device_lock, struct error *err);
+
+/* Watches @fd (stays the caller's). Device lock held, or before loop_start. -EPERM: a regular file,
+ * which is always ready and cannot be watched. */
+int loop_add(struct loop *loop, int fd, uint32_t events, loop_handler handler, void *opaque,
+	     struct error *err);
+int loop_modify(struct loop *loop, int fd, uint32_t events);
+void loop_remove(struct loop *loop, int fd);
+
+int loop_start(struct loop *loop, struct error *err);
+
+/* After loop_park returns no handler runs until loop_unpark. Caller must not hold the device lock. */
+void loop_park(struct loop *loop);
+void loop_unpark(struct loop *loop);
+
+#endif

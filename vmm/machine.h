@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* The machine: everything one guest consists of, and who may run when. */
+#ifndef MOLT_MACHINE_H
+#define MOLT_MACHINE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cpr/fdset.h"
+#include "cpr/state.h"
+#include "vmm/base/error.h"
+#include "vmm/bus.h"
+#include "vmm/device.h"
+#include "vmm/irq.h"
+#include "vmm/loop.h"
+#include "vmm/options.h"
+#include "vmm/ram.h"
+#include "vmm/vm.h"
+
+#define MACHINE_MAX_DEVICES 64
+
+struct arch;
+struct console;
+struct vcpu;
+
+struct machine {
+	struct options opt;
+	struct fdset fds;
+	struct state_tree tree;
+	struct ram ram;
+	struct vm vm;
+	struct irq irq;
+	struct bus mmio, pio;
+	struct loop loop;
+	pthread_mutex_t lock; /* the device lock: every handler and all device state */
+	struct device *devices[MACHINE_MAX_DEVICES];
+	unsigned ndevices;
+	struct console *console;
+	struct arch *arch; /* vmm/arch/: boot, interrupt controller, clock */
+	struct vcpu *vcpus; /* opt.cpus of them */
+	bool fresh;         /* this program created the guest; false: took it over */
+
+	pthread_t leader;
+	int stop_code; /* exit code asked for by machine_stop, -1 while running */
+	char stop_reason[128];
+};
+
+/* Looks for the first device of that class, or the next one after @after. NULL: none. */
+struct device *machine_device(struct machine *m, const char *class_name, struct device *after);
+
+/* Asks for the end of the machine, from any thread, once: the first call wins. The leader ends the
+ * program with @code; @reason goes to the log. */
+void machine_stop(struct machine *m, int code, const char *reason);
+
+/* Access from a vCPU thread to one of the two address spaces; takes the device lock. */
+void machine_pio(struct machine *m, uint64_t port, struct bus_access *access);
+void machine_mmio(struct machine *m, uint64_t gpa, struct bus_access *access);
+
+/* Life cycle, in the order of vmm/device.h. A fresh machine: options -> running guest. */
+int machine_create(struct machine *m, struct error *err);
+int machine_start(struct machine *m, struct error *err);
+
+#endif

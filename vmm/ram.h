@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest memory: one file (memfd, or --mem path=) mapped once, cut into regions of guest physical
+ * addresses. Always file-backed, so that it outlives the program image; MADV_DONTDUMP.
+ */
+#ifndef MOLT_RAM_H
+#define MOLT_RAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cpr/fields.h"
+
+struct error;
+struct fdset;
+
+#define RAM_MAX_REGIONS 4
+
+struct ram_options {
+	uint64_t size;      /* bytes */
+	uint32_t hugetlb;   /* 0, or 2: hugetlb pages of 2 MiB */
+	bool collapse;      /* touch and collapse into huge pages at start */
+	char path[4096];    /* "" for a memfd; a file, or a folder for an unnamed one */
+};
+
+/* State: what the guest was given. */
+struct ram_state {
+	uint64_t size;
+	uint64_t page_len; /* of the backing file: 4096, 2 MiB */
+	uint32_t nregions;
+	uint32_t reserved;
+	uint64_t gpa[RAM_MAX_REGIONS];
+	uint64_t len[RAM_MAX_REGIONS];
+	uint64_t offset[RAM_MAX_REGIONS]; /* in the file */
+};
+
+struct ram {
+	struct ram_state state;
+	int fd;
+	uint8_t *hva; /* of file offset 0 */
+	bool huge_advised;
+};
+
+/* Creates the file (name "ram0" in @fds), sized and sealed. Region layout is the architecture's:
+ * fills state.gpa/len/offset from arch_ram_layout(). */
+int ram_create(struct ram *ram, const struct ram_options *opt, struct fdset *fds,
+	       struct error *err);
+
+/* Takes "ram0" from @fds and checks it against ram->state, which was loaded. */
+int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err);
+
+/* Maps the file (2 MiB aligned, no populate), MADV_DONTDUMP, MADV_HUGEPAGE. */
+int ram_map(struct ram *ram, struct error *err);
+
+/* --mem collapse: touches everything and asks for huge pages; before DMA pins it. */
+int ram_collapse(struct ram *ram, struct error *err);
+
+/* Host address of [gpa, gpa + len), or NULL unless it lies in one region. */
+void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len);
+
+/* Page size in use, for the report: "4K", "2M", "4K (2M: 128 of 256 MiB)". Reads /proc: not in the
+ * window. */
+void ram_page_text(const struct ram *ram, char *buf, size_t size);
+
+extern const struct state_class ram_state_class;
+
+#endif

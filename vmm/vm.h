@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* The KVM VM: /dev/kvm, the VM descriptor, memory slots. Rebuilt by every update. */
+#ifndef MOLT_VM_H
+#define MOLT_VM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct error;
+struct fdset;
+
+#define VM_MAX_SLOTS 256
+
+struct vm {
+	int kvm_fd; /* kept: "kvm" */
+	int fd;     /* of this VM */
+	struct {
+		uint64_t gpa, len;
+	} slots[VM_MAX_SLOTS]; /* len 0: free */
+};
+
+/* Opens /dev/kvm (or takes "kvm") and checks version and required capabilities. */
+int vm_open(struct vm *vm, struct fdset *fds, struct error *err);
+
+/* KVM_CREATE_VM. */
+int vm_create(struct vm *vm, struct error *err);
+
+/* KVM_CHECK_EXTENSION on the VM: 0 when absent. */
+int vm_has(const struct vm *vm, unsigned cap);
+
+/* Adds [gpa, gpa+len) backed by @hva; all page-aligned; @readonly: KVM_MEM_READONLY.
+ * -EEXIST when it overlaps another slot (a guest may program that), -ENOSPC, or KVM's error. */
+int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool readonly,
+		struct error *err);
+
+/* Removes the slot that starts at @gpa; unknown ones are ignored. */
+void vm_slot_remove(struct vm *vm, uint64_t gpa);
+
+/* ioctl through EINTR: result >= 0 or -errno. */
+long vm_ioctl(int fd, unsigned long request, void *arg);
+
+#endif
