@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The demo's Linux guest: one static program that is PID 1 and does nothing but watch whether
+ * anything is lost. Only the files in this folder include this header.
+ */
+#ifndef GUEST_LINUX_GUEST_H
+#define GUEST_LINUX_GUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* ---- settings, from the kernel command line (config.c) ---- */
+
+enum guest_mode { MODE_PING, MODE_UDP, MODE_IDLE };
+
+struct config {
+	enum guest_mode mode;	  /* molt.mode=ping|udp|idle */
+	bool pings;		  /* molt.pings=0 turns pings off in any mode */
+	unsigned int interval_ms; /* molt.interval_ms: between two pings, 1..10000 */
+	unsigned int sample_ms;	  /* molt.sample_ms: between two looks at the clocks, 1..1000 */
+	unsigned int beat_ms;	  /* molt.beat_ms: between two BEAT lines, 100..60000 */
+	unsigned int beats;	  /* molt.beats: end after this many, 0 = never */
+	unsigned int port;	  /* molt.port: UDP port of mode udp */
+	char ifname[16];	  /* molt.if */
+	char irq[32];		  /* molt.irq: what the NIC is called in /proc/interrupts */
+	uint32_t ip, peer;	  /* molt.ip, molt.peer: network byte order */
+};
+
+/** Reads /proc/cmdline. Returns 0, or -1 after printing a FAIL line that names the bad word. */
+int config_read(struct config *cfg);
+
+/* ---- console and machine (system.c) ---- */
+
+/** Prints one line to the console in a single write. */
+void console_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/** Mounts proc, sys and devtmpfs. */
+void system_mount(void);
+
+/** Loads the modules listed in /modules.list, in that order; prints a FAIL line for each that
+ * refuses. */
+void system_load_modules(void);
+
+/** Sum over all CPUs of the lines of /proc/interrupts that contain @name. */
+uint64_t system_irq_count(const char *name);
+
+/** CLOCK_MONOTONIC in ns. */
+uint64_t clock_now_ns(void);
+
+/** Says goodbye to the kernel; does not return. @cmd is an RB_ constant of reboot(2). */
+void system_end(int cmd) __attribute__((noreturn));
+
+/* ---- network (net.c) ---- */
+
+/** Brings lo and the interface up with 10.0.2.15/24 or the like and waits for its carrier. 0 or
+ * -errno after a FAIL line. */
+int net_up(const struct config *cfg);
+
+/* ---- clocks (clocks.c) ---- */
+
+struct clock_report {
+	uint64_t gap_ns; /* largest distance between two looks since the last report, sleep included
+			  */
+	uint64_t max_gap_ns; /* the same, since the start */
+	uint64_t back; /* how often a clock (MONOTONIC, BOOTTIME, REALTIME, TSC) went back, since
+			  the start */
+	uint64_t boot_drift_ns; /* largest change of BOOTTIME - MONOTONIC: a guest that never sleeps
+				   has none */
+};
+
+/** Starts the thread that looks at the clocks every @sample_ms. */
+int clocks_start(unsigned int sample_ms);
+
+/** Takes the report and starts a new gap_ns. */
+void clocks_report(struct clock_report *out);
+
+/** The counter itself; 0 where there is none that user space may read. */
+uint64_t clocks_tsc(void);
+
+/* ---- pings (ping.c) ---- */
+
+struct ping_stats {
+	uint64_t sent, recv;
+	uint64_t lost;	  /* no answer within 10 s */
+	uint64_t late;	  /* answered after that; stays in lost */
+	uint64_t dup;	  /* answered more than once */
+	uint64_t bad;	  /* answers with a wrong content */
+	uint64_t senderr; /* the kernel refused to send; not in sent */
+	uint64_t max_rtt_ns, beat_max_rtt_ns;
+};
+
+struct ping {
+	int fd;
+	uint32_t peer;
+	uint64_t next_seq;
+	uint64_t oldest; /* first sequence number still undecided */
+	struct ping_stats stats;
+};
+
+int ping_open(struct ping *p, const struct config *cfg);
+/** Sends one echo request; never twice the same. */
+void ping_send(struct ping *p, uint64_t now_ns);
+/** Reads all answers that are there. */
+void ping_receive(struct ping *p);
+/** Gives up those that are older than 10 s. */
+void ping_expire(struct ping *p, uint64_t now_ns);
+uint64_t ping_inflight(const struct ping *p);
+
+/* ---- numbered UDP packets (udp.c) ---- */
+
+/* A packet begins with its sequence number, 64 bits big-endian, counting from 0 or any start. */
+#define UDP_SEQ_MAX (1u << 23)
+
+struct udp_stats {
+	uint64_t recv, dup, bad;
+	uint64_t first, last; /* lowest and highest sequence number seen */
+	uint64_t order;	      /* packets that came after a higher number */
+	uint64_t sockdrop;    /* dropped in the guest for want of socket buffer */
+};
+
+struct udp {
+	int fd;
+	struct udp_stats stats;
+};
+
+int udp_open(struct udp *u, const struct config *cfg);
+void udp_receive(struct udp *u);
+/** Numbers between first and last that never came. */
+uint64_t udp_missing(const struct udp *u);
+
+/* ---- orders (orders.c) ---- */
+
+enum order { ORDER_NONE, ORDER_STOP, ORDER_REBOOT, ORDER_PANIC };
+
+#define ORDER_FDS_MAX 9
+
+/** Opens the console's input and every input device (the power button is one). */
+int orders_open(void);
+/** Puts their descriptors into @fds; returns how many. */
+int orders_fds(int fds[ORDER_FDS_MAX]);
+/** Reads what came: "stop", "reboot" or "panic" on the console, or the power button. */
+enum order orders_read(int fd);
+
+#endif
