@@ -1,0 +1,173 @@
+# lib.sh - functions shared by the scripts that run on the developer's own machine (bash; sourced, not run).
+# shellcheck shell=bash
+
+SCRIPTS_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+TOP_DIR=$(dirname "$SCRIPTS_DIR")
+export SCRIPTS_DIR TOP_DIR
+
+PROG=${PROG:-$(basename "$0")}
+QUIET=${QUIET:-0}
+
+die() { # STATUS MESSAGE...
+	local status=$1
+	shift
+	echo "$PROG: $*" >&2
+	exit "$status"
+}
+
+# One line a stage, with the seconds since the script started.
+stage() {
+	[ "$QUIET" -eq 1 ] || printf '%s: [%3ds] %s\n' "$PROG" "$SECONDS" "$*"
+}
+
+cache_dir() {
+	echo "${MOLT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/molt}"
+}
+
+# The archive address that this machine itself uses (of the main archive, not the security one).
+apt_archive_uri() {
+	local uri
+	# shellcheck disable=SC2016 # apt expands these
+	uri=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(LABEL)' 'Created-By: Packages' 2>/dev/null |
+		awk '$2 !~ /security/ && $3 == "Debian" { print $1; exit }')
+	if [ -z "$uri" ]; then
+		# No lists yet: read the sources themselves, in either format.
+		uri=$(cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
+			sed -n -e 's/^URIs:[[:space:]]*\([^[:space:]]*\).*/\1/p' \
+				-e 's/^deb[[:space:]]\+\(\[[^]]*\][[:space:]]*\)\{0,1\}\([^[:space:]]*\).*/\2/p' |
+			grep '/debian/*$' | head -n 1 || true)
+	fi
+	[ -n "$uri" ] || die 3 "no Debian archive address in /etc/apt/sources.list*: cannot fetch a kernel (add the machine's mirror there)"
+	echo "$uri"
+}
+
+kernel_suite() { # VERSION
+	case $1 in
+	6.1) echo bookworm ;;
+	6.12) echo bookworm-backports ;;
+	7.3) echo trixie-backports ;;
+	*) die 2 "unknown kernel '$1' (known: 6.1, 6.12, 7.3)" ;;
+	esac
+}
+
+# apt with a configuration of its own in $1, so that neither root nor a change of the machine's sources is needed.
+private_apt() { # STATE_DIR TOOL ARGUMENTS...
+	local dir=$1 tool=$2
+	shift 2
+	"$tool" -q \
+		-o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
+		-o Dir::State="$dir/state" -o Dir::State::Lists="$dir/lists" -o Dir::State::status="$dir/status" \
+		-o Dir::Cache="$dir/cache" -o APT::Architecture=amd64 -o APT::Architectures=amd64 \
+		-o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3 -o Debug::NoLocking=1 "$@"
+}
+
+# Downloads and unpacks one kernel into the folder $2: vmlinuz, release, lib/modules/RELEASE.
+kernel_unpack() { # VERSION DIR
+	local version=$1 dir=$2 apt=$2/apt suite uri packages vmlinuz
+	suite=$(kernel_suite "$version")
+	uri=$(apt_archive_uri)
+	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/state" "$apt/debs"
+	: >"$apt/status"
+	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $suite main" >"$apt/sources.list"
+	private_apt "$apt" apt-get -o Acquire::http::Timeout=60 update >"$apt/log" 2>&1 ||
+		die 1 "apt-get update for $suite failed: $(tail -n 3 "$apt/log")"
+	# Newer kernels come in several packages; follow the dependencies of the metapackage.
+	packages=$(private_apt "$apt" apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
+		--no-breaks --no-replaces --no-enhances linux-image-amd64 |
+		grep -E '^linux-(image|binary|modules|base)-[0-9][^ ]*-amd64(-unsigned)?$' | sort -u)
+	# The signed image and its unsigned twin are alternatives.
+	if echo "$packages" | grep -q '^linux-image-.*-amd64$'; then
+		packages=$(echo "$packages" | grep -v -- '-unsigned$')
+	fi
+	[ -n "$packages" ] || die 1 "no kernel package found in $suite"
+	# shellcheck disable=SC2086 # one word a package
+	(cd "$apt/debs" && private_apt "$apt" apt-get download $packages) >"$apt/log" 2>&1 ||
+		die 1 "download of $packages failed: $(tail -n 3 "$apt/log")"
+	local deb
+	for deb in "$apt"/debs/*.deb; do
+		dpkg -x "$deb" "$apt/root"
+	done
+	# /boot, or beside the modules from 7.x on.
+	vmlinuz=$(find "$apt/root" -name 'vmlinuz*' -type f -print -quit)
+	[ -n "$vmlinuz" ] || die 1 "no vmlinuz in $packages"
+	mv "$vmlinuz" "$dir/vmlinuz"
+	mkdir -p "$dir/lib"
+	if [ -d "$apt/root/usr/lib/modules" ]; then
+		mv "$apt/root/usr/lib/modules" "$dir/lib/modules"
+	else
+		mv "$apt/root/lib/modules" "$dir/lib/modules"
+	fi
+	basename "$dir"/lib/modules/* >"$dir/release"
+	depmod -b "$dir" "$(cat "$dir/release")"
+	rm -rf "$apt"
+}
+
+# Prints the folder of the kernel VERSION, fetching it first if it is not in the cache.
+kernel_fetch() { # VERSION
+	local version=$1 cache dir tmp
+	kernel_suite "$version" >/dev/null
+	cache=$(cache_dir)/kernels
+	dir=$cache/$version
+	mkdir -p "$cache"
+	# A second bed started meanwhile waits here for the first one's download.
+	exec 8>"$cache/.lock-$version"
+	flock -w 1800 8 || die 1 "another download of kernel $version holds $cache/.lock-$version"
+	if [ ! -f "$dir/vmlinuz" ]; then
+		stage "fetching Debian's kernel $version into $dir" >&2
+		tmp=$(mktemp -d "$cache/.new-$version.XXXXXX")
+		# Only a complete folder ever gets the final name.
+		if ! (set -e; kernel_unpack "$version" "$tmp"); then
+			rm -rf "$tmp"
+			exit 1
+		fi
+		rm -rf "$dir"
+		mv -T "$tmp" "$dir"
+	fi
+	exec 8>&-
+	echo "$dir"
+}
+
+# Copies modules with all they depend on into DEST, and writes DEST/modules.list in load order.
+modules_copy() { # KERNEL_DIR DEST MODULE...
+	local kernel=$1 dest=$2 module path name
+	shift 2
+	mkdir -p "$dest"
+	for module in "$@"; do
+		modprobe -d "$kernel" -S "$(cat "$kernel/release")" --show-depends --ignore-install "$module" ||
+			die 1 "kernel $(cat "$kernel/release") has no module $module"
+	done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' >"$dest/.paths"
+	: >"$dest/modules.list"
+	while read -r path; do
+		name=$(basename "$path" | sed 's/\.ko.*$//')
+		case $path in
+		*.xz) xz -dc "$path" >"$dest/$name.ko" ;;
+		*.zst) zstd -qdc "$path" >"$dest/$name.ko" ;;
+		*) cp "$path" "$dest/$name.ko" ;;
+		esac
+		echo "$name" >>"$dest/modules.list"
+	done <"$dest/.paths"
+	rm "$dest/.paths"
+}
+
+# Packs a folder as an initramfs (uncompressed: the emulated CPU is slower at unpacking than at copying).
+cpio_make() { # DIR OUT
+	(cd "$1" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |
+		cpio --null -o -H newc -R 0:0 --quiet) >"$2.tmp"
+	mv "$2.tmp" "$2"
+}
+
+# The demo's Linux guest: our init and the modules it loads.
+guest_initrd_make() { # KERNEL_DIR INIT OUT [MODULE...]
+	local kernel=$1 init=$2 out=$3 tmp
+	shift 3
+	[ $# -gt 0 ] || set -- e1000e button evdev
+	tmp=$(mktemp -d)
+	mkdir -p "$tmp/root/lib/modules"
+	install -m 755 "$init" "$tmp/root/init"
+	modules_copy "$kernel" "$tmp/root/lib/modules" "$@"
+	sed 's|.*|/lib/modules/&.ko|' "$tmp/root/lib/modules/modules.list" >"$tmp/root/modules.list"
+	rm "$tmp/root/lib/modules/modules.list"
+	cpio_make "$tmp/root" "$out"
+	rm -rf "$tmp"
+}
