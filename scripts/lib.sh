@@ -115,6 +115,8 @@ kernel_fetch() { # VERSION
 	flock -w 1800 8 || die 1 "another download of kernel $version holds $cache/.lock-$version"
 	if [ ! -f "$dir/vmlinuz" ]; then
 		stage "fetching Debian's kernel $version into $dir" >&2
+		# We hold the lock: whatever is half done here belongs to a run that was interrupted.
+		rm -rf "$cache/.new-$version".*
 		tmp=$(mktemp -d "$cache/.new-$version.XXXXXX")
 		# Only a complete folder ever gets the final name.
 		if ! (set -e; kernel_unpack "$version" "$tmp"); then
