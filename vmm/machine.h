@@ -16,13 +16,16 @@
 #include "vmm/loop.h"
 #include "vmm/options.h"
 #include "vmm/ram.h"
+#include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
 #define MACHINE_MAX_DEVICES 64
 
+/* Sent to the leader when the machine shall end. */
+#define MACHINE_STOP_SIGNAL SIGRTMIN
+
 struct arch;
 struct console;
-struct vcpu;
 
 struct machine {
 	struct options opt;
@@ -39,6 +42,7 @@ struct machine {
 	struct console *console;
 	struct arch *arch; /* vmm/arch/: boot, interrupt controller, clock */
 	struct vcpu *vcpus; /* opt.cpus of them */
+	struct vcpu_gate gate;
 	bool fresh;         /* this program created the guest; false: took it over */
 
 	pthread_t leader;
@@ -57,8 +61,20 @@ void machine_stop(struct machine *m, int code, const char *reason);
 void machine_pio(struct machine *m, uint64_t port, struct bus_access *access);
 void machine_mmio(struct machine *m, uint64_t gpa, struct bus_access *access);
 
-/* Life cycle, in the order of vmm/device.h. A fresh machine: options -> running guest. */
-int machine_create(struct machine *m, struct error *err);
+/* Adds a device; for classes that bring another one along (the VFIO container). */
+int machine_add_device(struct machine *m, const struct device_class *cls, const char *arg,
+		       struct error *err);
+
+/* Builds the machine that m->opt describes, in the order of vmm/device.h, up to vCPUs that exist but
+ * have not run: a fresh one (@blob NULL) with the kernel loaded, or the one in @blob, whose
+ * descriptors m->fds has adopted. On failure the program ends or goes back: nothing is torn down. */
+int machine_build(struct machine *m, struct state_blob *blob, struct error *err);
+
+/* Starts what runs: devices, console, event loop; irqfds are attached; the vCPUs go last. Everything
+ * that can fail for a guest taken over was done before (commit). */
 int machine_start(struct machine *m, struct error *err);
+
+/* After the last guest instruction: vCPUs end, console is flushed, devices are destroyed. */
+void machine_destroy(struct machine *m);
 
 #endif

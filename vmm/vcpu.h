@@ -11,7 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-struct error;
+#include "vmm/base/error.h"
+
 struct kvm_run;
 struct machine;
 struct vcpu_state;
@@ -24,15 +25,40 @@ struct vcpu {
 	struct vcpu_state *state; /* architecture's, allocated by vcpu_arch_init */
 	pthread_t thread;
 	pid_t tid;
-	struct error *failure; /* of the last save or load */
+	unsigned round; /* the last pause it took part in */
 };
 
-/* Creates the KVM vCPUs and their CPUID, maps kvm_run; state sections "cpu@N" are registered. */
+/* How the thread is scheduled: travels with the vCPU (part of the architecture's state struct). */
+#define VCPU_AFFINITY_WORDS 16
+struct vcpu_sched {
+	uint64_t affinity[VCPU_AFFINITY_WORDS]; /* bit mask of host CPUs, all zero: not known */
+	uint32_t policy;
+	uint32_t priority;
+};
+
+/* Where the vCPU threads and the leader meet. */
+struct vcpu_gate {
+	pthread_mutex_t lock;
+	pthread_cond_t to_vcpus, to_leader;
+	enum { GATE_HOLD, GATE_RUN, GATE_PAUSE, GATE_STOP } want;
+	unsigned round;  /* counts the pauses */
+	unsigned parked; /* out of the guest, all exits finished */
+	unsigned done;   /* saved or loaded */
+	bool quiet_done;
+	int (*quiet)(struct machine *m, struct error *err);
+	int rc; /* first failure of quiet, save or load */
+	struct error err;
+};
+
+/* Allocates m->vcpus and registers their state sections "cpu@N". */
+int vcpus_init(struct machine *m, struct error *err);
+
+/* Creates the KVM vCPUs with their CPUID and maps kvm_run; after the irqchip. */
 int vcpus_create(struct machine *m, struct error *err);
 
-/* Starts the threads. @load: each restores its vCPU from its state first, then all wait in the gate;
+/* Starts the threads. Unless the guest is fresh each restores its vCPU first; all wait in the gate;
  * vcpus_wait_loaded returns when all have, with the first error. vcpus_go opens the gate. */
-int vcpus_start(struct machine *m, bool load, struct error *err);
+int vcpus_start(struct machine *m, struct error *err);
 int vcpus_wait_loaded(struct machine *m, struct error *err);
 void vcpus_go(struct machine *m);
 
@@ -46,8 +72,15 @@ int vcpus_pause_and_save(struct machine *m, int (*quiet)(struct machine *m, stru
 void vcpus_stop(struct machine *m);
 
 /* The architecture's part, called on the vCPU's own thread (init: by the creator). */
-int vcpu_arch_init(struct vcpu *cpu, struct error *err);
+int vcpu_arch_init(struct vcpu *cpu, struct error *err);   /* allocates and registers the state */
+int vcpu_arch_create(struct vcpu *cpu, struct error *err); /* CPUID; fresh: reset state */
 int vcpu_arch_save(struct vcpu *cpu, struct error *err);
 int vcpu_arch_load(struct vcpu *cpu, struct error *err);
+
+/* The scheduling part of the state. */
+struct vcpu_sched *vcpu_arch_sched(struct vcpu *cpu);
+
+/* One line with the registers of interest, for the log when a vCPU died. */
+void vcpu_arch_describe(struct vcpu *cpu, char *buf, size_t size);
 
 #endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/arch/x86_64/arch.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/arch/x86_64/boot.h"
+#include "vmm/arch/x86_64/cpu.h"
+#include "vmm/arch/x86_64/layout.h"
+#include "vmm/base/fd.h"
+#include "vmm/machine.h"
+
+#define S struct x86_state
+static const struct field x86_fields[] = {
+	FIELD_U(S, mmio64_base), FIELD_U(S, mmio64_len), FIELD_U(S, clock_boottime_ns),
+	FIELD_RAW(S, clock),     FIELD_RAW(S, irqchip),  FIELD_RAW(S, pit),
+};
+#undef S
+
+STATE_CLASS(x86_state_class, "x86", 1, struct x86_state, x86_fields);
+
+void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
+{
+	*out = (struct arch_pci_layout){
+		.ecam_base = LAYOUT_ECAM_BASE,
+		.ecam_len = LAYOUT_ECAM_LEN,
+		.mmio32_base = LAYOUT_MMIO32_BASE,
+		.mmio32_len = LAYOUT_MMIO32_LEN,
+		.mmio64_base = m->arch->state.mmio64_base,
+		.mmio64_len = m->arch->state.mmio64_len,
+		.pio_base = LAYOUT_PIO_BASE,
+		.pio_len = LAYOUT_PIO_LEN,
+		.intx_gsi = {LAYOUT_INTX_GSI, LAYOUT_INTX_GSI + 1, LAYOUT_INTX_GSI + 2,
+			     LAYOUT_INTX_GSI + 3},
+	};
+}
+
+int arch_init(struct machine *m, struct error *err)
+{
+	struct arch *arch = calloc(1, sizeof(*arch));
+	if (!arch)
+		return error_errno(err, ENOMEM, "machine state");
+	m->arch = arch;
+	int len = vm_has(&m->vm, KVM_CAP_XSAVE2);
+	arch->xsave_len = len > (int)sizeof(struct kvm_xsave) ? (uint32_t)len
+							      : sizeof(struct kvm_xsave);
+	if (arch->xsave_len > CPU_MAX_XSAVE)
+		return error_set(err, ENOTSUP, "this host's XSAVE area has %u bytes, molt carries %d",
+				 arch->xsave_len, CPU_MAX_XSAVE);
+	arch->caps = (vm_has(&m->vm, KVM_CAP_XSAVE) ? ARCH_CAP_XSAVE : 0) |
+		     (vm_has(&m->vm, KVM_CAP_XCRS) ? ARCH_CAP_XCRS : 0);
+	if (m->fresh)
+		layout_mmio64(m, &arch->state.mmio64_base, &arch->state.mmio64_len);
+	struct state_section s = {.node = "x86", .cls = &x86_state_class, .state = &arch->state};
+	return state_register(&m->tree, &s, err);
+}
+
+int arch_boot(struct machine *m, struct error *err)
+{
+	struct boot_entry entry;
+	struct vcpu *cpu = &m->vcpus[0];
+	struct vcpu_state *s = cpu->state;
+
+	int rc = boot_load(m, &entry, err);
+	if (rc)
+		return rc;
+	long e = vm_ioctl(cpu->fd, KVM_GET_SREGS2, &s->sregs);
+	if (!e)
+		e = vm_ioctl(cpu->fd, KVM_GET_REGS, &s->regs);
+	boot_set_sregs(&entry, &s->sregs, &s->regs);
+	if (!e)
+		e = vm_ioctl(cpu->fd, KVM_SET_SREGS2, &s->sregs);
+	if (!e)
+		e = vm_ioctl(cpu->fd, KVM_SET_REGS, &s->regs);
+	return e < 0 ? error_errno(err, (int)-e, "vCPU 0: registers at boot") : 0;
+}
+
+int arch_check_elf(int fd, const char *path, struct error *err)
+{
+	Elf64_Ehdr h;
+	int rc = fd_pread_all(fd, &h, sizeof(h), 0);
+	if (rc && rc != -EIO)
+		return error_errno(err, -rc, "%s", path);
+	if (rc || memcmp(h.e_ident, ELFMAG, SELFMAG)) {
+		error_set(err, ENOEXEC, "%s: not an ELF program", path);
+	} else if (h.e_ident[EI_CLASS] != ELFCLASS64 || h.e_machine != EM_X86_64 ||
+		   h.e_ident[EI_DATA] != ELFDATA2LSB) {
+		error_set(err, ENOEXEC, "%s: a program for another architecture (machine %u, %s)",
+			  path, h.e_machine, h.e_ident[EI_CLASS] == ELFCLASS64 ? "64-bit" : "32-bit");
+	} else if (h.e_type != ET_EXEC && h.e_type != ET_DYN) {
+		error_set(err, ENOEXEC, "%s: an ELF file, but not a program", path);
+	} else {
+		return 0;
+	}
+	return error_hint(err, "install an x86-64 build of molt at that path");
+}

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One vCPU's state: what is read and written, in which order, and why in that order (facts: "Order
+ * that works"). Each step is one row of a table; the tables are the order.
+ */
+#include "vmm/arch/x86_64/cpu.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/arch/x86_64/arch.h"
+#include "vmm/arch/x86_64/boot.h"
+#include "vmm/arch/x86_64/cpuid.h"
+#include "vmm/base/log.h"
+#include "vmm/machine.h"
+
+#define MSR_IA32_TSC          0x10
+#define MSR_IA32_TSC_DEADLINE 0x6e0
+
+#define S struct vcpu_state
+static const struct field cpu_fields[] = {
+	FIELD_ARRAY(S, sched.affinity),
+	FIELD_U(S, sched.policy),
+	FIELD_U(S, sched.priority),
+	FIELD_RAW(S, mp_state),
+	FIELD_U(S, tsc_khz),
+	FIELD_U(S, tsc_offset),
+	FIELD_RAW(S, regs),
+	FIELD_RAW(S, sregs),
+	FIELD_RAW(S, xcrs),
+	FIELD_RAW(S, debugregs),
+	FIELD_RAW(S, events),
+	FIELD_RAW(S, lapic),
+	FIELD_OPAQUE_LEN(S, cpuid, cpuid_len),
+	FIELD_ARRAY_LEN(S, msr_index, msr_len),
+	FIELD_ARRAY_LEN(S, msr_data, msr_data_len),
+	FIELD_OPAQUE_LEN(S, xsave, xsave_len),
+};
+#undef S
+
+STATE_CLASS(cpu_state_class, "cpu-x86", 1, struct vcpu_state, cpu_fields);
+
+struct msr_list {
+	struct kvm_msrs head;
+	struct kvm_msr_entry entries[CPU_MAX_MSRS];
+};
+
+/* ---- single steps: each returns 0 or -errno ---- */
+
+static long get(struct vcpu *cpu, unsigned long request, void *arg)
+{
+	long rc = vm_ioctl(cpu->fd, request, arg);
+	return rc < 0 ? rc : 0;
+}
+
+static long tsc_offset(struct vcpu *cpu, unsigned long request, uint64_t *value)
+{
+	struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL,
+				       .attr = KVM_VCPU_TSC_OFFSET,
+				       .addr = (uintptr_t)value};
+	return vm_ioctl(cpu->fd, request, &attr);
+}
+
+static long save_tsc(struct vcpu *cpu)
+{
+	return tsc_offset(cpu, KVM_GET_DEVICE_ATTR, &cpu->state->tsc_offset);
+}
+
+/* The frequency before the offset; where it is the host's own KVM needs no telling. */
+static long load_tsc(struct vcpu *cpu)
+{
+	long khz = vm_ioctl(cpu->fd, KVM_GET_TSC_KHZ, NULL);
+	if (khz != (long)cpu->state->tsc_khz) {
+		long rc = vm_ioctl(cpu->fd, KVM_SET_TSC_KHZ, (void *)(long)cpu->state->tsc_khz);
+		if (rc < 0)
+			return rc;
+	}
+	return tsc_offset(cpu, KVM_SET_DEVICE_ATTR, &cpu->state->tsc_offset);
+}
+
+static void msrs_fill(const struct vcpu_state *s, struct msr_list *list)
+{
+	list->head = (struct kvm_msrs){.nmsrs = s->msr_len};
+	for (uint32_t i = 0; i < s->msr_len; i++)
+		list->entries[i] = (struct kvm_msr_entry){.index = s->msr_index[i],
+							  .data = s->msr_data[i]};
+}
+
+static long save_msrs(struct vcpu *cpu)
+{
+	struct vcpu_state *s = cpu->state;
+	struct msr_list list;
+	msrs_fill(s, &list);
+	long n = vm_ioctl(cpu->fd, KVM_GET_MSRS, &list);
+	if (n != (long)s->msr_len)
+		return n < 0 ? n : -EIO;
+	for (uint32_t i = 0; i < s->msr_len; i++)
+		s->msr_data[i] = list.entries[i].data;
+	return 0;
+}
+
+static long load_msrs(struct vcpu *cpu)
+{
+	struct msr_list list;
+	msrs_fill(cpu->state, &list);
+	long n = vm_ioctl(cpu->fd, KVM_SET_MSRS, &list);
+	if (n >= 0 && n < (long)cpu->state->msr_len)
+		log_warn("vCPU %u: MSR 0x%x is refused by this host", cpu->index,
+			 cpu->state->msr_index[n]);
+	return n == (long)cpu->state->msr_len ? 0 : n < 0 ? n : -EIO;
+}
+
+static long save_xsave(struct vcpu *cpu)
+{
+	unsigned long request = cpu->state->xsave_len > sizeof(struct kvm_xsave)
+					? KVM_GET_XSAVE2
+					: KVM_GET_XSAVE;
+	return get(cpu, request, cpu->state->xsave);
+}
+
+#define STEP_IOCTL(fn, request, member)                                                            \
+	static long fn(struct vcpu *cpu)                                                           \
+	{                                                                                          \
+		return get(cpu, request, &cpu->state->member);                                     \
+	}
+STEP_IOCTL(save_mp_state, KVM_GET_MP_STATE, mp_state)
+STEP_IOCTL(load_mp_state, KVM_SET_MP_STATE, mp_state)
+STEP_IOCTL(save_regs, KVM_GET_REGS, regs)
+STEP_IOCTL(load_regs, KVM_SET_REGS, regs)
+STEP_IOCTL(save_sregs, KVM_GET_SREGS2, sregs)
+STEP_IOCTL(load_sregs, KVM_SET_SREGS2, sregs)
+STEP_IOCTL(save_xcrs, KVM_GET_XCRS, xcrs)
+STEP_IOCTL(load_xcrs, KVM_SET_XCRS, xcrs)
+STEP_IOCTL(load_xsave, KVM_SET_XSAVE, xsave)
+STEP_IOCTL(save_debugregs, KVM_GET_DEBUGREGS, debugregs)
+STEP_IOCTL(load_debugregs, KVM_SET_DEBUGREGS, debugregs)
+STEP_IOCTL(save_events, KVM_GET_VCPU_EVENTS, events)
+STEP_IOCTL(load_events, KVM_SET_VCPU_EVENTS, events)
+STEP_IOCTL(save_lapic, KVM_GET_LAPIC, lapic)
+STEP_IOCTL(load_lapic, KVM_SET_LAPIC, lapic)
+
+struct step {
+	const char *name;
+	long (*run)(struct vcpu *cpu);
+	unsigned needs_cap; /* 0: always */
+};
+
+static const struct step save_steps[] = {
+	{"MP_STATE", save_mp_state, 0}, /* first: reading it may apply a pending INIT or SIPI */
+	{"REGS", save_regs, 0},
+	{"SREGS2", save_sregs, 0},
+	{"XSAVE", save_xsave, KVM_CAP_XSAVE},
+	{"XCRS", save_xcrs, KVM_CAP_XCRS},
+	{"MSRS", save_msrs, 0},
+	{"LAPIC", save_lapic, 0},
+	{"VCPU_EVENTS", save_events, 0},
+	{"DEBUGREGS", save_debugregs, 0},
+	{"TSC_OFFSET", save_tsc, 0},
+};
+
+static const struct step load_steps[] = {
+	{"SREGS2", load_sregs, 0}, /* APIC base and mode before LAPIC */
+	{"REGS", load_regs, 0},    /* before VCPU_EVENTS: drops a pending exception */
+	{"XCRS", load_xcrs, KVM_CAP_XCRS},
+	{"XSAVE", load_xsave, KVM_CAP_XSAVE},
+	{"TSC_OFFSET", load_tsc, 0}, /* before the deadline MSR is armed against it */
+	{"LAPIC", load_lapic, 0},    /* before MSRS: an armed TSC deadline is lost otherwise */
+	{"MSRS", load_msrs, 0},
+	{"MP_STATE", load_mp_state, 0},
+	{"VCPU_EVENTS", load_events, 0},
+	{"DEBUGREGS", load_debugregs, 0},
+};
+
+static int run_steps(struct vcpu *cpu, const struct step *steps, size_t n, const char *verb,
+		     struct error *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (steps[i].needs_cap && !(cpu->m->arch->caps & arch_cap_bit(steps[i].needs_cap)))
+			continue;
+		long rc = steps[i].run(cpu);
+		if (rc < 0)
+			return error_errno(err, (int)-rc, "vCPU %u: %s %s", cpu->index, verb,
+					   steps[i].name);
+	}
+	return 0;
+}
+
+int vcpu_arch_save(struct vcpu *cpu, struct error *err)
+{
+	return run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
+}
+
+int vcpu_arch_load(struct vcpu *cpu, struct error *err)
+{
+	return run_steps(cpu, load_steps, ARRAY_LEN(load_steps), "KVM_SET", err);
+}
+
+struct vcpu_sched *vcpu_arch_sched(struct vcpu *cpu)
+{
+	return &cpu->state->sched;
+}
+
+/* ---- creation ---- */
+
+static int post_load(void *opaque, struct error *err)
+{
+	struct vcpu *cpu = opaque;
+	const struct vcpu_state *s = cpu->state;
+	if (s->msr_len != s->msr_data_len || !s->cpuid_len ||
+	    s->xsave_len < sizeof(struct kvm_xsave))
+		return error_set(err, EBADMSG, "state cpu@%u: the lengths of its arrays disagree",
+				 cpu->index);
+	if (s->xsave_len != cpu->m->arch->xsave_len)
+		return error_set(err, EPROTO,
+				 "state cpu@%u: XSAVE area of %u bytes, this host's KVM has %u",
+				 cpu->index, s->xsave_len, cpu->m->arch->xsave_len);
+	return 0;
+}
+
+int vcpu_arch_init(struct vcpu *cpu, struct error *err)
+{
+	cpu->state = calloc(1, sizeof(*cpu->state));
+	if (!cpu->state)
+		return error_errno(err, ENOMEM, "vCPU %u: state", cpu->index);
+	struct state_section s = {.cls = &cpu_state_class,
+				  .state = cpu->state,
+				  .opaque = cpu,
+				  .post_load = post_load};
+	snprintf(s.node, sizeof(s.node), "cpu@%u", cpu->index);
+	return state_register(&cpu->m->tree, &s, err);
+}
+
+static int set_cpuid(struct vcpu *cpu, struct error *err)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[CPU_MAX_CPUID];
+	} c = {.head.nent = cpu->state->cpuid_len};
+	memcpy(c.entries, cpu->state->cpuid, cpu->state->cpuid_len * sizeof(c.entries[0]));
+	long rc = vm_ioctl(cpu->fd, KVM_SET_CPUID2, &c);
+	return rc < 0 ? error_errno(err, (int)-rc, "vCPU %u: KVM_SET_CPUID2", cpu->index) : 0;
+}
+
+/* Which MSRs to carry: those in KVM's list that can be read and written back. The TSC itself is
+ * carried by its offset. The deadline goes last. */
+static int find_msrs(struct vcpu *cpu, struct error *err)
+{
+	struct vcpu_state *s = cpu->state;
+	struct {
+		struct kvm_msr_list head;
+		uint32_t indices[1024];
+	} all = {.head.nmsrs = 1024};
+	long rc = vm_ioctl(cpu->m->vm.kvm_fd, KVM_GET_MSR_INDEX_LIST, &all);
+	if (rc < 0)
+		return error_errno(err, (int)-rc, "KVM_GET_MSR_INDEX_LIST");
+	bool deadline = false;
+	for (uint32_t i = 0; i < all.head.nmsrs && s->msr_len < CPU_MAX_MSRS - 1; i++) {
+		struct {
+			struct kvm_msrs head;
+			struct kvm_msr_entry entry;
+		} one = {.head.nmsrs = 1, .entry.index = all.indices[i]};
+		if (all.indices[i] == MSR_IA32_TSC ||
+		    vm_ioctl(cpu->fd, KVM_GET_MSRS, &one) != 1 ||
+		    vm_ioctl(cpu->fd, KVM_SET_MSRS, &one) != 1)
+			continue;
+		if (all.indices[i] == MSR_IA32_TSC_DEADLINE)
+			deadline = true;
+		else
+			s->msr_index[s->msr_len++] = all.indices[i];
+	}
+	if (deadline)
+		s->msr_index[s->msr_len++] = MSR_IA32_TSC_DEADLINE;
+	s->msr_data_len = s->msr_len;
+	return 0;
+}
+
+static int create_fresh(struct vcpu *cpu, struct error *err)
+{
+	struct vcpu_state *s = cpu->state;
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[CPU_MAX_CPUID];
+	} c = {0};
+	int rc = cpuid_make(cpu->m, &c.head, err);
+	if (rc)
+		return rc;
+	cpuid_for_cpu(&c.head, cpu->index, cpu->m->opt.cpus);
+	s->cpuid_len = c.head.nent;
+	memcpy(s->cpuid, c.entries, c.head.nent * sizeof(c.entries[0]));
+	s->xsave_len = cpu->m->arch->xsave_len;
+	long khz = vm_ioctl(cpu->fd, KVM_GET_TSC_KHZ, NULL);
+	s->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
+	rc = set_cpuid(cpu, err);
+	if (rc)
+		return rc;
+	if (cpu->index) { /* the same for all */
+		const struct vcpu_state *first = cpu->m->vcpus[0].state;
+		s->msr_len = s->msr_data_len = first->msr_len;
+		memcpy(s->msr_index, first->msr_index, sizeof(s->msr_index));
+		return 0;
+	}
+	return find_msrs(cpu, err);
+}
+
+int vcpu_arch_create(struct vcpu *cpu, struct error *err)
+{
+	return cpu->m->fresh ? create_fresh(cpu, err) : set_cpuid(cpu, err);
+}
+
+void vcpu_arch_describe(struct vcpu *cpu, char *buf, size_t size)
+{
+	struct kvm_regs r = {0};
+	struct kvm_sregs2 s = {0};
+	get(cpu, KVM_GET_REGS, &r);
+	get(cpu, KVM_GET_SREGS2, &s);
+	snprintf(buf, size,
+		 "rip %llx rsp %llx rflags %llx rax %llx rdi %llx cs %x:%llx cr0 %llx cr2 %llx "
+		 "cr3 %llx cr4 %llx efer %llx gdt %llx idt %llx",
+		 r.rip, r.rsp, r.rflags, r.rax, r.rdi, s.cs.selector, s.cs.base, s.cr0, s.cr2, s.cr3,
+		 s.cr4, s.efer, s.gdt.base, s.idt.base);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* The state of one x86 vCPU, as KVM gives it. vmm/arch/x86_64/ only. */
+#ifndef MOLT_X86_CPU_H
+#define MOLT_X86_CPU_H
+
+#include <linux/kvm.h>
+#include <stdint.h>
+
+#include "cpr/fields.h"
+#include "vmm/vcpu.h"
+
+#define CPU_MAX_CPUID 256
+#define CPU_MAX_MSRS  512
+#define CPU_MAX_XSAVE 16384
+
+struct vcpu_state {
+	struct vcpu_sched sched;
+	struct kvm_mp_state mp_state;
+	uint32_t tsc_khz;
+	uint64_t tsc_offset;
+	struct kvm_regs regs;
+	struct kvm_sregs2 sregs;
+	struct kvm_xcrs xcrs;
+	struct kvm_debugregs debugregs;
+	struct kvm_vcpu_events events;
+	struct kvm_lapic_state lapic;
+	uint32_t cpuid_len;
+	uint32_t msr_len;
+	uint32_t xsave_len; /* bytes, from KVM_CAP_XSAVE2 */
+	uint32_t msr_data_len;
+	struct kvm_cpuid_entry2 cpuid[CPU_MAX_CPUID];
+	uint32_t msr_index[CPU_MAX_MSRS];
+	uint64_t msr_data[CPU_MAX_MSRS];
+	uint8_t xsave[CPU_MAX_XSAVE];
+};
+
+extern const struct state_class cpu_state_class;
+
+#endif

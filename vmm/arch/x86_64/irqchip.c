@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* In-kernel PIC, IOAPIC, PIT and the paravirtual clock: created, saved, loaded. */
+#include <errno.h>
+#include <time.h>
+
+#include "vmm/arch/x86_64/arch.h"
+#include "vmm/arch/x86_64/layout.h"
+#include "vmm/machine.h"
+
+static uint64_t boottime_ns(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+int arch_create_irqchip(struct machine *m, struct error *err)
+{
+	uint64_t identity_gpa = LAYOUT_IDENTITY_GPA;
+	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+
+	/* Intel hosts without unrestricted guest run real mode with these pages; elsewhere they are
+	 * accepted and unused (api.rst, KVM_SET_TSS_ADDR). */
+	long rc = vm_ioctl(m->vm.fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_gpa);
+	if (rc < 0)
+		return error_errno(err, (int)-rc, "KVM_SET_IDENTITY_MAP_ADDR");
+	rc = vm_ioctl(m->vm.fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS_GPA);
+	if (rc < 0)
+		return error_errno(err, (int)-rc, "KVM_SET_TSS_ADDR");
+	rc = vm_ioctl(m->vm.fd, KVM_CREATE_IRQCHIP, NULL);
+	if (rc < 0)
+		return error_errno(err, (int)-rc, "KVM_CREATE_IRQCHIP");
+	rc = vm_ioctl(m->vm.fd, KVM_CREATE_PIT2, &pit);
+	return rc < 0 ? error_errno(err, (int)-rc, "KVM_CREATE_PIT2") : 0;
+}
+
+int arch_save(struct machine *m, struct error *err)
+{
+	struct x86_state *s = &m->arch->state;
+	for (uint32_t i = 0; i < 3; i++) {
+		s->irqchip[i].chip_id = i;
+		long rc = vm_ioctl(m->vm.fd, KVM_GET_IRQCHIP, &s->irqchip[i]);
+		if (rc < 0)
+			return error_errno(err, (int)-rc, "KVM_GET_IRQCHIP %u", i);
+	}
+	long rc = vm_ioctl(m->vm.fd, KVM_GET_PIT2, &s->pit);
+	if (rc < 0)
+		return error_errno(err, (int)-rc, "KVM_GET_PIT2");
+	rc = vm_ioctl(m->vm.fd, KVM_GET_CLOCK, &s->clock);
+	s->clock_boottime_ns = boottime_ns();
+	return rc < 0 ? error_errno(err, (int)-rc, "KVM_GET_CLOCK") : 0;
+}
+
+/* The guest's clock goes on through the pause: KVM adds the real time that passed where it gave one
+ * when it was read; else the time since boot is added here (facts: CLOCK). */
+static long load_clock(struct machine *m)
+{
+	const struct x86_state *s = &m->arch->state;
+	struct kvm_clock_data c = {.clock = s->clock.clock};
+	if (s->clock.flags & KVM_CLOCK_REALTIME) {
+		c.flags = KVM_CLOCK_REALTIME;
+		c.realtime = s->clock.realtime;
+	} else {
+		c.clock += boottime_ns() - s->clock_boottime_ns;
+	}
+	return vm_ioctl(m->vm.fd, KVM_SET_CLOCK, &c);
+}
+
+int arch_load(struct machine *m, struct error *err)
+{
+	struct x86_state *s = &m->arch->state;
+	for (uint32_t i = 0; i < 3; i++) {
+		if (s->irqchip[i].chip_id != i)
+			return error_set(err, EBADMSG, "state x86.irqchip: chip %u stands at %u",
+					 s->irqchip[i].chip_id, i);
+		long rc = vm_ioctl(m->vm.fd, KVM_SET_IRQCHIP, &s->irqchip[i]);
+		if (rc < 0)
+			return error_errno(err, (int)-rc, "KVM_SET_IRQCHIP %u", i);
+	}
+	long rc = vm_ioctl(m->vm.fd, KVM_SET_PIT2, &s->pit);
+	if (rc < 0)
+		return error_errno(err, (int)-rc, "KVM_SET_PIT2");
+	rc = load_clock(m);
+	return rc < 0 ? error_errno(err, (int)-rc, "KVM_SET_CLOCK") : 0;
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of device classes: the one place that names them all. */
+#ifndef MOLT_DEVICES_H
+#define MOLT_DEVICES_H
+
+struct device_class;
+
+/* Devices every machine has, in order; ends with NULL. */
+extern const struct device_class *const devices_fixed[];
+
+/* The class of that name, for devices asked for by option, or NULL. */
+const struct device_class *devices_find(const char *name);
+
+#endif

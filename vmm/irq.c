@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/irq.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/error.h"
+#include "vmm/base/log.h"
+#include "vmm/base/num.h"
+#include "vmm/vm.h"
+
+void irq_init(struct irq *irq, struct vm *vm)
+{
+	memset(irq, 0, sizeof(*irq));
+	irq->vm = vm;
+	irq->routes_dirty = true;
+	for (uint32_t gsi = 0; gsi < IRQ_PINS; gsi++)
+		irq->gsi_used[gsi / 8] |= (uint8_t)(1u << (gsi % 8));
+}
+
+int irq_gsi_take(struct irq *irq, uint32_t gsi)
+{
+	if (gsi < IRQ_PINS || gsi >= IRQ_MAX_GSI)
+		return -EINVAL;
+	if (irq->gsi_used[gsi / 8] & (1u << (gsi % 8)))
+		return -EBUSY;
+	irq->gsi_used[gsi / 8] |= (uint8_t)(1u << (gsi % 8));
+	return 0;
+}
+
+int irq_gsi_alloc(struct irq *irq)
+{
+	/* The routing table also holds the pins of PIC and IOAPIC: 40 entries of 4096. */
+	for (uint32_t gsi = IRQ_PINS; gsi < IRQ_MAX_GSI - 64; gsi++)
+		if (!irq_gsi_take(irq, gsi))
+			return (int)gsi;
+	return -ENOSPC;
+}
+
+void irq_gsi_free(struct irq *irq, uint32_t gsi)
+{
+	if (gsi >= IRQ_PINS && gsi < IRQ_MAX_GSI)
+		irq->gsi_used[gsi / 8] &= (uint8_t)~(1u << (gsi % 8));
+}
+
+void irq_add(struct irq *irq, struct irq_source *src)
+{
+	src->wanted = src->attached = false;
+	src->next = irq->sources;
+	irq->sources = src;
+}
+
+static int irqfd(struct irq *irq, struct irq_source *src, uint32_t flags)
+{
+	struct kvm_irqfd arg = {.fd = (uint32_t)src->fd, .gsi = src->gsi, .flags = flags};
+	if (src->kind == IRQ_LEVEL && !(flags & KVM_IRQFD_FLAG_DEASSIGN)) {
+		arg.flags |= KVM_IRQFD_FLAG_RESAMPLE;
+		arg.resamplefd = (uint32_t)src->unmask_fd;
+	}
+	return (int)vm_ioctl(irq->vm->fd, KVM_IRQFD, &arg);
+}
+
+static int attach(struct irq *irq, struct irq_source *src, struct error *err)
+{
+	if (src->attached)
+		return 0;
+	int rc = irqfd(irq, src, 0);
+	if (rc < 0)
+		return error_errno(err, -rc, "irqfd for GSI %u", src->gsi);
+	src->attached = true;
+	return 0;
+}
+
+static int detach(struct irq *irq, struct irq_source *src, struct error *err)
+{
+	if (!src->attached)
+		return 0;
+	int rc = irqfd(irq, src, KVM_IRQFD_FLAG_DEASSIGN);
+	if (rc < 0)
+		return error_errno(err, -rc, "taking the irqfd off GSI %u", src->gsi);
+	src->attached = false;
+	return 0;
+}
+
+void irq_remove(struct irq *irq, struct irq_source *src)
+{
+	detach(irq, src, NULL);
+	for (struct irq_source **p = &irq->sources; *p; p = &(*p)->next) {
+		if (*p != src)
+			continue;
+		*p = src->next;
+		irq->routes_dirty = true;
+		return;
+	}
+}
+
+/* The pins: GSI 0 to 15 to PIC and IOAPIC, 16 to 23 to the IOAPIC alone; IRQ 0 is wired to IOAPIC pin
+ * 2 as on a PC, which the MADT's override tells the guest. */
+static uint32_t pin_routes(struct kvm_irq_routing_entry *e)
+{
+	uint32_t n = 0;
+	for (uint32_t gsi = 0; gsi < IRQ_PINS; gsi++) {
+		uint32_t pin = gsi == 0 ? 2 : gsi;
+		if (gsi < 16) {
+			e[n].gsi = gsi;
+			e[n].type = KVM_IRQ_ROUTING_IRQCHIP;
+			e[n].u.irqchip.irqchip = gsi < 8 ? KVM_IRQCHIP_PIC_MASTER
+							 : KVM_IRQCHIP_PIC_SLAVE;
+			e[n++].u.irqchip.pin = gsi % 8;
+		}
+		if (gsi == 2)
+			continue;
+		e[n].gsi = gsi;
+		e[n].type = KVM_IRQ_ROUTING_IRQCHIP;
+		e[n].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
+		e[n++].u.irqchip.pin = pin;
+	}
+	return n;
+}
+
+int irq_routes_commit(struct irq *irq, struct error *err)
+{
+	if (!irq->routes_dirty)
+		return 0;
+	uint32_t count = 2 * IRQ_PINS;
+	for (struct irq_source *s = irq->sources; s; s = s->next)
+		count++;
+	struct kvm_irq_routing *table =
+		calloc(1, sizeof(*table) + count * sizeof(table->entries[0]));
+	if (!table)
+		return error_errno(err, ENOMEM, "interrupt routes");
+	uint32_t n = pin_routes(table->entries);
+	for (struct irq_source *s = irq->sources; s; s = s->next) {
+		if (s->kind != IRQ_MSI || !s->wanted)
+			continue;
+		struct kvm_irq_routing_entry *e = &table->entries[n++];
+		e->gsi = s->gsi;
+		e->type = KVM_IRQ_ROUTING_MSI;
+		e->u.msi.address_lo = (uint32_t)s->msi_addr;
+		e->u.msi.address_hi = (uint32_t)(s->msi_addr >> 32);
+		e->u.msi.data = s->msi_data;
+	}
+	table->nr = n;
+	long rc = vm_ioctl(irq->vm->fd, KVM_SET_GSI_ROUTING, table);
+	free(table);
+	if (rc < 0)
+		return error_errno(err, (int)-rc, "interrupt routes (%u)", n);
+	irq->routes_dirty = false;
+	return 0;
+}
+
+int irq_set_wanted(struct irq *irq, struct irq_source *src, bool wanted, struct error *err)
+{
+	src->wanted = wanted;
+	if (src->kind == IRQ_MSI)
+		irq->routes_dirty = true;
+	if (!irq->live)
+		return 0;
+	if (!wanted)
+		return detach(irq, src, err); /* its route is dropped with the next commit */
+	int rc = irq_routes_commit(irq, err);
+	return rc ? rc : attach(irq, src, err);
+}
+
+bool irq_pending(const struct irq_source *src)
+{
+	struct pollfd p = {.fd = src->fd, .events = POLLIN};
+	return !src->attached && poll(&p, 1, 0) == 1 && p.revents & POLLIN;
+}
+
+void irq_pin(struct irq *irq, uint32_t gsi, bool level)
+{
+	struct kvm_irq_level arg = {.irq = gsi, .level = level};
+	vm_ioctl(irq->vm->fd, KVM_IRQ_LINE, &arg);
+}
+
+int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data)
+{
+	struct kvm_msi msi = {.address_lo = (uint32_t)addr,
+			      .address_hi = (uint32_t)(addr >> 32),
+			      .data = data};
+	long rc = vm_ioctl(irq->vm->fd, KVM_SIGNAL_MSI, &msi);
+	return rc < 0 ? (int)rc : 0;
+}
+
+int irq_detach_all(struct irq *irq, struct error *err)
+{
+	irq->live = false;
+	for (struct irq_source *s = irq->sources; s; s = s->next) {
+		int rc = detach(irq, s, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* After commit there is no way back, so a source that KVM refuses is served by hand: what it counted
+ * so far is injected, and the operator is told. */
+static void attach_or_inject(struct irq *irq, struct irq_source *src)
+{
+	struct error err;
+	if (!attach(irq, src, &err))
+		return;
+	log_error(&err);
+	uint64_t count;
+	if (read(src->fd, &count, sizeof(count)) != sizeof(count))
+		return;
+	if (src->kind == IRQ_MSI) {
+		irq_msi_send(irq, src->msi_addr, src->msi_data);
+	} else {
+		irq_pin(irq, src->gsi, true);
+		irq_pin(irq, src->gsi, false);
+	}
+}
+
+void irq_attach_all(struct irq *irq)
+{
+	const uint64_t one = 1;
+	irq->live = true;
+	for (struct irq_source *s = irq->sources; s; s = s->next) {
+		if (!s->wanted)
+			continue;
+		attach_or_inject(irq, s);
+		if (s->kind == IRQ_LEVEL && write(s->unmask_fd, &one, sizeof(one)) < 0)
+			log_warn("GSI %u: its unmask eventfd cannot be written", s->gsi);
+	}
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/arch.h"
+#include "vmm/console.h"
+#include "vmm/devices.h"
+
+struct device *machine_device(struct machine *m, const char *class_name, struct device *after)
+{
+	bool seen = !after;
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		if (seen && !strcmp(m->devices[i]->cls->name, class_name))
+			return m->devices[i];
+		seen = seen || m->devices[i] == after;
+	}
+	return NULL;
+}
+
+void machine_stop(struct machine *m, int code, const char *reason)
+{
+	static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
+	pthread_mutex_lock(&once);
+	bool first = m->stop_code < 0;
+	if (first) {
+		snprintf(m->stop_reason, sizeof(m->stop_reason), "%s", reason);
+		m->stop_code = code;
+	}
+	pthread_mutex_unlock(&once);
+	if (first)
+		pthread_kill(m->leader, MACHINE_STOP_SIGNAL);
+}
+
+static void access_bus(struct machine *m, struct bus *bus, uint64_t addr,
+		       struct bus_access *access)
+{
+	pthread_mutex_lock(&m->lock);
+	bus_dispatch(bus, addr, access);
+	pthread_mutex_unlock(&m->lock);
+}
+
+void machine_pio(struct machine *m, uint64_t port, struct bus_access *access)
+{
+	access_bus(m, &m->pio, port, access);
+}
+
+void machine_mmio(struct machine *m, uint64_t gpa, struct bus_access *access)
+{
+	access_bus(m, &m->mmio, gpa, access);
+}
+
+int machine_add_device(struct machine *m, const struct device_class *cls, const char *arg,
+		       struct error *err)
+{
+	struct device *dev;
+	if (m->ndevices == MACHINE_MAX_DEVICES)
+		return error_set(err, ENOSPC, "more than %d devices", MACHINE_MAX_DEVICES);
+	int rc = cls->create(m, arg, &dev, err);
+	if (rc)
+		return rc;
+	if (m->ndevices == MACHINE_MAX_DEVICES)
+		return error_set(err, ENOSPC, "more than %d devices", MACHINE_MAX_DEVICES);
+	m->devices[m->ndevices++] = dev;
+	return 0;
+}
+
+/* Guest memory: the file and its mapping. */
+static int build_ram(struct machine *m, struct state_blob *blob, struct error *err)
+{
+	struct state_section s = {.node = "ram", .cls = &ram_state_class, .state = &m->ram.state};
+	int rc = state_register(&m->tree, &s, err);
+	if (!rc && blob)
+		rc = state_load_section(blob, &s, err);
+	if (!rc)
+		rc = blob ? ram_adopt(&m->ram, &m->fds, err)
+			  : ram_create(&m->ram, &m->opt.mem, &m->fds, err);
+	if (!rc)
+		rc = ram_map(&m->ram, err);
+	if (!rc && !blob && m->opt.mem.collapse)
+		rc = ram_collapse(&m->ram, err);
+	return rc;
+}
+
+static int create_devices(struct machine *m, struct error *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; !rc && devices_fixed[i]; i++)
+		rc = machine_add_device(m, devices_fixed[i], NULL, err);
+	for (unsigned i = 0; !rc && i < m->opt.ndevices; i++) {
+		const struct device_class *cls = devices_find(m->opt.devices[i].cls);
+		rc = cls ? machine_add_device(m, cls, m->opt.devices[i].arg, err)
+			 : error_set(err, EINVAL, "no device class %s", m->opt.devices[i].cls);
+	}
+	return rc;
+}
+
+/* Runs one optional step of every device's life, in order. */
+#define EACH_DEVICE(rc, m, step, err)                                                              \
+	for (unsigned i_ = 0; !(rc) && i_ < (m)->ndevices; i_++)                                   \
+		if ((m)->devices[i_]->cls->step)                                                   \
+	(rc) = (m)->devices[i_]->cls->step((m)->devices[i_], err)
+
+static int build_vm(struct machine *m, struct error *err)
+{
+	const struct ram_state *r = &m->ram.state;
+	int rc = vm_create(&m->vm, err);
+	for (uint32_t i = 0; !rc && i < r->nregions; i++)
+		rc = vm_slot_add(&m->vm, r->gpa[i], r->len[i], m->ram.hva + r->offset[i], false,
+				 err);
+	return rc;
+}
+
+int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
+{
+	m->fresh = !blob;
+	irq_init(&m->irq, &m->vm);
+	int rc = loop_init(&m->loop, &m->lock, err);
+	if (!rc)
+		rc = vm_open(&m->vm, &m->fds, err);
+	if (!rc)
+		rc = build_ram(m, blob, err);
+	if (!rc)
+		rc = console_open(m, m->opt.console, &m->console, err);
+	if (!rc)
+		rc = build_vm(m, err);
+	if (!rc)
+		rc = arch_init(m, err);
+	if (!rc)
+		rc = vcpus_init(m, err);
+	if (!rc)
+		rc = create_devices(m, err);
+	EACH_DEVICE(rc, m, open, err);
+	EACH_DEVICE(rc, m, realize, err);
+	if (!rc && blob)
+		rc = state_load(blob, &m->tree, err);
+	if (!blob)
+		EACH_DEVICE(rc, m, reset, err);
+	/* The interrupt controllers last: once they exist every memory slot waits for a grace
+	 * period (facts: pause, 2). */
+	if (!rc)
+		rc = arch_create_irqchip(m, err);
+	if (!rc)
+		rc = vcpus_create(m, err);
+	if (!rc && !blob)
+		rc = arch_boot(m, err);
+	return rc;
+}
+
+int machine_start(struct machine *m, struct error *err)
+{
+	int rc = 0;
+	pthread_mutex_lock(&m->lock);
+	rc = irq_routes_commit(&m->irq, err);
+	EACH_DEVICE(rc, m, start, err);
+	if (!rc)
+		irq_attach_all(&m->irq);
+	pthread_mutex_unlock(&m->lock);
+	if (rc)
+		return rc;
+	vcpus_go(m);
+	rc = console_start(m->console, err);
+	return rc ? rc : loop_start(&m->loop, err);
+}
+
+void machine_destroy(struct machine *m)
+{
+	vcpus_stop(m);
+	if (m->loop.running)
+		loop_park(&m->loop);
+	for (unsigned i = m->ndevices; i-- > 0;)
+		if (m->devices[i]->cls->destroy)
+			m->devices[i]->cls->destroy(m->devices[i]);
+	if (m->console)
+		console_flush(m->console);
+	console_restore_terminal();
+}

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/base/error.h"
+#include "vmm/base/num.h"
+#include "vmm/options_table.h"
+
+#define MEM_MIN   (32 * MIB)
+#define HUGE_LEN  (2 * MIB)
+#define LONG_BASE 256 /* getopt_long's value of table entry 0 */
+
+const char *const options_groups[GROUP_COUNT] = {
+	[GROUP_GUEST] = "Guest",
+	[GROUP_DEVICES] = "Devices",
+	[GROUP_RUN] = "Running and updating",
+	[GROUP_DEBUG] = "Debugging",
+};
+
+static int usage(struct error *err, const struct option_entry *o, const char *text,
+		 const char *expected)
+{
+	error_set(err, EINVAL, "option --%s: '%.200s' is not valid", o->name, text);
+	error_hint(err, "expected %s", expected);
+	return error_exit(err, EXIT_USAGE);
+}
+
+static int parse_string(struct options *opt, const struct option_entry *o, const char *text,
+			struct error *err)
+{
+	memcpy((char *)opt + o->offset, &text, sizeof(text));
+	return 0;
+}
+
+static int parse_file(struct options *opt, const struct option_entry *o, const char *text,
+		      struct error *err)
+{
+	return *text ? parse_string(opt, o, text, err) : usage(err, o, text, "a file name");
+}
+
+static int parse_number(struct options *opt, const struct option_entry *o, const char *text,
+			struct error *err)
+{
+	char *end;
+	errno = 0;
+	unsigned long long v = strtoull(text, &end, 10);
+	if (!isdigit((unsigned char)*text) || *end || errno || v < o->min || v > o->max) {
+		char expected[64];
+		snprintf(expected, sizeof(expected), "a number from %u to %u", o->min, o->max);
+		return usage(err, o, text, expected);
+	}
+	uint32_t n = (uint32_t)v;
+	memcpy((char *)opt + o->offset, &n, sizeof(n));
+	return 0;
+}
+
+int options_parse_size(const char *text, uint64_t *out)
+{
+	static const struct {
+		char suffix;
+		unsigned shift;
+	} units[] = {{'B', 0}, {'K', 10}, {'M', 20}, {'G', 30}, {'T', 40}};
+	unsigned shift = 20;
+	char *end;
+
+	if (!isdigit((unsigned char)*text))
+		return -EINVAL;
+	errno = 0;
+	unsigned long long v = strtoull(text, &end, 10);
+	if (errno)
+		return -ERANGE;
+	if (*end) {
+		unsigned i = 0;
+		while (i < ARRAY_LEN(units) && units[i].suffix != toupper((unsigned char)*end))
+			i++;
+		if (i == ARRAY_LEN(units) || end[1])
+			return -EINVAL;
+		shift = units[i].shift;
+	}
+	if (v > UINT64_MAX >> shift)
+		return -ERANGE;
+	*out = (uint64_t)v << shift;
+	return 0;
+}
+
+/* One word of --mem after the size. */
+static int parse_mem_word(struct ram_options *mem, const struct option_entry *o, const char *word,
+			  struct error *err)
+{
+	if (!strcmp(word, "hugetlb=2M")) {
+		mem->hugetlb = 2;
+	} else if (!strcmp(word, "collapse")) {
+		mem->collapse = true;
+	} else if (!strncmp(word, "path=", 5) && word[5]) {
+		if (strlen(word + 5) >= sizeof(mem->path))
+			return usage(err, o, word, "a shorter path");
+		strcpy(mem->path, word + 5);
+	} else {
+		return usage(err, o, word, "hugetlb=2M, collapse or path=FILE");
+	}
+	return 0;
+}
+
+static int parse_mem(struct options *opt, const struct option_entry *o, const char *text,
+		     struct error *err)
+{
+	struct ram_options mem = {0};
+	char copy[sizeof(mem.path) + 128], *rest = copy;
+
+	if (strlen(text) >= sizeof(copy))
+		return usage(err, o, text, "a shorter text");
+	strcpy(copy, text);
+	if (options_parse_size(strsep(&rest, ","), &mem.size))
+		return usage(err, o, text, "a size like 256M or 4G, then [,hugetlb=2M|collapse]");
+	if (mem.size < MEM_MIN || mem.size % PAGE_LEN)
+		return usage(err, o, text, "at least 32M, in whole pages of 4 KiB");
+	while (rest) {
+		int rc = parse_mem_word(&mem, o, strsep(&rest, ","), err);
+		if (rc)
+			return rc;
+	}
+	if (mem.hugetlb && mem.size % HUGE_LEN)
+		return usage(err, o, text, "a multiple of 2M with hugetlb=2M");
+	if (mem.hugetlb && (mem.collapse || mem.path[0]))
+		return usage(err, o, text,
+			     "hugetlb=2M alone: its pages are huge already, and it makes its own "
+			     "file (path= may name one on a hugetlbfs instead)");
+	opt->mem = mem;
+	return 0;
+}
+
+static int parse_console(struct options *opt, const struct option_entry *o, const char *text,
+			 struct error *err)
+{
+	/* A name that ends in ':' wants something after it. */
+	static const char *const kinds[] = {"stdio", "pty", "none", "pty:", "file:", "unix:"};
+	for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
+		size_t n = strlen(kinds[i]);
+		if (kinds[i][n - 1] == ':' ? !strncmp(text, kinds[i], n) && text[n]
+					   : !strcmp(text, kinds[i]))
+			return parse_string(opt, o, text, err);
+	}
+	return usage(err, o, text, "stdio, pty, pty:LINK, file:PATH, unix:PATH or none");
+}
+
+static int parse_name(struct options *opt, const struct option_entry *o, const char *text,
+		      struct error *err)
+{
+	size_t n = strlen(text);
+	if (!n || n > 32)
+		return usage(err, o, text, "1 to 32 characters");
+	for (size_t i = 0; i < n; i++)
+		if (!isalnum((unsigned char)text[i]) && !strchr("._-", text[i]))
+			return usage(err, o, text, "letters, digits, '.', '_' and '-' only");
+	return parse_string(opt, o, text, err);
+}
+
+/* The option's name is the device class's; its text is the class's business. */
+static int parse_device(struct options *opt, const struct option_entry *o, const char *text,
+			struct error *err)
+{
+	if (opt->ndevices == OPTIONS_MAX_DEVICES) {
+		error_set(err, E2BIG, "option --%s: more than %d devices", o->name,
+			  OPTIONS_MAX_DEVICES);
+		return error_exit(err, EXIT_USAGE);
+	}
+	opt->devices[opt->ndevices].cls = o->name;
+	opt->devices[opt->ndevices++].arg = text;
+	return 0;
+}
+
+#define AT(m) .offset = offsetof(struct options, m)
+
+const struct option_entry options_table[] = {
+	{"kernel", 'k', "FILE",
+	 "Kernel to boot: a Linux bzImage, or an ELF file with a PVH note. Needed.", NULL,
+	 GROUP_GUEST, COMPLETE_FILE, parse_file, AT(kernel)},
+	{"initrd", 'i', "FILE", "Initial RAM disk given to the kernel.", NULL, GROUP_GUEST,
+	 COMPLETE_FILE, parse_file, AT(initrd)},
+	{"cmdline", 'p', "STRING", "Kernel command line, for example \"console=ttyS0\".", "",
+	 GROUP_GUEST, COMPLETE_NONE, parse_string, AT(cmdline)},
+	{"mem", 'm', "SIZE[,hugetlb=2M][,collapse][,path=FILE]",
+	 "Guest memory: a number with B, K, M, G or T, or plain MiB; at least 32M. hugetlb=2M takes "
+	 "reserved huge pages (sysctl vm.nr_hugepages). collapse touches all memory at start and "
+	 "asks for huge pages, where the host does not give them by itself: this costs about 3 ms "
+	 "per MiB at start and makes the guest faster after an update. path=FILE uses a file (on "
+	 "/dev/shm, a hugetlbfs, a DAX device), or an unnamed file in a folder, and may not contain "
+	 "a comma; without it memory is a sealed memfd.",
+	 "256M", GROUP_GUEST, COMPLETE_NONE, parse_mem},
+	{"cpus", 'c', "N", "Number of virtual CPUs.", "1", GROUP_GUEST, COMPLETE_NONE, parse_number,
+	 AT(cpus), .min = 1, .max = OPTIONS_MAX_CPUS},
+	{"vfio", 0, "BDF[,rom=on]",
+	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0. rom=on shows its "
+	 "option ROM too. May be repeated.",
+	 NULL, GROUP_DEVICES, COMPLETE_BDF, parse_device},
+	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",
+	 "Where the serial console goes. On a terminal, Ctrl-a x quits and Ctrl-a ? helps. pty:LINK "
+	 "makes a symbolic link to the pseudo terminal. unix:PATH listens for one client, which "
+	 "first gets the last lines.",
+	 "stdio", GROUP_DEVICES, COMPLETE_CONSOLE, parse_console, AT(console)},
+	{"name", 0, "NAME", "Name of the guest, shown in the log; guest-PID if not given.", NULL,
+	 GROUP_RUN, COMPLETE_NONE, parse_name, AT(name)},
+	{"report", 0, "FILE", "Append one JSON record to FILE for each update.", NULL, GROUP_RUN,
+	 COMPLETE_FILE, parse_file, AT(report)},
+	{"stop-timeout", 0, "SECONDS",
+	 "After SIGTERM or SIGINT, how long the guest may take to power off.", "30", GROUP_RUN,
+	 COMPLETE_NONE, parse_number, AT(stop_timeout_s), .min = 0, .max = 86400},
+	{"update-timeout", 0, "MS", "How long the new program may take from exec to commit.", "5000",
+	 GROUP_RUN, COMPLETE_NONE, parse_number, AT(update_timeout_ms), .min = 100, .max = 3600000},
+	{"testdev", 0, "ARGUMENT", "Add a test device. May be repeated.", NULL, GROUP_DEBUG,
+	 COMPLETE_NONE, parse_device},
+	{"debug-hold", 0, "MS", "Hold every update's pause open this long before exec.", "0",
+	 GROUP_DEBUG, COMPLETE_NONE, parse_number, AT(hold_ms), .min = 0, .max = 3600000},
+};
+const unsigned options_table_len = ARRAY_LEN(options_table);
+
+/* Edit distance, rows of at most 32: long names are shorter. */
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned row[32];
+	size_t na = strlen(a), nb = strlen(b);
+	if (na > 31 || nb > 31)
+		return 32;
+	for (unsigned j = 0; j <= nb; j++)
+		row[j] = j;
+	for (unsigned i = 1; i <= na; i++) {
+		unsigned diagonal = row[0];
+		row[0] = i;
+		for (unsigned j = 1; j <= nb; j++) {
+			unsigned best = diagonal + (a[i - 1] != b[j - 1]);
+			diagonal = row[j];
+			if (row[j] + 1 < best)
+				best = row[j] + 1;
+			if (row[j - 1] + 1 < best)
+				best = row[j - 1] + 1;
+			row[j] = best;
+		}
+	}
+	return row[nb];
+}
+
+static int unknown(const char *word, struct error *err)
+{
+	const char *closest = NULL;
+	unsigned best = 4; /* further away is another word */
+	char name[32] = "";
+
+	error_set(err, EINVAL, "unknown option %.100s", word);
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(word + strspn(word, "-"), "="),
+		 word + strspn(word, "-"));
+	for (unsigned i = 0; i < options_table_len; i++) {
+		unsigned d = distance(name, options_table[i].name);
+		if (d < best) {
+			best = d;
+			closest = options_table[i].name;
+		}
+	}
+	if (closest)
+		error_hint(err, "did you mean --%s?", closest);
+	else
+		error_hint(err, "molt run --help lists the options");
+	return error_exit(err, EXIT_USAGE);
+}
+
+static int parse_words(struct options *opt, int argc, char **words, struct error *err)
+{
+	struct option longs[ARRAY_LEN(options_table) + 1] = {0};
+	char shorts[2 * ARRAY_LEN(options_table) + 3] = "+:", *p = shorts + 2;
+
+	for (unsigned i = 0; i < options_table_len; i++) {
+		const struct option_entry *o = &options_table[i];
+		longs[i] = (struct option){o->name, required_argument, NULL, LONG_BASE + (int)i};
+		if (o->letter) {
+			*p++ = o->letter;
+			*p++ = ':';
+		}
+	}
+	*p = 0;
+	optind = 0; /* starts over, in glibc and musl */
+	opterr = 0;
+	for (int c; (c = getopt_long(argc, words, shorts, longs, NULL)) != -1;) {
+		if (c == '?' && optopt > 0 && optopt < LONG_BASE) {
+			char word[] = {'-', (char)optopt, 0};
+			return unknown(word, err);
+		}
+		if (c == '?')
+			return unknown(words[optind - 1], err);
+		if (c == ':') {
+			error_set(err, EINVAL, "option %s: its argument is missing",
+				  words[optind - 1]);
+			return error_exit(err, EXIT_USAGE);
+		}
+		const struct option_entry *o = options_table;
+		if (c >= LONG_BASE)
+			o += c - LONG_BASE;
+		else
+			while (o->letter != c)
+				o++;
+		int rc = o->parse(opt, o, optarg, err);
+		if (rc)
+			return rc;
+	}
+	if (optind < argc) {
+		error_set(err, EINVAL, "unexpected argument '%.200s'", words[optind]);
+		error_hint(err, "the kernel is given with --kernel FILE");
+		return error_exit(err, EXIT_USAGE);
+	}
+	return 0;
+}
+
+int options_parse(struct options *opt, int argc, char *const argv[], struct error *err)
+{
+	memset(opt, 0, sizeof(*opt));
+	for (unsigned i = 0; i < options_table_len; i++) {
+		const struct option_entry *o = &options_table[i];
+		int rc = o->def ? o->parse(opt, o, o->def, err) : 0;
+		if (rc)
+			return rc;
+	}
+	/* getopt starts behind the program's name, and may reorder: it gets its own list. */
+	char **words = calloc((size_t)argc + 2, sizeof(*words));
+	if (!words)
+		return error_errno(err, ENOMEM, "list of options");
+	words[0] = (char *)"molt";
+	for (int i = 0; i < argc; i++)
+		words[i + 1] = argv[i];
+	int rc = parse_words(opt, argc + 1, words, err);
+	free(words);
+	if (!rc && !opt->kernel) {
+		error_set(err, EINVAL, "option --kernel is missing");
+		error_hint(err, "molt run --kernel FILE; molt run --help lists the options");
+		rc = error_exit(err, EXIT_USAGE);
+	}
+	return rc;
+}

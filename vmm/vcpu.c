@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/vcpu.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/base/log.h"
+#include "vmm/base/num.h"
+#include "vmm/machine.h"
+
+#define KICK_SIGNAL SIGUSR2
+
+/* Nothing to do: the signal's arrival takes KVM_RUN back to user space, and run->immediate_exit,
+ * set before it is sent, closes the race with a thread that is just about to enter. */
+static void on_kick(int sig)
+{
+	(void)sig;
+}
+
+int vcpus_init(struct machine *m, struct error *err)
+{
+	struct sigaction sa = {.sa_handler = on_kick};
+	sigaction(KICK_SIGNAL, &sa, NULL);
+	pthread_mutex_init(&m->gate.lock, NULL);
+	pthread_cond_init(&m->gate.to_vcpus, NULL);
+	pthread_cond_init(&m->gate.to_leader, NULL);
+	m->vcpus = calloc(m->opt.cpus, sizeof(*m->vcpus));
+	if (!m->vcpus)
+		return error_errno(err, ENOMEM, "%u vCPUs", m->opt.cpus);
+	for (uint32_t i = 0; i < m->opt.cpus; i++) {
+		m->vcpus[i] = (struct vcpu){.m = m, .index = i, .fd = -1};
+		int rc = vcpu_arch_init(&m->vcpus[i], err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+int vcpus_create(struct machine *m, struct error *err)
+{
+	long len = vm_ioctl(m->vm.kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	if (len < 0)
+		return error_errno(err, (int)-len, "KVM_GET_VCPU_MMAP_SIZE");
+	for (uint32_t i = 0; i < m->opt.cpus; i++) {
+		struct vcpu *cpu = &m->vcpus[i];
+		long fd = vm_ioctl(m->vm.fd, KVM_CREATE_VCPU, (void *)(long)i);
+		if (fd < 0)
+			return error_errno(err, (int)-fd, "KVM_CREATE_VCPU %u", i);
+		cpu->fd = (int)fd;
+		cpu->run = mmap(NULL, (size_t)len, PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd, 0);
+		if (cpu->run == MAP_FAILED)
+			return error_errno(err, errno, "vCPU %u: kvm_run", i);
+		int rc = vcpu_arch_create(cpu, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- exits ---- */
+
+static void exit_pio(struct vcpu *cpu)
+{
+	struct kvm_run *run = cpu->run;
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
+		struct bus_access a = {
+			.len = run->io.size,
+			.write = run->io.direction == KVM_EXIT_IO_OUT,
+			.value = load_le(data, run->io.size),
+		};
+		machine_pio(cpu->m, run->io.port, &a);
+		if (!a.write)
+			store_le(data, a.value, run->io.size);
+	}
+}
+
+static void exit_mmio(struct vcpu *cpu)
+{
+	struct kvm_run *run = cpu->run;
+	struct bus_access a = {
+		.len = run->mmio.len <= 8 ? run->mmio.len : 8,
+		.write = run->mmio.is_write,
+		.value = load_le(run->mmio.data, run->mmio.len),
+	};
+	machine_mmio(cpu->m, run->mmio.phys_addr, &a);
+	if (!a.write)
+		store_le(run->mmio.data, a.value, a.len);
+}
+
+/* Ends the machine; the thread then waits at the gate for the process to end. */
+static void died(struct vcpu *cpu, int code, const char *what)
+{
+	char regs[512], reason[128];
+	vcpu_arch_describe(cpu, regs, sizeof(regs));
+	log_info("vCPU %u: %s; %s", cpu->index, what, regs);
+	snprintf(reason, sizeof(reason), "vCPU %u: %s", cpu->index, what);
+	machine_stop(cpu->m, code, reason);
+}
+
+/* Serves one exit. Returns false when the vCPU cannot go on. */
+static bool serve(struct vcpu *cpu)
+{
+	char what[96];
+	struct kvm_run *run = cpu->run;
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		exit_pio(cpu);
+		return true;
+	case KVM_EXIT_MMIO:
+		exit_mmio(cpu);
+		return true;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+	case KVM_EXIT_UNKNOWN: /* never entered the guest */
+		return true;
+	case KVM_EXIT_SHUTDOWN:
+		died(cpu, EXIT_CRASH, "triple fault");
+		return false;
+	case KVM_EXIT_SYSTEM_EVENT:
+		snprintf(what, sizeof(what), "system event %u", run->system_event.type);
+		died(cpu, EXIT_RESET, what);
+		return false;
+	case KVM_EXIT_INTERNAL_ERROR:
+		snprintf(what, sizeof(what), "KVM internal error %u", run->internal.suberror);
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		snprintf(what, sizeof(what), "KVM entry failure 0x%llx",
+			 (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+		break;
+	default:
+		snprintf(what, sizeof(what), "KVM exit %u that molt does not serve",
+			 run->exit_reason);
+	}
+	died(cpu, EXIT_INTERNAL, what);
+	return false;
+}
+
+/* Runs until a pause is asked for and every pending exit is finished: with immediate_exit set,
+ * KVM_RUN first completes the access the last exit stood for (a split one exits again for each
+ * part), and only then returns EINTR (Documentation/virt/kvm/api.rst, KVM_RUN). */
+static void run_guest(struct vcpu *cpu)
+{
+	struct vcpu_gate *gate = &cpu->m->gate;
+	for (;;) {
+		if (ioctl(cpu->fd, KVM_RUN, NULL) == 0) {
+			if (!serve(cpu))
+				return;
+			continue;
+		}
+		if (errno == EINTR) {
+			if (__atomic_load_n(&gate->want, __ATOMIC_ACQUIRE) != GATE_RUN)
+				return;
+		} else if (errno != EAGAIN) {
+			char what[64];
+			snprintf(what, sizeof(what), "KVM_RUN: %s", strerror(errno));
+			died(cpu, EXIT_INTERNAL, what);
+			return;
+		}
+	}
+}
+
+/* ---- the gate ---- */
+
+static void fail(struct vcpu_gate *gate, int rc, const struct error *err)
+{
+	if (!rc || gate->rc)
+		return;
+	gate->rc = rc;
+	gate->err = *err;
+}
+
+/* One vCPU has saved or loaded: the last one wakes the leader. Gate lock held. */
+static void arrive(struct machine *m)
+{
+	if (++m->gate.done == m->opt.cpus)
+		pthread_cond_signal(&m->gate.to_leader);
+}
+
+/* Parks; the last one makes the machine quiet; then everybody saves itself at the same time. */
+static void park_and_save(struct vcpu *cpu)
+{
+	struct machine *m = cpu->m;
+	struct vcpu_gate *gate = &m->gate;
+	struct error err;
+
+	pthread_mutex_lock(&gate->lock);
+	while (gate->want == GATE_RUN || gate->want == GATE_HOLD) /* died, not asked to pause */
+		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
+	if (gate->want == GATE_STOP) {
+		pthread_mutex_unlock(&gate->lock);
+		return;
+	}
+	cpu->round = gate->round;
+	if (++gate->parked == m->opt.cpus) {
+		fail(gate, gate->quiet(m, &err), &err);
+		gate->quiet_done = true;
+		pthread_cond_broadcast(&gate->to_vcpus);
+	}
+	while (!gate->quiet_done)
+		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
+	bool save = !gate->rc;
+	pthread_mutex_unlock(&gate->lock);
+
+	int rc = save ? vcpu_arch_save(cpu, &err) : 0;
+	pthread_mutex_lock(&gate->lock);
+	fail(gate, rc, &err);
+	arrive(m);
+	pthread_mutex_unlock(&gate->lock);
+}
+
+/* Waits until the guest may run, or is to pause again before this thread noticed that it might.
+ * Returns false when the machine ends. */
+static bool wait_go(struct vcpu *cpu)
+{
+	struct vcpu_gate *gate = &cpu->m->gate;
+	pthread_mutex_lock(&gate->lock);
+	while (gate->want == GATE_HOLD || (gate->want == GATE_PAUSE && cpu->round == gate->round))
+		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
+	bool go = gate->want != GATE_STOP;
+	pthread_mutex_unlock(&gate->lock);
+	return go;
+}
+
+static void sched_save(struct vcpu *cpu)
+{
+	struct vcpu_sched *s = vcpu_arch_sched(cpu);
+	struct sched_param param = {0};
+	memset(s, 0, sizeof(*s));
+	syscall(SYS_sched_getaffinity, 0, sizeof(s->affinity), s->affinity);
+	int policy = (int)syscall(SYS_sched_getscheduler, 0);
+	syscall(SYS_sched_getparam, 0, &param);
+	s->policy = policy > 0 ? (uint32_t)policy : 0;
+	s->priority = param.sched_priority > 0 ? (uint32_t)param.sched_priority : 0;
+}
+
+/* Only what the operator changed: a new thread has its creator's settings already. */
+static void sched_load(struct vcpu *cpu)
+{
+	struct vcpu_sched want = *vcpu_arch_sched(cpu), *now = vcpu_arch_sched(cpu);
+	sched_save(cpu);
+	struct sched_param param = {.sched_priority = (int)want.priority};
+	if ((want.policy != now->policy || want.priority != now->priority) &&
+	    syscall(SYS_sched_setscheduler, 0, (int)want.policy, &param) < 0)
+		log_warn("vCPU %u: scheduling policy not restored: %s", cpu->index,
+			 strerror(errno));
+	if (want.affinity[0] && memcmp(want.affinity, now->affinity, sizeof(want.affinity)) &&
+	    syscall(SYS_sched_setaffinity, 0, sizeof(want.affinity), want.affinity) < 0)
+		log_warn("vCPU %u: affinity not restored: %s", cpu->index, strerror(errno));
+}
+
+static void *thread(void *opaque)
+{
+	struct vcpu *cpu = opaque;
+	struct vcpu_gate *gate = &cpu->m->gate;
+	struct error err;
+	char name[16];
+	sigset_t kick;
+
+	snprintf(name, sizeof(name), "molt-cpu%u", cpu->index % 10000);
+	prctl(PR_SET_NAME, name);
+	sigemptyset(&kick);
+	sigaddset(&kick, KICK_SIGNAL);
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	cpu->tid = (pid_t)syscall(SYS_gettid);
+
+	int rc = 0;
+	if (!cpu->m->fresh) {
+		sched_load(cpu);
+		rc = vcpu_arch_load(cpu, &err);
+	}
+	pthread_mutex_lock(&gate->lock);
+	fail(gate, rc, &err);
+	arrive(cpu->m);
+	pthread_mutex_unlock(&gate->lock);
+
+	while (wait_go(cpu)) {
+		run_guest(cpu);
+		sched_save(cpu);
+		park_and_save(cpu);
+	}
+	return NULL;
+}
+
+/* ---- the leader's side ---- */
+
+static int wait_done(struct machine *m, struct error *err)
+{
+	struct vcpu_gate *gate = &m->gate;
+	pthread_mutex_lock(&gate->lock);
+	while (gate->done < m->opt.cpus)
+		pthread_cond_wait(&gate->to_leader, &gate->lock);
+	int rc = gate->rc;
+	if (rc && err)
+		*err = gate->err;
+	pthread_mutex_unlock(&gate->lock);
+	return rc;
+}
+
+int vcpus_start(struct machine *m, struct error *err)
+{
+	m->gate.want = GATE_HOLD;
+	m->gate.done = 0;
+	m->gate.rc = 0;
+	for (uint32_t i = 0; i < m->opt.cpus; i++) {
+		int rc = pthread_create(&m->vcpus[i].thread, NULL, thread, &m->vcpus[i]);
+		if (rc)
+			return error_errno(err, rc, "vCPU %u: thread", i);
+	}
+	return 0;
+}
+
+int vcpus_wait_loaded(struct machine *m, struct error *err)
+{
+	return wait_done(m, err);
+}
+
+static void set_want(struct vcpu_gate *gate, int want)
+{
+	__atomic_store_n(&gate->want, want, __ATOMIC_RELEASE);
+}
+
+void vcpus_go(struct machine *m)
+{
+	struct vcpu_gate *gate = &m->gate;
+	pthread_mutex_lock(&gate->lock);
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		m->vcpus[i].run->immediate_exit = 0;
+	set_want(gate, GATE_RUN);
+	pthread_cond_broadcast(&gate->to_vcpus);
+	pthread_mutex_unlock(&gate->lock);
+}
+
+/* Out of the guest, all of them. Gate lock held. */
+static void kick_all(struct machine *m)
+{
+	for (uint32_t i = 0; i < m->opt.cpus; i++) {
+		m->vcpus[i].run->immediate_exit = 1;
+		syscall(SYS_tgkill, getpid(), m->vcpus[i].tid, KICK_SIGNAL);
+	}
+	pthread_cond_broadcast(&m->gate.to_vcpus);
+}
+
+int vcpus_pause_and_save(struct machine *m, int (*quiet)(struct machine *m, struct error *err),
+			 struct error *err)
+{
+	struct vcpu_gate *gate = &m->gate;
+	pthread_mutex_lock(&gate->lock);
+	gate->round++;
+	gate->parked = gate->done = 0;
+	gate->quiet_done = false;
+	gate->quiet = quiet;
+	gate->rc = 0;
+	set_want(gate, GATE_PAUSE);
+	kick_all(m);
+	pthread_mutex_unlock(&gate->lock);
+	return wait_done(m, err);
+}
+
+void vcpus_stop(struct machine *m)
+{
+	if (!m->vcpus)
+		return;
+	pthread_mutex_lock(&m->gate.lock);
+	set_want(&m->gate, GATE_STOP);
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		if (m->vcpus[i].run)
+			m->vcpus[i].run->immediate_exit = 1;
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		if (m->vcpus[i].thread)
+			syscall(SYS_tgkill, getpid(), m->vcpus[i].tid, KICK_SIGNAL);
+	pthread_cond_broadcast(&m->gate.to_vcpus);
+	pthread_mutex_unlock(&m->gate.lock);
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		if (m->vcpus[i].thread)
+			pthread_join(m->vcpus[i].thread, NULL);
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "cpr/fdset.h"
+#include "vmm/base/error.h"
+#include "vmm/base/num.h"
+
+/* What molt cannot do without, and the kernel that brought it. */
+static const struct {
+	unsigned cap;
+	const char *name, *since;
+} required[] = {
+	{KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP", "2.6"},
+	{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY", "2.6"},
+	{KVM_CAP_PIT2, "KVM_CAP_PIT2", "2.6"},
+	{KVM_CAP_IRQFD, "KVM_CAP_IRQFD", "2.6"},
+	{KVM_CAP_IRQFD_RESAMPLE, "KVM_CAP_IRQFD_RESAMPLE", "3.8"},
+	{KVM_CAP_IRQ_ROUTING, "KVM_CAP_IRQ_ROUTING", "2.6"},
+	{KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI", "3.5"},
+	{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT", "4.13"},
+	{KVM_CAP_SREGS2, "KVM_CAP_SREGS2", "5.14"},
+	{KVM_CAP_VCPU_ATTRIBUTES, "KVM_CAP_VCPU_ATTRIBUTES", "5.16"},
+};
+
+long vm_ioctl(int fd, unsigned long request, void *arg)
+{
+	int rc;
+	do
+		rc = ioctl(fd, request, arg);
+	while (rc < 0 && errno == EINTR);
+	return rc < 0 ? -errno : rc;
+}
+
+static int open_kvm(struct error *err)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	int code = errno;
+	error_errno(err, code, "/dev/kvm");
+	if (code == EACCES)
+		error_hint(err, "add this user to the group kvm, or: setfacl -m u:%d:rw /dev/kvm",
+			   (int)getuid());
+	else
+		error_hint(err, "enable virtualization in the firmware and load kvm_intel or "
+				"kvm_amd (modprobe kvm_amd)");
+	error_exit(err, EXIT_HOST);
+	return -code;
+}
+
+int vm_open(struct vm *vm, struct fdset *fds, struct error *err)
+{
+	vm->fd = -1;
+	vm->kvm_fd = fdset_take(fds, "kvm");
+	if (vm->kvm_fd >= 0)
+		return 0;
+	vm->kvm_fd = open_kvm(err);
+	if (vm->kvm_fd < 0)
+		return vm->kvm_fd;
+	int rc = fdset_keep(fds, "kvm", vm->kvm_fd, err);
+	if (rc)
+		return rc;
+	long version = vm_ioctl(vm->kvm_fd, KVM_GET_API_VERSION, NULL);
+	if (version != KVM_API_VERSION) {
+		error_set(err, ENOTSUP, "/dev/kvm: API version %ld, expected %d", version,
+			  KVM_API_VERSION);
+		return error_exit(err, EXIT_HOST);
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(required); i++) {
+		if (vm_ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, (void *)(long)required[i].cap) > 0)
+			continue;
+		error_set(err, ENOTSUP, "/dev/kvm: %s is missing", required[i].name);
+		error_hint(err, "it came with Linux %s", required[i].since);
+		return error_exit(err, EXIT_HOST);
+	}
+	return 0;
+}
+
+int vm_create(struct vm *vm, struct error *err)
+{
+	memset(vm->slots, 0, sizeof(vm->slots));
+	long fd = vm_ioctl(vm->kvm_fd, KVM_CREATE_VM, NULL);
+	if (fd < 0) {
+		error_errno(err, (int)-fd, "KVM_CREATE_VM");
+		return error_exit(err, EXIT_HOST);
+	}
+	vm->fd = (int)fd;
+	return 0;
+}
+
+int vm_has(const struct vm *vm, unsigned cap)
+{
+	long rc = vm_ioctl(vm->fd >= 0 ? vm->fd : vm->kvm_fd, KVM_CHECK_EXTENSION,
+			   (void *)(long)cap);
+	return rc > 0 ? (int)rc : 0;
+}
+
+int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool readonly,
+		struct error *err)
+{
+	int slot = -1;
+	if (!len || (gpa | len | (uintptr_t)hva) & (PAGE_LEN - 1) || gpa + (len - 1) < gpa)
+		return error_set(err, EINVAL, "memory slot at 0x%llx: not page-aligned",
+				 (unsigned long long)gpa);
+	for (int i = 0; i < VM_MAX_SLOTS; i++) {
+		if (!vm->slots[i].len)
+			slot = slot < 0 ? i : slot;
+		else if (ranges_overlap(gpa, len, vm->slots[i].gpa, vm->slots[i].len))
+			return error_set(err, EEXIST, "memory slot at 0x%llx overlaps another",
+					 (unsigned long long)gpa);
+	}
+	if (slot < 0)
+		return error_set(err, ENOSPC, "more than %d memory slots", VM_MAX_SLOTS);
+	struct kvm_userspace_memory_region r = {
+		.slot = (uint32_t)slot,
+		.flags = readonly ? KVM_MEM_READONLY : 0,
+		.guest_phys_addr = gpa,
+		.memory_size = len,
+		.userspace_addr = (uintptr_t)hva,
+	};
+	long rc = vm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r);
+	if (rc < 0)
+		return error_errno(err, (int)-rc, "memory slot at 0x%llx of 0x%llx bytes",
+				   (unsigned long long)gpa, (unsigned long long)len);
+	vm->slots[slot].gpa = gpa;
+	vm->slots[slot].len = len;
+	return 0;
+}
+
+void vm_slot_remove(struct vm *vm, uint64_t gpa)
+{
+	for (unsigned i = 0; i < VM_MAX_SLOTS; i++) {
+		if (!vm->slots[i].len || vm->slots[i].gpa != gpa)
+			continue;
+		struct kvm_userspace_memory_region r = {.slot = i, .guest_phys_addr = gpa};
+		vm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r);
+		vm->slots[i].len = 0;
+		return;
+	}
+}
