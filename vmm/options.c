@@ -11,7 +11,7 @@
 #include "vmm/base/num.h"
 #include "vmm/options_table.h"
 
-#define MEM_MIN   (32 * MIB)
+#define MEM_MIN	  (32 * MIB)
 #define HUGE_LEN  (2 * MIB)
 #define LONG_BASE 256 /* getopt_long's value of table entry 0 */
 
@@ -185,21 +185,25 @@ const struct option_entry options_table[] = {
 	{"cmdline", 'p', "STRING", "Kernel command line, for example \"console=ttyS0\".", "",
 	 GROUP_GUEST, COMPLETE_NONE, parse_string, AT(cmdline)},
 	{"mem", 'm', "SIZE[,hugetlb=2M][,collapse][,path=FILE]",
-	 "Guest memory: a number with B, K, M, G or T, or plain MiB; at least 32M. hugetlb=2M takes "
+	 "Guest memory: a number with B, K, M, G or T, or plain MiB; at least 32M. hugetlb=2M "
+	 "takes "
 	 "reserved huge pages (sysctl vm.nr_hugepages). collapse touches all memory at start and "
 	 "asks for huge pages, where the host does not give them by itself: this costs about 3 ms "
 	 "per MiB at start and makes the guest faster after an update. path=FILE uses a file (on "
-	 "/dev/shm, a hugetlbfs, a DAX device), or an unnamed file in a folder, and may not contain "
+	 "/dev/shm, a hugetlbfs, a DAX device), or an unnamed file in a folder, and may not "
+	 "contain "
 	 "a comma; without it memory is a sealed memfd.",
 	 "256M", GROUP_GUEST, COMPLETE_NONE, parse_mem},
 	{"cpus", 'c', "N", "Number of virtual CPUs.", "1", GROUP_GUEST, COMPLETE_NONE, parse_number,
 	 AT(cpus), .min = 1, .max = OPTIONS_MAX_CPUS},
 	{"vfio", 0, "BDF[,rom=on]",
-	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0. rom=on shows its "
+	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0. rom=on shows "
+	 "its "
 	 "option ROM too. May be repeated.",
 	 NULL, GROUP_DEVICES, COMPLETE_BDF, parse_device},
 	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",
-	 "Where the serial console goes. On a terminal, Ctrl-a x quits and Ctrl-a ? helps. pty:LINK "
+	 "Where the serial console goes. On a terminal, Ctrl-a x quits and Ctrl-a ? helps. "
+	 "pty:LINK "
 	 "makes a symbolic link to the pseudo terminal. unix:PATH listens for one client, which "
 	 "first gets the last lines.",
 	 "stdio", GROUP_DEVICES, COMPLETE_CONSOLE, parse_console, AT(console)},
@@ -210,8 +214,9 @@ const struct option_entry options_table[] = {
 	{"stop-timeout", 0, "SECONDS",
 	 "After SIGTERM or SIGINT, how long the guest may take to power off.", "30", GROUP_RUN,
 	 COMPLETE_NONE, parse_number, AT(stop_timeout_s), .min = 0, .max = 86400},
-	{"update-timeout", 0, "MS", "How long the new program may take from exec to commit.", "5000",
-	 GROUP_RUN, COMPLETE_NONE, parse_number, AT(update_timeout_ms), .min = 100, .max = 3600000},
+	{"update-timeout", 0, "MS", "How long the new program may take from exec to commit.",
+	 "5000", GROUP_RUN, COMPLETE_NONE, parse_number, AT(update_timeout_ms), .min = 100,
+	 .max = 3600000},
 	{"testdev", 0, "ARGUMENT", "Add a test device. May be repeated.", NULL, GROUP_DEBUG,
 	 COMPLETE_NONE, parse_device},
 	{"debug-hold", 0, "MS", "Hold every update's pause open this long before exec.", "0",

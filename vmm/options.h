@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The options of `molt run`, in one declared table from which parsing, --help, the completion and the
- * man page's list come.
+ * The options of `molt run`, in one declared table from which parsing, --help, the completion and
+ * the man page's list come.
  */
 #ifndef MOLT_OPTIONS_H
 #define MOLT_OPTIONS_H
@@ -19,29 +19,30 @@ struct error;
 #define OPTIONS_MAX_CPUS    64
 
 struct options {
-	const char *kernel;  /* -k */
-	const char *initrd;  /* -i, NULL: none */
-	const char *cmdline; /* -p, "" by default */
-	struct ram_options mem; /* -m, 256 MiB by default; at least 32 MiB */
-	uint32_t cpus;       /* -c, 1 */
-	const char *console; /* --console, "stdio" */
-	const char *name;    /* --name, NULL: "guest-PID"; [A-Za-z0-9._-]{1,32} */
-	const char *report;  /* --report FILE: one JSON record per update is appended; NULL */
+	const char *kernel;	 /* -k */
+	const char *initrd;	 /* -i, NULL: none */
+	const char *cmdline;	 /* -p, "" by default */
+	struct ram_options mem;	 /* -m, 256 MiB by default; at least 32 MiB */
+	uint32_t cpus;		 /* -c, 1 */
+	const char *console;	 /* --console, "stdio" */
+	const char *name;	 /* --name, NULL: "guest-PID"; [A-Za-z0-9._-]{1,32} */
+	const char *report;	 /* --report FILE: one JSON record per update is appended; NULL */
 	uint32_t stop_timeout_s; /* --stop-timeout, 30: SIGTERM to forced end */
 	uint32_t update_timeout_ms; /* --update-timeout, 5000: from exec to commit */
-	uint32_t hold_ms;    /* --debug-hold MS: tests: the pause is held open this long before exec */
+	uint32_t hold_ms; /* --debug-hold MS: tests: the pause is held open this long before exec */
 	struct {
-		const char *cls; /* device class: "vfio", "testdev" */
-		const char *arg; /* "0000:00:05.0" */
+		const char *cls;	/* device class: "vfio", "testdev" */
+		const char *arg;	/* "0000:00:05.0" */
 	} devices[OPTIONS_MAX_DEVICES]; /* in command line order */
 	unsigned ndevices;
 };
 
-/* Parses the words after `molt run`. Strings point into @argv. Errors name the option, what is wrong
- * and what is expected; exit code EXIT_USAGE. */
+/* Parses the words after `molt run`. Strings point into @argv. Errors name the option, what is
+ * wrong and what is expected; exit code EXIT_USAGE. */
 int options_parse(struct options *opt, int argc, char *const argv[], struct error *err);
 
-/* "256M", "4G", "4194304K", plain bytes: at least one digit, no overflow. */
+/* "256M", "4G", "4194304K", "512B"; a number alone means MiB, as kvmtool's -m does. At least one
+ * digit, no overflow. Returns 0, -EINVAL or -ERANGE. */
 int options_parse_size(const char *text, uint64_t *out);
 
 /* `molt run --help`, and the same table as man page source (scdoc) and bash completion. */

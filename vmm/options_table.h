@@ -16,7 +16,7 @@ enum option_complete { COMPLETE_NONE, COMPLETE_FILE, COMPLETE_BDF, COMPLETE_CONS
 
 struct option_entry {
 	const char *name; /* long name, without the dashes */
-	char letter;      /* short one, or 0 */
+	char letter;	  /* short one, or 0 */
 	const char *arg;  /* how the argument is called */
 	const char *help; /* sentences, in plain text */
 	const char *def;  /* parsed before the command line, and shown; NULL: none */
@@ -24,7 +24,7 @@ struct option_entry {
 	enum option_complete complete;
 	int (*parse)(struct options *opt, const struct option_entry *o, const char *text,
 		     struct error *err);
-	size_t offset;     /* of the member in struct options, for generic parsers */
+	size_t offset;	   /* of the member in struct options, for generic parsers */
 	uint32_t min, max; /* of numbers */
 };
 

@@ -100,22 +100,25 @@ static void print_case(FILE *out, enum option_complete complete, const char *act
 
 void options_completion(FILE *out)
 {
-	fprintf(out, "# bash completion for molt(1)\n"
+	/* A device's colons are word breaks to readline: bash-completion's helpers undo that. */
+	fprintf(out, "# bash completion for molt(1), loaded by bash-completion\n"
 		     "_molt() {\n"
-		     "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
-		     "\tif ((COMP_CWORD == 1)); then\n"
+		     "\tlocal cur prev words cword\n"
+		     "\t_init_completion -n : || return\n"
+		     "\tif ((cword == 1)); then\n"
 		     "\t\tmapfile -t COMPREPLY < <(compgen -W 'run --help --version' -- \"$cur\")\n"
 		     "\t\treturn\n"
 		     "\tfi\n"
 		     "\tcase $prev in\n");
 	print_case(out, COMPLETE_FILE, "mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")");
-	/* Devices that are bound already. The colons in their names are word breaks to readline,
-	 * so that only what follows the last one may be offered. */
 	print_case(out, COMPLETE_BDF,
 		   "mapfile -t COMPREPLY < <(cd /sys/bus/pci/drivers/vfio-pci 2>/dev/null &&\n"
-		   "\t\t\tcompgen -G \"$cur*:*:*.?\")");
+		   "\t\t\tcompgen -G \"$cur*:*.?\")\n"
+		   "\t\t__ltrim_colon_completions \"$cur\"");
 	print_case(out, COMPLETE_CONSOLE,
-		   "mapfile -t COMPREPLY < <(compgen -W 'stdio pty pty: file: unix: none' -- \"$cur\")");
+		   "mapfile -t COMPREPLY < <(compgen -W 'stdio pty pty: file: unix: none' -- "
+		   "\"$cur\")\n"
+		   "\t\t__ltrim_colon_completions \"$cur\"");
 	fprintf(out, "\tesac\n\tmapfile -t COMPREPLY < <(compgen -W '");
 	for (unsigned i = 0; i < options_table_len; i++)
 		fprintf(out, "--%s ", options_table[i].name);

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/ram.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "cpr/fdset.h"
+#include "vmm/arch.h"
+#include "vmm/base/error.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+
+#define HUGE_LEN  (2 * MIB)
+#define FD_NAME	  "ram0"
+#define PAGE_MAX  (1 * GIB)
+#define GPA_LIMIT ((uint64_t)1 << 52) /* widest physical address, Intel SDM 3A 4.1.4 */
+
+/* linux/memfd.h: newer than some C libraries. */
+#ifndef MFD_HUGE_2MB
+#define MFD_HUGE_2MB (21u << 26)
+#endif
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008u /* 6.3 */
+#endif
+
+static const struct field ram_fields[] = {
+	FIELD_U(struct ram_state, size),       FIELD_U(struct ram_state, page_len),
+	FIELD_U(struct ram_state, nregions),   FIELD_U_SINCE(struct ram_state, reserved, 1, 0),
+	FIELD_ARRAY(struct ram_state, gpa),    FIELD_ARRAY(struct ram_state, len),
+	FIELD_ARRAY(struct ram_state, offset),
+};
+STATE_CLASS(ram_state_class, "ram", 1, struct ram_state, ram_fields);
+
+static int config_error(struct error *err)
+{
+	return error_exit(err, EXIT_CONFIG);
+}
+
+/* A number from the sysfs folder of a device DAX node; 0: it is none. */
+static uint64_t dax_attribute(dev_t rdev, const char *name)
+{
+	char path[96], text[32];
+	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/%s", major(rdev), minor(rdev), name);
+	return file_read_text(path, text, sizeof(text)) > 0 ? strtoull(text, NULL, 0) : 0;
+}
+
+/* Size of the pages that the file is made of: mappings and offsets must be multiples. */
+static uint64_t page_len_of(int fd, const struct stat *st)
+{
+	struct statfs fs;
+	if (S_ISCHR(st->st_mode)) {
+		uint64_t align = dax_attribute(st->st_rdev, "align");
+		return align ? align : HUGE_LEN;
+	}
+	if (!fstatfs(fd, &fs) && (uint64_t)fs.f_type == HUGETLBFS_MAGIC)
+		return (uint64_t)fs.f_bsize;
+	return PAGE_LEN;
+}
+
+static int open_memfd(const struct ram_options *opt, struct error *err)
+{
+	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	if (opt->hugetlb)
+		flags |= MFD_HUGETLB | MFD_HUGE_2MB;
+	int fd = memfd_create("molt-ram0", flags | MFD_NOEXEC_SEAL);
+	if (fd < 0 && errno == EINVAL) /* before 6.3 */
+		fd = memfd_create("molt-ram0", flags);
+	if (fd >= 0)
+		return fd;
+	error_errno(err, errno, "guest memory: memfd%s", opt->hugetlb ? " of huge pages" : "");
+	return error_exit(err, EXIT_HOST);
+}
+
+/* An unnamed file in folder @path. */
+static int open_unnamed(const char *path, struct error *err)
+{
+	int fd = open(path, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		return fd;
+	char name[sizeof(((struct ram_options *)0)->path) + 16];
+	snprintf(name, sizeof(name), "%s/molt-ram0.XXXXXX", path);
+	fd = mkostemp(name, O_CLOEXEC);
+	if (fd >= 0) {
+		unlink(name);
+		return fd;
+	}
+	error_errno(err, errno, "guest memory: unnamed file in %.300s", path);
+	return config_error(err);
+}
+
+static int open_path(const char *path, struct error *err)
+{
+	struct stat st;
+	if (!stat(path, &st) && S_ISDIR(st.st_mode))
+		return open_unnamed(path, err);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+	if (fd < 0) {
+		error_errno(err, errno, "guest memory: file %.300s", path);
+		return config_error(err);
+	}
+	/* The lock belongs to the open file and so goes over exec with it. */
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
+		close(fd);
+		error_set(err, EBUSY, "guest memory: file %.300s is in use by another process",
+			  path);
+		return config_error(err);
+	}
+	return fd;
+}
+
+static int no_huge_pages(struct ram *ram, int code, struct error *err)
+{
+	char path[96], text[32];
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%llukB/free_hugepages",
+		 (unsigned long long)(ram->state.page_len / KIB));
+	int rc = file_read_text(path, text, sizeof(text));
+	unsigned long long need = ram->state.size / ram->state.page_len;
+	error_errno(err, code, "guest memory: %llu huge pages of %llu MiB are needed, %s are free",
+		    need, (unsigned long long)(ram->state.page_len / MIB), rc > 0 ? text : "none");
+	if (ram->state.page_len == HUGE_LEN)
+		error_hint(err, "sysctl vm.nr_hugepages=N, N being what is in use now plus %llu",
+			   need);
+	else
+		error_hint(err,
+			   "reserve them on the kernel's command line: hugepagesz=1G "
+			   "hugepages=%llu",
+			   need);
+	return error_exit(err, EXIT_HOST);
+}
+
+static int size_regular(struct ram *ram, uint64_t present, const char *what, struct error *err)
+{
+	if (present > ram->state.size) {
+		error_set(err, EFBIG,
+			  "guest memory: file %.300s has %llu bytes, more than the %llu "
+			  "of --mem",
+			  what, (unsigned long long)present, (unsigned long long)ram->state.size);
+		error_hint(err, "give --mem %lluB, or remove the file: molt does not shrink it",
+			   (unsigned long long)present);
+		return config_error(err);
+	}
+	if (present < ram->state.size && ftruncate(ram->fd, (off_t)ram->state.size) < 0) {
+		error_errno(err, errno, "guest memory: %.300s: growing to %llu MiB", what,
+			    (unsigned long long)(ram->state.size / MIB));
+		return error_exit(err, EXIT_HOST);
+	}
+	/* Huge pages that are not there would be a SIGBUS of the guest later: take them now. */
+	if (ram->state.page_len > PAGE_LEN &&
+	    fallocate(ram->fd, 0, 0, (off_t)ram->state.size) < 0) {
+		int code = errno;
+		if (present < ram->state.size && ftruncate(ram->fd, (off_t)present) < 0)
+			log_warn("guest memory: %.300s stays grown", what);
+		return no_huge_pages(ram, code, err);
+	}
+	return 0;
+}
+
+static int size_file(struct ram *ram, const struct ram_options *opt, struct error *err)
+{
+	const char *what = opt->path[0] ? opt->path : "memfd";
+	struct stat st;
+	if (fstat(ram->fd, &st) < 0)
+		return error_errno(err, errno, "guest memory: %.300s", what);
+	ram->state.page_len = page_len_of(ram->fd, &st);
+	if (opt->size % ram->state.page_len) {
+		error_set(err, EINVAL,
+			  "guest memory: %llu bytes are no multiple of the pages of "
+			  "%llu KiB that %.300s has",
+			  (unsigned long long)opt->size,
+			  (unsigned long long)(ram->state.page_len / KIB), what);
+		return config_error(err);
+	}
+	if (S_ISCHR(st.st_mode)) {
+		uint64_t present = dax_attribute(st.st_rdev, "size");
+		if (present >= opt->size)
+			return 0;
+		error_set(err, EINVAL,
+			  "guest memory: device %.300s has %llu bytes, %llu are needed", what,
+			  (unsigned long long)present, (unsigned long long)opt->size);
+		error_hint(err, "a character device must be a device DAX (daxctl list)");
+		return config_error(err);
+	}
+	if (!S_ISREG(st.st_mode)) {
+		error_set(err, EINVAL,
+			  "guest memory: %.300s is no regular file, folder or device "
+			  "DAX",
+			  what);
+		return config_error(err);
+	}
+	return size_regular(ram, (uint64_t)st.st_size, what, err);
+}
+
+static int create_file(struct ram *ram, const struct ram_options *opt, struct error *err)
+{
+	ram->fd = opt->path[0] ? open_path(opt->path, err) : open_memfd(opt, err);
+	if (ram->fd < 0)
+		return ram->fd;
+	int rc = size_file(ram, opt, err);
+	if (rc)
+		return rc;
+	/* Nothing can make the mapping's pages go away; and nothing can be sealed afterwards. */
+	if (!opt->path[0] &&
+	    fcntl(ram->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return error_errno(err, errno, "guest memory: sealing the memfd");
+	return arch_ram_layout(&ram->state, ram->state.size, err);
+}
+
+int ram_create(struct ram *ram, const struct ram_options *opt, struct fdset *fds, struct error *err)
+{
+	*ram = (struct ram){.state.size = opt->size, .fd = -1};
+	int rc = create_file(ram, opt, err);
+	if (!rc)
+		rc = fdset_keep(fds, FD_NAME, ram->fd, err);
+	if (rc)
+		fd_close(&ram->fd);
+	return rc;
+}
+
+/* The regions come from the blob: nothing of them is trusted. */
+static const char *regions_flaw(const struct ram_state *s)
+{
+	if (!s->size || s->size % s->page_len || s->size > INT64_MAX)
+		return "size";
+	if (!s->nregions || s->nregions > RAM_MAX_REGIONS)
+		return "number of regions";
+	for (unsigned i = 0; i < s->nregions; i++) {
+		if (!s->len[i] || (s->gpa[i] | s->len[i] | s->offset[i]) % PAGE_LEN)
+			return "alignment";
+		if (!range_fits(s->offset[i], s->len[i], s->size))
+			return "offset in the file";
+		if (!range_fits(s->gpa[i], s->len[i], GPA_LIMIT))
+			return "guest physical address";
+		for (unsigned k = 0; k < i; k++)
+			if (ranges_overlap(s->gpa[i], s->len[i], s->gpa[k], s->len[k]) ||
+			    ranges_overlap(s->offset[i], s->len[i], s->offset[k], s->len[k]))
+				return "overlap of two regions";
+	}
+	return NULL;
+}
+
+int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err)
+{
+	const struct ram_state *s = &ram->state;
+	struct stat st;
+
+	ram->hva = NULL;
+	ram->huge_advised = false;
+	ram->fd = fdset_take(fds, FD_NAME);
+	if (ram->fd < 0)
+		return error_set(err, EBADMSG, "guest memory: no descriptor %s was kept", FD_NAME);
+	if (fstat(ram->fd, &st) < 0)
+		return error_errno(err, errno, "guest memory: descriptor %s", FD_NAME);
+	if (s->page_len != page_len_of(ram->fd, &st) || !is_pow2(s->page_len) ||
+	    s->page_len < PAGE_LEN || s->page_len > PAGE_MAX)
+		return error_set(err, EBADMSG, "guest memory: state: wrong page size %llu",
+				 (unsigned long long)s->page_len);
+	const char *flaw = regions_flaw(s);
+	if (flaw)
+		return error_set(err, EBADMSG, "guest memory: state: wrong %s", flaw);
+	if (S_ISREG(st.st_mode)
+		    ? (uint64_t)st.st_size != s->size
+		    : !S_ISCHR(st.st_mode) || dax_attribute(st.st_rdev, "size") < s->size)
+		return error_set(err, EBADMSG,
+				 "guest memory: state says %llu bytes, the file has "
+				 "%lld",
+				 (unsigned long long)s->size, (long long)st.st_size);
+	return 0;
+}
+
+int ram_map(struct ram *ram, struct error *err)
+{
+	/* Aligned so that a huge page of the file can be one in the page tables, here and in
+	 * KVM's: gpa, hva and file offset must agree modulo 2 MiB. */
+	uint64_t size = ram->state.size;
+	uint64_t align = ram->state.page_len > HUGE_LEN ? ram->state.page_len : HUGE_LEN;
+	if (size > SIZE_MAX - align)
+		return error_set(err, ENOMEM, "guest memory: too large to map");
+	uint8_t *room = mmap(NULL, size + align, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED) {
+		error_errno(err, errno, "guest memory: %llu MiB of address space",
+			    (unsigned long long)(size / MIB));
+		return error_exit(err, EXIT_HOST);
+	}
+	uint8_t *hva = (uint8_t *)align_up((uintptr_t)room, align);
+	if (mmap(hva, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, ram->fd,
+		 0) == MAP_FAILED) {
+		int code = errno;
+		munmap(room, size + align);
+		error_errno(err, code, "guest memory: mapping %llu MiB",
+			    (unsigned long long)(size / MIB));
+		return error_exit(err, EXIT_HOST);
+	}
+	if (hva > room)
+		munmap(room, (size_t)(hva - room));
+	if (hva + size < room + size + align)
+		munmap(hva + size, (size_t)(room + align - hva));
+	ram->hva = hva;
+	/* A core dump must not hold the guest's secrets, nor delay the way back by its size. */
+	if (madvise(hva, size, MADV_DONTDUMP) < 0)
+		log_warn("guest memory will be part of core dumps: %s", strerror(errno));
+	/* Has no effect where the host's shmem_enabled is "never": ram_page_text tells. */
+	ram->huge_advised = ram->state.page_len == PAGE_LEN && !madvise(hva, size, MADV_HUGEPAGE);
+	return 0;
+}
+
+void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len)
+{
+	const struct ram_state *s = &ram->state;
+	for (unsigned i = 0; i < s->nregions; i++) {
+		uint64_t off = gpa - s->gpa[i];
+		if (gpa >= s->gpa[i] && off < s->len[i] && len <= s->len[i] - off)
+			return ram->hva + s->offset[i] + off;
+	}
+	return NULL;
+}
