@@ -184,7 +184,7 @@ int state_open(struct state_blob *blob, const void *data, size_t len, struct err
 	if (rc)
 		return rc;
 	blob->fdt = data;
-	blob->len = len;
+	blob->len = body + sizeof(t);
 	int node;
 	fdt_for_each_subnode(node, data, 0)
 	{

@@ -65,7 +65,7 @@ int state_save(const struct state_tree *tree, const struct fdset *fds,
 /* A blob opened for reading; @data stays owned by the caller and must outlive it. */
 struct state_blob {
 	const void *fdt;
-	size_t len;
+	size_t len; /* bytes in use, trailer included */
 	struct state_header header;
 	unsigned n; /* subnodes of the root */
 	struct {

@@ -38,6 +38,37 @@ void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 	};
 }
 
+/* Width of guest physical addresses that the host offers (CPUID 0x80000008 EAX[7:0]); 36 if it does
+ * not say. */
+static unsigned physical_bits(const struct machine *m)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[CPU_MAX_CPUID];
+	} c = {.head.nent = CPU_MAX_CPUID};
+	if (vm_ioctl(m->vm.kvm_fd, KVM_GET_SUPPORTED_CPUID, &c) < 0)
+		return 36;
+	for (uint32_t i = 0; i < c.head.nent; i++)
+		if (c.entries[i].function == 0x80000008 && (c.entries[i].eax & 0xff) >= 36)
+			return c.entries[i].eax & 0xff;
+	return 36;
+}
+
+/* The window for 64-bit BARs: the third quarter of the address space (AMD keeps the end of it for
+ * HyperTransport), or what RAM leaves of that. */
+static void choose_mmio64(struct machine *m)
+{
+	const struct ram_state *r = &m->ram.state;
+	uint64_t space = 1ull << physical_bits(m), end = space / 4 * 3;
+	uint64_t base = space / 2, ram_end = align_up(r->gpa[r->nregions - 1] + r->len[r->nregions - 1], GIB);
+	if (ram_end > base)
+		base = ram_end;
+	if (base >= end)
+		return;
+	m->arch->state.mmio64_base = base;
+	m->arch->state.mmio64_len = end - base < 256 * GIB ? end - base : 256 * GIB;
+}
+
 int arch_init(struct machine *m, struct error *err)
 {
 	struct arch *arch = calloc(1, sizeof(*arch));
@@ -53,7 +84,7 @@ int arch_init(struct machine *m, struct error *err)
 	arch->caps = (vm_has(&m->vm, KVM_CAP_XSAVE) ? ARCH_CAP_XSAVE : 0) |
 		     (vm_has(&m->vm, KVM_CAP_XCRS) ? ARCH_CAP_XCRS : 0);
 	if (m->fresh)
-		layout_mmio64(m, &arch->state.mmio64_base, &arch->state.mmio64_len);
+		choose_mmio64(m);
 	struct state_section s = {.node = "x86", .cls = &x86_state_class, .state = &arch->state};
 	return state_register(&m->tree, &s, err);
 }

@@ -16,7 +16,7 @@ static uint64_t boottime_ns(void)
 
 int arch_create_irqchip(struct machine *m, struct error *err)
 {
-	uint64_t identity_gpa = LAYOUT_IDENTITY_GPA;
+	uint64_t identity_gpa = LAYOUT_IDENTITY_MAP;
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 
 	/* Intel hosts without unrestricted guest run real mode with these pages; elsewhere they are
@@ -24,7 +24,7 @@ int arch_create_irqchip(struct machine *m, struct error *err)
 	long rc = vm_ioctl(m->vm.fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_gpa);
 	if (rc < 0)
 		return error_errno(err, (int)-rc, "KVM_SET_IDENTITY_MAP_ADDR");
-	rc = vm_ioctl(m->vm.fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS_GPA);
+	rc = vm_ioctl(m->vm.fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS);
 	if (rc < 0)
 		return error_errno(err, (int)-rc, "KVM_SET_TSS_ADDR");
 	rc = vm_ioctl(m->vm.fd, KVM_CREATE_IRQCHIP, NULL);

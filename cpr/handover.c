@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+#include "cpr/handover.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/error.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/num.h"
+
+static struct handover *map(int fd, struct error *err)
+{
+	void *p = mmap(NULL, PAGE_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p != MAP_FAILED)
+		return p;
+	error_errno(err, errno, "handover page");
+	return NULL;
+}
+
+struct handover *handover_create(int *fd, struct error *err)
+{
+	fd_auto int memfd = memfd_create("molt-handover", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (memfd < 0 || ftruncate(memfd, PAGE_LEN) < 0 ||
+	    fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0) {
+		error_errno(err, errno, "handover page");
+		return NULL;
+	}
+	struct handover *h = map(memfd, err);
+	if (h) {
+		*fd = memfd;
+		memfd = -1;
+	}
+	return h;
+}
+
+struct handover *handover_adopt(int fd, struct error *err)
+{
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size != (off_t)PAGE_LEN) {
+		error_set(err, EBADF, "handover page: descriptor %d is not it", fd);
+		return NULL;
+	}
+	return map(fd, err);
+}
+
+void handover_close(struct handover *h)
+{
+	munmap(h, PAGE_LEN);
+}
+
+void handover_stamp(struct handover *h, enum handover_stamp which)
+{
+	h->stamps[which] = now_ns();
+}
+
+bool handover_decide(struct handover *h, enum handover_owner owner)
+{
+	uint32_t open = HANDOVER_OPEN;
+	return __atomic_compare_exchange_n(&h->owner, &open, (uint32_t)owner, false,
+					   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}

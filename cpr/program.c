@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#include "cpr/program.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "vmm/base/error.h"
+
+#define S struct program
+static const struct field program_fields[] = {
+	FIELD_STR(S, path),
+	FIELD_U(S, updates),
+	FIELD_OPAQUE_LEN(S, args, args_len),
+};
+#undef S
+
+STATE_CLASS(program_state_class, "program", 1, struct program, program_fields);
+
+int program_init(struct program *p, int argc, char *const argv[], struct error *err)
+{
+	const char *execfn = (const char *)getauxval(AT_EXECFN);
+	char cwd[PROGRAM_PATH_LEN] = "";
+	memset(p, 0, sizeof(*p));
+	if (!execfn || !execfn[0])
+		execfn = argv[0];
+	if (execfn[0] != '/' && !getcwd(cwd, sizeof(cwd)))
+		return error_errno(err, errno, "working directory");
+	int n = snprintf(p->path, sizeof(p->path), "%s%s%s", cwd, cwd[0] ? "/" : "", execfn);
+	if (n < 0 || (size_t)n >= sizeof(p->path))
+		return error_set(err, ENAMETOOLONG, "the program's path is too long: %s", execfn);
+	for (int i = 0; i < argc; i++) {
+		size_t len = strlen(argv[i]) + 1;
+		if (argc > PROGRAM_MAX_ARGS || len > sizeof(p->args) - p->args_len)
+			return error_set(err, E2BIG, "more than %d arguments or %d bytes of them",
+					 PROGRAM_MAX_ARGS, PROGRAM_ARGS_LEN);
+		memcpy(p->args + p->args_len, argv[i], len);
+		p->args_len += (uint32_t)len;
+	}
+	return 0;
+}
+
+int program_argv(struct program *p, char *argv[], struct error *err)
+{
+	int argc = 0;
+	if (!p->args_len || p->args[p->args_len - 1])
+		return error_set(err, EBADMSG, "state program.args: not terminated");
+	for (char *s = p->args; s < p->args + p->args_len; s += strlen(s) + 1) {
+		if (argc == PROGRAM_MAX_ARGS)
+			return error_set(err, EBADMSG, "state program.args: more than %d",
+					 PROGRAM_MAX_ARGS);
+		argv[argc++] = s;
+	}
+	argv[argc] = NULL;
+	return argc;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The program as it was started: path and arguments. They travel in the blob (node "program"), since
+ * an update runs the file that is at that path when the update is asked for.
+ */
+#ifndef MOLT_PROGRAM_H
+#define MOLT_PROGRAM_H
+
+#include <stdint.h>
+
+#include "cpr/fields.h"
+
+#define PROGRAM_PATH_LEN 4096
+#define PROGRAM_ARGS_LEN 65536
+#define PROGRAM_MAX_ARGS 1024
+
+struct program {
+	char path[PROGRAM_PATH_LEN]; /* absolute, symbolic links kept */
+	uint32_t args_len;
+	uint32_t updates; /* updates this guest has seen */
+	char args[PROGRAM_ARGS_LEN]; /* argv, each with its NUL */
+};
+
+extern const struct state_class program_state_class;
+
+struct error;
+
+/* From main's argv: the path is the one exec was given (AT_EXECFN), made absolute with the present
+ * working directory. */
+int program_init(struct program *p, int argc, char *const argv[], struct error *err);
+
+/* Points @argv (PROGRAM_MAX_ARGS + 1 entries) into p->args, ends it with NULL; returns argc or
+ * -EBADMSG. */
+int program_argv(struct program *p, char *argv[], struct error *err);
+
+#endif

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+#include "cpr/report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cpr/handover.h"
+#include "vmm/base/build.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/machine.h"
+
+/* Each phase lasts from the stamp before it to its own. The pause is what lies between PREPARE and
+ * RUN. */
+static const struct {
+	const char *name;
+	enum handover_stamp end;
+} phases[] = {
+	{"prepare", STAMP_PREPARE}, {"vcpus_save", STAMP_PAUSE}, {"keeper", STAMP_KEEPER},
+	{"detach", STAMP_DETACH},   {"blob", STAMP_BLOB},        {"hold", STAMP_HOLD},
+	{"exec", STAMP_EXEC},       {"adopt", STAMP_ADOPT},      {"build", STAMP_BUILD},
+	{"load", STAMP_LOAD},       {"dma", STAMP_DMA},          {"commit", STAMP_COMMIT},
+	{"run", STAMP_RUN},
+};
+
+static int open_file(struct machine *m, struct error *err)
+{
+	int fd = open(m->opt.report, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return error_errno(err, errno, "--report %s", m->opt.report);
+	return fdset_keep(&m->fds, "report", fd, err);
+}
+
+int report_open(struct machine *m, struct error *err)
+{
+	if (!m->opt.report || fdset_take(&m->fds, "report") >= 0)
+		return 0;
+	return open_file(m, err);
+}
+
+void report_reopen(struct machine *m)
+{
+	struct error err;
+	if (!m->opt.report)
+		return;
+	fdset_close(&m->fds, "report");
+	if (open_file(m, &err))
+		log_error(&err);
+}
+
+/* A record under construction; whatever does not fit is cut, and the record dropped. */
+struct line {
+	char text[8192];
+	size_t len;
+};
+
+static void put(struct line *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void put(struct line *l, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	int n = vsnprintf(l->text + l->len, sizeof(l->text) - l->len, fmt, ap);
+	va_end(ap);
+	if (n > 0)
+		l->len += (size_t)n;
+	if (l->len >= sizeof(l->text))
+		l->len = sizeof(l->text) - 1;
+}
+
+static void put_string(struct line *l, const char *key, const char *value)
+{
+	put(l, "\"%s\":\"", key);
+	for (const char *c = value; *c; c++) {
+		if (*c == '"' || *c == '\\')
+			put(l, "\\%c", *c);
+		else if ((unsigned char)*c < 0x20)
+			put(l, "\\u%04x", (unsigned char)*c);
+		else
+			put(l, "%c", *c);
+	}
+	put(l, "\",");
+}
+
+static void begin(struct line *l, const char *result)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	l->len = 0;
+	put(l, "{\"event\":\"update\",\"result\":\"%s\",\"time\":%lld.%09ld,\"pid\":%d,", result,
+	    (long long)ts.tv_sec, ts.tv_nsec, (int)getpid());
+}
+
+static void end(struct machine *m, struct line *l)
+{
+	l->len--; /* the last comma */
+	put(l, "}\n");
+	int fd = fdset_take(&m->fds, "report");
+	if (fd >= 0 && fd_write_all(fd, l->text, l->len))
+		log_warn("--report %s: record not written: %s", m->opt.report, strerror(errno));
+}
+
+void report_done(struct machine *m, const struct report *r)
+{
+	const uint64_t *t = r->times->stamps;
+	uint64_t pause_ns = t[STAMP_RUN] - t[STAMP_PREPARE];
+	char page[64];
+	struct line l;
+
+	ram_page_text(&m->ram, page, sizeof(page));
+	log_info("update %u: %s -> %s, guest paused %llu.%03llu ms, state %zu bytes, pages %s",
+		 r->update, r->old_version, build_version(), (unsigned long long)pause_ns / 1000000,
+		 (unsigned long long)pause_ns / 1000 % 1000, r->blob_len, page);
+	begin(&l, "ok");
+	put(&l, "\"update\":%u,\"pause_ns\":%llu,\"total_ns\":%llu,\"phases\":{", r->update,
+	    (unsigned long long)pause_ns,
+	    (unsigned long long)(t[STAMP_RUN] - t[STAMP_REQUEST]));
+	uint64_t begin_ns = t[STAMP_REQUEST];
+	for (unsigned i = 0; i < ARRAY_LEN(phases); i++) {
+		put(&l, "%s\"%s\":%llu", i ? "," : "", phases[i].name,
+		    (unsigned long long)(t[phases[i].end] - begin_ns));
+		begin_ns = t[phases[i].end];
+	}
+	put(&l, "},\"blob_bytes\":%zu,\"vcpus\":%u,", r->blob_len, m->opt.cpus);
+	put_string(&l, "page_size", page);
+	put_string(&l, "old_version", r->old_version);
+	put_string(&l, "new_version", build_version());
+	put_string(&l, "old_build", r->old_build);
+	put_string(&l, "new_build", build_id());
+	end(m, &l);
+}
+
+void report_refused(struct machine *m, const struct error *why)
+{
+	struct line l;
+	log_info("update refused, the guest runs on: %s", why->text);
+	if (why->hint[0])
+		log_info("  remedy: %s", why->hint);
+	begin(&l, "refused");
+	put_string(&l, "reason", why->text);
+	put_string(&l, "remedy", why->hint);
+	put_string(&l, "version", build_version());
+	put_string(&l, "build", build_id());
+	end(m, &l);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* What the operator and programs read of an update: one log line, one JSON record (--report). */
+#ifndef MOLT_REPORT_H
+#define MOLT_REPORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct error;
+struct handover;
+struct machine;
+
+struct report {
+	const struct handover *times;
+	const char *old_version, *old_build;
+	size_t blob_len;
+	unsigned update; /* number of this update in the guest's life */
+};
+
+/* Opens --report (append), or takes it: descriptor "report". */
+int report_open(struct machine *m, struct error *err);
+
+/* SIGHUP: the file may have been rotated away. */
+void report_reopen(struct machine *m);
+
+void report_done(struct machine *m, const struct report *r);
+
+/* Refused or undone: the guest runs on in the old program. */
+void report_refused(struct machine *m, const struct error *why);
+
+#endif

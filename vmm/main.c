@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/* The program: words of the command line, the leader's wait for signals, the way out. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cpr/keeper.h"
+#include "cpr/program.h"
+#include "cpr/report.h"
+#include "cpr/update.h"
+#include "devices/power.h"
+#include "vmm/base/build.h"
+#include "vmm/base/log.h"
+#include "vmm/console.h"
+#include "vmm/machine.h"
+
+static struct machine machine;
+static struct program program;
+
+/* All that the leader waits for, blocked in every thread from the first line of main: a SIGUSR1 that
+ * comes right after exec stays pending instead of killing. */
+static void block_signals(sigset_t *set)
+{
+	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP, SIGCHLD};
+	sigemptyset(set);
+	for (unsigned i = 0; i < ARRAY_LEN(waited); i++)
+		sigaddset(set, waited[i]);
+	sigaddset(set, MACHINE_STOP_SIGNAL);
+	sigset_t blocked = *set;
+	sigaddset(&blocked, SIGUSR2); /* the kick: vCPU threads unblock it */
+	sigaddset(&blocked, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &blocked, NULL);
+}
+
+static int fail(const struct error *err)
+{
+	console_restore_terminal();
+	log_error(err);
+	return (int)err->exit;
+}
+
+/* SIGTERM and SIGINT: the first presses the power button, a second one ends the guest at once. */
+struct stopping {
+	int sig; /* 0: not asked yet */
+	uint64_t deadline_ns;
+};
+
+static void ask_to_power_off(struct machine *m, struct stopping *stop, int sig)
+{
+	if (stop->sig) {
+		machine_stop(m, 128 + sig, "ended by a second signal");
+		return;
+	}
+	pthread_mutex_lock(&m->lock);
+	bool listens = power_button(machine_device(m, "power", NULL));
+	pthread_mutex_unlock(&m->lock);
+	stop->sig = sig;
+	stop->deadline_ns = now_ns() + m->opt.stop_timeout_s * 1000000000ull;
+	log_info("%s: power button pressed%s; the guest has %u s, a second signal ends it at once",
+		 sig == SIGTERM ? "SIGTERM" : "SIGINT",
+		 listens ? "" : " (the guest does not listen to it yet)", m->opt.stop_timeout_s);
+}
+
+static int wait_signal(const sigset_t *set, const struct stopping *stop)
+{
+	if (!stop->sig)
+		return sigwaitinfo(set, NULL);
+	uint64_t now = now_ns();
+	uint64_t left = stop->deadline_ns > now ? stop->deadline_ns - now : 0;
+	struct timespec ts = {.tv_sec = (time_t)(left / 1000000000u),
+			      .tv_nsec = (long)(left % 1000000000u)};
+	return sigtimedwait(set, NULL, &ts);
+}
+
+/* The leader: waits for signals and performs updates. Returns the exit code. */
+static int lead(struct machine *m, const sigset_t *set)
+{
+	struct stopping stop = {0};
+	while (m->stop_code < 0) {
+		int sig = wait_signal(set, &stop);
+		if (sig == SIGUSR1)
+			update_run(m, &program);
+		else if (sig == SIGTERM || sig == SIGINT)
+			ask_to_power_off(m, &stop, sig);
+		else if (sig == SIGHUP)
+			report_reopen(m);
+		else if (sig == SIGCHLD)
+			keeper_reap();
+		else if (sig < 0 && errno == EAGAIN)
+			machine_stop(m, 128 + stop.sig, "the guest did not power off in time");
+	}
+	return m->stop_code;
+}
+
+static void machine_init(struct machine *m)
+{
+	pthread_mutex_init(&m->lock, NULL);
+	m->leader = pthread_self();
+	m->stop_code = -1;
+}
+
+static int start_fresh(struct machine *m, int argc, char *const argv[], struct error *err)
+{
+	int rc = program_init(&program, argc, argv, err);
+	if (!rc)
+		rc = options_parse(&m->opt, argc - 2, argv + 2, err);
+	if (rc)
+		return rc;
+	if (m->opt.name)
+		log_set_name(m->opt.name);
+	rc = update_init(m, &program, err);
+	if (!rc)
+		rc = report_open(m, err);
+	if (!rc)
+		rc = machine_build(m, NULL, err);
+	if (!rc)
+		rc = vcpus_start(m, err);
+	if (!rc)
+		rc = vcpus_wait_loaded(m, err);
+	return rc ? rc : machine_start(m, err);
+}
+
+static int run(int argc, char *const argv[])
+{
+	struct machine *m = &machine;
+	struct error err;
+	sigset_t set;
+	bool committed = false;
+
+	int incoming = update_incoming();
+	block_signals(&set);
+	machine_init(m);
+	if (incoming == -2)
+		return fail(&(struct error){.text = UPDATE_ENV " is set but names no descriptor",
+					    .hint = "unset it: it belongs to molt itself",
+					    .exit = EXIT_USAGE});
+	int rc = incoming >= 0 ? update_resume(m, &program, incoming, &committed, &err)
+			       : start_fresh(m, argc, argv, &err);
+	if (rc && incoming >= 0) {
+		error_exit(&err, EXIT_LOST);
+		error_prefix(&err, "update failed %s commit", committed ? "after" : "before");
+	}
+	if (rc)
+		return fail(&err);
+	int code = lead(m, &set);
+	machine_destroy(m);
+	log_info("%s (exit %d)", m->stop_reason, code);
+	return code;
+}
+
+static void usage(FILE *out)
+{
+	fprintf(out, "usage: molt run OPTIONS    run a guest (molt run --help)\n"
+		     "       molt --version\n"
+		     "       molt --help\n"
+		     "signals of a running guest: SIGUSR1 updates the program in place,\n"
+		     "       SIGTERM and SIGINT power off, SIGHUP reopens the report file\n");
+}
+
+/* Words that print something and end. */
+static const struct {
+	const char *word;
+	void (*print)(FILE *out);
+} printers[] = {
+	{"--help", usage},
+	{"-h", usage},
+	{"--man-options", options_man},
+	{"--completion", options_completion},
+};
+
+int main(int argc, char *argv[])
+{
+	if (argc >= 2 && !strcmp(argv[1], "run")) {
+		for (int i = 2; i < argc; i++)
+			if (!strcmp(argv[i], "--help")) {
+				options_help(stdout);
+				return 0;
+			}
+		return run(argc, argv);
+	}
+	if (argc == 2 && (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))) {
+		printf("molt %s (build %s)\n", build_version(), build_id());
+		return 0;
+	}
+	for (unsigned i = 0; argc == 2 && i < ARRAY_LEN(printers); i++)
+		if (!strcmp(argv[1], printers[i].word)) {
+			printers[i].print(stdout);
+			return 0;
+		}
+	usage(stderr);
+	return EXIT_USAGE;
+}
