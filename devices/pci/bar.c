@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Base address registers: sizing, decoding, moving, and the addresses they start with.
+ *
+ * The guest may write any address at any time. A BAR decodes only inside the bridge's windows and
+ * only where no other BAR does; otherwise it stays unmapped until some register on the bus changes.
+ */
+#include <errno.h>
+#include <linux/pci_regs.h>
+
+#include "devices/pci/pci.h"
+#include "vmm/base/error.h"
+#include "vmm/base/log.h"
+#include "vmm/base/num.h"
+
+static unsigned bar_reg(unsigned bar)
+{
+	return bar == PCI_BAR_ROM ? PCI_ROM_ADDRESS : PCI_BASE_ADDRESS_0 + 4 * bar;
+}
+
+/* Bits of the low register that hold the address. */
+static uint32_t bar_addr_mask(unsigned bar, uint32_t flags)
+{
+	if (bar == PCI_BAR_ROM)
+		return (uint32_t)PCI_ROM_ADDRESS_MASK;
+	return flags & PCI_BAR_IO ? (uint32_t)PCI_BASE_ADDRESS_IO_MASK
+				  : (uint32_t)PCI_BASE_ADDRESS_MEM_MASK;
+}
+
+static uint32_t bar_type_bits(uint32_t flags)
+{
+	if (flags & PCI_BAR_IO)
+		return PCI_BASE_ADDRESS_SPACE_IO;
+	return (flags & PCI_BAR_64 ? PCI_BASE_ADDRESS_MEM_TYPE_64 : 0) |
+	       (flags & PCI_BAR_PREF ? PCI_BASE_ADDRESS_MEM_PREFETCH : 0);
+}
+
+static int bar_check(const struct pci_dev *dev, unsigned bar, uint32_t flags, uint64_t len)
+{
+	uint64_t min = bar == PCI_BAR_ROM ? 2048 : flags & PCI_BAR_IO ? 4 : 16;
+	bool wide = flags & PCI_BAR_64;
+	if (bar >= PCI_BARS || !is_pow2(len) || len < min || dev->bars[bar].len)
+		return -EINVAL;
+	if (!wide && len > (flags & PCI_BAR_IO ? 64 * KIB : 2 * GIB))
+		return -EINVAL;
+	if (wide && (bar >= 5 || (flags & PCI_BAR_IO) || dev->bars[bar + 1].len))
+		return -EINVAL;
+	/* The upper half of a 64-bit one. */
+	if (bar && bar < PCI_BAR_ROM && dev->bars[bar - 1].len &&
+	    (dev->bars[bar - 1].flags & PCI_BAR_64))
+		return -EINVAL;
+	return 0;
+}
+
+int pci_bar_add(struct pci_dev *dev, unsigned bar, uint32_t flags, uint64_t len, struct error *err)
+{
+	if (bar_check(dev, bar, flags, len))
+		return error_set(err, EINVAL, "%s: BAR %u of 0x%llx bytes, kind %u, cannot be",
+				 dev->owner->name, bar, (unsigned long long)len, flags);
+	dev->bars[bar] = (struct pci_bar){.len = len, .flags = flags};
+	dev->state->bar_len[bar] = len;
+	dev->state->bar_flags[bar] = flags;
+
+	unsigned reg = bar_reg(bar);
+	uint32_t writable = (uint32_t) ~(len - 1) & bar_addr_mask(bar, flags);
+	if (bar == PCI_BAR_ROM)
+		writable |= PCI_ROM_ADDRESS_ENABLE;
+	pci_config_set(dev, reg, 4, bar == PCI_BAR_ROM ? 0 : bar_type_bits(flags));
+	pci_config_allow(dev, reg, 4, writable);
+	if (flags & PCI_BAR_64) {
+		pci_config_set(dev, reg + 4, 4, 0);
+		pci_config_allow(dev, reg + 4, 4, (uint32_t)(~(len - 1) >> 32));
+	}
+	return 0;
+}
+
+/* Aligned for any content of the registers, those of a hostile state blob too. */
+uint64_t pci_bar_addr(const struct pci_dev *dev, unsigned bar)
+{
+	const struct pci_bar *b = &dev->bars[bar];
+	uint64_t addr = pci_config_get(dev, bar_reg(bar), 4) & bar_addr_mask(bar, b->flags);
+	if (b->flags & PCI_BAR_64)
+		addr |= (uint64_t)pci_config_get(dev, bar_reg(bar) + 4, 4) << 32;
+	return align_down(addr, b->len);
+}
+
+static bool in_window(const struct pci_dev *dev, const struct pci_bar *b, uint64_t addr)
+{
+	const struct pci_host_state *s = &dev->host->state;
+	if (b->flags & PCI_BAR_IO)
+		return addr >= s->pio_base && range_fits(addr - s->pio_base, b->len, s->pio_len);
+	return (addr >= s->mmio32_base &&
+		range_fits(addr - s->mmio32_base, b->len, s->mmio32_len)) ||
+	       (addr >= s->mmio64_base && range_fits(addr - s->mmio64_base, b->len, s->mmio64_len));
+}
+
+static bool bar_decodes(const struct pci_dev *dev, unsigned bar)
+{
+	const struct pci_bar *b = &dev->bars[bar];
+	uint32_t enable = b->flags & PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
+	if (!b->len || dev->state->asleep || !(pci_config_get(dev, PCI_COMMAND, 2) & enable))
+		return false;
+	if (bar == PCI_BAR_ROM &&
+	    !(pci_config_get(dev, PCI_ROM_ADDRESS, 4) & PCI_ROM_ADDRESS_ENABLE))
+		return false;
+	return in_window(dev, b, pci_bar_addr(dev, bar));
+}
+
+static bool bar_mapped(const struct pci_dev *dev, unsigned bar)
+{
+	return dev->state->bars_mapped & (1u << bar);
+}
+
+static bool bar_collides(const struct pci_dev *dev, unsigned bar, uint64_t addr)
+{
+	const struct pci_bar *b = &dev->bars[bar];
+	for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
+		const struct pci_dev *other = dev->host->slots[slot];
+		for (unsigned i = 0; other && i < PCI_BARS; i++) {
+			const struct pci_bar *o = &other->bars[i];
+			if (o != b && bar_mapped(other, i) &&
+			    (o->flags & PCI_BAR_IO) == (b->flags & PCI_BAR_IO) &&
+			    ranges_overlap(addr, b->len, o->addr, o->len))
+				return true;
+		}
+	}
+	return false;
+}
+
+static int bar_map(struct pci_dev *dev, unsigned bar, struct error *err)
+{
+	uint64_t addr = pci_bar_addr(dev, bar);
+	if (bar_collides(dev, bar, addr))
+		return error_set(err, EEXIST, "%s: BAR %u at 0x%llx overlaps another BAR",
+				 dev->owner->name, bar, (unsigned long long)addr);
+	int rc = dev->ops->bar_map(dev, bar, addr, err);
+	if (rc)
+		return rc;
+	dev->bars[bar].addr = addr;
+	dev->state->bars_mapped |= 1u << bar;
+	return 0;
+}
+
+static void bars_unmap_stale(struct pci_dev *dev)
+{
+	for (unsigned i = 0; i < PCI_BARS; i++) {
+		struct pci_bar *b = &dev->bars[i];
+		if (!bar_mapped(dev, i) || (bar_decodes(dev, i) && pci_bar_addr(dev, i) == b->addr))
+			continue;
+		dev->ops->bar_unmap(dev, i, b->addr);
+		dev->state->bars_mapped &= ~(1u << i);
+	}
+}
+
+static void bars_map_new(struct pci_dev *dev)
+{
+	for (unsigned i = 0; i < PCI_BARS; i++) {
+		if (bar_mapped(dev, i) || !bar_decodes(dev, i))
+			continue;
+		struct error err = {0};
+		int rc = bar_map(dev, i, &err);
+		if (rc && rc != -EEXIST && log_guest_ok(&dev->complaints, 5))
+			log_warn("%s: BAR %u stays unmapped: %s", dev->owner->name, i, err.text);
+	}
+}
+
+/* First everything that moved or went away, on all devices: one BAR may take the place of another.
+ */
+void pci_bars_update(struct pci_host *host)
+{
+	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
+		if (host->slots[slot])
+			bars_unmap_stale(host->slots[slot]);
+	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
+		if (host->slots[slot])
+			bars_map_new(host->slots[slot]);
+}
+
+int pci_dev_load(struct pci_dev *dev, struct error *err)
+{
+	struct pci_state *s = dev->state;
+	uint32_t mapped = s->bars_mapped;
+
+	s->bars_mapped = 0;
+	if (s->devfn != dev->devfn)
+		return error_set(err, EBADMSG,
+				 "%s: the guest knows it as slot %u.%u, here it is %u.%u",
+				 dev->owner->name, s->devfn >> 3, s->devfn & 7, dev->devfn >> 3,
+				 dev->devfn & 7);
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		if (s->bar_len[i] != dev->bars[i].len || s->bar_flags[i] != dev->bars[i].flags)
+			return error_set(
+				err, EBADMSG,
+				"%s: BAR %u had 0x%llx bytes, kind %u; now 0x%llx, kind %u",
+				dev->owner->name, i, (unsigned long long)s->bar_len[i],
+				s->bar_flags[i], (unsigned long long)dev->bars[i].len,
+				dev->bars[i].flags);
+	for (unsigned i = 0; i < 32; i++) {
+		if (!(mapped & (1u << i)))
+			continue;
+		if (i >= PCI_BARS || !bar_decodes(dev, i))
+			return error_set(err, EBADMSG,
+					 "%s: BAR %u is said to be mapped, its registers disagree",
+					 dev->owner->name, i);
+		int rc = bar_map(dev, i, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}

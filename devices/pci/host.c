@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * PCI host bridge of bus 0: config access through memory (ECAM, PCI Express base
+ * specification 7.2.2) and through ports 0xcf8 and 0xcfc (PCI local bus specification 3.2.2.3.2).
+ */
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/pci/pci.h"
+#include "vmm/base/error.h"
+#include "vmm/base/num.h"
+#include "vmm/machine.h"
+
+#define CF8_PORT   0xcf8
+#define CF8_ENABLE (1u << 31)
+
+static const struct field host_fields[] = {
+	PCI_STATE_FIELDS(struct pci_host_state, pci), FIELD_U(struct pci_host_state, ecam_base),
+	FIELD_U(struct pci_host_state, ecam_len),     FIELD_U(struct pci_host_state, mmio32_base),
+	FIELD_U(struct pci_host_state, mmio32_len),   FIELD_U(struct pci_host_state, mmio64_base),
+	FIELD_U(struct pci_host_state, mmio64_len),   FIELD_U(struct pci_host_state, pio_base),
+	FIELD_U(struct pci_host_state, pio_len),      FIELD_ARRAY(struct pci_host_state, intx_gsi),
+	FIELD_U(struct pci_host_state, cf8),	      FIELD_U(struct pci_host_state, reserved),
+};
+static STATE_CLASS(pci_host_state_class, "pci-host", 1, struct pci_host_state, host_fields);
+
+/* One naturally aligned access of 1, 2 or 4 bytes. Devices that are not there read all ones. */
+static void config_access(struct pci_host *host, unsigned devfn, unsigned reg, unsigned len,
+			  bool write, uint64_t *value)
+{
+	struct pci_dev *dev = devfn & 7 ? NULL : host->slots[devfn >> 3];
+	if (!dev || reg & (len - 1))
+		return;
+	if (write && dev->ops->config_write)
+		dev->ops->config_write(dev, reg, len, (uint32_t)*value);
+	else if (write)
+		pci_config_write(dev, reg, len, (uint32_t)*value);
+	else if (dev->ops->config_read)
+		*value = dev->ops->config_read(dev, reg, len);
+	else
+		*value = pci_config_read(dev, reg, len);
+}
+
+static void ecam_access(void *opaque, struct bus_access *access)
+{
+	struct pci_host *host = opaque;
+	unsigned devfn = (unsigned)(access->offset >> 12) & 0xff, reg = access->offset & 0xfff;
+
+	if (access->len != 8) {
+		config_access(host, devfn, reg, access->len, access->write, &access->value);
+		return;
+	}
+	if (reg & 7)
+		return;
+	uint64_t lo = (uint32_t)access->value, hi = access->value >> 32;
+	config_access(host, devfn, reg, 4, access->write, &lo);
+	config_access(host, devfn, reg + 4, 4, access->write, &hi);
+	access->value = lo | hi << 32;
+}
+
+/* Only a 4-byte access reaches the address register; narrower ones belong to other devices. */
+static void cf8_access(void *opaque, struct bus_access *access)
+{
+	struct pci_host *host = opaque;
+	if (access->len != 4 || access->offset)
+		return;
+	if (access->write)
+		host->state.cf8 = (uint32_t)access->value & 0x80fffffcu;
+	else
+		access->value = host->state.cf8;
+}
+
+static void cfc_access(void *opaque, struct bus_access *access)
+{
+	struct pci_host *host = opaque;
+	uint32_t cf8 = host->state.cf8;
+	if (!(cf8 & CF8_ENABLE) || (cf8 >> 16 & 0xff) || access->len > 4)
+		return;
+	config_access(host, cf8 >> 8 & 0xff, (cf8 & 0xfc) + (unsigned)access->offset, access->len,
+		      access->write, &access->value);
+}
+
+static int no_bar_map(struct pci_dev *dev, unsigned bar, uint64_t addr, struct error *err)
+{
+	return error_set(err, EINVAL, "the host bridge has no BARs");
+}
+
+static void no_bar_unmap(struct pci_dev *dev, unsigned bar, uint64_t addr)
+{
+}
+
+static const struct pci_ops host_pci_ops = {.bar_map = no_bar_map, .bar_unmap = no_bar_unmap};
+
+static int host_create(struct machine *m, const char *arg, struct device **out, struct error *err)
+{
+	struct pci_host *host = calloc(1, sizeof(*host));
+	if (!host)
+		return error_errno(err, ENOMEM, "PCI host bridge");
+	host->dev = (struct device){.cls = &pci_host_class, .m = m, .name = "pci-host"};
+	host->pci = (struct pci_dev){
+		.owner = &host->dev, .host = host, .ops = &host_pci_ops, .state = &host->state.pci};
+	host->slots[0] = &host->pci;
+	*out = &host->dev;
+	return 0;
+}
+
+static int ecam_add(struct pci_host *host, struct error *err)
+{
+	struct bus_region ecam = {.base = host->state.ecam_base,
+				  .len = host->state.ecam_len,
+				  .name = "pci-ecam",
+				  .handler = ecam_access,
+				  .opaque = host};
+	return bus_add(&host->dev.m->mmio, &ecam, err);
+}
+
+static int host_check_window(uint64_t base, uint64_t len, struct error *err)
+{
+	if (base + len < base)
+		return error_set(err, EBADMSG, "pci-host: window 0x%llx+0x%llx wraps",
+				 (unsigned long long)base, (unsigned long long)len);
+	return 0;
+}
+
+/* The guest keeps the windows it was given, whatever this program would give a new one. */
+static int host_post_load(void *opaque, struct error *err)
+{
+	struct pci_host *host = opaque;
+	const struct pci_host_state *s = &host->state;
+	if (s->ecam_len != MIB || s->ecam_base & (MIB - 1))
+		return error_set(err, EBADMSG, "pci-host: config window 0x%llx+0x%llx is not bus 0",
+				 (unsigned long long)s->ecam_base, (unsigned long long)s->ecam_len);
+	for (unsigned i = 0; i < 4; i++)
+		if (s->intx_gsi[i] >= IRQ_PINS)
+			return error_set(err, EBADMSG, "pci-host: INT%c is GSI %u", 'A' + i,
+					 s->intx_gsi[i]);
+	int rc = host_check_window(s->mmio32_base, s->mmio32_len, err);
+	if (!rc)
+		rc = host_check_window(s->mmio64_base, s->mmio64_len, err);
+	if (!rc)
+		rc = host_check_window(s->pio_base, s->pio_len, err);
+	if (!rc)
+		rc = pci_dev_load(&host->pci, err);
+	return rc ? rc : ecam_add(host, err);
+}
+
+static int host_realize(struct device *dev, struct error *err)
+{
+	struct pci_host *host = (struct pci_host *)dev;
+	struct pci_host_state *s = &host->state;
+	struct arch_pci_layout l;
+
+	arch_pci_layout(dev->m, &l);
+	*s = (struct pci_host_state){
+		.ecam_base = l.ecam_base,
+		.ecam_len = l.ecam_len,
+		.mmio32_base = l.mmio32_base,
+		.mmio32_len = l.mmio32_len,
+		.mmio64_base = l.mmio64_base,
+		.mmio64_len = l.mmio64_len,
+		.pio_base = l.pio_base,
+		.pio_len = l.pio_len,
+	};
+	memcpy(s->intx_gsi, l.intx_gsi, sizeof(s->intx_gsi));
+	pci_config_set(&host->pci, PCI_VENDOR_ID, 2, PCI_VENDOR_MOLT);
+	pci_config_set(&host->pci, PCI_DEVICE_ID, 2, PCI_DEVICE_MOLT_HOST);
+	pci_config_set(&host->pci, PCI_CLASS_DEVICE, 2, 0x0600); /* host bridge */
+
+	struct bus_region cf8 = {CF8_PORT, 4, "pci-cf8", cf8_access, host};
+	struct bus_region cfc = {CF8_PORT + 4, 4, "pci-cfc", cfc_access, host};
+	struct state_section section = {.node = "pci-host",
+					.cls = &pci_host_state_class,
+					.state = s,
+					.opaque = host,
+					.post_load = host_post_load};
+	int rc = bus_add(&dev->m->pio, &cf8, err);
+	if (!rc)
+		rc = bus_add(&dev->m->pio, &cfc, err);
+	return rc ? rc : state_register(&dev->m->tree, &section, err);
+}
+
+/* Runs before the reset of the devices behind it and after all of them were realized. */
+static int host_reset(struct device *dev, struct error *err)
+{
+	struct pci_host *host = (struct pci_host *)dev;
+
+	pci_bars_assign(host);
+	for (unsigned slot = 1; slot < PCI_SLOTS; slot++) {
+		struct pci_dev *pci = host->slots[slot];
+		unsigned pin = pci ? pci_config_get(pci, PCI_INTERRUPT_PIN, 1) : 0;
+		if (pin >= 1 && pin <= 4)
+			pci_config_set(pci, PCI_INTERRUPT_LINE, 1, pci_intx_gsi(pci, pin));
+	}
+	return ecam_add(host, err);
+}
+
+static void host_destroy(struct device *dev)
+{
+	free(dev);
+}
+
+const struct device_class pci_host_class = {
+	.name = "pci-host",
+	.create = host_create,
+	.realize = host_realize,
+	.reset = host_reset,
+	.destroy = host_destroy,
+};

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The PCI bus: what a PCI device embeds and may call. Included by the devices that sit on it
+ * (devices/testdev.c, devices/vfio/) and by devices/pci/ itself; the table of classes includes it
+ * for pci_host_class.
+ *
+ * How a PCI device fits into the life cycle of vmm/device.h:
+ *
+ *   create     pci_dev_init(): takes the next free slot, so slots follow the command line
+ *   realize    fills the config space (pci_config_set, pci_config_allow), adds BARs and MSI or
+ * MSI-X, registers its state section, whose struct holds a struct pci_state reset      nothing to
+ * do for the bus: there is no firmware, so the host bridge, whose reset runs first, has given every
+ * BAR an address and every pin its interrupt line post_load  pci_dev_load(): checks the loaded
+ * state and maps the BARs as they were
+ *
+ * Config space is one array of bytes (state) and one of writable bits (wmask). The guest's BAR
+ * registers live there too: what a BAR decodes is always computed from them.
+ *
+ * Everything here runs with the device lock held.
+ */
+#ifndef MOLT_PCI_H
+#define MOLT_PCI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cpr/fields.h"
+#include "vmm/arch.h"
+#include "vmm/device.h"
+
+#define PCI_CONFIG_LEN 4096
+#define PCI_SLOTS      32
+#define PCI_BARS       7 /* six and the expansion ROM */
+#define PCI_BAR_ROM    6
+
+/* No vendor: a range that nobody was given, for devices that exist only in molt. */
+#define PCI_VENDOR_MOLT		0xfff0
+#define PCI_DEVICE_MOLT_TESTDEV 0x0001
+#define PCI_DEVICE_MOLT_HOST	0x0010
+
+/* Kinds of BAR, flags. None: 32-bit memory, not prefetchable. */
+#define PCI_BAR_IO   1u
+#define PCI_BAR_64   2u
+#define PCI_BAR_PREF 4u
+
+struct error;
+struct machine;
+struct msi;
+struct msix;
+struct pci_dev;
+struct pci_host;
+
+struct pci_state {
+	uint64_t bar_len[PCI_BARS]; /* what the guest was given; 0: no such BAR */
+	uint8_t config[PCI_CONFIG_LEN];
+	uint32_t bar_flags[PCI_BARS];
+	uint32_t devfn;
+	uint32_t bars_mapped; /* one bit per BAR: decoded now */
+	uint32_t asleep;      /* 1: a power state that decodes nothing */
+};
+
+/* Fields of a struct pci_state that is member @m of state struct @S. */
+#define PCI_STATE_FIELDS(S, m)                                                                     \
+	FIELD_ARRAY(S, m.bar_len), FIELD_RAW(S, m.config), FIELD_ARRAY(S, m.bar_flags),            \
+		FIELD_U(S, m.devfn), FIELD_U(S, m.bars_mapped), FIELD_U(S, m.asleep)
+
+struct pci_ops {
+	/* Guest access to config space: @len 1, 2 or 4 and naturally aligned. NULL: plain
+	 * pci_config_read() and pci_config_write(). */
+	uint32_t (*config_read)(struct pci_dev *dev, unsigned off, unsigned len);
+	void (*config_write)(struct pci_dev *dev, unsigned off, unsigned len, uint32_t val);
+
+	/* The BAR decodes at @addr from now on: a place inside the bridge's windows where no other
+	 * BAR decodes. Failing leaves nothing mapped and is no error of the device: -EEXIST says
+	 * that something else is there. bar_unmap undoes a bar_map that gave 0. */
+	int (*bar_map)(struct pci_dev *dev, unsigned bar, uint64_t addr, struct error *err);
+	void (*bar_unmap)(struct pci_dev *dev, unsigned bar, uint64_t addr);
+};
+
+struct pci_bar {
+	uint64_t len; /* power of two; 0: none */
+	uint32_t flags;
+	uint64_t addr; /* while mapped (state: bars_mapped) */
+};
+
+/* Embedded by every device on the bus. */
+struct pci_dev {
+	struct device *owner;
+	struct pci_host *host;
+	const struct pci_ops *ops;
+	struct pci_state *state; /* the owner's */
+	unsigned devfn;
+	uint8_t wmask[PCI_CONFIG_LEN];
+	struct pci_bar bars[PCI_BARS];
+	struct msi *msi;   /* set by msi_init */
+	struct msix *msix; /* set by msix_init */
+	unsigned complaints;
+};
+
+/* Takes the next slot (function 0) of the machine's PCI bus. -ENODEV without a host bridge, -ENOSPC
+ * when all 31 are taken. @state is the owner's and stays. COMMAND, cache line size and interrupt
+ * line are writable from here on. */
+int pci_dev_init(struct pci_dev *dev, struct device *owner, const struct pci_ops *ops,
+		 struct pci_state *state, struct error *err);
+
+/* After the state was loaded: refuses another slot or other BARs than this device has, then maps
+ * what was mapped. */
+int pci_dev_load(struct pci_dev *dev, struct error *err);
+
+/* GSI of the device's interrupt pin: 1 for INTA to 4 for INTD (PCI Interrupt Pin register). */
+uint32_t pci_intx_gsi(const struct pci_dev *dev, unsigned pin);
+
+/* config.c: the shadow itself, for its owner; and bits that the guest may write. */
+uint32_t pci_config_get(const struct pci_dev *dev, unsigned off, unsigned len);
+void pci_config_set(struct pci_dev *dev, unsigned off, unsigned len, uint32_t val);
+void pci_config_allow(struct pci_dev *dev, unsigned off, unsigned len, uint32_t mask);
+
+/* Guest access to the shadow. Writing changes what wmask allows and lets BARs, MSI and MSI-X
+ * follow. */
+uint32_t pci_config_read(struct pci_dev *dev, unsigned off, unsigned len);
+void pci_config_write(struct pci_dev *dev, unsigned off, unsigned len, uint32_t val);
+
+/* bar.c: declares a BAR; @len a power of two, at least 16 (memory), 4 (I/O), 2048 (ROM). A 64-bit
+ * one takes @bar + 1 as well. -EINVAL otherwise. */
+int pci_bar_add(struct pci_dev *dev, unsigned bar, uint32_t flags, uint64_t len, struct error *err);
+
+/* Where the BAR's registers point, whether it decodes or not. */
+uint64_t pci_bar_addr(const struct pci_dev *dev, unsigned bar);
+
+/* Maps and unmaps the BARs of the whole bus as the registers say now. */
+void pci_bars_update(struct pci_host *host);
+
+/* Gives every BAR of the bus an address: what firmware does. */
+void pci_bars_assign(struct pci_host *host);
+
+/* host.c */
+struct pci_host_state {
+	struct pci_state pci;
+	uint64_t ecam_base, ecam_len;
+	uint64_t mmio32_base, mmio32_len;
+	uint64_t mmio64_base, mmio64_len;
+	uint64_t pio_base, pio_len;
+	uint32_t intx_gsi[4];
+	uint32_t cf8; /* address register of the port mechanism */
+	uint32_t reserved;
+};
+
+struct pci_host {
+	struct device dev;
+	struct pci_dev pci;
+	struct pci_dev *slots[PCI_SLOTS];
+	struct pci_host_state state;
+};
+
+extern const struct device_class pci_host_class;
+
+#endif
