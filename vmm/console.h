@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest's console on the host: stdio, pty, file:PATH, unix:PATH or none, behind two calls. Bytes
- * of the guest go to a ring first and from there to the host without ever blocking; bytes of the host
- * go to whoever registered as reader (the serial port). stdio and file lose nothing (the ring fills
- * and the guest's transmitter waits); pty and unix without a reader drop the oldest bytes, and a
- * client that comes late gets the ring's last lines first.
+ * The guest's console on the host: stdio, pty, file:PATH, unix:PATH or none, behind two calls.
+ * Bytes of the guest go to a ring first and from there to the host without ever blocking; bytes of
+ * the host go to whoever registered as reader (the serial port). stdio and file lose nothing (the
+ * ring fills and the guest's transmitter waits); pty and unix without a reader drop the oldest
+ * bytes, and a client that comes late gets the ring's last lines first.
  */
 #ifndef MOLT_CONSOLE_H
 #define MOLT_CONSOLE_H
@@ -23,8 +23,9 @@ typedef size_t (*console_reader)(void *opaque, const uint8_t *buf, size_t len);
 /* Room in the ring again after console_write refused. Device lock held. */
 typedef void (*console_drained)(void *opaque);
 
-/* @spec: the --console text. Descriptors go through m->fds ("console", "console-listen",
- * "console-client"); registers state node "console". Terminal: raw mode while the guest runs and
+/* @spec: the --console text. Descriptors go through m->fds ("stdin", "stdout", "console",
+ * "console-slave", "console-listen", "console-client", "console-lock"); registers state node
+ * "console". Ignores SIGPIPE. Terminal: raw mode while the guest runs and
  * restored on every way out (exit, fatal signal); its settings travel in the state. */
 int console_open(struct machine *m, const char *spec, struct console **out, struct error *err);
 
@@ -37,8 +38,9 @@ size_t console_write(struct console *con, const uint8_t *buf, size_t len);
 /* The reader has room again. */
 void console_ready(struct console *con);
 
-/* Starts watching host input: event loop exists, guest about to run. Sets raw mode (fresh: saves the
- * terminal's settings first; taken over: they are in the state and the mode is already raw). */
+/* Starts watching host input: event loop exists, guest about to run. Takes the device lock. Sets
+ * raw mode (fresh: saves the terminal's settings first; taken over: they are in the state and the
+ * mode is already raw). */
 int console_start(struct console *con, struct error *err);
 
 /* Puts the terminal back. Safe to call at any time, more than once, from any thread. */
@@ -46,5 +48,8 @@ void console_restore_terminal(void);
 
 /* Writes what is left in the ring as far as the host takes it at once; before exit. */
 void console_flush(struct console *con);
+
+/* At the end of the machine: flushes, puts the terminal back, removes the socket or link. */
+void console_close(struct console *con);
 
 #endif

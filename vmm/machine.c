@@ -177,6 +177,6 @@ void machine_destroy(struct machine *m)
 		if (m->devices[i]->cls->destroy)
 			m->devices[i]->cls->destroy(m->devices[i]);
 	if (m->console)
-		console_flush(m->console);
+		console_close(m->console);
 	console_restore_terminal();
 }
