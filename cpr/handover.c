@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cpr/fdset.h"
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
@@ -20,7 +21,7 @@ static struct handover *map(int fd, struct error *err)
 	return NULL;
 }
 
-struct handover *handover_create(int *fd, struct error *err)
+struct handover *handover_create(struct fdset *fds, struct error *err)
 {
 	fd_auto int memfd = memfd_create("molt-handover", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (memfd < 0 || ftruncate(memfd, PAGE_LEN) < 0 ||
@@ -28,17 +29,17 @@ struct handover *handover_create(int *fd, struct error *err)
 		error_errno(err, errno, "handover page");
 		return NULL;
 	}
+	if (fdset_keep(fds, "handover", memfd, err))
+		return NULL;
 	struct handover *h = map(memfd, err);
-	if (h) {
-		*fd = memfd;
-		memfd = -1;
-	}
+	memfd = -1; /* the table's */
 	return h;
 }
 
-struct handover *handover_adopt(int fd, struct error *err)
+struct handover *handover_adopt(struct fdset *fds, struct error *err)
 {
 	struct stat st;
+	int fd = fdset_take(fds, "handover");
 	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size != (off_t)PAGE_LEN) {
 		error_set(err, EBADF, "handover page: descriptor %d is not it", fd);
 		return NULL;
@@ -46,9 +47,11 @@ struct handover *handover_adopt(int fd, struct error *err)
 	return map(fd, err);
 }
 
-void handover_close(struct handover *h)
+void handover_close(struct handover *h, struct fdset *fds)
 {
-	munmap(h, PAGE_LEN);
+	if (h)
+		munmap(h, PAGE_LEN);
+	fdset_close(fds, "handover");
 }
 
 void handover_stamp(struct handover *h, enum handover_stamp which)

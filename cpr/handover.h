@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 struct error;
+struct fdset;
 
 /* The word: from OPEN it is changed exactly once, by compare-and-swap; whoever loses never touches
  * the guest again. */
@@ -44,13 +45,14 @@ struct handover {
 	uint64_t stamps[STAMP_COUNT];
 };
 
-/* Creates the page. Returns its mapping and in *fd the memfd, which the caller keeps. NULL on error. */
-struct handover *handover_create(int *fd, struct error *err);
+/* Creates the page and keeps its memfd in @fds as "handover". NULL on error. */
+struct handover *handover_create(struct fdset *fds, struct error *err);
 
-/* Maps the page behind @fd; refuses one of another size. */
-struct handover *handover_adopt(int fd, struct error *err);
+/* Maps the page that @fds adopted; refuses one of another size. */
+struct handover *handover_adopt(struct fdset *fds, struct error *err);
 
-void handover_close(struct handover *h);
+/* Unmaps it (NULL: nothing) and closes the memfd. */
+void handover_close(struct handover *h, struct fdset *fds);
 
 void handover_stamp(struct handover *h, enum handover_stamp which);
 

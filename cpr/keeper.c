@@ -11,18 +11,24 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cpr/fdset.h"
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 
 #define STACK_LEN 16384
 
-int keeper_prepare(struct keeper *k, struct error *err)
+int keeper_prepare(struct keeper *k, struct fdset *fds, struct error *err)
 {
 	int wake[2];
 	*k = (struct keeper){.wake_read = -1, .wake_write = -1, .self_pidfd = -1};
 	if (pipe2(wake, O_CLOEXEC) < 0)
 		return error_errno(err, errno, "keeper: pipe");
 	k->wake_read = wake[0];
+	int rc = fdset_keep(fds, "keeper-wake", wake[1], err);
+	if (rc) {
+		close(wake[1]);
+		return rc;
+	}
 	k->wake_write = wake[1];
 	k->self_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	if (k->self_pidfd < 0)
@@ -54,7 +60,7 @@ static long raw_syscall(long n, long a, long b, long c, long d, long e)
 /* The keeper itself. errno, stdio and every lock belong to the old program: none is touched. It ends
  * when the last write end of the pipe is closed (commit, or the update is off) and when the process
  * that took over is dead. */
-__attribute__((no_sanitize("address", "undefined"), optimize("no-stack-protector"))) static int
+__attribute__((no_sanitize("address", "undefined"), no_stack_protector)) static int
 keep(void *opaque)
 {
 	const struct keeper *k = opaque;
@@ -78,9 +84,15 @@ int keeper_start(struct keeper *k, struct error *err)
 	return 0;
 }
 
-void keeper_cancel(struct keeper *k)
+void keeper_release(struct fdset *fds)
 {
-	fd_close(&k->wake_write);
+	fdset_close(fds, "keeper-wake");
+}
+
+void keeper_cancel(struct keeper *k, struct fdset *fds)
+{
+	keeper_release(fds);
+	k->wake_write = -1;
 	if (k->pid)
 		waitpid(k->pid, NULL, __WALL);
 	k->pid = 0;

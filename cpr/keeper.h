@@ -11,24 +11,28 @@
 #include <sys/types.h>
 
 struct error;
+struct fdset;
 
 struct keeper {
 	pid_t pid;
-	int wake_read;  /* the keeper's end; closed here after the start */
-	int wake_write; /* closing the last one lets the keeper go; kept over exec */
+	int wake_read;  /* the keeper's end */
+	int wake_write; /* closing the last one lets the keeper go; kept over exec: "keeper-wake" */
 	int self_pidfd; /* of this process: tells the keeper that it died */
 	void *stack;
 };
 
 /* Makes the descriptors and the stack: guest still running. */
-int keeper_prepare(struct keeper *k, struct error *err);
+int keeper_prepare(struct keeper *k, struct fdset *fds, struct error *err);
 
 /* Starts it. The descriptor table it copies must be final. */
 int keeper_start(struct keeper *k, struct error *err);
 
 /* The update is off, in the old program: lets it go, waits for it, and frees all. Also right when it
  * was prepared but not started. */
-void keeper_cancel(struct keeper *k);
+void keeper_cancel(struct keeper *k, struct fdset *fds);
+
+/* The update is done, in the new program: lets it go. */
+void keeper_release(struct fdset *fds);
 
 /* Reaps ended children without waiting (SIGCHLD). */
 void keeper_reap(void);

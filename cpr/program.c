@@ -2,12 +2,17 @@
 #include "cpr/program.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/base/error.h"
+
+extern char **environ;
 
 #define S struct program
 static const struct field program_fields[] = {
@@ -55,4 +60,32 @@ int program_argv(struct program *p, char *argv[], struct error *err)
 	}
 	argv[argc] = NULL;
 	return argc;
+}
+
+int program_incoming(void)
+{
+	const char *text = getenv(PROGRAM_ENV);
+	if (!text)
+		return -1;
+	char *end;
+	long fd = strtol(text, &end, 10);
+	bool good = end != text && !*end && fd > STDERR_FILENO && fd < 1 << 20;
+	unsetenv(PROGRAM_ENV);
+	return good ? (int)fd : -2;
+}
+
+int program_exec(struct program *p, int exe_fd, int blob_fd, struct error *err)
+{
+	static char *argv[PROGRAM_MAX_ARGS + 1];
+	char variable[32];
+	int rc = program_argv(p, argv, err);
+	if (rc < 0)
+		return rc;
+	snprintf(variable, sizeof(variable), "%d", blob_fd);
+	if (setenv(PROGRAM_ENV, variable, 1) < 0)
+		return error_errno(err, errno, "environment");
+	syscall(SYS_execveat, exe_fd, "", argv, environ, AT_EMPTY_PATH);
+	rc = error_errno(err, errno, "exec of %s", p->path);
+	unsetenv(PROGRAM_ENV);
+	return rc;
 }

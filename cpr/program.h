@@ -6,6 +6,7 @@
 #ifndef MOLT_PROGRAM_H
 #define MOLT_PROGRAM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "cpr/fields.h"
@@ -24,6 +25,17 @@ struct program {
 extern const struct state_class program_state_class;
 
 struct error;
+
+/* Environment variable by which exec tells the new program the blob's descriptor. */
+#define PROGRAM_ENV "MOLT_UPDATE"
+
+/* Was this program started by an update? Then its blob's descriptor, and the variable is gone. -1:
+ * no; -2: the variable is there but names no descriptor. */
+int program_incoming(void);
+
+/* Executes the program open at @exe_fd with the arguments in @p, telling it @blob_fd. Descriptors are
+ * as the caller left them. Returns only on failure: -errno, environment as before. */
+int program_exec(struct program *p, int exe_fd, int blob_fd, struct error *err);
 
 /* From main's argv: the path is the one exec was given (AT_EXECFN), made absolute with the present
  * working directory. */

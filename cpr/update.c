@@ -13,12 +13,9 @@
 #include "cpr/update.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,8 +30,6 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/machine.h"
-
-extern char **environ;
 
 /* One update in the old program. */
 struct update {
@@ -55,30 +50,15 @@ int update_init(struct machine *m, struct program *p, struct error *err)
 
 /* ---- old program: prepare. The guest runs; nothing is touched. ---- */
 
-/* What the new program finds of the update itself, by name like every descriptor. */
-static int keep_own_descriptors(struct update *u, struct error *err)
-{
-	int fd = -1;
-	u->times = handover_create(&fd, err);
-	if (!u->times)
-		return -err->code;
-	int rc = fdset_keep(&u->m->fds, "handover", fd, err);
-	if (rc) {
-		fd_close(&fd);
-		return rc;
-	}
-	return fdset_keep(&u->m->fds, "keeper-wake", u->keeper.wake_write, err);
-}
-
 static int prepare(struct update *u, struct error *err)
 {
 	uint64_t request_ns = now_ns();
 	u->exe_fd = prepare_program(u->program->path, err);
 	int rc = u->exe_fd < 0 ? u->exe_fd : prepare_devices(u->m, err);
 	if (!rc)
-		rc = keeper_prepare(&u->keeper, err);
-	if (!rc)
-		rc = keep_own_descriptors(u, err);
+		rc = keeper_prepare(&u->keeper, &u->m->fds, err);
+	if (!rc && !(u->times = handover_create(&u->m->fds, err)))
+		rc = -err->code;
 	if (!rc)
 		rc = blob_create(&u->blob, &u->m->tree, &u->m->fds, err);
 	if (rc)
@@ -152,47 +132,25 @@ static int save(struct update *u, struct error *err)
 
 static int become(struct update *u, struct error *err)
 {
-	static char *argv[PROGRAM_MAX_ARGS + 1];
-	char variable[32];
-	int rc = program_argv(u->program, argv, err);
-	if (rc < 0)
-		return rc;
-	snprintf(variable, sizeof(variable), "%d", u->blob.fd);
-	if (setenv(UPDATE_ENV, variable, 1) < 0)
-		return error_errno(err, errno, "environment");
-	rc = fdset_cloexec(&u->m->fds, false, err);
-	if (rc)
-		return rc;
-	fd_set_cloexec(u->blob.fd, false);
-	syscall(SYS_execveat, u->exe_fd, "", argv, environ, AT_EMPTY_PATH);
-	return error_errno(err, errno, "exec of %s", u->program->path);
+	int rc = fdset_cloexec(&u->m->fds, false, err);
+	if (!rc)
+		rc = fd_set_cloexec(u->blob.fd, false);
+	return rc ? rc : program_exec(u->program, u->exe_fd, u->blob.fd, err);
 }
 
 /* ---- old program: the update is off; undo what was done, in reverse. ---- */
 
-static void drop_own_descriptors(struct update *u)
-{
-	fdset_close(&u->m->fds, "handover");
-	if (fdset_take(&u->m->fds, "keeper-wake") >= 0) {
-		fdset_close(&u->m->fds, "keeper-wake");
-		u->keeper.wake_write = -1;
-	}
-}
-
 static void undo_prepare(struct update *u)
 {
-	drop_own_descriptors(u);
-	keeper_cancel(&u->keeper);
+	keeper_cancel(&u->keeper, &u->m->fds);
+	handover_close(u->times, &u->m->fds);
 	blob_close(&u->blob);
 	fd_close(&u->exe_fd);
-	if (u->times)
-		handover_close(u->times);
 }
 
 static void resume_in_place(struct update *u)
 {
 	struct machine *m = u->m;
-	unsetenv(UPDATE_ENV);
 	fdset_cloexec(&m->fds, true, NULL);
 	while (u->detached-- > 0)
 		if (m->devices[u->detached]->cls->reattach)
@@ -227,17 +185,6 @@ void update_run(struct machine *m, struct program *p)
 
 /* ---- new program ---- */
 
-int update_incoming(void)
-{
-	const char *text = getenv(UPDATE_ENV);
-	if (!text)
-		return -1;
-	char *end;
-	long fd = strtol(text, &end, 10);
-	unsetenv(UPDATE_ENV);
-	return end == text || *end || fd <= STDERR_FILENO || fd > 1 << 20 ? -2 : (int)fd;
-}
-
 /* Descriptors, arguments, handover page. */
 static int adopt(struct machine *m, struct program *p, struct state_blob *state,
 		 struct handover **times, struct error *err)
@@ -255,7 +202,9 @@ static int adopt(struct machine *m, struct program *p, struct state_blob *state,
 	rc = options_parse(&m->opt, argc - 2, argv + 2, err);
 	if (rc)
 		return rc;
-	*times = handover_adopt(fdset_take(&m->fds, "handover"), err);
+	if (m->opt.name)
+		log_set_name(m->opt.name);
+	*times = handover_adopt(&m->fds, err);
 	return *times ? 0 : -err->code;
 }
 
@@ -286,17 +235,14 @@ static int restore(struct machine *m, struct handover *times, struct state_blob 
 static void finish(struct machine *m, struct program *p, struct blob *blob,
 		   const struct state_blob *state, struct handover *times)
 {
-	int wake = fdset_take(&m->fds, "keeper-wake");
-	if (wake >= 0)
-		fdset_close(&m->fds, "keeper-wake");
+	keeper_release(&m->fds);
 	fdset_close_untaken(&m->fds);
 	report_done(m, &(struct report){.times = times,
 					.old_version = state->header.version,
 					.old_build = state->header.build_id,
 					.blob_len = state->len,
 					.update = p->updates});
-	fdset_close(&m->fds, "handover");
-	handover_close(times);
+	handover_close(times, &m->fds);
 	blob_close(blob);
 }
 

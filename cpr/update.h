@@ -12,13 +12,6 @@ struct error;
 struct machine;
 struct program;
 
-/* Environment variable by which exec tells the new program the blob's descriptor. */
-#define UPDATE_ENV "MOLT_UPDATE"
-
-/* Was this program started by an update? Then its blob's descriptor, and the variable is gone. -1:
- * no; -2: the variable is there but is nonsense. */
-int update_incoming(void);
-
 /* Registers the program's own node; before machine_build in both branches. */
 int update_init(struct machine *m, struct program *p, struct error *err);
 

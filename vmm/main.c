@@ -132,11 +132,11 @@ static int run(int argc, char *const argv[])
 	sigset_t set;
 	bool committed = false;
 
-	int incoming = update_incoming();
+	int incoming = program_incoming();
 	block_signals(&set);
 	machine_init(m);
 	if (incoming == -2)
-		return fail(&(struct error){.text = UPDATE_ENV " is set but names no descriptor",
+		return fail(&(struct error){.text = PROGRAM_ENV " is set but names no descriptor",
 					    .hint = "unset it: it belongs to molt itself",
 					    .exit = EXIT_USAGE});
 	int rc = incoming >= 0 ? update_resume(m, &program, incoming, &committed, &err)
