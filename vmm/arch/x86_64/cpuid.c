@@ -147,21 +147,6 @@ int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err)
 	return 0;
 }
 
-uint32_t cpuid_phys_bits(int kvm_fd)
-{
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[CPUID_MAX_ENTRIES];
-	} c = {.head.nent = CPUID_MAX_ENTRIES};
-	const struct kvm_cpuid_entry2 *e = NULL;
-
-	if (vm_ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, &c) >= 0)
-		e = find(&c.head, 0x80000008, 0);
-	/* Bits 23 to 16, where given, are what second-level page tables reach. */
-	uint32_t bits = !e ? 36 : e->eax >> 16 & 0xff ? e->eax >> 16 & 0xff : e->eax & 0xff;
-	return bits < 32 ? 32 : bits > 52 ? 52 : bits;
-}
-
 /* Bits that hold a core number. */
 static uint32_t core_shift(uint32_t ncpus)
 {

@@ -21,9 +21,6 @@ int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err);
 /* Makes it that of vCPU @index of @ncpus: APIC id @index, one package, one thread a core. */
 void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, uint32_t ncpus);
 
-/* Width of guest physical addresses, 32 to 52. */
-uint32_t cpuid_phys_bits(int kvm_fd);
-
 /* The pure part of cpuid_make, for its test: hides features in @c, which has room for
  * CPUID_MAX_ENTRIES. */
 void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline);

@@ -4,10 +4,9 @@
 #include <errno.h>
 
 #include "vmm/arch.h"
-#include "vmm/arch/x86_64/cpuid.h"
 #include "vmm/base/error.h"
 #include "vmm/base/num.h"
-#include "vmm/machine.h"
+#include "vmm/ram.h"
 
 static void add_region(struct ram_state *ram, uint64_t gpa, uint64_t len, uint64_t offset)
 {
@@ -31,23 +30,4 @@ int arch_ram_layout(struct ram_state *ram, uint64_t size, struct error *err)
 	if (size > low)
 		add_region(ram, LAYOUT_RAM_HIGH, size - low, low);
 	return 0;
-}
-
-/* Starts low rather than at the top of the address space: what the host's IOMMU and its
- * second-level page tables reach may end before what its CPUs call their address width. */
-void layout_mmio64(const struct machine *m, uint64_t *base, uint64_t *len)
-{
-	const uint64_t len_max = 512 * GIB;
-	const struct ram_state *ram = &m->ram.state;
-	uint64_t top = 1ull << cpuid_phys_bits(m->vm.kvm_fd);
-	uint64_t step = top / 8 < 64 * GIB ? top / 8 : 64 * GIB;
-	uint64_t end = LAYOUT_RAM_HIGH;
-
-	for (uint32_t i = 0; i < ram->nregions; i++)
-		if (ram->gpa[i] + ram->len[i] > end)
-			end = ram->gpa[i] + ram->len[i];
-	*base = align_up(end, step);
-	*len = *base < top ? top - *base : 0;
-	if (*len > len_max)
-		*len = len_max;
 }

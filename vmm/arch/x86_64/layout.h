@@ -8,10 +8,6 @@
 #ifndef MOLT_X86_LAYOUT_H
 #define MOLT_X86_LAYOUT_H
 
-#include <stdint.h>
-
-struct machine;
-
 /* Guest physical memory, in bytes. RAM is [0, low end) and, beyond 3 GiB, [4 GiB, ...). */
 #define LAYOUT_RAM_MIN     0x02000000ull
 #define LAYOUT_RAM_MAX     0x10000000000ull /* 1 TiB; the MMIO window above needs room too */
@@ -67,9 +63,5 @@ struct machine;
 #define LAYOUT_INTX_GSI   16 /* INTA..INTD of slot 0: 16 to 19 */
 
 #define LAYOUT_CMOS_CENTURY 0x32
-
-/* The 64-bit MMIO window for a new guest: above its RAM, within the addresses its CPUs have. Length
- * 0 when there is no room. */
-void layout_mmio64(const struct machine *m, uint64_t *base, uint64_t *len);
 
 #endif
