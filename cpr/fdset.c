@@ -13,10 +13,28 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 
+/* 32-bit FNV-1a. */
+static uint32_t hash_name(const char *name)
+{
+	uint32_t hash = 0x811c9dc5;
+	for (; *name; name++)
+		hash = (hash ^ (uint8_t)*name) * 0x01000193;
+	return hash;
+}
+
 static struct fdset_entry *find(const struct fdset *set, const char *name)
 {
+	uint32_t hash = hash_name(name);
 	for (unsigned i = 0; i < set->n; i++)
-		if (!strcmp(set->e[i].name, name))
+		if (set->e[i].hash == hash && !strcmp(set->e[i].name, name))
+			return &set->e[i];
+	return NULL;
+}
+
+static struct fdset_entry *find_number(const struct fdset *set, int fd)
+{
+	for (unsigned i = 0; i < set->n; i++)
+		if (set->e[i].fd == fd)
 			return &set->e[i];
 	return NULL;
 }
@@ -71,6 +89,7 @@ int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err)
 	struct fdset_entry *e = &set->e[set->n];
 	*e = (struct fdset_entry){.fd = fd, .taken = true};
 	memcpy(e->name, name, strlen(name));
+	e->hash = hash_name(name);
 	rc = identify(e, err);
 	if (!rc)
 		set->n++;
@@ -177,13 +196,19 @@ int fdset_adopt(struct fdset *set, struct state_blob *blob, struct error *err)
 		if (!len || len >= FDSET_NAME_LEN || names + len >= end)
 			return error_set(err, EBADMSG, "state fds: name %u is damaged", i);
 		memcpy(e.name, names, len);
+		e.hash = hash_name(e.name);
 		names += len + 1;
 		if (e.fd <= STDERR_FILENO && strncmp(e.name, "std", 3))
 			return error_set(err, EBADMSG, "state fds: %s has number %d", e.name, e.fd);
 		if (find(set, e.name))
 			return error_set(err, EBADMSG, "state fds: %s is named twice", e.name);
+		if (find_number(set, e.fd))
+			return error_set(err, EBADMSG, "state fds: %s shares number %d", e.name,
+					 e.fd);
 		set->e[set->n++] = e;
 	}
+	if (names != end)
+		return error_set(err, EBADMSG, "state fds: more names than numbers");
 	rc = fdset_verify(set, err);
 	return rc ? rc : fdset_cloexec(set, true, err);
 }

@@ -19,6 +19,7 @@ struct state_blob;
 struct fdset_entry {
 	char name[FDSET_NAME_LEN];
 	int fd;
+	uint32_t hash; /* of the name: a table of a thousand vectors is searched a thousand times */
 	uint32_t mode; /* st_mode & S_IFMT: what fstat says of it, checked on adoption */
 	uint64_t dev, ino, rdev;
 	bool taken;

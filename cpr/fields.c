@@ -50,7 +50,10 @@ int fields_write(void *fdt, const struct state_class *cls, const void *state, st
 			if (!rc)
 				cells_put(out, f, in, n);
 		} else if (f->type == FIELD_STRING) {
-			rc = fdt_property(fdt, f->name, in, (int)strnlen(in, f->size - 1) + 1);
+			if (!memchr(in, 0, f->size))
+				return error_set(err, EINVAL, "state %s.%s: no end", cls->name,
+						 f->name);
+			rc = fdt_property_string(fdt, f->name, in);
 		} else {
 			rc = fdt_property(fdt, f->name, in, (int)(n * f->size));
 		}
@@ -87,7 +90,8 @@ static int read_field(const struct state_class *cls, const struct field *f, void
 {
 	char *out = (char *)state + f->offset;
 	if (f->type == FIELD_STRING) {
-		if (len < 1 || (uint32_t)len > f->size || in[len - 1] || memchr(in, 0, (size_t)len) != in + len - 1)
+		if (len < 1 || (uint32_t)len > f->size || in[len - 1] ||
+		    memchr(in, 0, (size_t)len) != in + len - 1)
 			return bad_length(cls, f, len, err);
 		memcpy(out, in, (size_t)len);
 		return 0;

@@ -138,8 +138,7 @@ int state_save(const struct state_tree *tree, const struct fdset *fds,
 	return 0;
 }
 
-static int read_string(const void *fdt, const char *name, char *out, size_t size,
-		       struct error *err)
+static int read_string(const void *fdt, const char *name, char *out, size_t size, struct error *err)
 {
 	int len;
 	const char *s = fdt_getprop(fdt, 0, name, &len);
