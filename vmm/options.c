@@ -252,12 +252,13 @@ static unsigned distance(const char *a, const char *b)
 static int unknown(const char *word, struct error *err)
 {
 	const char *closest = NULL;
-	unsigned best = 4; /* further away is another word */
-	char name[32] = "";
+	char name[32];
 
 	error_set(err, EINVAL, "unknown option %.100s", word);
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(word + strspn(word, "-"), "="),
 		 word + strspn(word, "-"));
+	/* Further away is another word. */
+	unsigned best = strlen(name) < 6 ? (unsigned)strlen(name) / 2 + 1 : 4;
 	for (unsigned i = 0; i < options_table_len; i++) {
 		unsigned d = distance(name, options_table[i].name);
 		if (d < best) {

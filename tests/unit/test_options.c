@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "vmm/base/error.h"
+#include "vmm/options.h"
+#include "vmm/options_table.h"
+
+static struct options opt;
+static struct error err;
+
+/* Parses one line, split at blanks; a text with blanks is not needed here. */
+static int parse(const char *line)
+{
+	static char copy[512];
+	char *words[128], *p = copy;
+	int n = 0;
+	snprintf(copy, sizeof(copy), "%s", line);
+	for (char *w; (w = strsep(&p, " "));)
+		if (*w)
+			words[n++] = w;
+	memset(&err, 0, sizeof(err));
+	return options_parse(&opt, n, words, &err);
+}
+
+static void defaults(void **state)
+{
+	assert_int_equal(parse("-k vmlinuz"), 0);
+	assert_string_equal(opt.kernel, "vmlinuz");
+	assert_null(opt.initrd);
+	assert_string_equal(opt.cmdline, "");
+	assert_true(opt.mem.size == 256 * MIB);
+	assert_int_equal(opt.mem.hugetlb, 0);
+	assert_false(opt.mem.collapse);
+	assert_string_equal(opt.mem.path, "");
+	assert_int_equal(opt.cpus, 1);
+	assert_string_equal(opt.console, "stdio");
+	assert_null(opt.name);
+	assert_null(opt.report);
+	assert_int_equal(opt.stop_timeout_s, 30);
+	assert_int_equal(opt.update_timeout_ms, 5000);
+	assert_int_equal(opt.hold_ms, 0);
+	assert_int_equal(opt.ndevices, 0);
+}
+
+static void everything(void **state)
+{
+	assert_int_equal(
+		parse("--kernel=k --initrd i --cmdline console=ttyS0 --mem 1G,collapse "
+		      "--cpus 8 --vfio 0000:00:05.0 --testdev x --vfio 0000:00:06.0,rom=on "
+		      "--console pty:/run/tty --name a.b-c_9 --report r --stop-timeout 0 "
+		      "--update-timeout 60000 --debug-hold 5"),
+		0);
+	assert_string_equal(opt.kernel, "k");
+	assert_string_equal(opt.initrd, "i");
+	assert_string_equal(opt.cmdline, "console=ttyS0");
+	assert_true(opt.mem.size == GIB && opt.mem.collapse);
+	assert_int_equal(opt.cpus, 8);
+	assert_int_equal(opt.ndevices, 3);
+	assert_string_equal(opt.devices[0].cls, "vfio");
+	assert_string_equal(opt.devices[0].arg, "0000:00:05.0");
+	assert_string_equal(opt.devices[1].cls, "testdev");
+	assert_string_equal(opt.devices[2].arg, "0000:00:06.0,rom=on");
+	assert_string_equal(opt.console, "pty:/run/tty");
+	assert_string_equal(opt.name, "a.b-c_9");
+	assert_string_equal(opt.report, "r");
+	assert_int_equal(opt.stop_timeout_s, 0);
+	assert_int_equal(opt.update_timeout_ms, 60000);
+	assert_int_equal(opt.hold_ms, 5);
+}
+
+/* getopt keeps state of its own: parsing again must start over. */
+static void short_ones_again_and_again(void **state)
+{
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(parse("-kvmlinuz -i initrd -p quiet -m64 -c 2"), 0);
+		assert_string_equal(opt.kernel, "vmlinuz");
+		assert_string_equal(opt.initrd, "initrd");
+		assert_string_equal(opt.cmdline, "quiet");
+		assert_true(opt.mem.size == 64 * MIB);
+		assert_int_equal(opt.cpus, 2);
+		assert_int_not_equal(parse("-k k -z"), 0);
+	}
+}
+
+static void sizes(void **state)
+{
+	static const struct {
+		const char *text;
+		int rc;
+		uint64_t size;
+	} cases[] = {
+		{"256M", 0, 256 * MIB},
+		{"4g", 0, 4 * GIB},
+		{"4194304K", 0, 4 * GIB},
+		{"1T", 0, 1024 * GIB},
+		{"512B", 0, 512},
+		{"256", 0, 256 * MIB},
+		{"0", 0, 0},
+		{"", -EINVAL, 0},
+		{"M", -EINVAL, 0},
+		{"-1M", -EINVAL, 0},
+		{"+1M", -EINVAL, 0},
+		{" 1M", -EINVAL, 0},
+		{"1MB", -EINVAL, 0},
+		{"1.5G", -EINVAL, 0},
+		{"0x10M", -EINVAL, 0},
+		{"16777215T", 0, 16777215ull << 40},
+		{"16777216T", -ERANGE, 0},
+		{"18446744073709551615B", 0, UINT64_MAX},
+		{"18446744073709551616B", -ERANGE, 0},
+		{"17592186044416", -ERANGE, 0},
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		uint64_t size = 0;
+		int rc = options_parse_size(cases[i].text, &size);
+		if (rc != cases[i].rc || size != cases[i].size)
+			print_error("size '%s': %d\n", cases[i].text, rc);
+		assert_int_equal(rc, cases[i].rc);
+		assert_true(size == cases[i].size);
+	}
+}
+
+static void memory(void **state)
+{
+	assert_int_equal(parse("-k k -m 512M,hugetlb=2M"), 0);
+	assert_int_equal(opt.mem.hugetlb, 2);
+	assert_int_equal(parse("-k k -m 512M,path=/dev/shm,collapse"), 0);
+	assert_string_equal(opt.mem.path, "/dev/shm");
+	assert_true(opt.mem.collapse);
+	/* The last one counts, as a whole. */
+	assert_int_equal(parse("-k k -m 512M,collapse -m 64M"), 0);
+	assert_true(opt.mem.size == 64 * MIB && !opt.mem.collapse);
+	assert_int_equal(parse("-k k -m 32M"), 0);
+}
+
+/* What is refused, and that the message names the option and shows the way. */
+static void refusals(void **state)
+{
+	static const struct {
+		const char *line, *text, *hint;
+	} cases[] = {
+		{"", "--kernel is missing", "--kernel FILE"},
+		{"-k k --krenel x", "unknown option --krenel", "--kernel"},
+		{"-k k --memm=5", "unknown option --memm", "--mem?"},
+		{"-k k --zzzzzzzzz", "unknown option --zzzzzzzzz", "--help"},
+		{"-k k -z", "unknown option -z", "--help"},
+		{"-k k --cpus", "--cpus: its argument is missing", ""},
+		{"-k", "-k: its argument is missing", ""},
+		{"-k k stray", "unexpected argument 'stray'", "--kernel FILE"},
+		{"stray -k k", "unexpected argument 'stray'", "--kernel FILE"},
+		{"-k k -c 0", "--cpus: '0'", "from 1 to 64"},
+		{"-k k -c 65", "--cpus: '65'", "from 1 to 64"},
+		{"-k k -c -1", "--cpus: '-1'", "from 1 to 64"},
+		{"-k k -c 2x", "--cpus: '2x'", "from 1 to 64"},
+		{"-k k -c 99999999999999999999", "--cpus", "from 1 to 64"},
+		{"-k k -m 31M", "--mem: '31M'", "at least 32M"},
+		{"-k k -m 33554433B", "--mem", "whole pages"},
+		{"-k k -m 64M,", "--mem: ''", "hugetlb=2M"},
+		{"-k k -m 64M,huge", "--mem: 'huge'", "hugetlb=2M"},
+		{"-k k -m 64M,hugetlb=1G", "--mem", "hugetlb=2M"},
+		{"-k k -m 65M,hugetlb=2M", "--mem", "multiple of 2M"},
+		{"-k k -m 64M,hugetlb=2M,collapse", "--mem", "alone"},
+		{"-k k -m 64M,hugetlb=2M,path=x", "--mem", "alone"},
+		{"-k k -m 64M,path=", "--mem", "path=FILE"},
+		{"-k k --console tty", "--console: 'tty'", "unix:PATH"},
+		{"-k k --console file:", "--console: 'file:'", "file:PATH"},
+		{"-k k --console stdio:x", "--console", "stdio"},
+		{"-k k --console pty:", "--console", "pty:LINK"},
+		{"-k k --console=", "--console", "stdio"},
+		{"-k k --name a/b", "--name", "letters"},
+		{"-k k --name 123456789012345678901234567890123", "--name", "32"},
+		{"-k k --name=", "--name", "32"},
+		{"--kernel=", "--kernel", "file name"},
+		{"-k k --update-timeout 99", "--update-timeout", "from 100"},
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		int rc = parse(cases[i].line);
+		if (rc != -EINVAL || !strstr(err.text, cases[i].text) ||
+		    !strstr(err.hint, cases[i].hint))
+			fail_msg("'%s': %d, %s (%s)", cases[i].line, rc, err.text, err.hint);
+		assert_int_equal(err.exit, EXIT_USAGE);
+	}
+}
+
+static void too_many_devices(void **state)
+{
+	char line[512] = "-k k";
+	for (int i = 0; i < OPTIONS_MAX_DEVICES; i++)
+		strcat(line, " --vfio x");
+	assert_int_equal(parse(line), 0);
+	assert_int_equal(opt.ndevices, OPTIONS_MAX_DEVICES);
+	strcat(line, " --vfio x");
+	assert_int_equal(parse(line), -E2BIG);
+	assert_int_equal(err.exit, EXIT_USAGE);
+}
+
+/* Every option of the table is in every text that is generated from it. */
+static void texts(void **state)
+{
+	void (*const makers[])(FILE *) = {options_help, options_man, options_completion};
+	for (unsigned k = 0; k < ARRAY_LEN(makers); k++) {
+		char *text = NULL, word[64];
+		size_t len;
+		FILE *f = open_memstream(&text, &len);
+		makers[k](f);
+		fclose(f);
+		for (unsigned i = 0; i < options_table_len; i++) {
+			snprintf(word, sizeof(word), "--%s", options_table[i].name);
+			assert_non_null(strstr(text, word));
+		}
+		for (const char *line = text; k == 0 && *line; line += strcspn(line, "\n") + 1)
+			assert_true(strcspn(line, "\n") <= 100);
+		free(text);
+	}
+}
+
+static void the_table_is_sound(void **state)
+{
+	for (unsigned i = 0; i < options_table_len; i++) {
+		const struct option_entry *o = &options_table[i];
+		assert_true(strlen(o->name) < 32);
+		assert_non_null(o->arg);
+		assert_int_equal(o->help[strlen(o->help) - 1], '.');
+		for (unsigned k = 0; k < i; k++) {
+			assert_string_not_equal(o->name, options_table[k].name);
+			assert_true(!o->letter || o->letter != options_table[k].letter);
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(defaults),
+		cmocka_unit_test(everything),
+		cmocka_unit_test(short_ones_again_and_again),
+		cmocka_unit_test(sizes),
+		cmocka_unit_test(memory),
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(too_many_devices),
+		cmocka_unit_test(texts),
+		cmocka_unit_test(the_table_is_sound),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
