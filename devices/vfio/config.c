@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Config space of a passed-through device. vfio-pci virtualizes much of it by itself; what depends
+ * on the guest's machine is emulated here: BARs, interrupt line, MSI and MSI-X, the device's type
+ * on a root bus, and capabilities that the guest must not drive. The rest is read and written
+ * through.
+ */
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/vfio/vfio.h"
+#include "vmm/base/error.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/num.h"
+
+#define EXP_TYPE_SHIFT	 4
+#define CAP_ID_NULL	 0 /* a capability with nothing but its header (PCI code and ID assignment) */
+#define EXT_CAP_VF_REBAR 0x24
+#define STD_CAPS_START	 0x40
+#define STD_CAPS_END	 0x100
+#define EXT_CAPS_START	 0x100
+
+/* Extended capabilities that act on more than the device itself, or on what is emulated here. */
+static const uint16_t hidden_ext[] = {
+	PCI_EXT_CAP_ID_ARI,   PCI_EXT_CAP_ID_ATS, PCI_EXT_CAP_ID_SRIOV, PCI_EXT_CAP_ID_MRIOV,
+	PCI_EXT_CAP_ID_MCAST, PCI_EXT_CAP_ID_PRI, PCI_EXT_CAP_ID_REBAR, EXT_CAP_VF_REBAR,
+	PCI_EXT_CAP_ID_PASID, PCI_EXT_CAP_ID_DPC, PCI_EXT_CAP_ID_L1SS,	PCI_EXT_CAP_ID_PTM,
+	PCI_EXT_CAP_ID_DOE,
+};
+
+static void emulate(struct vfio_dev *dev, unsigned off, unsigned len)
+{
+	memset(dev->emulated + off, 1, len);
+}
+
+static uint32_t hw_read(const struct vfio_dev *dev, unsigned off, unsigned len)
+{
+	uint32_t val = ~0u;
+	if (!range_fits(off, len, dev->config_len) ||
+	    pread(dev->fd, &val, len, (off_t)(dev->config_off + off)) != (ssize_t)len)
+		return ~0u;
+	return val;
+}
+
+static int hw_write(const struct vfio_dev *dev, unsigned off, unsigned len, uint32_t val)
+{
+	if (!range_fits(off, len, dev->config_len))
+		return 0;
+	if (pwrite(dev->fd, &val, len, (off_t)(dev->config_off + off)) != (ssize_t)len)
+		return errno ? -errno : -EIO;
+	return 0;
+}
+
+static int take_std_cap(struct vfio_dev *dev, unsigned id, unsigned cap, struct error *err)
+{
+	struct pci_dev *pci = &dev->pci;
+	uint8_t *config = dev->state.pci.config;
+	int rc = 0;
+
+	if (id == PCI_CAP_ID_MSI && !pci->msi && dev->irq_count[VFIO_PCI_MSI_IRQ_INDEX]) {
+		rc = msi_init(&dev->msi, pci, cap, &dev->state.msi, err);
+		if (!rc)
+			emulate(dev, cap, dev->msi.len);
+	} else if (id == PCI_CAP_ID_MSIX && !pci->msix && cap + MSIX_CAP_LEN <= STD_CAPS_END &&
+		   dev->irq_count[VFIO_PCI_MSIX_IRQ_INDEX]) {
+		rc = msix_init(&dev->msix, pci, cap, &dev->state.msix, err);
+		if (!rc)
+			emulate(dev, cap, MSIX_CAP_LEN);
+	} else if (id == PCI_CAP_ID_PM && cap + PCI_PM_SIZEOF <= STD_CAPS_END) {
+		dev->pm_cap = cap;
+	} else if (id == PCI_CAP_ID_EXP && cap + 4 <= STD_CAPS_END) {
+		/* An endpoint needs a port above it; on a root bus it is an integrated one. */
+		unsigned type =
+			(config[cap + PCI_EXP_FLAGS] & PCI_EXP_FLAGS_TYPE) >> EXP_TYPE_SHIFT;
+		if (type == PCI_EXP_TYPE_ENDPOINT || type == PCI_EXP_TYPE_LEG_END) {
+			config[cap + PCI_EXP_FLAGS] &= (uint8_t)~PCI_EXP_FLAGS_TYPE;
+			config[cap + PCI_EXP_FLAGS] |= PCI_EXP_TYPE_RC_END << EXP_TYPE_SHIFT;
+			emulate(dev, cap + PCI_EXP_FLAGS, 1);
+		}
+	} else if (id == PCI_CAP_ID_EA || id == PCI_CAP_ID_MSI || id == PCI_CAP_ID_MSIX) {
+		/* BARs by other means; or interrupts that vfio does not offer. */
+		config[cap] = CAP_ID_NULL;
+		emulate(dev, cap, 1);
+	}
+	return rc;
+}
+
+static int walk_std_caps(struct vfio_dev *dev, struct error *err)
+{
+	const uint8_t *config = dev->state.pci.config;
+	if (!(config[PCI_STATUS] & PCI_STATUS_CAP_LIST))
+		return 0;
+	unsigned cap = config[PCI_CAPABILITY_LIST] & ~3u;
+	for (unsigned guard = 0; cap >= STD_CAPS_START && guard < 48; guard++) {
+		int rc = take_std_cap(dev, config[cap], cap, err);
+		if (rc)
+			return rc;
+		cap = config[cap + 1] & ~3u;
+	}
+	return 0;
+}
+
+static bool ext_cap_hidden(unsigned id)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(hidden_ext); i++)
+		if (hidden_ext[i] == id)
+			return true;
+	return false;
+}
+
+/* A capability's length is not in it: it reaches to the next one above, or to the end. */
+static unsigned ext_cap_end(const struct vfio_dev *dev, unsigned cap)
+{
+	unsigned end = dev->config_len, at = EXT_CAPS_START;
+	for (unsigned guard = 0; at >= EXT_CAPS_START && guard < 1024; guard++) {
+		if (at > cap && at < end)
+			end = at;
+		at = pci_config_get(&dev->pci, at, 4) >> 20 & 0xffc;
+	}
+	return end;
+}
+
+/* Leaves a null capability: nothing of it is seen or reached, and the chain goes on. */
+static void walk_ext_caps(struct vfio_dev *dev)
+{
+	unsigned cap = EXT_CAPS_START;
+	if (dev->config_len < PCI_CONFIG_LEN)
+		return;
+	for (unsigned guard = 0; cap >= EXT_CAPS_START && guard < 1024; guard++) {
+		uint32_t header = pci_config_get(&dev->pci, cap, 4);
+		unsigned next = header >> 20 & 0xffc;
+		if (ext_cap_hidden(header & 0xffff)) {
+			unsigned end = ext_cap_end(dev, cap);
+			memset(dev->state.pci.config + cap, 0, end - cap);
+			pci_config_set(&dev->pci, cap, 4, (uint32_t)next << 20);
+			emulate(dev, cap, end - cap);
+		}
+		cap = next;
+	}
+}
+
+int vfio_config_init(struct vfio_dev *dev, struct error *err)
+{
+	uint8_t *config = dev->state.pci.config;
+	int rc = fd_pread_all(dev->fd, config, dev->config_len, (off_t)dev->config_off);
+	if (rc)
+		return error_errno(err, -rc, "%s: reading config space", dev->dev.name);
+	dev->state.ident = pci_config_get(&dev->pci, PCI_VENDOR_ID, 4);
+	if ((config[PCI_HEADER_TYPE] & 0x7f) != PCI_HEADER_TYPE_NORMAL) {
+		error_set(err, ENOTSUP, "%s: is a bridge", dev->dev.name);
+		return error_exit(err, EXIT_HOST);
+	}
+	pci_config_set(&dev->pci, PCI_COMMAND, 2, 0);
+	config[PCI_HEADER_TYPE] = PCI_HEADER_TYPE_NORMAL; /* alone in its slot */
+	config[PCI_INTERRUPT_LINE] = 0;
+	memset(config + PCI_BASE_ADDRESS_0, 0, 6 * 4); /* region.c reads the types itself */
+	memset(config + PCI_ROM_ADDRESS, 0, 4);
+	emulate(dev, PCI_HEADER_TYPE, 1);
+	emulate(dev, PCI_BASE_ADDRESS_0, 6 * 4);
+	emulate(dev, PCI_ROM_ADDRESS, 4);
+	emulate(dev, PCI_INTERRUPT_LINE, 1);
+	rc = walk_std_caps(dev, err);
+	if (!rc)
+		walk_ext_caps(dev);
+	return rc;
+}
+
+int vfio_config_reset(struct vfio_dev *dev, struct error *err)
+{
+	int rc = hw_write(dev, PCI_COMMAND, 2, 0);
+	return rc ? error_errno(err, -rc, "%s: writing COMMAND", dev->dev.name) : 0;
+}
+
+uint32_t vfio_config_read(struct pci_dev *pci, unsigned off, unsigned len)
+{
+	struct vfio_dev *dev = (struct vfio_dev *)pci->owner;
+	uint32_t val = pci_config_read(pci, off, len);
+	uint32_t hw = memchr(dev->emulated + off, 0, len) ? hw_read(dev, off, len) : 0;
+	for (unsigned i = 0; i < len; i++)
+		if (!dev->emulated[off + i])
+			val = (val & ~(0xffu << 8 * i)) | (hw & 0xffu << 8 * i);
+	return val;
+}
+
+/* Each run of bytes that are not emulated goes to the device. */
+static void write_through(struct vfio_dev *dev, unsigned off, unsigned len, uint32_t val)
+{
+	for (unsigned i = 0; i < len;) {
+		unsigned run = 0;
+		while (i + run < len && !dev->emulated[off + i + run])
+			run++;
+		if (run)
+			hw_write(dev, off + i, run, val >> 8 * i);
+		i += run ? run : 1;
+	}
+}
+
+/*
+ * The device must not decode what is still mapped into the guest, and the guest must not have
+ * mapped what the device does not decode: such an access would end KVM_RUN with an error. So what
+ * goes off goes off in the guest first, and what comes on comes on in the device first.
+ */
+static void write_command(struct vfio_dev *dev, unsigned off, unsigned len, uint32_t val)
+{
+	pci_config_write(&dev->pci, off, len, val & pci_config_get(&dev->pci, off, len));
+	write_through(dev, off, len, val);
+	pci_config_write(&dev->pci, off, len, val);
+}
+
+/* The same for power states: nothing but D0 decodes (PCI power management, 5.4). */
+static void write_pmcsr(struct vfio_dev *dev, unsigned off, unsigned len, uint32_t val)
+{
+	struct pci_state *s = &dev->state.pci;
+	unsigned reg = dev->pm_cap + PCI_PM_CTRL;
+
+	if (val >> 8 * (reg - off) & PCI_PM_CTRL_STATE_MASK)
+		s->asleep = 1;
+	pci_bars_update(dev->pci.host);
+	write_through(dev, off, len, val);
+	s->asleep = (hw_read(dev, reg, 2) & PCI_PM_CTRL_STATE_MASK) != 0;
+	pci_bars_update(dev->pci.host);
+}
+
+void vfio_config_write(struct pci_dev *pci, unsigned off, unsigned len, uint32_t val)
+{
+	struct vfio_dev *dev = (struct vfio_dev *)pci->owner;
+	if (ranges_overlap(off, len, PCI_COMMAND, 2)) {
+		write_command(dev, off, len, val);
+	} else if (dev->pm_cap && off <= dev->pm_cap + PCI_PM_CTRL &&
+		   off + len > dev->pm_cap + PCI_PM_CTRL) {
+		write_pmcsr(dev, off, len, val);
+	} else {
+		write_through(dev, off, len, val);
+		pci_config_write(pci, off, len, val);
+	}
+}

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/* One passed-through PCI device: its option, its descriptor, its life cycle. */
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/vfio/vfio.h"
+#include "vmm/base/error.h"
+#include "vmm/base/log.h"
+#include "vmm/base/num.h"
+#include "vmm/machine.h"
+
+static const struct field vfio_fields[] = {
+	PCI_STATE_FIELDS(struct vfio_state, pci), MSIX_STATE_FIELDS(struct vfio_state, msix),
+	MSI_STATE_FIELDS(struct vfio_state, msi), FIELD_U(struct vfio_state, ident),
+	FIELD_U(struct vfio_state, irq_mode),	  FIELD_U(struct vfio_state, irq_vectors),
+};
+static STATE_CLASS(vfio_state_class, "vfio", 1, struct vfio_state, vfio_fields);
+
+static const struct pci_ops vfio_pci_ops = {
+	.config_read = vfio_config_read,
+	.config_write = vfio_config_write,
+	.bar_map = vfio_bar_map,
+	.bar_unmap = vfio_bar_unmap,
+};
+
+static int usage_error(const char *arg, struct error *err)
+{
+	error_set(err, EINVAL, "--vfio %s: expected BDF[,rom=on|off]", arg);
+	error_hint(err, "a PCI address such as 0000:00:05.0 or 00:05.0 (lspci -D lists them)");
+	return error_exit(err, EXIT_USAGE);
+}
+
+static int parse_arg(struct vfio_dev *dev, const char *arg, struct error *err)
+{
+	unsigned domain = 0, bus, slot, fn;
+	int used = 0;
+	if (sscanf(arg, "%4x:%2x:%2x.%1x%n", &domain, &bus, &slot, &fn, &used) != 4 || !used) {
+		domain = 0;
+		if (sscanf(arg, "%2x:%2x.%1x%n", &bus, &slot, &fn, &used) != 3 || !used)
+			return usage_error(arg, err);
+	}
+	if (slot > 31 || fn > 7)
+		return usage_error(arg, err);
+	snprintf(dev->bdf, sizeof(dev->bdf), "%04x:%02x:%02x.%x", domain & 0xffff, bus & 0xff, slot,
+		 fn);
+	const char *rest = arg + used;
+	if (!strcmp(rest, "") || !strcmp(rest, ",rom=on"))
+		dev->rom = true;
+	else if (strcmp(rest, ",rom=off"))
+		return usage_error(arg, err);
+	return 0;
+}
+
+static int find_container(struct machine *m, struct vfio_container **out, struct error *err)
+{
+	*out = (struct vfio_container *)machine_device(m, "vfio-container", NULL);
+	if (*out)
+		return 0;
+	int rc = machine_add_device(m, &vfio_container_class, NULL, err);
+	*out = (struct vfio_container *)machine_device(m, "vfio-container", NULL);
+	return rc;
+}
+
+static int vfio_create(struct machine *m, const char *arg, struct device **out, struct error *err)
+{
+	struct vfio_dev *dev = calloc(1, sizeof(*dev));
+	if (!dev)
+		return error_errno(err, ENOMEM, "VFIO device %s", arg);
+	dev->fd = -1;
+	dev->dev = (struct device){.cls = &vfio_class, .m = m};
+	int rc = parse_arg(dev, arg, err);
+	snprintf(dev->dev.name, sizeof(dev->dev.name), "vfio %s", dev->bdf);
+	struct device *other = NULL;
+	while (!rc && (other = machine_device(m, "vfio", other)))
+		if (!strcmp(((struct vfio_dev *)other)->bdf, dev->bdf)) {
+			error_set(err, EEXIST, "--vfio %s is given twice", dev->bdf);
+			rc = error_exit(err, EXIT_USAGE);
+		}
+	if (!rc)
+		rc = find_container(m, &dev->container, err);
+	if (!rc)
+		rc = pci_dev_init(&dev->pci, &dev->dev, &vfio_pci_ops, &dev->state.pci, err);
+	if (rc)
+		free(dev);
+	else
+		*out = &dev->dev;
+	return rc;
+}
+
+static int vfio_open(struct device *base, struct error *err)
+{
+	struct vfio_dev *dev = (struct vfio_dev *)base;
+	char name[FDSET_NAME_LEN];
+	unsigned group;
+
+	snprintf(name, sizeof(name), "vfio:%s", dev->bdf);
+	dev->fd = fdset_take(&base->m->fds, name);
+	if (dev->fd >= 0)
+		return 0;
+	int rc = vfio_explain_device(&vfio_host, dev->bdf, &group, err);
+	if (rc)
+		return rc;
+	int group_fd = vfio_container_group(dev->container, group, dev->bdf, err);
+	if (group_fd < 0)
+		return group_fd;
+	long fd = vm_ioctl(group_fd, VFIO_GROUP_GET_DEVICE_FD, dev->bdf);
+	if (fd < 0) {
+		error_errno(err, (int)-fd, "%s: opening the device", base->name);
+		error_hint(err, "the reason is in the kernel log: dmesg | grep %s", dev->bdf);
+		return error_exit(err, EXIT_HOST);
+	}
+	dev->fd = (int)fd; /* the kernel opens it close-on-exec */
+	return fdset_keep(&base->m->fds, name, dev->fd, err);
+}
+
+/* Walks the capability chain that follows the structure in @info (of @argsz bytes). */
+static void take_sparse(struct vfio_region *r, const struct vfio_region_info *info)
+{
+	const uint8_t *base = (const uint8_t *)info;
+	uint32_t off = info->flags & VFIO_REGION_INFO_FLAG_CAPS ? info->cap_offset : 0;
+
+	for (unsigned guard = 0; off && guard < 16; guard++) {
+		struct vfio_info_cap_header header;
+		if (!range_fits(off, sizeof(header), info->argsz))
+			return;
+		memcpy(&header, base + off, sizeof(header));
+		struct vfio_region_info_cap_sparse_mmap sparse;
+		if (header.id == VFIO_REGION_INFO_CAP_SPARSE_MMAP &&
+		    range_fits(off, sizeof(sparse), info->argsz)) {
+			memcpy(&sparse, base + off, sizeof(sparse));
+			const uint8_t *area = base + off + sizeof(sparse);
+			r->nsparse = 0;
+			for (uint32_t i = 0; i < sparse.nr_areas && r->nsparse < VFIO_MAX_SPARSE;
+			     i++) {
+				struct vfio_region_sparse_mmap_area a;
+				if (!range_fits((uint64_t)(area - base), sizeof(a), info->argsz))
+					return;
+				memcpy(&a, area, sizeof(a));
+				area += sizeof(a);
+				r->sparse[r->nsparse].off = a.offset;
+				r->sparse[r->nsparse++].len = a.size;
+			}
+			if (!r->nsparse) /* nothing may be mapped */
+				r->flags &= ~(uint32_t)VFIO_REGION_INFO_FLAG_MMAP;
+		}
+		off = header.next;
+	}
+}
+
+static int query_region(struct vfio_dev *dev, unsigned index, struct vfio_region *r,
+			struct error *err)
+{
+	union {
+		struct vfio_region_info info;
+		uint64_t room[512]; /* with capabilities: some 16 bytes per mappable area */
+	} u = {.info = {.argsz = sizeof(u), .index = index}};
+
+	long rc = vm_ioctl(dev->fd, VFIO_DEVICE_GET_REGION_INFO, &u.info);
+	if (rc < 0)
+		return error_errno(err, (int)-rc, "%s: region %u", dev->dev.name, index);
+	*r = (struct vfio_region){.dev = dev,
+				  .index = index,
+				  .fd_off = u.info.offset,
+				  .len = u.info.size,
+				  .flags = u.info.flags};
+	if (u.info.argsz <= sizeof(u))
+		take_sparse(r, &u.info);
+	else /* the areas did not fit: map nothing rather than too much */
+		r->flags &= ~(uint32_t)VFIO_REGION_INFO_FLAG_MMAP;
+	return 0;
+}
+
+/* What the device has. Only queries: the same for a device that was taken over. */
+static int query(struct vfio_dev *dev, struct error *err)
+{
+	struct vfio_device_info info = {.argsz = sizeof(info)};
+	long rc = vm_ioctl(dev->fd, VFIO_DEVICE_GET_INFO, &info);
+	if (rc < 0)
+		return error_errno(err, (int)-rc, "%s: VFIO_DEVICE_GET_INFO", dev->dev.name);
+	if (!(info.flags & VFIO_DEVICE_FLAGS_PCI) ||
+	    info.num_regions <= VFIO_PCI_CONFIG_REGION_INDEX ||
+	    info.num_irqs <= VFIO_PCI_MSIX_IRQ_INDEX)
+		return error_set(err, ENOTSUP, "%s: not a PCI device", dev->dev.name);
+	dev->can_reset = info.flags & VFIO_DEVICE_FLAGS_RESET;
+
+	struct vfio_region config;
+	rc = query_region(dev, VFIO_PCI_CONFIG_REGION_INDEX, &config, err);
+	for (unsigned i = 0; !rc && i < PCI_BARS; i++)
+		rc = query_region(dev, i, &dev->regions[i], err);
+	if (rc)
+		return (int)rc;
+	if (config.len < 256)
+		return error_set(err, ENOTSUP, "%s: config space of %llu bytes", dev->dev.name,
+				 (unsigned long long)config.len);
+	dev->config_off = config.fd_off;
+	dev->config_len = config.len < PCI_CONFIG_LEN ? (unsigned)config.len : PCI_CONFIG_LEN;
+	if (!dev->rom)
+		dev->regions[PCI_BAR_ROM].len = 0;
+
+	for (unsigned i = 0; i <= VFIO_PCI_MSIX_IRQ_INDEX; i++) {
+		struct vfio_irq_info irq = {.argsz = sizeof(irq), .index = i};
+		rc = vm_ioctl(dev->fd, VFIO_DEVICE_GET_IRQ_INFO, &irq);
+		if (rc < 0)
+			return error_errno(err, (int)-rc, "%s: interrupts of kind %u",
+					   dev->dev.name, i);
+		dev->irq_count[i] = irq.flags & VFIO_IRQ_INFO_EVENTFD ? irq.count : 0;
+	}
+	return 0;
+}
+
+static int vfio_post_load(void *opaque, struct error *err)
+{
+	struct vfio_dev *dev = opaque;
+	uint32_t ident;
+	ssize_t n = pread(dev->fd, &ident, sizeof(ident), (off_t)dev->config_off + PCI_VENDOR_ID);
+	if (n != sizeof(ident) || ident != dev->state.ident)
+		return error_set(err, EBADMSG,
+				 "%s: the guest has device %04x:%04x, this is another",
+				 dev->dev.name, dev->state.ident & 0xffff, dev->state.ident >> 16);
+	int rc = pci_dev_load(&dev->pci, err);
+	return rc ? rc : vfio_irq_load(dev, err);
+}
+
+static int vfio_realize(struct device *base, struct error *err)
+{
+	struct vfio_dev *dev = (struct vfio_dev *)base;
+	struct state_section section = {.cls = &vfio_state_class,
+					.state = &dev->state,
+					.opaque = dev,
+					.post_load = vfio_post_load};
+	snprintf(section.node, sizeof(section.node), "vfio@%s", dev->bdf);
+	int rc = query(dev, err);
+	if (!rc)
+		rc = vfio_config_init(dev, err);
+	if (!rc)
+		rc = vfio_regions_init(dev, err);
+	if (!rc)
+		vfio_irq_init(dev);
+	return rc ? rc : state_register(&base->m->tree, &section, err);
+}
+
+static int vfio_reset(struct device *base, struct error *err)
+{
+	struct vfio_dev *dev = (struct vfio_dev *)base;
+	long rc = dev->can_reset ? vm_ioctl(dev->fd, VFIO_DEVICE_RESET, NULL) : -ENOTTY;
+	if (rc < 0)
+		log_warn("%s: the device cannot be reset (%s): it starts as its last user left it",
+			 base->name, strerror((int)-rc));
+	return vfio_config_reset(dev, err);
+}
+
+static int vfio_start(struct device *base, struct error *err)
+{
+	struct vfio_dev *dev = (struct vfio_dev *)base;
+	return base->m->fresh ? vfio_irq_start(dev, err) : 0;
+}
+
+/* Descriptors stay: they belong to the table of kept ones, and a successor may still want them. */
+static void vfio_destroy(struct device *base)
+{
+	struct vfio_dev *dev = (struct vfio_dev *)base;
+	if (dev->msix.pci)
+		msix_free(&dev->msix);
+	if (dev->msi.pci)
+		msi_free(&dev->msi);
+	vfio_regions_free(dev);
+	free(dev);
+}
+
+const struct device_class vfio_class = {
+	.name = "vfio",
+	.usage = "BDF[,rom=on|off]",
+	.create = vfio_create,
+	.open = vfio_open,
+	.realize = vfio_realize,
+	.reset = vfio_reset,
+	.start = vfio_start,
+	.destroy = vfio_destroy,
+};

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Interrupts of a passed-through device. It has one kind at a time: INTx until the guest's driver
+ * enables MSI or MSI-X, and again when that is disabled. The device signals eventfds; irqfds carry
+ * them into the guest, so nothing of this runs when an interrupt comes.
+ *
+ * Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by name.
+ */
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "devices/vfio/vfio.h"
+#include "vmm/base/error.h"
+#include "vmm/base/log.h"
+#include "vmm/machine.h"
+
+static void intx_name(const struct vfio_dev *dev, bool unmask, char *name)
+{
+	snprintf(name, FDSET_NAME_LEN, "vfio:%s:intx%s", dev->bdf, unmask ? "-unmask" : "");
+}
+
+static void vector_name(const struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned i, char *name)
+{
+	snprintf(name, FDSET_NAME_LEN, "vfio:%s:%s:%u", dev->bdf,
+		 mode == VFIO_IRQ_MSIX ? "msix" : "msi", i);
+}
+
+static struct pci_vectors *mode_vectors(struct vfio_dev *dev, enum vfio_irq_mode mode)
+{
+	return mode == VFIO_IRQ_MSIX ? &dev->msix.vec : &dev->msi.vec;
+}
+
+static uint32_t mode_index(enum vfio_irq_mode mode)
+{
+	return mode == VFIO_IRQ_MSIX  ? VFIO_PCI_MSIX_IRQ_INDEX
+	       : mode == VFIO_IRQ_MSI ? VFIO_PCI_MSI_IRQ_INDEX
+				      : VFIO_PCI_INTX_IRQ_INDEX;
+}
+
+/* A new eventfd under @name in the table of kept descriptors, or -errno. */
+static int eventfd_keep(struct vfio_dev *dev, const char *name, struct error *err)
+{
+	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (fd < 0) {
+		int code = errno;
+		error_errno(err, code, "%s: eventfd", dev->dev.name);
+		if (code == EMFILE)
+			error_hint(err, "raise the limit of open files (ulimit -n, LimitNOFILE=)");
+		return -code;
+	}
+	int rc = fdset_keep(&dev->dev.m->fds, name, fd, err);
+	if (rc)
+		close(fd);
+	return rc ? rc : fd;
+}
+
+/* Hands @n eventfds to the device. 0; positive: the host has only so many; -errno. */
+static int set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const int32_t *fds,
+		    uint32_t n)
+{
+	size_t size = sizeof(struct vfio_irq_set) + n * sizeof(*fds);
+	struct vfio_irq_set *set = calloc(1, size);
+	if (!set)
+		return -ENOMEM;
+	*set = (struct vfio_irq_set){
+		.argsz = (uint32_t)size,
+		.flags = action | (n ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
+		.index = index,
+		.count = n,
+	};
+	if (n)
+		memcpy(set->data, fds, n * sizeof(*fds));
+	long rc = vm_ioctl(dev->fd, VFIO_DEVICE_SET_IRQS, set);
+	free(set);
+	return (int)rc;
+}
+
+static void warn(struct vfio_dev *dev, const char *what, const struct error *err)
+{
+	if (!log_guest_ok(&dev->complaints, 5))
+		return;
+	log_warn("%s: %s: %s", dev->dev.name, what, err->text);
+	if (err->hint[0])
+		log_warn("%s: %s", dev->dev.name, err->hint);
+}
+
+static void intx_register(struct vfio_dev *dev, int fd, int unmask_fd)
+{
+	unsigned pin = pci_config_get(&dev->pci, PCI_INTERRUPT_PIN, 1);
+	struct error err = {0};
+	dev->intx = (struct irq_source){.kind = IRQ_LEVEL,
+					.fd = fd,
+					.unmask_fd = unmask_fd,
+					.gsi = pci_intx_gsi(&dev->pci, pin)};
+	irq_add(&dev->dev.m->irq, &dev->intx);
+	if (irq_set_wanted(&dev->dev.m->irq, &dev->intx, true, &err))
+		warn(dev, "INTx", &err);
+}
+
+static void intx_close(struct vfio_dev *dev)
+{
+	char name[FDSET_NAME_LEN];
+	for (int unmask = 0; unmask < 2; unmask++) {
+		intx_name(dev, unmask, name);
+		fdset_close(&dev->dev.m->fds, name);
+	}
+}
+
+/* The kernel masks the line whenever it fires; the guest's EOI comes back through the unmask
+ * eventfd. */
+static int intx_enable(struct vfio_dev *dev, struct error *err)
+{
+	char name[FDSET_NAME_LEN];
+	int32_t fd[2];
+	for (int unmask = 0; unmask < 2; unmask++) {
+		intx_name(dev, unmask, name);
+		fd[unmask] = eventfd_keep(dev, name, err);
+		if (fd[unmask] < 0) {
+			intx_close(dev);
+			return fd[unmask];
+		}
+	}
+	int rc = set_irqs(dev, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, &fd[0], 1);
+	if (!rc) {
+		rc = set_irqs(dev, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_UNMASK, &fd[1], 1);
+		if (rc)
+			set_irqs(dev, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, NULL,
+				 0);
+	}
+	if (rc) {
+		intx_close(dev);
+		return error_errno(err, rc < 0 ? -rc : EIO, "%s: enabling INTx", dev->dev.name);
+	}
+	intx_register(dev, fd[0], fd[1]);
+	dev->state.irq_mode = VFIO_IRQ_INTX;
+	return 0;
+}
+
+static bool has_pin(const struct vfio_dev *dev)
+{
+	unsigned pin = pci_config_get(&dev->pci, PCI_INTERRUPT_PIN, 1);
+	return pin >= 1 && pin <= 4 && dev->irq_count[VFIO_PCI_INTX_IRQ_INDEX];
+}
+
+int vfio_irq_start(struct vfio_dev *dev, struct error *err)
+{
+	return has_pin(dev) ? intx_enable(dev, err) : 0;
+}
+
+static void vectors_close(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned from, unsigned to)
+{
+	char name[FDSET_NAME_LEN];
+	for (unsigned i = from; i < to; i++) {
+		vector_name(dev, mode, i, name);
+		fdset_close(&dev->dev.m->fds, name);
+	}
+}
+
+static int vectors_enable(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned want,
+			  struct error *err)
+{
+	struct pci_vectors *vec = mode_vectors(dev, mode);
+	int32_t fds[MSIX_MAX_VECTORS];
+	char name[FDSET_NAME_LEN];
+	unsigned n = 0;
+	int rc = 0;
+
+	for (; n < want; n++) {
+		vector_name(dev, mode, n, name);
+		fds[n] = rc = eventfd_keep(dev, name, err);
+		if (rc < 0) {
+			vectors_close(dev, mode, 0, n);
+			return rc;
+		}
+	}
+	/* A host that is short of vectors says how many it can give. */
+	while ((rc = set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, fds, n)) > 0 &&
+	       (unsigned)rc < n) {
+		vectors_close(dev, mode, (unsigned)rc, n);
+		n = (unsigned)rc;
+	}
+	if (rc) {
+		vectors_close(dev, mode, 0, n);
+		return error_errno(err, rc < 0 ? -rc : ENOSPC, "%s: enabling %u %s vectors",
+				   dev->dev.name, want, mode == VFIO_IRQ_MSIX ? "MSI-X" : "MSI");
+	}
+	for (unsigned i = 0; i < n; i++)
+		pci_vector_set_fd(vec, i, fds[i]);
+	dev->state.irq_mode = mode;
+	dev->state.irq_vectors = n;
+	if (n < want && log_guest_ok(&dev->complaints, 5))
+		log_warn("%s: the host gives %u of %u vectors", dev->dev.name, n, want);
+	return 0;
+}
+
+static void irq_disable(struct vfio_dev *dev)
+{
+	enum vfio_irq_mode mode = dev->state.irq_mode;
+	if (mode == VFIO_IRQ_NONE)
+		return;
+	/* First out of KVM, then off in the device, then closed. */
+	if (mode == VFIO_IRQ_INTX)
+		irq_remove(&dev->dev.m->irq, &dev->intx);
+	else
+		pci_vectors_release(mode_vectors(dev, mode));
+	set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0);
+	if (mode == VFIO_IRQ_INTX)
+		intx_close(dev);
+	else
+		vectors_close(dev, mode, 0, dev->state.irq_vectors);
+	dev->state.irq_mode = VFIO_IRQ_NONE;
+	dev->state.irq_vectors = 0;
+}
+
+/* The guest set or cleared the enable bit of MSI or MSI-X. */
+static void mode_change(struct vfio_dev *dev, enum vfio_irq_mode mode, bool on, unsigned vectors)
+{
+	struct error err = {0};
+	if (!on && dev->state.irq_mode != mode)
+		return;
+	irq_disable(dev);
+	if (on && vectors_enable(dev, mode, vectors, &err))
+		warn(dev, "stays without interrupts", &err);
+	if (!on && has_pin(dev) && intx_enable(dev, &err))
+		warn(dev, "stays without interrupts", &err);
+}
+
+static void msix_changed(struct msix *msix, bool on)
+{
+	mode_change((struct vfio_dev *)msix->pci->owner, VFIO_IRQ_MSIX, on, msix->vec.n);
+}
+
+static void msi_changed(struct msi *msi, bool on)
+{
+	mode_change((struct vfio_dev *)msi->pci->owner, VFIO_IRQ_MSI, on, msi_vectors_used(msi));
+}
+
+void vfio_irq_init(struct vfio_dev *dev)
+{
+	dev->msix.changed = msix_changed;
+	dev->msi.changed = msi_changed;
+}
+
+static int bad_state(const struct vfio_dev *dev, const char *what, struct error *err)
+{
+	return error_set(err, EBADMSG, "%s: interrupt mode %u with %u vectors: %s", dev->dev.name,
+			 dev->state.irq_mode, dev->state.irq_vectors, what);
+}
+
+static int take(struct vfio_dev *dev, const char *name, int *fd, struct error *err)
+{
+	*fd = fdset_take(&dev->dev.m->fds, name);
+	return *fd >= 0 ? 0
+			: error_set(err, EBADMSG, "%s: descriptor %s was not handed over",
+				    dev->dev.name, name);
+}
+
+static int intx_load(struct vfio_dev *dev, struct error *err)
+{
+	char name[FDSET_NAME_LEN];
+	int fd[2], rc = 0;
+	if (!has_pin(dev) || dev->state.irq_vectors)
+		return bad_state(dev, "the device has no interrupt pin", err);
+	for (int unmask = 0; !rc && unmask < 2; unmask++) {
+		intx_name(dev, unmask, name);
+		rc = take(dev, name, &fd[unmask], err);
+	}
+	if (!rc)
+		intx_register(dev, fd[0], fd[1]);
+	return rc;
+}
+
+static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enabled,
+			struct error *err)
+{
+	struct pci_vectors *vec = mode_vectors(dev, mode);
+	char name[FDSET_NAME_LEN];
+	int fd;
+	if (!enabled || !dev->state.irq_vectors || dev->state.irq_vectors > vec->n)
+		return bad_state(dev, "the device's capability disagrees", err);
+	for (unsigned i = 0; i < dev->state.irq_vectors; i++) {
+		vector_name(dev, mode, i, name);
+		int rc = take(dev, name, &fd, err);
+		if (rc)
+			return rc;
+		pci_vector_set_fd(vec, i, fd);
+	}
+	if (mode == VFIO_IRQ_MSIX)
+		msix_update(&dev->msix);
+	else
+		msi_update(&dev->msi);
+	return 0;
+}
+
+int vfio_irq_load(struct vfio_dev *dev, struct error *err)
+{
+	int rc = dev->pci.msix ? msix_load(&dev->msix, err) : 0;
+	if (!rc && dev->pci.msi)
+		rc = msi_load(&dev->msi, err);
+	if (rc)
+		return rc;
+	switch (dev->state.irq_mode) {
+	case VFIO_IRQ_NONE:
+		return dev->state.irq_vectors ? bad_state(dev, "no mode", err) : 0;
+	case VFIO_IRQ_INTX:
+		return intx_load(dev, err);
+	case VFIO_IRQ_MSI:
+		return vectors_load(dev, VFIO_IRQ_MSI, dev->pci.msi && dev->msi.enabled, err);
+	case VFIO_IRQ_MSIX:
+		return vectors_load(dev, VFIO_IRQ_MSIX, dev->pci.msix && dev->msix.enabled, err);
+	default:
+		return bad_state(dev, "no such mode", err);
+	}
+}

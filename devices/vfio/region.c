@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * BARs of a passed-through device: mapped straight into the guest where the kernel lets them be
+ * mmap()ed, trapped and forwarded elsewhere: pages with the MSI-X table or pending bits, I/O ports,
+ * BARs smaller than a page, the expansion ROM.
+ */
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "devices/vfio/vfio.h"
+#include "vmm/base/error.h"
+#include "vmm/base/num.h"
+#include "vmm/machine.h"
+
+static void part_access(void *opaque, struct bus_access *access)
+{
+	struct vfio_part *part = opaque;
+	struct vfio_region *r = part->region;
+	struct vfio_dev *dev = r->dev;
+	uint64_t off = part->off + access->offset;
+
+	if (dev->pci.msix && r->index < PCI_BAR_ROM &&
+	    msix_access(&dev->msix, r->index, off, access))
+		return;
+	/* A device that fails an access does as one that is not there: all ones, or nothing. */
+	if (access->write) {
+		if (r->flags & VFIO_REGION_INFO_FLAG_WRITE &&
+		    pwrite(dev->fd, &access->value, access->len, (off_t)(r->fd_off + off)) < 0)
+			return;
+	} else if (r->flags & VFIO_REGION_INFO_FLAG_READ) {
+		uint64_t val = 0;
+		if (pread(dev->fd, &val, access->len, (off_t)(r->fd_off + off)) == access->len)
+			access->value = val;
+	}
+}
+
+/* Is @pos inside [start, end)? Moves *stop down to where that answer changes. */
+static bool within(uint64_t pos, uint64_t start, uint64_t end, uint64_t *stop)
+{
+	uint64_t edge = pos < start ? start : end;
+	if (start < end && pos < end && edge < *stop)
+		*stop = edge;
+	return pos >= start && pos < end;
+}
+
+/* May the page at @pos be mapped into the guest? *stop: where the answer may change. */
+static bool mappable(const struct vfio_region *r, uint64_t pos, uint64_t *stop)
+{
+	const struct msix *msix = r->dev->pci.msix;
+	uint64_t pages = align_down(r->len, PAGE_LEN);
+	bool yes = false;
+
+	if (r->flags & VFIO_REGION_INFO_FLAG_MMAP) {
+		for (unsigned i = 0; i < r->nsparse; i++) {
+			uint64_t start = r->sparse[i].off, len = r->sparse[i].len;
+			if (start & (PAGE_LEN - 1) || !range_fits(start, len, r->len))
+				continue;
+			yes |= within(pos, start, start + align_down(len, PAGE_LEN), stop);
+		}
+		if (!r->nsparse)
+			yes = within(pos, 0, pages, stop);
+	}
+	if (msix && msix->table_bar == r->index &&
+	    within(pos, align_down(msix->table_off, PAGE_LEN),
+		   align_up(msix->table_off + msix->table_len, PAGE_LEN), stop))
+		yes = false;
+	if (msix && msix->pba_bar == r->index &&
+	    within(pos, align_down(msix->pba_off, PAGE_LEN),
+		   align_up(msix->pba_off + msix->pba_len, PAGE_LEN), stop))
+		yes = false;
+	return yes;
+}
+
+static int part_mmap(struct vfio_dev *dev, struct vfio_part *part, struct error *err)
+{
+	const struct vfio_region *r = part->region;
+	int prot = (r->flags & VFIO_REGION_INFO_FLAG_READ ? PROT_READ : 0) |
+		   (r->flags & VFIO_REGION_INFO_FLAG_WRITE ? PROT_WRITE : 0);
+	void *hva =
+		mmap(NULL, part->len, prot, MAP_SHARED, dev->fd, (off_t)(r->fd_off + part->off));
+	if (hva == MAP_FAILED)
+		return error_errno(err, errno, "%s: mapping 0x%llx bytes of BAR %u", dev->dev.name,
+				   (unsigned long long)part->len, r->index);
+	part->hva = hva;
+	return 0;
+}
+
+/* The MSI-X structures must lie inside their BARs: vfio-pci takes the device's word for it. */
+static int check_msix(const struct vfio_dev *dev, struct error *err)
+{
+	const struct msix *msix = dev->pci.msix;
+	if (!msix)
+		return 0;
+	if (range_fits(msix->table_off, msix->table_len, dev->regions[msix->table_bar].len) &&
+	    range_fits(msix->pba_off, msix->pba_len, dev->regions[msix->pba_bar].len))
+		return 0;
+	return error_set(err, EINVAL, "%s: the MSI-X table does not fit BAR %u or %u",
+			 dev->dev.name, msix->table_bar, msix->pba_bar);
+}
+
+static int region_cut(struct vfio_dev *dev, struct vfio_region *r, struct error *err)
+{
+	for (uint64_t pos = 0; pos < r->len;) {
+		uint64_t stop = r->len;
+		bool map = mappable(r, pos, &stop);
+		struct vfio_part *last = r->nparts ? &r->parts[r->nparts - 1] : NULL;
+		if (last && !map && !last->hva) { /* goes on being trapped */
+			last->len += stop - pos;
+			pos = stop;
+			continue;
+		}
+		if (r->nparts == VFIO_MAX_PARTS)
+			return error_set(err, ENOSPC, "%s: BAR %u has more than %d parts",
+					 dev->dev.name, r->index, VFIO_MAX_PARTS);
+		struct vfio_part *part = &r->parts[r->nparts++];
+		*part = (struct vfio_part){.region = r, .off = pos, .len = stop - pos};
+		int rc = map ? part_mmap(dev, part, err) : 0;
+		if (rc)
+			return rc;
+		pos = stop;
+	}
+	return 0;
+}
+
+/* The kind of a BAR is in its register's low bits, which vfio-pci shows as the hardware has them.
+ */
+static int bar_flags(const struct vfio_dev *dev, unsigned bar, uint32_t *flags, struct error *err)
+{
+	uint32_t reg;
+	*flags = 0;
+	if (bar == PCI_BAR_ROM)
+		return 0;
+	off_t off = (off_t)(dev->config_off + PCI_BASE_ADDRESS_0 + 4 * bar);
+	if (pread(dev->fd, &reg, sizeof(reg), off) != sizeof(reg))
+		return error_errno(err, errno, "%s: reading BAR %u", dev->dev.name, bar);
+	if (reg & PCI_BASE_ADDRESS_SPACE_IO)
+		*flags = PCI_BAR_IO;
+	else
+		*flags = ((reg & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64
+				  ? PCI_BAR_64
+				  : 0) |
+			 (reg & PCI_BASE_ADDRESS_MEM_PREFETCH ? PCI_BAR_PREF : 0);
+	return 0;
+}
+
+static uint64_t bar_len(const struct vfio_region *r, uint32_t flags)
+{
+	uint64_t len = r->index == PCI_BAR_ROM ? 2048 : flags & PCI_BAR_IO ? 4 : 16;
+	while (len < r->len && len << 1)
+		len <<= 1;
+	return len;
+}
+
+int vfio_regions_init(struct vfio_dev *dev, struct error *err)
+{
+	int rc = check_msix(dev, err);
+	for (unsigned i = 0; !rc && i < PCI_BARS; i++) {
+		struct vfio_region *r = &dev->regions[i];
+		uint32_t flags;
+		if (!r->len)
+			continue;
+		rc = bar_flags(dev, i, &flags, err);
+		if (!rc && flags & PCI_BAR_IO)
+			r->flags &= ~(uint32_t)VFIO_REGION_INFO_FLAG_MMAP;
+		if (!rc)
+			rc = region_cut(dev, r, err);
+		if (!rc)
+			rc = pci_bar_add(&dev->pci, i, flags, bar_len(r, flags), err);
+	}
+	return rc;
+}
+
+void vfio_regions_free(struct vfio_dev *dev)
+{
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		for (unsigned k = 0; k < dev->regions[i].nparts; k++)
+			if (dev->regions[i].parts[k].hva)
+				munmap(dev->regions[i].parts[k].hva, dev->regions[i].parts[k].len);
+}
+
+static struct bus *bar_bus(struct vfio_dev *dev, unsigned bar)
+{
+	struct machine *m = dev->dev.m;
+	return dev->pci.bars[bar].flags & PCI_BAR_IO ? &m->pio : &m->mmio;
+}
+
+static void parts_unmap(struct vfio_dev *dev, unsigned bar, uint64_t addr, unsigned n)
+{
+	struct vfio_region *r = &dev->regions[bar];
+	while (n-- > 0) {
+		struct vfio_part *part = &r->parts[n];
+		if (part->hva)
+			vm_slot_remove(&dev->dev.m->vm, addr + part->off);
+		else
+			bus_remove(bar_bus(dev, bar), addr + part->off, part);
+	}
+}
+
+int vfio_bar_map(struct pci_dev *pci, unsigned bar, uint64_t addr, struct error *err)
+{
+	struct vfio_dev *dev = (struct vfio_dev *)pci->owner;
+	struct vfio_region *r = &dev->regions[bar];
+	for (unsigned i = 0; i < r->nparts; i++) {
+		struct vfio_part *part = &r->parts[i];
+		struct bus_region trap = {addr + part->off, part->len, dev->dev.name, part_access,
+					  part};
+		int rc = part->hva ? vm_slot_add(&dev->dev.m->vm, trap.base, part->len, part->hva,
+						 false, err)
+				   : bus_add(bar_bus(dev, bar), &trap, err);
+		if (rc) {
+			parts_unmap(dev, bar, addr, i);
+			return rc;
+		}
+	}
+	return 0;
+}
+
+void vfio_bar_unmap(struct pci_dev *pci, unsigned bar, uint64_t addr)
+{
+	struct vfio_dev *dev = (struct vfio_dev *)pci->owner;
+	parts_unmap(dev, bar, addr, dev->regions[bar].nparts);
+}

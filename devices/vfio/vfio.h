@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * VFIO passthrough (legacy type1 container and groups; linux/vfio.h). For devices/vfio/ itself; the
+ * table of classes includes it for vfio_class.
+ *
+ * What is kept over an update and by which name: the container "container0", each group
+ * "vfio-group:N", each device "vfio:BDF" and its interrupt eventfds "vfio:BDF:intx",
+ * "vfio:BDF:intx-unmask", "vfio:BDF:msi:N", "vfio:BDF:msix:N".
+ *
+ * Taking over an open device means touching nothing of it: no reset, no VFIO_DEVICE_SET_IRQS, no
+ * write to COMMAND. Only queries, mmap() and new DMA addresses.
+ */
+#ifndef MOLT_VFIO_H
+#define MOLT_VFIO_H
+
+#include <linux/vfio.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "devices/pci/msi.h"
+#include "devices/pci/msix.h"
+#include "devices/pci/pci.h"
+#include "vmm/device.h"
+#include "vmm/irq.h"
+#include "vmm/ram.h"
+
+#define VFIO_MAX_GROUPS 32
+#define VFIO_MAX_PARTS	16
+#define VFIO_MAX_SPARSE 8
+#define VFIO_BDF_LEN	16
+
+struct bus_access;
+struct error;
+struct vfio_dev;
+
+/* ---- container.c: DMA. One per machine, brought along by the first VFIO device. ---- */
+
+struct vfio_container_state {
+	uint64_t iova[RAM_MAX_REGIONS]; /* as mapped: equal to guest physical addresses */
+	uint64_t len[RAM_MAX_REGIONS];
+	uint64_t offset[RAM_MAX_REGIONS]; /* in the file of guest memory */
+	uint32_t nranges;
+	uint32_t ngroups;
+	uint32_t groups[VFIO_MAX_GROUPS];
+};
+
+struct vfio_container {
+	struct device dev;
+	int fd;
+	int kvm_fd; /* KVM-VFIO device; -1 while there is none */
+	unsigned ngroups;
+	struct {
+		unsigned number;
+		int fd;
+	} groups[VFIO_MAX_GROUPS];
+	struct vfio_container_state state;
+};
+
+extern const struct device_class vfio_container_class;
+
+/* The descriptor of IOMMU group @number for device @bdf: opened, checked and put into the container
+ * when it is the first device of that group. Negative: error. */
+int vfio_container_group(struct vfio_container *c, unsigned number, const char *bdf,
+			 struct error *err);
+
+/* dma.c: guest memory in the IOMMU. map: afresh, state filled; invalidate: the ranges' host
+ * addresses cease to be valid while DMA goes on; renew: they get this process's addresses, from any
+ * mix of valid and invalid that a predecessor left; check: the loaded ranges against guest memory.
+ */
+int vfio_dma_map(struct vfio_container *c, struct error *err);
+int vfio_dma_invalidate(struct vfio_container *c, struct error *err);
+int vfio_dma_renew(struct vfio_container *c, struct error *err);
+int vfio_dma_check(const struct vfio_container *c, struct error *err);
+uint64_t vfio_dma_len(const struct vfio_container *c);
+
+/* ---- device.c: one device ---- */
+
+/* A stretch of a region, page-aligned if it is mapped into the guest. */
+struct vfio_part {
+	struct vfio_region *region;
+	uint64_t off, len;
+	void *hva; /* NULL: accesses are trapped and forwarded */
+};
+
+struct vfio_region {
+	struct vfio_dev *dev;
+	unsigned index;	 /* VFIO_PCI_BAR0_REGION_INDEX ... = BAR number */
+	uint64_t fd_off; /* on the device's descriptor */
+	uint64_t len;
+	uint32_t flags; /* VFIO_REGION_INFO_FLAG_* */
+	unsigned nsparse;
+	struct {
+		uint64_t off, len;
+	} sparse[VFIO_MAX_SPARSE]; /* what may be mmap()ed; none: all of it, if the flag says so */
+	unsigned nparts;
+	struct vfio_part parts[VFIO_MAX_PARTS];
+};
+
+enum vfio_irq_mode { VFIO_IRQ_NONE, VFIO_IRQ_INTX, VFIO_IRQ_MSI, VFIO_IRQ_MSIX };
+
+struct vfio_state {
+	struct pci_state pci;
+	struct msix_state msix;
+	struct msi_state msi;
+	uint32_t ident;	      /* device ID << 16 | vendor ID */
+	uint32_t irq_mode;    /* enum vfio_irq_mode */
+	uint32_t irq_vectors; /* that have an eventfd in modes MSI and MSIX */
+};
+
+struct vfio_dev {
+	struct device dev;
+	struct pci_dev pci;
+	struct vfio_container *container;
+	char bdf[VFIO_BDF_LEN]; /* with domain */
+	bool rom;
+	int fd;
+	bool can_reset;
+	struct vfio_region regions[PCI_BARS]; /* by BAR number */
+	uint64_t config_off;		      /* of config space on the descriptor */
+	unsigned config_len;
+	uint8_t emulated[PCI_CONFIG_LEN]; /* 1: the byte is the shadow's */
+	unsigned pm_cap;		  /* 0: none */
+	uint32_t irq_count[VFIO_PCI_MSIX_IRQ_INDEX + 1];
+	struct msix msix;
+	struct msi msi;
+	struct irq_source intx;
+	struct vfio_state state;
+	unsigned complaints;
+};
+
+extern const struct device_class vfio_class;
+
+/* config.c: reads the device's config space, decides what is emulated, finds MSI and MSI-X. */
+int vfio_config_init(struct vfio_dev *dev, struct error *err);
+uint32_t vfio_config_read(struct pci_dev *pci, unsigned off, unsigned len);
+void vfio_config_write(struct pci_dev *pci, unsigned off, unsigned len, uint32_t val);
+
+/* COMMAND = 0 on the device: only for a fresh guest. */
+int vfio_config_reset(struct vfio_dev *dev, struct error *err);
+
+/* region.c: cuts each BAR into mapped and trapped parts, mmap()s them, declares the BARs. */
+int vfio_regions_init(struct vfio_dev *dev, struct error *err);
+void vfio_regions_free(struct vfio_dev *dev);
+int vfio_bar_map(struct pci_dev *pci, unsigned bar, uint64_t addr, struct error *err);
+void vfio_bar_unmap(struct pci_dev *pci, unsigned bar, uint64_t addr);
+
+/* irq.c. init hooks the capabilities up; start gives a fresh device its INTx; load takes the
+ * eventfds that the state names, without a word to the device. */
+void vfio_irq_init(struct vfio_dev *dev);
+int vfio_irq_start(struct vfio_dev *dev, struct error *err);
+int vfio_irq_load(struct vfio_dev *dev, struct error *err);
+
+/* ---- explain.c: what is wrong with the host, and the remedy. Exit code EXIT_HOST. ---- */
+
+/* Where sysfs, procfs and /dev are: unit tests point them elsewhere. */
+struct vfio_host {
+	const char *sys, *proc, *dev;
+};
+extern const struct vfio_host vfio_host;
+
+/* Does the device exist, have an IOMMU group and a VFIO driver? Gives the group. */
+int vfio_explain_device(const struct vfio_host *h, const char *bdf, unsigned *group,
+			struct error *err);
+/* /dev/vfio/vfio could not be opened (errno @code). */
+int vfio_explain_container(const struct vfio_host *h, int code, struct error *err);
+/* /dev/vfio/GROUP could not be opened. */
+int vfio_explain_group(const struct vfio_host *h, const char *bdf, unsigned group, int code,
+		       struct error *err);
+/* The group is not viable: which other devices, with which driver. */
+int vfio_explain_viable(const struct vfio_host *h, const char *bdf, unsigned group,
+			struct error *err);
+/* VFIO_SET_IOMMU or VFIO_GROUP_SET_CONTAINER failed. */
+int vfio_explain_iommu(const char *bdf, int code, struct error *err);
+/* May this process lock @len bytes? -ENOMEM with the remedy if not. */
+int vfio_explain_memlock(const struct vfio_host *h, uint64_t len, struct error *err);
+/* VFIO_UPDATE_VADDR is not there: a mediated device in one of the groups, or an old kernel. */
+int vfio_explain_update(const struct vfio_host *h, const struct vfio_container *c,
+			struct error *err);
+
+#endif
