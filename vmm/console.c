@@ -137,10 +137,11 @@ static void send_unsent(struct console *con)
 			break;
 		}
 		if (n < 0) {
-			log_warn("console: %s: what the guest writes is lost from here on",
-				 strerror((int)-n));
-			console_watch_fd(con, con->out_fd, &con->out_events, 0, console_on_output);
-			con->out_fd = -1;
+			if (!con->warned)
+				log_warn("console: what the guest writes is lost: %s",
+					 strerror((int)-n));
+			con->warned = true;
+			s->unsent = 0; /* a full disk may have room again for what comes next */
 			break;
 		}
 		s->unsent -= (uint32_t)n;

@@ -39,6 +39,7 @@ struct console {
 	bool terminal;	 /* input is a terminal we use: escapes count */
 	bool unwatched;	 /* input is a file without epoll: read when there is room */
 	bool delivering; /* inside the reader */
+	bool warned;	 /* that output is lost */
 	console_reader reader;
 	console_drained drained;
 	void *opaque;

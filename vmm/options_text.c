@@ -103,6 +103,7 @@ void options_completion(FILE *out)
 	/* A device's colons are word breaks to readline: bash-completion's helpers undo that. */
 	fprintf(out, "# bash completion for molt(1), loaded by bash-completion\n"
 		     "_molt() {\n"
+		     "\t# shellcheck disable=SC2034 # words: set by _init_completion\n"
 		     "\tlocal cur prev words cword\n"
 		     "\t_init_completion -n : || return\n"
 		     "\tif ((cword == 1)); then\n"

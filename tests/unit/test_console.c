@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/* The console on stdio: pipes, files, a terminal; and its state. */
+#include "tests/unit/console.h"
+
+/* --- stdio --- */
+
+static void pipes_both_ways(void **state)
+{
+	int to[2], from[2];
+	pipes(to, from);
+	start("stdio");
+	assert_int_equal(guest_writes("hello\r\n"), 7);
+	assert_string_equal(read_all(from[0]), "hello\r\n");
+	put(to[1], "a\1xb"); /* no terminal: bytes are bytes */
+	turn();
+	assert_int_equal(ngot, 4);
+	assert_memory_equal(got, "a\1xb", 4);
+	assert_int_equal(stopped, 0);
+	/* The pipes are shared with others: not made non-blocking. */
+	assert_int_equal(fcntl(0, F_GETFL) & O_NONBLOCK, 0);
+	assert_int_equal(fcntl(1, F_GETFL) & O_NONBLOCK, 0);
+	close(to[1]);
+	turn(); /* end of file: it must rest */
+	assert_int_equal(guest_writes("on"), 2);
+	close(from[0]);
+}
+
+/* Nothing is lost when the host stops reading: the guest waits, over an update too. */
+static void a_full_pipe_makes_the_guest_wait(void **state)
+{
+	int to[2], from[2], sent = 0;
+	static char all[262144];
+	size_t n = 0;
+	pipes(to, from);
+	start("stdio");
+	for (char line[16]; sent < 100000; sent++) {
+		snprintf(line, sizeof(line), "%08d\r\n", sent);
+		if (guest_writes(line) != 10)
+			break;
+	}
+	assert_true(sent > 1000 && sent < 100000);
+	/* Part of that last line was taken; what follows starts right there. */
+	assert_int_equal(guest_writes("x"), 0);
+	take_over("stdio");
+	assert_int_equal(drained, 0);
+	for (int i = 0; i < 1000 && !(n && all[n - 1] == '!'); i++) {
+		strcpy(all + n, read_all(from[0]));
+		n += strlen(all + n);
+		turn();
+		if (drained == 1 && i > 100)
+			drained += (int)guest_writes("!");
+	}
+	assert_int_equal(drained, 2);
+	for (int i = 0; i < sent; i++)
+		assert_int_equal(strtol(all + i * 10, NULL, 10), i);
+	close(to[1]);
+	close(from[0]);
+}
+
+static void a_reader_that_went_away_costs_nothing(void **state)
+{
+	int to[2], from[2];
+	pipes(to, from);
+	start("stdio");
+	close(from[0]);
+	for (int i = 0; i < 10000; i++)
+		assert_int_equal(guest_writes("0123456789"), 10);
+	turn();
+	close(to[1]);
+}
+
+static void a_slow_serial_port_loses_no_input(void **state)
+{
+	int to[2], from[2];
+	pipes(to, from);
+	start("stdio");
+	appetite = 3;
+	put(to[1], "abcdefgh");
+	turn();
+	put(to[1], "ijkl");
+	turn();
+	assert_int_equal(ngot, 3);
+	take_over("stdio");
+	turn();
+	assert_int_equal(ngot, 3);
+	appetite = 100;
+	console_ready(m.console);
+	turn();
+	assert_int_equal(ngot, 12);
+	assert_memory_equal(got, "abcdefghijkl", 12);
+	close(to[1]);
+	close(from[0]);
+}
+
+static void regular_files(void **state)
+{
+	char path[64];
+	int to[2], from[2];
+	pipes(to, from);
+	snprintf(path, sizeof(path), "%s/in", folder);
+	int fd = open(path, O_RDWR | O_CREAT, 0600);
+	for (int i = 0; i < 1000; i++)
+		put(fd, "0123456789");
+	lseek(fd, 0, SEEK_SET);
+	dup2(fd, 0);
+	close(fd);
+	appetite = 100;
+	start("stdio");
+	assert_int_equal(ngot, 100);
+	take_over("stdio");
+	while (ngot < 10000) {
+		size_t before = ngot;
+		appetite = 123;
+		console_ready(m.console);
+		assert_true(ngot > before);
+	}
+	for (int i = 0; i < 10000; i++)
+		assert_int_equal(got[i], '0' + i % 10);
+	turn();
+	close(to[1]);
+	close(from[0]);
+}
+
+static void closed_stdin_and_stdout(void **state)
+{
+	close(0);
+	close(1);
+	start("stdio");
+	assert_int_equal(guest_writes("lost"), 4);
+	turn();
+}
+
+/* --- terminal --- */
+
+static int master;
+
+/* A terminal in the place of stdin and stdout. */
+static struct termios terminal(void)
+{
+	struct termios t;
+	char name[64];
+	master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	grantpt(master);
+	unlockpt(master);
+	ptsname_r(master, name, sizeof(name));
+	int fd = open(name, O_RDWR | O_NOCTTY);
+	dup2(fd, 0);
+	dup2(fd, 1);
+	close(fd);
+	tcgetattr(0, &t);
+	return t;
+}
+
+static bool is_raw(void)
+{
+	struct termios t;
+	tcgetattr(0, &t);
+	return !(t.c_lflag & (ICANON | ECHO | ISIG)) && !(t.c_oflag & OPOST) &&
+	       !(t.c_iflag & (ICRNL | IXON));
+}
+
+static void assert_restored(const struct termios *before)
+{
+	struct termios t;
+	tcgetattr(0, &t);
+	assert_int_equal(t.c_iflag, before->c_iflag);
+	assert_int_equal(t.c_oflag, before->c_oflag);
+	assert_int_equal(t.c_lflag, before->c_lflag);
+	assert_int_equal(t.c_cflag, before->c_cflag);
+	assert_memory_equal(t.c_cc, before->c_cc, sizeof(t.c_cc));
+}
+
+static void raw_and_back(void **state)
+{
+	struct termios before = terminal();
+	start("stdio");
+	assert_true(is_raw());
+	put(master, "a\rb\3\4");
+	turn();
+	assert_int_equal(ngot, 5);
+	assert_memory_equal(got, "a\rb\3\4", 5);
+	guest_writes("x\n");
+	assert_string_equal(read_all(master), "x\n");
+	console_restore_terminal();
+	assert_restored(&before);
+	console_restore_terminal();
+	close(master);
+}
+
+/* Settings go through the update: the second program restores what the first one found. */
+static void settings_travel(void **state)
+{
+	struct termios before = terminal();
+	start("stdio");
+	put(master, "\1"); /* half an escape travels too */
+	turn();
+	take_over("stdio");
+	assert_true(is_raw());
+	assert_int_equal(ngot, 0);
+	put(master, "x");
+	turn();
+	assert_int_equal(stopped, 128 + SIGTERM);
+	console_close(m.console);
+	assert_restored(&before);
+	close(master);
+}
+
+static void escapes(void **state)
+{
+	terminal();
+	start("stdio");
+	put(master, "a\1ab\1\1c\1lx");
+	turn();
+	assert_int_equal(ngot, 8);
+	assert_memory_equal(got, "a\1b\1c\1lx", 8);
+	put(master, "\1?");
+	turn();
+	assert_non_null(strstr(read_all(master), "Ctrl-a x"));
+	assert_int_equal(stopped, 0);
+	put(master, "\1x");
+	turn();
+	assert_int_equal(stopped, 128 + SIGTERM);
+	assert_int_equal(ngot, 8);
+	close(master);
+}
+
+/* The program of the test below: begins on the terminal and ends by signal @sig, 0: by exit(7). */
+static int die(int sig)
+{
+	/* Not the sanitizer's own handlers, which end with an exit code. */
+	for (int s = 1; s < 32; s++)
+		signal(s, SIG_DFL);
+	pthread_mutex_init(&m.lock, NULL);
+	if (open_console("stdio") || console_start(m.console, &err) || !is_raw())
+		return 3;
+	if (!sig)
+		exit(7);
+	raise(sig);
+	return 4;
+}
+
+/* However the program dies, the terminal is usable. */
+static void restored_when_killed(void **state)
+{
+	static const int signals[] = {SIGSEGV, SIGABRT, SIGBUS, SIGQUIT};
+	struct termios before = terminal();
+	for (unsigned i = 0; i < ARRAY_LEN(signals) + 1; i++) {
+		char number[16];
+		snprintf(number, sizeof(number), "%d", i < ARRAY_LEN(signals) ? signals[i] : 0);
+		pid_t pid = fork();
+		if (!pid) {
+			execl("/proc/self/exe", "test_console", "die", number, NULL);
+			_exit(5);
+		}
+		int status;
+		waitpid(pid, &status, 0);
+		if (i == ARRAY_LEN(signals))
+			assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+		else
+			assert_true(WIFSIGNALED(status) && WTERMSIG(status) == signals[i]);
+		assert_restored(&before);
+	}
+	close(master);
+}
+
+/* A terminal that nobody reads must not stop the guest's threads. */
+static void a_stuck_terminal_does_not_block(void **state)
+{
+	terminal();
+	start("stdio");
+	alarm(20);
+	size_t n = 0, k;
+	while ((k = guest_writes("0123456789")) == 10)
+		n += k;
+	assert_true(n >= CONSOLE_RING_LEN);
+	alarm(0);
+	close(master);
+}
+
+/* --- all --- */
+
+static void none(void **state)
+{
+	start("none");
+	for (int i = 0; i < 10000; i++)
+		assert_int_equal(guest_writes("0123456789"), 10);
+	take_over("none");
+	turn();
+}
+
+static void hostile_state(void **state)
+{
+	start("none");
+	const struct state_section *s = &m.tree.sections[0];
+	assert_int_equal(s->post_load(s->opaque, &err), 0);
+	m.console->state.unsent = 5;
+	assert_int_equal(s->post_load(s->opaque, &err), -EBADMSG);
+	m.console->state.unsent = 0;
+	m.console->state.escape = 2;
+	assert_int_equal(s->post_load(s->opaque, &err), -EBADMSG);
+}
+
+static void the_state_table_is_whole(void **state)
+{
+	start("none");
+	assert_int_equal(unit_uncovered(m.tree.sections[0].cls), sizeof(struct console_state));
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "die"))
+		return die(atoi(argv[2]));
+	const struct CMUnitTest tests[] = {
+		TEST(pipes_both_ways),
+		TEST(a_full_pipe_makes_the_guest_wait),
+		TEST(a_reader_that_went_away_costs_nothing),
+		TEST(a_slow_serial_port_loses_no_input),
+		TEST(regular_files),
+		TEST(closed_stdin_and_stdout),
+		TEST(raw_and_back),
+		TEST(settings_travel),
+		TEST(escapes),
+		TEST(restored_when_killed),
+		TEST(a_stuck_terminal_does_not_block),
+		TEST(none),
+		TEST(hostile_state),
+		TEST(the_state_table_is_whole),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+/* The console in a file, on a pseudo terminal, on a socket: readers that come late, leave, or do
+ * not read. */
+#include "tests/unit/console.h"
+
+/* --- file --- */
+
+static void appends_to_a_file(void **state)
+{
+	char path[64], spec[80];
+	snprintf(path, sizeof(path), "%s/log", folder);
+	snprintf(spec, sizeof(spec), "file:%s", path);
+	int fd = open(path, O_WRONLY | O_CREAT, 0600);
+	put(fd, "before\n");
+	close(fd);
+	start(spec);
+	guest_writes("one\n");
+	take_over(spec);
+	guest_writes("two\n");
+	fd = open(path, O_RDONLY);
+	assert_string_equal(read_all(fd), "before\none\ntwo\n");
+	close(fd);
+}
+
+static void a_file_that_cannot_be_opened(void **state)
+{
+	char spec[80];
+	snprintf(spec, sizeof(spec), "file:%s/no/log", folder);
+	assert_int_equal(open_console(spec), -ENOENT);
+	assert_non_null(strstr(err.text, "/no/log"));
+	assert_int_equal(err.exit, EXIT_CONFIG);
+	snprintf(spec, sizeof(spec), "file:%s/fifo", folder);
+	mkfifo(spec + 5, 0600);
+	assert_int_equal(open_console(spec), -ENXIO);
+	assert_non_null(strstr(err.hint, "reader"));
+}
+
+static void a_full_disk_does_not_stop_the_guest(void **state)
+{
+	start("file:/dev/full");
+	for (int i = 0; i < 10000; i++)
+		assert_int_equal(guest_writes("0123456789"), 10);
+}
+
+/* --- pty --- */
+
+static void a_late_reader_of_a_pty_sees_the_end(void **state)
+{
+	char link[64], spec[80], target[64] = "", line[32];
+	int total = 40000;
+	snprintf(link, sizeof(link), "%s/tty", folder);
+	snprintf(spec, sizeof(spec), "pty:%s", link);
+	start(spec);
+	assert_true(readlink(link, target, sizeof(target) - 1) > 0);
+	assert_memory_equal(target, "/dev/pts/", 9);
+	for (int i = 0; i < total; i++) {
+		snprintf(line, sizeof(line), "%08d\r\n", i);
+		assert_int_equal(guest_writes(line), 10);
+		if (i == total / 2)
+			take_over(spec);
+	}
+	/* The end is there, and what is there has no gap. */
+	int fd = open(link, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	static char all[262144];
+	size_t n = 0;
+	for (int i = 0; i < 100; i++) {
+		strcpy(all + n, read_all(fd));
+		n += strlen(all + n);
+		turn();
+	}
+	assert_true(n >= 8192);
+	char *p = strchr(all, '\n') + 1;
+	long first = strtol(p, NULL, 10);
+	for (long i = first; i < total; i++, p += 10)
+		assert_int_equal(strtol(p, NULL, 10), i);
+	assert_string_equal(p, "");
+
+	put(fd, "in\r");
+	turn();
+	assert_memory_equal(got, "in\r", 3);
+	close(fd);
+	turn(); /* a reader that leaves is no hangup */
+	assert_int_equal(guest_writes("x"), 1);
+	console_close(m.console);
+	assert_int_equal(readlink(link, target, sizeof(target)), -1);
+}
+
+static void a_link_is_not_stolen(void **state)
+{
+	char link[64], spec[80];
+	snprintf(link, sizeof(link), "%s/tty", folder);
+	snprintf(spec, sizeof(spec), "pty:%s", link);
+	close(open(link, O_WRONLY | O_CREAT, 0600));
+	assert_int_equal(open_console(spec), -EEXIST);
+	while (m.fds.n)
+		fdset_close(&m.fds, m.fds.e[0].name);
+	unlink(link);
+	assert_int_equal(symlink("/dev/pts/gone", link), 0);
+	start(spec);
+}
+
+/* --- unix --- */
+
+static char socket_path[64], socket_spec[80];
+
+static void start_unix(void)
+{
+	snprintf(socket_path, sizeof(socket_path), "%s/sock", folder);
+	snprintf(socket_spec, sizeof(socket_spec), "unix:%s", socket_path);
+	start(socket_spec);
+}
+
+static int client(void)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	strcpy(addr.sun_path, socket_path);
+	assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	turn();
+	return fd;
+}
+
+static void clients_of_a_socket(void **state)
+{
+	struct stat st;
+	char c;
+	start_unix();
+	assert_int_equal(stat(socket_path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	guest_writes("early\r\n");
+	int one = client();
+	assert_string_equal(read_all(one), "early\r\n");
+	put(one, "hi");
+	turn();
+	assert_memory_equal(got, "hi", 2);
+
+	int two = client();
+	assert_non_null(strstr(read_all(two), "client already"));
+	assert_int_equal(read(two, &c, 1), 0);
+	close(two);
+
+	take_over(socket_spec); /* the client does not notice */
+	guest_writes("later\r\n");
+	assert_string_equal(read_all(one), "later\r\n");
+	close(one);
+	turn();
+	assert_int_equal(fdset_take(&m.fds, "console-client"), -1);
+
+	two = client();
+	assert_string_equal(read_all(two), "early\r\nlater\r\n");
+	put(two, "yo");
+	turn();
+	assert_memory_equal(got, "hiyo", 4);
+	close(two);
+	turn();
+	console_close(m.console);
+	assert_int_equal(stat(socket_path, &st), -1);
+}
+
+static void a_late_client_gets_whole_last_lines(void **state)
+{
+	char line[32];
+	start_unix();
+	for (int i = 0; i < 10000; i++) {
+		snprintf(line, sizeof(line), "%08d\r\n", i);
+		assert_int_equal(guest_writes(line), 10);
+	}
+	int fd = client();
+	turn();
+	const char *all = read_all(fd);
+	size_t n = strlen(all);
+	assert_true(n > CONSOLE_RING_LEN / 2 && n % 10 == 0);
+	assert_string_equal(all + n - 10, "00009999\r\n");
+	assert_int_equal(strtol(all, NULL, 10), 10000 - n / 10);
+	close(fd);
+	turn();
+}
+
+static void a_client_that_does_not_read(void **state)
+{
+	start_unix();
+	int fd = client();
+	for (int i = 0; i < 100000; i++)
+		assert_int_equal(guest_writes("0123456789"), 10);
+	close(fd);
+	turn();
+	assert_int_equal(guest_writes("x"), 1);
+	assert_int_equal(m.console->out_fd, -1);
+}
+
+static void stale_sockets_go_and_live_ones_stay(void **state)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	char lock[80];
+	snprintf(socket_path, sizeof(socket_path), "%s/sock", folder);
+	snprintf(socket_spec, sizeof(socket_spec), "unix:%s", socket_path);
+	snprintf(lock, sizeof(lock), "%s.lock", socket_path);
+	strcpy(addr.sun_path, socket_path);
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	bind(fd, (struct sockaddr *)&addr, sizeof(addr));
+	listen(fd, 1);
+	assert_int_equal(open_console(socket_spec), -EADDRINUSE); /* live */
+	fdset_close(&m.fds, "console-lock");
+	close(fd);
+	assert_int_equal(open_console(socket_spec), 0); /* stale now */
+
+	/* Another molt: our lock is held, although nobody accepts for the moment. */
+	static struct machine other;
+	struct console *con;
+	assert_int_equal(console_open(&other, socket_spec, &con, &err), -EADDRINUSE);
+	assert_non_null(strstr(err.text, socket_path));
+	free(other.fds.e);
+	memset(&other, 0, sizeof(other));
+
+	/* Not a socket at all. */
+	snprintf(socket_spec, sizeof(socket_spec), "unix:%s", folder);
+	assert_int_equal(console_open(&other, socket_spec, &con, &err), -EEXIST);
+	snprintf(lock, sizeof(lock), "%s.lock", folder);
+	unlink(lock);
+	fdset_close(&other.fds, "console-lock");
+	free(other.fds.e);
+}
+
+static void a_path_that_is_too_long(void **state)
+{
+	char spec[300] = "unix:/";
+	memset(spec + 6, 'x', 200);
+	assert_int_equal(open_console(spec), -ENAMETOOLONG);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(appends_to_a_file),
+		TEST(a_file_that_cannot_be_opened),
+		TEST(a_full_disk_does_not_stop_the_guest),
+		TEST(a_late_reader_of_a_pty_sees_the_end),
+		TEST(a_link_is_not_stolen),
+		TEST(clients_of_a_socket),
+		TEST(a_late_client_gets_whole_last_lines),
+		TEST(a_client_that_does_not_read),
+		TEST(stale_sockets_go_and_live_ones_stay),
+		TEST(a_path_that_is_too_long),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
