@@ -158,7 +158,7 @@ int state_open(struct state_blob *blob, const void *data, size_t len, struct err
 	if (fdt_check_header(data))
 		return error_set(err, EBADMSG, "state blob: no flattened device tree");
 	size_t total = fdt_totalsize(data), body = align_up(total, 8);
-	if (total > len || !range_fits(body, sizeof(t), len))
+	if (!range_fits(body, sizeof(t), len))
 		return error_set(err, EBADMSG, "state blob: truncated, %zu bytes of %zu", len,
 				 body + sizeof(t));
 	memcpy(&t, (const char *)data + body, sizeof(t));

@@ -160,7 +160,6 @@ static int pty_open(struct console *con, const char *arg, struct error *err)
 static void pty_overflow(struct console *con)
 {
 	int slave = fdset_take(&con->m->fds, "console-slave");
-	tcflush(con->out_fd, TCOFLUSH);
 	if (slave >= 0)
 		tcflush(slave, TCIFLUSH);
 }

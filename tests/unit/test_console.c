@@ -16,6 +16,7 @@ static void pipes_both_ways(void **state)
 	assert_int_equal(ngot, 4);
 	assert_memory_equal(got, "a\1xb", 4);
 	assert_int_equal(stopped, 0);
+	assert_true(fcntl(m.console->out_fd, F_GETFL) & O_NONBLOCK);
 	/* The pipes are shared with others: not made non-blocking. */
 	assert_int_equal(fcntl(0, F_GETFL) & O_NONBLOCK, 0);
 	assert_int_equal(fcntl(1, F_GETFL) & O_NONBLOCK, 0);

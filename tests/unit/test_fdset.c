@@ -150,6 +150,25 @@ static void another_device(void **state)
 	replaced_by(open("/dev/zero", O_RDONLY));
 }
 
+static void every_part_of_the_identity_counts(void **state)
+{
+	struct error err;
+	struct fdset_entry *e = &set.e[1], good = *e;
+	e->mode ^= S_IFCHR ^ S_IFREG;
+	assert_int_equal(fdset_verify(&set, &err), -EBADF);
+	*e = good;
+	e->dev++;
+	assert_int_equal(fdset_verify(&set, &err), -EBADF);
+	*e = good;
+	e->ino++;
+	assert_int_equal(fdset_verify(&set, &err), -EBADF);
+	*e = good;
+	e->rdev++;
+	assert_int_equal(fdset_verify(&set, &err), -EBADF);
+	*e = good;
+	assert_int_equal(fdset_verify(&set, &err), 0);
+}
+
 static void closed(void **state)
 {
 	struct fdset other = {0};
@@ -277,6 +296,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(another_inode, keep_some, drop_all),
 		cmocka_unit_test_setup_teardown(another_type, keep_some, drop_all),
 		cmocka_unit_test_setup_teardown(another_device, keep_some, drop_all),
+		cmocka_unit_test_setup_teardown(every_part_of_the_identity_counts, keep_some,
+						drop_all),
 		cmocka_unit_test_setup_teardown(closed, keep_some, drop_all),
 		cmocka_unit_test_setup_teardown(hostile_tables, keep_some, drop_all),
 		cmocka_unit_test_setup_teardown(a_blob_without_the_table, keep_some, drop_all),

@@ -233,7 +233,7 @@ static void hostile_state_is_not_adopted(void **state)
 	bad[7].len[1] += PAGE_LEN;
 	bad[8].offset[0] = UINT64_MAX - PAGE_LEN + 1;
 	bad[9].gpa[1] = HOLE - PAGE_LEN;
-	bad[10].gpa[1] = UINT64_MAX - PAGE_LEN + 1;
+	bad[10].gpa[1] = (uint64_t)1 << 52; /* wider than any processor */
 	bad[11].gpa[1] += 1;
 	bad[12].len[0] = 0;
 	bad[13].offset[1] = HOLE - PAGE_LEN;

@@ -202,6 +202,16 @@ static void another_format(void **state)
 	assert_non_null(strstr(err.text, "molt,state-2"));
 }
 
+/* The tree is checked as a whole, before anything is looked up in it. */
+static void a_broken_end_of_the_tree(void **state)
+{
+	struct error err;
+	uint32_t end = fdt_off_dt_struct(buf) + fdt_size_dt_struct(buf) - 4;
+	fdt32_st((char *)buf + end, 7); /* instead of FDT_END */
+	blob_sign(buf, len);
+	assert_int_equal(open_and_load(buf, len, &err), -EBADMSG);
+}
+
 static void more_nodes_than_fit(void **state)
 {
 	static uint64_t big[16384];
@@ -287,6 +297,7 @@ int main(void)
 		cmocka_unit_test_setup(nodes_too_many_and_too_few, setup),
 		cmocka_unit_test_setup(a_node_of_another_class, setup),
 		cmocka_unit_test_setup(another_format, setup),
+		cmocka_unit_test_setup(a_broken_end_of_the_tree, setup),
 		cmocka_unit_test_setup(more_nodes_than_fit, setup),
 		cmocka_unit_test_setup(hooks_run_and_can_refuse, setup),
 		cmocka_unit_test_setup(registration, setup),
