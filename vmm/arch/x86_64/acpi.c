@@ -214,7 +214,8 @@ int acpi_build(struct machine *m, uint64_t *rsdp_gpa, struct error *err)
 		error_set(err, ENOSPC, "ACPI tables for %u vCPUs do not fit below 1 MiB",
 			  m->opt.cpus);
 		error_hint(err, "use fewer --cpus");
-		return error_exit(err, EXIT_CONFIG);
+		error_exit(err, EXIT_CONFIG);
+		return -ENOSPC;
 	}
 	for (unsigned i = 0; i < ARRAY_LEN(builders); i++)
 		builders[i](&a);

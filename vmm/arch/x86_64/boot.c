@@ -38,14 +38,16 @@ int boot_file_open(struct boot_file *file, const char *path, const char *what, s
 	/* O_NONBLOCK: a named pipe must not hold us up before fstat tells what it is. */
 	file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (file->fd < 0 || fstat(file->fd, &st) < 0) {
-		error_errno(err, errno, "%s %s", what, path);
+		int rc = error_errno(err, errno, "%s %s", what, path);
 		fd_close(&file->fd);
-		return error_exit(err, EXIT_CONFIG);
+		error_exit(err, EXIT_CONFIG);
+		return rc;
 	}
 	if (!S_ISREG(st.st_mode)) {
 		fd_close(&file->fd);
 		error_set(err, EINVAL, "%s %s: not a regular file", what, path);
-		return error_exit(err, EXIT_CONFIG);
+		error_exit(err, EXIT_CONFIG);
+		return -EINVAL;
 	}
 	file->len = (uint64_t)st.st_size;
 	return 0;
@@ -59,13 +61,15 @@ int boot_file_read(const struct boot_file *file, uint64_t off, void *dst, uint64
 			  file->path, (unsigned long long)len, (unsigned long long)off,
 			  (unsigned long long)file->len);
 		error_hint(err, "copy the file again");
-		return error_exit(err, EXIT_CONFIG);
+		error_exit(err, EXIT_CONFIG);
+		return -EBADMSG;
 	}
 	int rc = fd_pread_all(file->fd, dst, len, (off_t)off);
 	if (rc) {
 		error_errno(err, -rc, "%s: reading %llu bytes at %llu", file->path,
 			    (unsigned long long)len, (unsigned long long)off);
-		return error_exit(err, EXIT_CONFIG);
+		error_exit(err, EXIT_CONFIG);
+		return rc;
 	}
 	return 0;
 }
@@ -81,7 +85,8 @@ int boot_bad_kernel(const struct boot_file *file, struct error *err, const char 
 	error_hint(err, "give --kernel a 64-bit Linux bzImage (boot protocol 2.12 or later, "
 			"/boot/vmlinuz-*) or an ELF file with a PVH note (vmlinux built with "
 			"CONFIG_PVH)");
-	return error_exit(err, EXIT_CONFIG);
+	error_exit(err, EXIT_CONFIG);
+	return -EBADMSG;
 }
 
 int boot_no_room(const struct machine *m, const char *what, const char *path, uint64_t need_end,
@@ -97,7 +102,8 @@ int boot_no_room(const struct machine *m, const char *what, const char *path, ui
 			   "it would have to end below %llu MiB, where guest memory has its "
 			   "hole for devices: use a smaller file",
 			   (unsigned long long)(LAYOUT_RAM_LOW_END / MIB));
-	return error_exit(err, EXIT_CONFIG);
+	error_exit(err, EXIT_CONFIG);
+	return -ENOMEM;
 }
 
 static int place_initrd(struct machine *m, const struct boot_file *file, uint64_t floor_gpa,
@@ -108,7 +114,8 @@ static int place_initrd(struct machine *m, const struct boot_file *file, uint64_
 
 	if (!file->len) {
 		error_set(err, EINVAL, "initrd %s: is empty", file->path);
-		return error_exit(err, EXIT_CONFIG);
+		error_exit(err, EXIT_CONFIG);
+		return -EINVAL;
 	}
 	if (bottom > end || file->len > end - bottom ||
 	    align_down(end - file->len, PAGE_LEN) < bottom) {
@@ -150,7 +157,8 @@ int boot_load_cmdline(struct machine *m, uint64_t max, struct error *err)
 			  "the command line has %llu characters, this kernel takes %llu",
 			  (unsigned long long)len, (unsigned long long)max);
 		error_hint(err, "shorten --cmdline");
-		return error_exit(err, EXIT_CONFIG);
+		error_exit(err, EXIT_CONFIG);
+		return -E2BIG;
 	}
 	memcpy(ram_at(&m->ram, LAYOUT_CMDLINE, len + 1), text, len + 1);
 	return 0;

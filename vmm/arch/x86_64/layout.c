@@ -22,7 +22,8 @@ int arch_ram_layout(struct ram_state *ram, uint64_t size, struct error *err)
 		error_hint(err, "give --mem whole pages, between %llu MiB and %llu GiB",
 			   (unsigned long long)(LAYOUT_RAM_MIN / MIB),
 			   (unsigned long long)(LAYOUT_RAM_MAX / GIB));
-		return error_exit(err, EXIT_CONFIG);
+		error_exit(err, EXIT_CONFIG);
+		return -EINVAL;
 	}
 	uint64_t low = size < LAYOUT_RAM_LOW_END ? size : LAYOUT_RAM_LOW_END;
 	ram->nregions = 0;

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/unit/unit.h"
+
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "vmm/arch/x86_64/cpuid.h"
+#include "vmm/machine.h"
+
+static struct {
+	struct kvm_cpuid2 head;
+	struct kvm_cpuid_entry2 entries[CPUID_MAX_ENTRIES];
+} cpuid;
+
+static struct kvm_cpuid_entry2 *find(uint32_t function, uint32_t index)
+{
+	for (uint32_t i = 0; i < cpuid.head.nent; i++)
+		if (cpuid.entries[i].function == function && cpuid.entries[i].index == index)
+			return &cpuid.entries[i];
+	return NULL;
+}
+
+static struct kvm_cpuid_entry2 *need(uint32_t function, uint32_t index)
+{
+	struct kvm_cpuid_entry2 *e = find(function, index);
+	if (!e)
+		fail_msg("no leaf 0x%x.%u", function, index);
+	return e;
+}
+
+/* A processor that has everything. */
+static void make(uint32_t vendor_ecx)
+{
+	static const struct {
+		uint32_t function, indices;
+	} leaves[] = {{0, 1},          {1, 1},          {4, 5},          {7, 2},
+		      {0xa, 1},        {0xb, 2},        {0xd, 20},       {0x12, 3},
+		      {0x14, 2},       {0x1d, 2},       {0x1e, 1},       {0x1f, 4},
+		      {0x40000000, 1}, {0x40000001, 1}, {0x80000001, 1}, {0x80000008, 1},
+		      {0x8000000a, 1}, {0x8000001d, 4}, {0x8000001e, 1}, {0x80000022, 1}};
+	cpuid.head.nent = 0;
+	for (unsigned i = 0; i < ARRAY_LEN(leaves); i++)
+		for (uint32_t k = 0; k < leaves[i].indices; k++)
+			cpuid.entries[cpuid.head.nent++] =
+				(struct kvm_cpuid_entry2){.function = leaves[i].function,
+							  .index = k,
+							  .eax = ~0u,
+							  .ebx = ~0u,
+							  .ecx = ~0u,
+							  .edx = ~0u};
+	need(0, 0)->eax = 0x1f;
+	need(0, 0)->ecx = vendor_ecx;
+	for (uint32_t i = 2; i < 20; i++) { /* XSAVE: components of 64 bytes from 576 on */
+		need(0xd, i)->eax = 64;
+		need(0xd, i)->ebx = 576 + 64 * (i - 2);
+	}
+	need(4, 0)->eax = 1 << 5 | 1;
+	need(4, 1)->eax = 1 << 5 | 2;
+	need(4, 2)->eax = 2 << 5 | 3;
+	need(4, 3)->eax = 3 << 5 | 3 | 0xfc000000 | 0x3ffc000;
+	need(4, 4)->eax = 0;
+}
+
+#define AMD   0x444d4163
+#define INTEL 0x6c65746e
+
+static void hides_what_is_not_carried(void **state)
+{
+	make(INTEL);
+	cpuid_filter(&cpuid.head, true);
+	assert_int_equal(need(1, 0)->ecx & (1 << 5), 0);          /* VMX */
+	assert_int_equal(need(0x80000001, 0)->ecx & (1 << 2), 0); /* SVM */
+	assert_int_equal(need(0x80000001, 0)->ecx & 0x11800000, 0);
+	assert_int_equal(need(7, 0)->edx & 0x03400000, 0); /* AMX */
+	assert_int_equal(need(0xd, 0)->eax & 0x60000, 0);
+	assert_int_equal(need(0x40000001, 0)->eax & 0x4410, 0); /* async page faults */
+	static const uint32_t gone[] = {0xa, 0x12, 0x14, 0x1d, 0x1e, 0x8000000a, 0x80000022};
+	for (unsigned i = 0; i < ARRAY_LEN(gone); i++)
+		for (uint32_t k = 0; k < 4; k++)
+			assert_null(find(gone[i], k));
+	assert_null(find(0xd, 17));
+	assert_null(find(0xd, 18));
+	need(0xd, 16);
+	need(0xd, 19);
+	/* all the rest stays */
+	assert_int_equal(need(7, 0)->ebx, ~(1u << 2 | 1u << 25));
+	assert_int_equal(need(0x40000001, 0)->eax, ~0x4410u);
+	assert_int_equal(need(0x80000008, 0)->eax, ~0u);
+	/* the largest area is that of what remains */
+	need(0xd, 0)->eax = 7;
+	cpuid_filter(&cpuid.head, true);
+	assert_int_equal(need(0xd, 0)->ecx, 640);
+}
+
+static void deadline_timer(void **state)
+{
+	make(INTEL);
+	cpuid_filter(&cpuid.head, false);
+	assert_int_equal(need(1, 0)->ecx & (1 << 24), 0);
+	cpuid_filter(&cpuid.head, true);
+	assert_true(need(1, 0)->ecx & (1 << 24));
+	assert_true(need(1, 0)->ecx & (1u << 31));
+}
+
+static void topology(void **state)
+{
+	static const struct {
+		uint32_t ncpus, shift;
+	} cases[] = {{1, 0}, {2, 1}, {3, 2}, {4, 2}, {8, 3}, {64, 6}};
+	for (unsigned c = 0; c < ARRAY_LEN(cases); c++) {
+		uint32_t n = cases[c].ncpus, shift = cases[c].shift;
+		for (uint32_t i = 0; i < n; i++) {
+			make(AMD);
+			cpuid_filter(&cpuid.head, true);
+			cpuid_for_cpu(&cpuid.head, i, n);
+			assert_int_equal(need(1, 0)->ebx >> 24, i);
+			assert_int_equal(need(1, 0)->ebx >> 16 & 0xff, 1 << shift);
+			assert_int_equal(need(1, 0)->edx >> 28 & 1, n > 1);
+			static const uint32_t leaf[] = {0xb, 0x1f};
+			for (unsigned k = 0; k < 2; k++) {
+				struct kvm_cpuid_entry2 *t = need(leaf[k], 0),
+							*core = need(leaf[k], 1);
+				assert_int_equal(t->eax, 0);
+				assert_int_equal(t->ebx, 1);
+				assert_int_equal(t->ecx, 0x100);
+				assert_int_equal(t->edx, i);
+				assert_int_equal(core->eax, shift);
+				assert_int_equal(core->ebx, n);
+				assert_int_equal(core->ecx, 0x201);
+				assert_int_equal(core->edx, i);
+				assert_int_equal(need(leaf[k], 2)->ecx, 2);
+				assert_int_equal(need(leaf[k], 2)->ebx, 0);
+				assert_null(find(leaf[k], 3));
+			}
+			assert_int_equal(need(0x80000008, 0)->ecx & 0xff, n - 1);
+			assert_int_equal(need(0x80000008, 0)->ecx >> 12 & 0xf, shift);
+			assert_int_equal(need(0x80000001, 0)->ecx >> 1 & 1, n > 1);
+			assert_int_equal(need(0x8000001e, 0)->eax, i);
+			/* level 1 alone, level 3 shared by all */
+			assert_int_equal(need(4, 0)->eax, ((1u << shift) - 1) << 26 | 1 << 5 | 1);
+			assert_int_equal(need(4, 3)->eax >> 14 & 0xfff, (1u << shift) - 1);
+			assert_int_equal(need(4, 4)->eax, 0);
+		}
+	}
+	make(INTEL);
+	cpuid_for_cpu(&cpuid.head, 1, 4);
+	assert_int_equal(need(0x80000008, 0)->ecx, ~0u); /* reserved there: left alone */
+}
+
+/* A processor with few leaves gets no topology leaves, and a full list stays in its bounds. */
+static void few_leaves(void **state)
+{
+	make(INTEL);
+	need(0, 0)->eax = 0xa;
+	cpuid_filter(&cpuid.head, true);
+	assert_null(find(0xb, 0));
+	assert_null(find(0x1f, 0));
+	cpuid.head.nent = 0;
+	cpuid_filter(&cpuid.head, true);
+	assert_int_equal(cpuid.head.nent, 0);
+
+	make(INTEL);
+	while (cpuid.head.nent < CPUID_MAX_ENTRIES)
+		cpuid.entries[cpuid.head.nent++] = (struct kvm_cpuid_entry2){.function = 0x99};
+	cpuid_filter(&cpuid.head, true);
+	assert_true(cpuid.head.nent <= CPUID_MAX_ENTRIES);
+}
+
+/* KVM accepts what we made of its own list. */
+static void on_this_host(void **state)
+{
+	static struct machine m;
+	struct error err = {0};
+	m.vm.kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (m.vm.kvm_fd < 0) {
+		fprintf(stderr, "no /dev/kvm here\n");
+		skip();
+	}
+	m.vm.fd = (int)vm_ioctl(m.vm.kvm_fd, KVM_CREATE_VM, NULL);
+	assert_true(m.vm.fd >= 0);
+	assert_true(vm_ioctl(m.vm.fd, KVM_CREATE_IRQCHIP, NULL) >= 0);
+	for (uint32_t i = 0; i < 4; i++) {
+		int cpu = (int)vm_ioctl(m.vm.fd, KVM_CREATE_VCPU, (void *)(uintptr_t)i);
+		assert_true(cpu >= 0);
+		assert_int_equal(cpuid_make(&m, &cpuid.head, &err), 0);
+		cpuid_for_cpu(&cpuid.head, i, 4);
+		assert_int_equal(vm_ioctl(cpu, KVM_SET_CPUID2, &cpuid), 0);
+		assert_int_equal(need(1, 0)->ebx >> 24, i);
+		close(cpu);
+	}
+	close(m.vm.fd);
+	close(m.vm.kvm_fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(hides_what_is_not_carried),
+		cmocka_unit_test(deadline_timer),
+		cmocka_unit_test(topology),
+		cmocka_unit_test(few_leaves),
+		cmocka_unit_test(on_this_host),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
