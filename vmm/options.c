@@ -196,7 +196,7 @@ const struct option_entry options_table[] = {
 	 "256M", GROUP_GUEST, COMPLETE_NONE, parse_mem},
 	{"cpus", 'c', "N", "Number of virtual CPUs.", "1", GROUP_GUEST, COMPLETE_NONE, parse_number,
 	 AT(cpus), .min = 1, .max = OPTIONS_MAX_CPUS},
-	{"vfio", 0, "BDF[,rom=on]",
+	{"vfio", 0, "BDF[,rom=on|off]",
 	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0. rom=on shows "
 	 "its "
 	 "option ROM too. May be repeated.",
@@ -207,14 +207,15 @@ const struct option_entry options_table[] = {
 	 "makes a symbolic link to the pseudo terminal. unix:PATH listens for one client, which "
 	 "first gets the last lines.",
 	 "stdio", GROUP_DEVICES, COMPLETE_CONSOLE, parse_console, AT(console)},
-	{"name", 0, "NAME", "Name of the guest, shown in the log; guest-PID if not given.", NULL,
-	 GROUP_RUN, COMPLETE_NONE, parse_name, AT(name)},
+	{"name", 0, "NAME", "Name of the guest, put before each line of the log.", NULL, GROUP_RUN,
+	 COMPLETE_NONE, parse_name, AT(name)},
 	{"report", 0, "FILE", "Append one JSON record to FILE for each update.", NULL, GROUP_RUN,
 	 COMPLETE_FILE, parse_file, AT(report)},
 	{"stop-timeout", 0, "SECONDS",
 	 "After SIGTERM or SIGINT, how long the guest may take to power off.", "30", GROUP_RUN,
 	 COMPLETE_NONE, parse_number, AT(stop_timeout_s), .min = 0, .max = 86400},
-	{"update-timeout", 0, "MS", "How long the new program may take from exec to commit.",
+	{"update-timeout", 0, "MS",
+	 "How long the new program may take from exec to commit. Not enforced by this version.",
 	 "5000", GROUP_RUN, COMPLETE_NONE, parse_number, AT(update_timeout_ms), .min = 100,
 	 .max = 3600000},
 	{"testdev", 0, "ARGUMENT", "Add a test device. May be repeated.", NULL, GROUP_DEBUG,
