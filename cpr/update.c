@@ -190,10 +190,11 @@ static int adopt(struct machine *m, struct program *p, struct state_blob *state,
 		 struct handover **times, struct error *err)
 {
 	static char *argv[PROGRAM_MAX_ARGS + 1];
-	struct state_section s = {.node = "program", .cls = &program_state_class, .state = p};
 	int rc = fdset_adopt(&m->fds, state, err);
 	if (!rc)
-		rc = state_load_section(state, &s, err);
+		rc = update_init(m, p, err);
+	if (!rc)
+		rc = state_load_section(state, &m->tree.sections[m->tree.n - 1], err);
 	int argc = rc ? rc : program_argv(p, argv, err);
 	if (argc < 0)
 		return argc;

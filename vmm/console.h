@@ -38,7 +38,7 @@ size_t console_write(struct console *con, const uint8_t *buf, size_t len);
 /* The reader has room again. */
 void console_ready(struct console *con);
 
-/* Starts watching host input: event loop exists, guest about to run. Takes the device lock. Sets
+/* Starts watching host input; takes the device lock. Takes the device lock. Sets
  * raw mode (fresh: saves the terminal's settings first; taken over: they are in the state and the
  * mode is already raw). */
 int console_start(struct console *con, struct error *err);

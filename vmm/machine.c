@@ -162,9 +162,7 @@ int machine_start(struct machine *m, struct error *err)
 	if (rc)
 		return rc;
 	vcpus_go(m);
-	pthread_mutex_lock(&m->lock);
 	rc = console_start(m->console, err);
-	pthread_mutex_unlock(&m->lock);
 	return rc ? rc : loop_start(&m->loop, err);
 }
 

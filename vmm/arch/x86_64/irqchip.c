@@ -16,7 +16,7 @@ static uint64_t boottime_ns(void)
 
 int arch_create_irqchip(struct machine *m, struct error *err)
 {
-	uint64_t identity_gpa = LAYOUT_IDENTITY_MAP;
+	uint64_t identity_gpa = LAYOUT_IDENTITY_GPA;
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 
 	/* Intel hosts without unrestricted guest run real mode with these pages; elsewhere they are
