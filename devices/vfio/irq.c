@@ -221,8 +221,8 @@ static void irq_disable(struct vfio_dev *dev)
 static void mode_change(struct vfio_dev *dev, enum vfio_irq_mode mode, bool on, unsigned vectors)
 {
 	struct error err = {0};
-	if (!on && dev->state.irq_mode != mode)
-		return;
+	if (!on && dev->state.irq_mode != mode && dev->state.irq_mode != VFIO_IRQ_NONE)
+		return; /* the guest had both on, and the other one is served */
 	irq_disable(dev);
 	if (on && vectors_enable(dev, mode, vectors, &err))
 		warn(dev, "stays without interrupts", &err);

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/* A passed-through device: config space, BARs, interrupts. */
+#include "tests/unit/fake_vfio.h"
+
+#define SLOT 1
+
+static void config_view(void **state)
+{
+	struct machine *m = vfio_running();
+	/* Read through. */
+	assert_int_equal(config_get(m, SLOT, PCI_VENDOR_ID, 4), 0x10d38086);
+	config_le(PCI_STATUS, PCI_STATUS_CAP_LIST | 0x2000, 2);
+	assert_int_equal(config_get(m, SLOT, PCI_STATUS, 2), PCI_STATUS_CAP_LIST | 0x2000);
+	/* Emulated. */
+	assert_int_equal(config_get(m, SLOT, PCI_HEADER_TYPE, 1), 0);
+	assert_int_equal(config_get(m, SLOT, PCI_INTERRUPT_LINE, 2), 17 | 1 << 8);
+	assert_int_equal(config_get(m, SLOT, EXP_CAP + PCI_EXP_FLAGS, 2),
+			 0x0002 | PCI_EXP_TYPE_RC_END << 4);
+	assert_int_equal(config_get(m, SLOT, MSIX_CAP, 4), PCI_CAP_ID_MSIX | (NVEC - 1) << 16);
+	/* Hidden: null capabilities, the chain goes on, their bodies are empty. */
+	assert_int_equal(config_get(m, SLOT, 0x100, 2), PCI_EXT_CAP_ID_ERR);
+	assert_int_equal(config_get(m, SLOT, 0x180, 4), 0x1c0u << 20);
+	assert_int_equal(config_get(m, SLOT, 0x184, 4), 0);
+	assert_int_equal(config_get(m, SLOT, 0x1c0, 2), PCI_EXT_CAP_ID_DSN);
+	assert_int_equal(config_get(m, SLOT, 0x1c4, 4), 0x12345678);
+	assert_int_equal(config_get(m, SLOT, 0x160, 4), 0);
+	assert_int_equal(config_get(m, SLOT, 0x164, 4), 0);
+	vfio_machine_free(m);
+}
+
+static void config_writes(void **state)
+{
+	struct machine *m = vfio_running();
+	assert_int_equal(hw_config(PCI_COMMAND, 2), 0); /* switched off at start */
+	config_put(m, SLOT, PCI_COMMAND, 2, 0x0406);
+	assert_int_equal(hw_config(PCI_COMMAND, 2), 0x0406);
+	config_put(m, SLOT, EXP_CAP + 8, 2, 0xbeef);
+	assert_int_equal(hw_config(EXP_CAP + 8, 2), 0xbeef);
+	/* Never reach the device: BARs, MSI, MSI-X, what is hidden. */
+	config_put(m, SLOT, PCI_BASE_ADDRESS_0, 4, 0xffffffff);
+	config_put(m, SLOT, PCI_INTERRUPT_LINE, 1, 9);
+	config_put(m, SLOT, 0x184, 4, 0);
+	config_put(m, SLOT, MSI_CAP + PCI_MSI_ADDRESS_LO, 4, 0xfee00000);
+	config_put(m, SLOT, MSIX_CAP, 4, 0xffff0000);
+	assert_int_equal(hw_config(PCI_BASE_ADDRESS_0, 4), 0xfeb00000);
+	assert_int_equal(hw_config(PCI_INTERRUPT_LINE, 1), 11);
+	assert_int_equal(hw_config(0x184, 4), 0x5a5a5a5a);
+	assert_int_equal(hw_config(MSI_CAP + PCI_MSI_ADDRESS_LO, 4), 0);
+	assert_int_equal(hw_config(MSIX_CAP, 4), PCI_CAP_ID_MSIX | (NVEC - 1) << 16);
+	/* One write over both kinds: only the rest goes through. */
+	config_put(m, SLOT, PCI_CACHE_LINE_SIZE, 4, 0x11223344);
+	assert_int_equal(hw_config(PCI_CACHE_LINE_SIZE, 4), 0x11803344);
+	vfio_machine_free(m);
+}
+
+static unsigned slots_used(const struct machine *m)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < VM_MAX_SLOTS; i++)
+		n += m->vm.slots[i].len != 0;
+	return n;
+}
+
+static uint8_t *guest_at(struct machine *m, uint64_t gpa)
+{
+	for (unsigned i = 0; i < VM_MAX_SLOTS; i++)
+		if (m->vm.slots[i].len && gpa - m->vm.slots[i].gpa < m->vm.slots[i].len)
+			return (uint8_t *)fake.slot_hva[i] + (gpa - m->vm.slots[i].gpa);
+	return NULL;
+}
+
+static uint64_t bar_addr(struct machine *m, unsigned bar)
+{
+	return pci_bar_addr(&vfio_of(m)->pci, bar);
+}
+
+static void bars_in_parts(void **state)
+{
+	struct machine *m = vfio_running();
+	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+	uint64_t b0 = bar_addr(m, 0), b2 = bar_addr(m, 2), b4 = bar_addr(m, 4);
+	/* BAR 0 but for the page of the table; BAR 2 where the kernel lets us; BAR 4 not at all. */
+	assert_int_equal(slots_used(m), 2 + 2);
+	assert_non_null(guest_at(m, b0 + 0x1fff));
+	assert_null(guest_at(m, b0 + 0x2000));
+	assert_null(guest_at(m, b0 + 0x2fff));
+	assert_non_null(guest_at(m, b0 + 0x3000));
+	assert_null(guest_at(m, b2));
+	assert_non_null(guest_at(m, b2 + 0x1000));
+	assert_null(guest_at(m, b2 + 0x3000));
+	assert_non_null(guest_at(m, b2 + 0x8000));
+	assert_null(guest_at(m, b4));
+	/* Mapped parts are the device's own bytes. */
+	guest_at(m, b0 + 0x1008)[0] = 0x42;
+	guest_at(m, b2 + 0x8000)[1] = 0x43;
+	uint8_t byte;
+	assert_int_equal(pread(vf.device, &byte, 1, 0x101008), 1);
+	assert_int_equal(byte, 0x42);
+	assert_int_equal(pread(vf.device, &byte, 1, 0x308001), 1);
+	assert_int_equal(byte, 0x43);
+	/* Trapped parts are forwarded, beside the table too. */
+	guest_write(&m->mmio, b4 + 0x10, 4, 0x11223344);
+	assert_int_equal(guest_read(&m->mmio, b4 + 0x12, 2), 0x1122);
+	guest_write(&m->mmio, b0 + 0x2900, 8, 0x1122334455667788);
+	assert_int_equal(guest_read(&m->mmio, b0 + 0x2904, 4), 0x11223344);
+	uint32_t word;
+	assert_int_equal(pread(vf.device, &word, 4, 0x102900), 4);
+	assert_int_equal(word, 0x55667788);
+	guest_write(&m->mmio, b0 + 0x2000, 4, 0xfee00000); /* the table: ours */
+	assert_int_equal(pread(vf.device, &word, 4, 0x102000), 4);
+	assert_int_equal(word, 0);
+	guest_write(&m->pio, bar_addr(m, 1) + 4, 2, 0xabcd);
+	assert_int_equal(guest_read(&m->pio, bar_addr(m, 1) + 5, 1), 0xab);
+	assert_int_equal(pread(vf.device, &word, 4, 0x200004), 4);
+	assert_int_equal(word, 0xabcd);
+	/* ROM: read only, and nothing behind its end. */
+	word = 0xaa55;
+	assert_int_equal(pwrite(vf.device, &word, 4, 0x400000), 4);
+	config_put(m, SLOT, PCI_ROM_ADDRESS, 1, 1);
+	guest_write(&m->mmio, bar_addr(m, 6), 4, 0);
+	assert_int_equal(guest_read(&m->mmio, bar_addr(m, 6), 4), 0xaa55);
+	assert_int_equal(vfio_of(m)->pci.bars[6].len, 0x2000);
+	assert_int_equal(guest_read(&m->mmio, bar_addr(m, 6) + 0x1800, 4), 0xffffffff);
+	/* Off and away. */
+	config_put(m, SLOT, PCI_COMMAND, 2, 0);
+	assert_int_equal(slots_used(m), 0);
+	assert_int_equal(guest_read(&m->mmio, b4 + 0x10, 4), 0xffffffff);
+	vfio_machine_free(m);
+}
+
+/* A slot in the way leaves nothing of the BAR behind. */
+static void bar_in_the_way(void **state)
+{
+	struct machine *m = vfio_running();
+	m->vm.slots[9].gpa = bar_addr(m, 0) + 0x3000;
+	m->vm.slots[9].len = PAGE_LEN;
+	unsigned regions = m->mmio.n;
+	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_null(guest_at(m, bar_addr(m, 0)));
+	assert_non_null(guest_at(m, bar_addr(m, 2) + 0x1000));
+	/* The two trapped parts of BAR 2 and BAR 4. */
+	assert_int_equal(m->mmio.n, regions + 3);
+	vfio_machine_free(m);
+}
+
+static void sleeping_device(void **state)
+{
+	struct machine *m = vfio_running();
+	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(slots_used(m), 4);
+	config_put(m, SLOT, PM_CAP + PCI_PM_CTRL, 2, 3);
+	assert_int_equal(slots_used(m), 0);
+	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(slots_used(m), 0);
+	config_put(m, SLOT, PM_CAP + PCI_PM_CTRL, 4, 0x100);
+	assert_int_equal(slots_used(m), 4);
+	vfio_machine_free(m);
+}
+
+static void unmask_vector(struct machine *m, unsigned i)
+{
+	uint64_t entry = bar_addr(m, 0) + 0x2000 + 16 * i;
+	guest_write(&m->mmio, entry, 8, 0xfee00000);
+	guest_write(&m->mmio, entry + 8, 8, 0x40 + i);
+}
+
+static void interrupt_kinds(void **state)
+{
+	struct machine *m = vfio_running();
+	struct vfio_dev *dev = vfio_of(m);
+	unsigned base = m->fds.n;
+	assert_int_equal(vf.resets, 1);
+	/* INTx from the start. */
+	assert_int_equal(vf.irq_index, VFIO_PCI_INTX_IRQ_INDEX);
+	assert_true(vf.unmask_set);
+	assert_int_equal(fake.fds[dev->intx.fd], 17 + 1);
+	/* MSI-X: all vectors have an eventfd, those that are not masked an irqfd. */
+	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	unmask_vector(m, 3);
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(vf.irq_index, VFIO_PCI_MSIX_IRQ_INDEX);
+	assert_int_equal(vf.irq_fds, NVEC);
+	assert_int_equal(m->fds.n, base - 2 + NVEC);
+	assert_int_equal(fake.irqfds, 1);
+	assert_int_equal(fake.msi[0].u.msi.data, 0x43);
+	unmask_vector(m, 7);
+	assert_int_equal(fake.irqfds, 2);
+	uint64_t one = 1;
+	assert_int_equal(write(dev->msix.vec.src[5].fd, &one, 8), 8);
+	assert_int_equal(guest_read(&m->mmio, bar_addr(m, 0) + 0x2800, 8), 1 << 5);
+	/* Back to INTx. */
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, 0);
+	assert_int_equal(vf.irq_index, VFIO_PCI_INTX_IRQ_INDEX);
+	assert_int_equal(m->fds.n, base);
+	assert_int_equal(fake.irqfds, 1);
+	/* MSI with two of its four vectors, the second masked. */
+	config_put(m, SLOT, MSI_CAP + PCI_MSI_ADDRESS_LO, 4, 0xfee00000);
+	config_put(m, SLOT, MSI_CAP + PCI_MSI_DATA_64, 2, 0x51);
+	config_put(m, SLOT, MSI_CAP + PCI_MSI_MASK_64, 4, 2);
+	config_put(m, SLOT, MSI_CAP + PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_ENABLE | 1 << 4);
+	assert_int_equal(vf.irq_index, VFIO_PCI_MSI_IRQ_INDEX);
+	assert_int_equal(vf.irq_fds, 2);
+	assert_int_equal(fake.irqfds, 1);
+	assert_int_equal(fake.msi[0].u.msi.data, 0x50);
+	assert_int_equal(write(dev->msi.vec.src[1].fd, &one, 8), 8);
+	assert_int_equal(config_get(m, SLOT, MSI_CAP + PCI_MSI_PENDING_64, 4), 2);
+	config_put(m, SLOT, MSI_CAP + PCI_MSI_MASK_64, 4, 0);
+	assert_int_equal(fake.irqfds, 2);
+	assert_int_equal(config_get(m, SLOT, MSI_CAP + PCI_MSI_PENDING_64, 4), 0);
+	/* Both at once is a guest's mistake: the last one wins, and the first one's end is none. */
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(vf.irq_index, VFIO_PCI_MSIX_IRQ_INDEX);
+	config_put(m, SLOT, MSI_CAP + PCI_MSI_FLAGS, 2, 0);
+	assert_int_equal(vf.irq_index, VFIO_PCI_MSIX_IRQ_INDEX);
+	vfio_machine_free(m);
+}
+
+static void host_short_of_vectors(void **state)
+{
+	struct machine *m = vfio_running();
+	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	vf.irq_room = 3;
+	unmask_vector(m, 2);
+	unmask_vector(m, 3);
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(vf.irq_fds, 3);
+	assert_int_equal(fake.irqfds, 1); /* vector 3 has nothing behind it */
+	assert_int_equal(vfio_of(m)->state.irq_vectors, 3);
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, 0);
+	/* None at all: the device stays silent, and comes back to INTx afterwards. */
+	vf.irq_room = 0;
+	unsigned fds = m->fds.n;
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(vfio_of(m)->state.irq_mode, VFIO_IRQ_NONE);
+	assert_int_equal(m->fds.n, fds - 2);
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, 0);
+	assert_int_equal(vfio_of(m)->state.irq_mode, VFIO_IRQ_INTX);
+	vfio_machine_free(m);
+}
+
+static void options(void **state)
+{
+	static const struct {
+		const char *arg, *bdf; /* NULL: refused */
+		bool rom;
+	} cases[] = {
+		{"0000:00:05.0", "0000:00:05.0", true},
+		{"00:1f.7", "0000:00:1f.7", true},
+		{"0001:AB:05.0,rom=on", "0001:ab:05.0", true},
+		{"00:05.0,rom=off", "0000:00:05.0", false},
+		{"", NULL, false},
+		{"eth0", NULL, false},
+		{"00:05", NULL, false},
+		{"00:20.0", NULL, false},
+		{"00:05.8", NULL, false},
+		{"00:05.0x", NULL, false},
+		{"00:05.0,rom=maybe", NULL, false},
+		{"00:05.0,rom", NULL, false},
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		struct machine *m = fake_machine(true);
+		struct error err = {0};
+		int rc = machine_add_device(m, &vfio_class, cases[i].arg, &err);
+		if (!cases[i].bdf) {
+			assert_int_equal(rc, -EINVAL);
+			assert_int_equal(err.exit, EXIT_USAGE);
+		} else {
+			assert_int_equal(rc, 0);
+			assert_string_equal(vfio_of(m)->bdf, cases[i].bdf);
+			assert_int_equal(vfio_of(m)->rom, cases[i].rom);
+			/* The container comes before it. */
+			assert_ptr_equal(m->devices[1], &container_of(m)->dev);
+			/* Twice the same. */
+			assert_int_equal(machine_add_device(m, &vfio_class, cases[i].arg, &err),
+					 -EEXIST);
+		}
+		fake_destroy(m);
+	}
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, fake_vfio_setup, fake_vfio_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(config_view),	     TEST(config_writes),   TEST(bars_in_parts),
+		TEST(bar_in_the_way),	     TEST(sleeping_device), TEST(interrupt_kinds),
+		TEST(host_short_of_vectors), TEST(options),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT */
+/* A passed-through device over an update: DMA addresses, eventfds by name, and nothing touched. */
+#include <sys/resource.h>
+
+#include "tests/unit/fake_vfio.h"
+
+#define SLOT 1
+
+static int detach(struct machine *m, struct error *err)
+{
+	return vfio_container_class.detach(&container_of(m)->dev, err);
+}
+
+static void reattach(struct machine *m)
+{
+	vfio_container_class.reattach(&container_of(m)->dev);
+}
+
+static int adopt(struct machine *m, struct error *err)
+{
+	return vfio_container_class.adopt(&container_of(m)->dev, err);
+}
+
+static void assert_ranges(const struct machine *m, bool valid)
+{
+	assert_int_equal(vf.nranges, 2);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(vf.ranges[i].iova, m->ram.state.gpa[i]);
+		assert_int_equal(vf.ranges[i].len, m->ram.state.len[i]);
+		assert_int_equal(vf.ranges[i].valid, valid);
+		if (valid)
+			assert_int_equal(vf.ranges[i].vaddr,
+					 (uintptr_t)m->ram.hva + m->ram.state.offset[i]);
+	}
+}
+
+/* MSI-X on, vectors 1 and 6 unmasked, decoding memory. */
+static void guest_driver(struct machine *m)
+{
+	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	uint64_t table = pci_bar_addr(&vfio_of(m)->pci, 0) + 0x2000;
+	for (unsigned i = 1; i <= 6; i += 5) {
+		guest_write(&m->mmio, table + 16 * i, 8, 0xfee00000);
+		guest_write(&m->mmio, table + 16 * i + 8, 8, 0x40 + i);
+	}
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+}
+
+static void fresh_mapping(void **state)
+{
+	struct machine *m = vfio_running();
+	assert_ranges(m, true);
+	assert_int_equal(vf.kvm_groups, 1);
+	vfio_machine_free(m);
+	assert_int_equal(vf.kvm_groups, 0);
+}
+
+static void called_off(void **state)
+{
+	struct machine *m = vfio_running();
+	struct error err = {0};
+	assert_int_equal(vfio_container_class.check(&container_of(m)->dev, &err), 0);
+	assert_int_equal(detach(m, &err), 0);
+	assert_ranges(m, false);
+	assert_int_equal(vf.kvm_groups, 0);
+	reattach(m);
+	assert_ranges(m, true);
+	assert_int_equal(vf.kvm_groups, 1);
+	vfio_machine_free(m);
+}
+
+/* Somebody else's mapping in the container: nothing may be believed then. */
+static void unexpected_mapping(void **state)
+{
+	struct machine *m = vfio_running();
+	struct error err = {0};
+	vf.ranges[vf.nranges++] = (struct fake_range){0x1000, 64 * GIB, PAGE_LEN, true};
+	assert_int_equal(detach(m, &err), -EIO);
+	vf.nranges--;
+	assert_ranges(m, true); /* taken back */
+	assert_int_equal(vf.kvm_groups, 1);
+	vfio_machine_free(m);
+}
+
+static void update(struct machine *m, struct fake_blob *blob)
+{
+	struct error err = {0};
+	irq_detach_all(&m->irq, NULL);
+	if (detach(m, &err))
+		fail_msg("%s", err.text);
+	*blob = fake_save(m);
+}
+
+static void taken_over(void **state)
+{
+	struct machine *m = vfio_running();
+	struct fake_blob blob;
+	struct error err = {0};
+	guest_driver(m);
+	unsigned set_irqs = vf.set_irqs;
+	uint32_t command = hw_config(PCI_COMMAND, 2);
+	int fd6 = vfio_of(m)->msix.vec.src[6].fd;
+	update(m, &blob);
+
+	struct machine *next = vfio_machine(false);
+	if (fake_load(next, &blob, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(adopt(next, &err), 0);
+	assert_ranges(next, true);
+	assert_int_equal(vf.kvm_groups, 1);
+	assert_int_equal(fake.irqfds, 0); /* commit comes first */
+	fake_start(next, NULL);
+	assert_int_equal(fake.irqfds, 2);
+	assert_int_equal(fake.fds[fd6], vfio_of(next)->state.msix.gsi[6] + 1);
+	assert_int_equal(vfio_of(next)->state.msix.gsi[6], vfio_of(m)->state.msix.gsi[6]);
+	/* Nothing of the device was touched. */
+	assert_int_equal(vf.resets, 1);
+	assert_int_equal(vf.set_irqs, set_irqs);
+	assert_int_equal(hw_config(PCI_COMMAND, 2), command);
+	/* Mapped as it was. */
+	for (unsigned i = 0; i < VM_MAX_SLOTS; i++)
+		assert_int_equal(next->vm.slots[i].gpa, m->vm.slots[i].gpa);
+	assert_memory_equal(&vfio_of(next)->state, &vfio_of(m)->state, sizeof(struct vfio_state));
+	for (unsigned i = 0; i < next->fds.n; i++)
+		assert_true(next->fds.e[i].taken);
+	/* And it lives: the guest goes back to INTx. */
+	config_put(next, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, 0);
+	assert_int_equal(vf.irq_index, VFIO_PCI_INTX_IRQ_INDEX);
+	vfio_machine_free(next);
+	vfio_machine_free(m);
+	free(blob.data);
+}
+
+static void taken_over_intx(void **state)
+{
+	struct machine *m = vfio_running();
+	struct fake_blob blob;
+	struct error err = {0};
+	unsigned set_irqs = vf.set_irqs;
+	int fd = vfio_of(m)->intx.fd;
+	update(m, &blob);
+	struct machine *next = vfio_machine(false);
+	if (fake_load(next, &blob, &err) || adopt(next, &err))
+		fail_msg("%s", err.text);
+	fake_start(next, NULL);
+	assert_int_equal(fake.fds[fd], 17 + 1);
+	assert_int_equal(vf.set_irqs, set_irqs);
+	vfio_machine_free(next);
+	vfio_machine_free(m);
+	free(blob.data);
+}
+
+/* A new program died half-way: one range has its address, the other has none. */
+static void mixed_ranges(void **state)
+{
+	struct machine *m = vfio_running();
+	struct fake_blob blob;
+	struct error err = {0};
+	update(m, &blob);
+	vf.ranges[1].valid = true;
+	vf.ranges[1].vaddr = 0xdead000;
+	struct machine *next = vfio_machine(false);
+	if (fake_load(next, &blob, &err) || adopt(next, &err))
+		fail_msg("%s", err.text);
+	assert_ranges(next, true);
+	vfio_machine_free(next);
+	vfio_machine_free(m);
+	free(blob.data);
+}
+
+static void memlock_refuses(void **state)
+{
+	struct machine *m = vfio_running();
+	struct rlimit was, low = {1 * MIB, 0};
+	struct error err = {0};
+	struct vfio_host other = {.sys = "/sys", .proc = "/nonexistent", .dev = "/dev"};
+	getrlimit(RLIMIT_MEMLOCK, &was);
+	low.rlim_max = was.rlim_max;
+	setrlimit(RLIMIT_MEMLOCK, &low);
+	/* Without a way to see a capability there is none. */
+	int rc = vfio_explain_memlock(&other, vfio_dma_len(container_of(m)), &err);
+	setrlimit(RLIMIT_MEMLOCK, &was);
+	assert_int_equal(rc, -ENOMEM);
+	assert_int_equal(err.exit, EXIT_HOST);
+	assert_non_null(strstr(err.text, "65536 KiB"));
+	assert_non_null(strstr(err.hint, "LimitMEMLOCK=67108864"));
+	vfio_machine_free(m);
+}
+
+static void kernel_refuses(void **state)
+{
+	struct machine *m = vfio_running();
+	struct error err = {0};
+	vf.update_vaddr = 0;
+	assert_true(vfio_container_class.check(&container_of(m)->dev, &err) < 0);
+	assert_non_null(strstr(err.text, "VFIO_UPDATE_VADDR"));
+	/* Adoption that fails says on what. */
+	assert_int_equal(detach(m, &err), 0);
+	vf.map_error = EFAULT;
+	err = (struct error){0};
+	assert_int_equal(adopt(m, &err), -EFAULT);
+	assert_non_null(strstr(err.text, "0x3000000"));
+	vfio_machine_free(m);
+}
+
+/* Changes the state before it is saved; loading must be refused with a reason. */
+static void refused(void (*spoil)(struct vfio_dev *dev, struct vfio_container *c))
+{
+	struct machine *m = vfio_running();
+	struct fake_blob blob;
+	struct error err = {0};
+	guest_driver(m);
+	irq_detach_all(&m->irq, NULL);
+	struct vfio_state *saved = malloc(sizeof(*saved));
+	assert_non_null(saved);
+	*saved = vfio_of(m)->state;
+	struct vfio_container_state dma = container_of(m)->state;
+	spoil(vfio_of(m), container_of(m));
+	blob = fake_save(m);
+	struct machine *next = vfio_machine(false);
+	assert_true(fake_load(next, &blob, &err) < 0);
+	assert_true(err.text[0]);
+	vfio_machine_free(next);
+	vfio_of(m)->state = *saved;
+	container_of(m)->state = dma;
+	vfio_machine_free(m);
+	free(saved);
+	free(blob.data);
+	fake_vfio_teardown(NULL);
+	fake_vfio_setup(NULL);
+}
+
+static void spoil_mode(struct vfio_dev *dev, struct vfio_container *c)
+{
+	dev->state.irq_mode = 77;
+}
+
+static void spoil_vectors(struct vfio_dev *dev, struct vfio_container *c)
+{
+	dev->state.irq_vectors = 0x7fffffff;
+}
+
+static void spoil_more_vectors(struct vfio_dev *dev, struct vfio_container *c)
+{
+	dev->state.irq_vectors = NVEC + 1;
+}
+
+static void spoil_intx(struct vfio_dev *dev, struct vfio_container *c)
+{
+	dev->state.irq_mode = VFIO_IRQ_INTX; /* whose eventfds were not kept */
+	dev->state.irq_vectors = 0;
+}
+
+static void spoil_msi(struct vfio_dev *dev, struct vfio_container *c)
+{
+	dev->state.irq_mode = VFIO_IRQ_MSI; /* which is not enabled */
+}
+
+static void spoil_msi_count(struct vfio_dev *dev, struct vfio_container *c)
+{
+	dev->state.msi.vectors = NMSI + 1;
+}
+
+static void spoil_msix_count(struct vfio_dev *dev, struct vfio_container *c)
+{
+	dev->state.msix.vectors = NVEC - 1;
+}
+
+static void spoil_gsi_twice(struct vfio_dev *dev, struct vfio_container *c)
+{
+	dev->state.msix.gsi[6] = dev->state.msix.gsi[1];
+}
+
+static void spoil_ident(struct vfio_dev *dev, struct vfio_container *c)
+{
+	dev->state.ident ^= 1;
+}
+
+static void spoil_bar(struct vfio_dev *dev, struct vfio_container *c)
+{
+	dev->state.pci.bar_len[0] = 0x8000;
+}
+
+static void spoil_range_len(struct vfio_dev *dev, struct vfio_container *c)
+{
+	c->state.len[1] += PAGE_LEN;
+}
+
+static void spoil_range_offset(struct vfio_dev *dev, struct vfio_container *c)
+{
+	c->state.offset[1] = 0;
+}
+
+static void spoil_range_count(struct vfio_dev *dev, struct vfio_container *c)
+{
+	c->state.nranges = 0xffffffff;
+}
+
+static void spoil_group(struct vfio_dev *dev, struct vfio_container *c)
+{
+	c->groups[0].number = 8;
+}
+
+static void hostile_state(void **state)
+{
+	static void (*const spoils[])(struct vfio_dev *, struct vfio_container *) = {
+		spoil_mode,	 spoil_vectors,	     spoil_more_vectors, spoil_intx,  spoil_msi,
+		spoil_msi_count, spoil_msix_count,   spoil_gsi_twice,	 spoil_ident, spoil_bar,
+		spoil_range_len, spoil_range_offset, spoil_range_count,	 spoil_group,
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(spoils); i++)
+		refused(spoils[i]);
+}
+
+static void fields_cover(void **state)
+{
+	struct machine *m = vfio_running();
+	for (unsigned i = 0; i < m->tree.n; i++)
+		assert_int_equal(unit_uncovered(m->tree.sections[i].cls),
+				 m->tree.sections[i].cls->size);
+	vfio_machine_free(m);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, fake_vfio_setup, fake_vfio_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(fresh_mapping),   TEST(called_off),      TEST(unexpected_mapping),
+		TEST(taken_over),      TEST(taken_over_intx), TEST(mixed_ranges),
+		TEST(memlock_refuses), TEST(kernel_refuses),  TEST(hostile_state),
+		TEST(fields_cover),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
