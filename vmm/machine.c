@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -98,11 +99,20 @@ static int create_devices(struct machine *m, struct error *err)
 	return rc;
 }
 
-/* Runs one optional step of every device's life, in order. */
-#define EACH_DEVICE(rc, m, step, err)                                                              \
-	for (unsigned i_ = 0; !(rc) && i_ < (m)->ndevices; i_++)                                   \
-		if ((m)->devices[i_]->cls->step)                                                   \
-	(rc) = (m)->devices[i_]->cls->step((m)->devices[i_], err)
+/* Runs one optional step of every device's life, in order; the first failure ends it. */
+#define STEP(name) offsetof(struct device_class, name)
+
+static int each_device(struct machine *m, size_t step, struct error *err)
+{
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		int (*run)(struct device *dev, struct error *err);
+		memcpy(&run, (const char *)m->devices[i]->cls + step, sizeof(run));
+		int rc = run ? run(m->devices[i], err) : 0;
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
 
 static int build_vm(struct machine *m, struct error *err)
 {
@@ -133,12 +143,12 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 		rc = vcpus_init(m, err);
 	if (!rc)
 		rc = create_devices(m, err);
-	EACH_DEVICE(rc, m, open, err);
-	EACH_DEVICE(rc, m, realize, err);
-	if (!rc && blob)
-		rc = state_load(blob, &m->tree, err);
-	if (!blob)
-		EACH_DEVICE(rc, m, reset, err);
+	if (!rc)
+		rc = each_device(m, STEP(open), err);
+	if (!rc)
+		rc = each_device(m, STEP(realize), err);
+	if (!rc)
+		rc = blob ? state_load(blob, &m->tree, err) : each_device(m, STEP(reset), err);
 	/* The interrupt controllers last: once they exist every memory slot waits for a grace
 	 * period (facts: pause, 2). */
 	if (!rc)
@@ -155,7 +165,8 @@ int machine_start(struct machine *m, struct error *err)
 	int rc = 0;
 	pthread_mutex_lock(&m->lock);
 	rc = irq_routes_commit(&m->irq, err);
-	EACH_DEVICE(rc, m, start, err);
+	if (!rc)
+		rc = each_device(m, STEP(start), err);
 	if (!rc)
 		irq_attach_all(&m->irq);
 	pthread_mutex_unlock(&m->lock);
