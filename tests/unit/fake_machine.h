@@ -20,7 +20,7 @@
 #define FAKE_ECAM   0xe0000000ull
 #define FAKE_MMIO32 0xc0000000ull
 #define FAKE_MMIO64 0x4000000000ull
-#define FAKE_PIO    0x1000ull
+#define FAKE_PIO    0x1010ull /* not aligned for every BAR */
 
 /* What KVM was told. */
 static struct {
@@ -123,7 +123,7 @@ void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 					.mmio64_base = FAKE_MMIO64,
 					.mmio64_len = 64 * GIB,
 					.pio_base = FAKE_PIO,
-					.pio_len = 0xf000,
+					.pio_len = 0xe000,
 					.intx_gsi = {16, 17, 18, 19}};
 }
 

@@ -33,7 +33,7 @@ static const struct {
 } fake_regions[VFIO_PCI_NUM_REGIONS] = {
 	[0] = {0x100000, 0x4000, 7}, /* read, write, mmap; MSI-X table in its page 2 */
 	[1] = {0x200000, 0x20, 3},
-	[2] = {0x300000, 0x10000, 15}, /* 64-bit, with sparse areas */
+	[2] = {0x300000, 0x10000, 15}, /* 64-bit, with sparse areas; pending bits in page 9 */
 	[4] = {0x500000, 0x800, 7},    /* smaller than a page */
 	[VFIO_PCI_ROM_REGION_INDEX] = {0x400000, 0x1800, 1},
 	[VFIO_PCI_CONFIG_REGION_INDEX] = {0x10000, 0x1000, 3},
@@ -92,7 +92,7 @@ static void fake_device_fill(void)
 	config_le(MSIX_CAP, PCI_CAP_ID_MSIX, 2);
 	config_le(MSIX_CAP + PCI_MSIX_FLAGS, NVEC - 1, 2);
 	config_le(MSIX_CAP + PCI_MSIX_TABLE, 0x2000 | 0, 4);
-	config_le(MSIX_CAP + PCI_MSIX_PBA, 0x2800 | 0, 4);
+	config_le(MSIX_CAP + PCI_MSIX_PBA, 0x9000 | 2, 4);
 	/* AER, SR-IOV, serial number, and behind it in the chain but before it in place: ARI. */
 	config_le(0x100, PCI_EXT_CAP_ID_ERR | 1 << 16 | 0x180u << 20, 4);
 	config_le(0x180, PCI_EXT_CAP_ID_SRIOV | 1 << 16 | 0x1c0u << 20, 4);

@@ -80,7 +80,7 @@ static void bars_in_parts(void **state)
 	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
 	uint64_t b0 = bar_addr(m, 0), b2 = bar_addr(m, 2), b4 = bar_addr(m, 4);
 	/* BAR 0 but for the page of the table; BAR 2 where the kernel lets us; BAR 4 not at all. */
-	assert_int_equal(slots_used(m), 2 + 2);
+	assert_int_equal(slots_used(m), 2 + 3);
 	assert_non_null(guest_at(m, b0 + 0x1fff));
 	assert_null(guest_at(m, b0 + 0x2000));
 	assert_null(guest_at(m, b0 + 0x2fff));
@@ -89,6 +89,8 @@ static void bars_in_parts(void **state)
 	assert_non_null(guest_at(m, b2 + 0x1000));
 	assert_null(guest_at(m, b2 + 0x3000));
 	assert_non_null(guest_at(m, b2 + 0x8000));
+	assert_null(guest_at(m, b2 + 0x9000)); /* pending bits */
+	assert_non_null(guest_at(m, b2 + 0xa000));
 	assert_null(guest_at(m, b4));
 	/* Mapped parts are the device's own bytes. */
 	guest_at(m, b0 + 0x1008)[0] = 0x42;
@@ -138,8 +140,8 @@ static void bar_in_the_way(void **state)
 	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
 	assert_null(guest_at(m, bar_addr(m, 0)));
 	assert_non_null(guest_at(m, bar_addr(m, 2) + 0x1000));
-	/* The two trapped parts of BAR 2 and BAR 4. */
-	assert_int_equal(m->mmio.n, regions + 3);
+	/* The three trapped parts of BAR 2, and BAR 4. */
+	assert_int_equal(m->mmio.n, regions + 4);
 	vfio_machine_free(m);
 }
 
@@ -147,13 +149,13 @@ static void sleeping_device(void **state)
 {
 	struct machine *m = vfio_running();
 	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
-	assert_int_equal(slots_used(m), 4);
+	assert_int_equal(slots_used(m), 5);
 	config_put(m, SLOT, PM_CAP + PCI_PM_CTRL, 2, 3);
 	assert_int_equal(slots_used(m), 0);
 	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
 	assert_int_equal(slots_used(m), 0);
 	config_put(m, SLOT, PM_CAP + PCI_PM_CTRL, 4, 0x100);
-	assert_int_equal(slots_used(m), 4);
+	assert_int_equal(slots_used(m), 5);
 	vfio_machine_free(m);
 }
 
@@ -187,7 +189,7 @@ static void interrupt_kinds(void **state)
 	assert_int_equal(fake.irqfds, 2);
 	uint64_t one = 1;
 	assert_int_equal(write(dev->msix.vec.src[5].fd, &one, 8), 8);
-	assert_int_equal(guest_read(&m->mmio, bar_addr(m, 0) + 0x2800, 8), 1 << 5);
+	assert_int_equal(guest_read(&m->mmio, bar_addr(m, 2) + 0x9000, 8), 1 << 5);
 	/* Back to INTx. */
 	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, 0);
 	assert_int_equal(vf.irq_index, VFIO_PCI_INTX_IRQ_INDEX);

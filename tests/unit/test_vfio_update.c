@@ -242,6 +242,10 @@ static void spoil_vectors(struct vfio_dev *dev, struct vfio_container *c)
 
 static void spoil_more_vectors(struct vfio_dev *dev, struct vfio_container *c)
 {
+	/* With the descriptor that such a state would need. */
+	char name[FDSET_NAME_LEN];
+	snprintf(name, sizeof(name), "vfio:" BDF ":msix:%u", NVEC);
+	assert_int_equal(fdset_keep(&dev->dev.m->fds, name, eventfd(0, 0), NULL), 0);
 	dev->state.irq_vectors = NVEC + 1;
 }
 
@@ -301,12 +305,24 @@ static void spoil_group(struct vfio_dev *dev, struct vfio_container *c)
 	c->groups[0].number = 8;
 }
 
+static void spoil_more_groups(struct vfio_dev *dev, struct vfio_container *c)
+{
+	assert_int_equal(fdset_keep(&dev->dev.m->fds, "vfio-group:9", eventfd(0, 0), NULL), 0);
+}
+
+static void spoil_fewer_groups(struct vfio_dev *dev, struct vfio_container *c)
+{
+	c->groups[c->ngroups].number = 9; /* whose descriptor is not handed over */
+	c->groups[c->ngroups++].fd = vf.group;
+}
+
 static void hostile_state(void **state)
 {
 	static void (*const spoils[])(struct vfio_dev *, struct vfio_container *) = {
-		spoil_mode,	 spoil_vectors,	     spoil_more_vectors, spoil_intx,  spoil_msi,
-		spoil_msi_count, spoil_msix_count,   spoil_gsi_twice,	 spoil_ident, spoil_bar,
-		spoil_range_len, spoil_range_offset, spoil_range_count,	 spoil_group,
+		spoil_mode,	   spoil_vectors,   spoil_more_vectors, spoil_intx,
+		spoil_msi,	   spoil_msi_count, spoil_msix_count,	spoil_gsi_twice,
+		spoil_ident,	   spoil_bar,	    spoil_range_len,	spoil_range_offset,
+		spoil_range_count, spoil_group,	    spoil_more_groups,	spoil_fewer_groups,
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(spoils); i++)
 		refused(spoils[i]);
