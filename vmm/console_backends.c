@@ -49,8 +49,9 @@ static int stdio_open(struct console *con, const char *arg, struct error *err)
 	if (con->in_fd >= 0 && isatty(con->in_fd)) {
 		con->terminal = terminal_usable(con->in_fd);
 		if (!con->terminal) {
-			log_info("console: in the background: no input from the terminal");
 			con->in_fd = -1;
+			if (con->m->fresh)
+				log_info("console: in the background, no input from the terminal");
 		}
 	}
 	return 0;
