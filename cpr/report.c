@@ -48,9 +48,11 @@ void report_reopen(struct machine *m)
 	struct error err;
 	if (!m->opt.report)
 		return;
+	pthread_mutex_lock(&m->lock);
 	fdset_close(&m->fds, "report");
 	if (open_file(m, &err))
 		log_error(&err);
+	pthread_mutex_unlock(&m->lock);
 }
 
 /* A record under construction; whatever does not fit is cut, and the record dropped. */
@@ -100,7 +102,9 @@ static void end(struct machine *m, struct line *l)
 {
 	l->len--; /* the last comma */
 	put(l, "}\n");
+	pthread_mutex_lock(&m->lock);
 	int fd = fdset_take(&m->fds, "report");
+	pthread_mutex_unlock(&m->lock);
 	if (fd >= 0 && fd_write_all(fd, l->text, l->len))
 		log_warn("--report %s: record not written: %s", m->opt.report, strerror(errno));
 }

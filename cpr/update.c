@@ -52,15 +52,20 @@ int update_init(struct machine *m, struct program *p, struct error *err)
 
 static int prepare(struct update *u, struct error *err)
 {
+	struct machine *m = u->m;
 	uint64_t request_ns = now_ns();
 	u->exe_fd = prepare_program(u->program->path, err);
-	int rc = u->exe_fd < 0 ? u->exe_fd : prepare_devices(u->m, err);
+	if (u->exe_fd < 0)
+		return u->exe_fd;
+	pthread_mutex_lock(&m->lock); /* devices, and the table that vCPUs may add vectors to */
+	int rc = prepare_devices(m, err);
 	if (!rc)
-		rc = keeper_prepare(&u->keeper, &u->m->fds, err);
-	if (!rc && !(u->times = handover_create(&u->m->fds, err)))
+		rc = keeper_prepare(&u->keeper, &m->fds, err);
+	if (!rc && !(u->times = handover_create(&m->fds, err)))
 		rc = -err->code;
 	if (!rc)
-		rc = blob_create(&u->blob, &u->m->tree, &u->m->fds, err);
+		rc = blob_create(&u->blob, &m->tree, &m->fds, err);
+	pthread_mutex_unlock(&m->lock);
 	if (rc)
 		return rc;
 	u->times->stamps[STAMP_REQUEST] = request_ns;
@@ -142,8 +147,10 @@ static int become(struct update *u, struct error *err)
 
 static void undo_prepare(struct update *u)
 {
+	pthread_mutex_lock(&u->m->lock);
 	keeper_cancel(&u->keeper, &u->m->fds);
 	handover_close(u->times, &u->m->fds);
+	pthread_mutex_unlock(&u->m->lock);
 	blob_close(&u->blob);
 	fd_close(&u->exe_fd);
 }
@@ -232,18 +239,22 @@ static int restore(struct machine *m, struct handover *times, struct state_blob 
 	return rc;
 }
 
-/* The guest runs: lets the keeper go, and with it the old VM and address space. */
+/* The guest runs: lets the keeper go, and with it the old VM and address space; then reports. */
 static void finish(struct machine *m, struct program *p, struct blob *blob,
 		   const struct state_blob *state, struct handover *times)
 {
+	pthread_mutex_lock(&m->lock);
 	keeper_release(&m->fds);
 	fdset_close_untaken(&m->fds);
+	pthread_mutex_unlock(&m->lock);
 	report_done(m, &(struct report){.times = times,
 					.old_version = state->header.version,
 					.old_build = state->header.build_id,
 					.blob_len = state->len,
 					.update = p->updates});
+	pthread_mutex_lock(&m->lock);
 	handover_close(times, &m->fds);
+	pthread_mutex_unlock(&m->lock);
 	blob_close(blob);
 }
 

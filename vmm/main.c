@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The program: words of the command line, the leader's wait for signals, the way out. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,16 @@ static void block_signals(sigset_t *set)
 	sigaddset(&blocked, SIGUSR2); /* the kick: vCPU threads unblock it */
 	sigaddset(&blocked, SIGPIPE);
 	pthread_sigmask(SIG_BLOCK, &blocked, NULL);
+}
+
+/* Descriptors 0 to 2 exist, or what is opened next would become somebody's standard output. */
+static void open_standard_fds(void)
+{
+	int fd;
+	while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO)
+		;
+	if (fd > STDERR_FILENO)
+		close(fd);
 }
 
 static int fail(const struct error *err)
@@ -132,8 +143,10 @@ static int run(int argc, char *const argv[])
 	sigset_t set;
 	bool committed = false;
 
-	int incoming = program_incoming();
 	block_signals(&set);
+	int incoming = program_incoming();
+	if (incoming == -1)
+		open_standard_fds();
 	machine_init(m);
 	if (incoming == -2)
 		return fail(&(struct error){.text = PROGRAM_ENV " is set but names no descriptor",
