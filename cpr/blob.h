@@ -11,8 +11,8 @@ struct error;
 struct fdset;
 
 struct blob {
-	int fd;     /* -1: none */
-	void *map;  /* writable until sealed, then private and read-only */
+	int fd;	   /* -1: none */
+	void *map; /* writable until sealed, then private and read-only */
 	size_t size, len;
 };
 

@@ -39,53 +39,70 @@ struct field {
 	uint32_t size;
 	uint32_t count;
 	uint32_t len_offset; /* of the uint32_t that counts the used elements, or FIELD_FIXED */
-	uint32_t since;      /* class version that brought it */
-	uint64_t def;        /* default of every element (integers) */
+	uint32_t since;	     /* class version that brought it */
+	uint64_t def;	     /* default of every element (integers) */
 };
 
 /* A class of state: what one node of the blob holds. */
 struct state_class {
 	const char *name; /* "serial": goes to the node's "class" property */
 	uint32_t version; /* of this program */
-	uint32_t size;    /* sizeof(struct) */
+	uint32_t size;	  /* sizeof(struct) */
 	const struct field *fields;
 	uint32_t nfields;
 };
 
 /* S: state struct, m: member. _SINCE variants declare version and default. */
 #define FIELD_U_SINCE(S, m, since_, def_)                                                          \
-	{ .name = #m, .type = FIELD_UINT, .offset = offsetof(S, m), .size = member_len(S, m),      \
-	  .count = 1, .len_offset = FIELD_FIXED, .since = (since_), .def = (def_) }
+	{                                                                                          \
+		.name = #m, .type = FIELD_UINT, .offset = offsetof(S, m),                          \
+		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED,                   \
+		.since = (since_), .def = (def_)                                                   \
+	}
 #define FIELD_U(S, m)                                                                              \
-	{ .name = #m, .type = FIELD_UINT, .required = 1, .offset = offsetof(S, m),                 \
-	  .size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1 }
+	{                                                                                          \
+		.name = #m, .type = FIELD_UINT, .required = 1, .offset = offsetof(S, m),           \
+		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1        \
+	}
 /* Array of integers, all of them. */
 #define FIELD_ARRAY(S, m)                                                                          \
-	{ .name = #m, .type = FIELD_UINT, .required = 1, .offset = offsetof(S, m),                 \
-	  .size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),            \
-	  .len_offset = FIELD_FIXED, .since = 1 }
+	{                                                                                          \
+		.name = #m, .type = FIELD_UINT, .required = 1, .offset = offsetof(S, m),           \
+		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
+		.len_offset = FIELD_FIXED, .since = 1                                              \
+	}
 /* Array of integers or of opaque elements of which the first @len (a uint32_t member) are used. The
  * len member needs no field of its own. */
 #define FIELD_ARRAY_LEN(S, m, len)                                                                 \
-	{ .name = #m, .type = FIELD_UINT, .required = 1, .offset = offsetof(S, m),                 \
-	  .size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),            \
-	  .len_offset = offsetof(S, len), .since = 1 }
+	{                                                                                          \
+		.name = #m, .type = FIELD_UINT, .required = 1, .offset = offsetof(S, m),           \
+		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
+		.len_offset = offsetof(S, len), .since = 1                                         \
+	}
 #define FIELD_OPAQUE_LEN(S, m, len)                                                                \
-	{ .name = #m, .type = FIELD_OPAQUE, .required = 1, .offset = offsetof(S, m),               \
-	  .size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),            \
-	  .len_offset = offsetof(S, len), .since = 1 }
+	{                                                                                          \
+		.name = #m, .type = FIELD_OPAQUE, .required = 1, .offset = offsetof(S, m),         \
+		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
+		.len_offset = offsetof(S, len), .since = 1                                         \
+	}
 /* A kernel structure or byte array, as it is. */
 #define FIELD_RAW(S, m)                                                                            \
-	{ .name = #m, .type = FIELD_OPAQUE, .required = 1, .offset = offsetof(S, m),               \
-	  .size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1 }
+	{                                                                                          \
+		.name = #m, .type = FIELD_OPAQUE, .required = 1, .offset = offsetof(S, m),         \
+		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1        \
+	}
 #define FIELD_STR(S, m)                                                                            \
-	{ .name = #m, .type = FIELD_STRING, .required = 1, .offset = offsetof(S, m),               \
-	  .size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1 }
+	{                                                                                          \
+		.name = #m, .type = FIELD_STRING, .required = 1, .offset = offsetof(S, m),         \
+		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1        \
+	}
 
 #define STATE_CLASS(var, name_, version_, S, table)                                                \
-	const struct state_class var = {                                                           \
-		.name = (name_), .version = (version_), .size = sizeof(S), .fields = (table),      \
-		.nfields = ARRAY_LEN(table) }
+	const struct state_class var = {.name = (name_),                                           \
+					.version = (version_),                                     \
+					.size = sizeof(S),                                         \
+					.fields = (table),                                         \
+					.nfields = ARRAY_LEN(table)}
 
 /* Writes all fields of @state as properties of the node open in the sequential-write tree @fdt.
  * Returns 0 or -errno (-ENOSPC: the buffer is too small). */

@@ -15,32 +15,32 @@ struct fdset;
 /* The word: from OPEN it is changed exactly once, by compare-and-swap; whoever loses never touches
  * the guest again. */
 enum handover_owner {
-	HANDOVER_OPEN = 0,      /* old program's, or undecided after exec */
+	HANDOVER_OPEN = 0,	/* old program's, or undecided after exec */
 	HANDOVER_COMMITTED = 1, /* new program's */
-	HANDOVER_TAKEN = 2,     /* taken back by the keeper */
+	HANDOVER_TAKEN = 2,	/* taken back by the keeper */
 };
 
 /* Ends of phases, CLOCK_MONOTONIC ns. The table in report.c names them. */
 enum handover_stamp {
-	STAMP_REQUEST,  /* SIGUSR1 taken */
-	STAMP_PREPARE,  /* everything checked; the guest still runs */
-	STAMP_PAUSE,    /* vCPUs parked, irqfds off, vCPU state read */
-	STAMP_KEEPER,   /* keeper started */
-	STAMP_DETACH,   /* interrupt controllers and clock read, DMA addresses invalid */
-	STAMP_BLOB,     /* written, sealed, read back */
-	STAMP_HOLD,     /* --debug-hold */
-	STAMP_EXEC,     /* new program's main */
-	STAMP_ADOPT,    /* blob parsed, descriptors checked */
-	STAMP_BUILD,    /* memory, VM, devices, irqchip, vCPUs */
-	STAMP_LOAD,     /* vCPU and VM state set */
-	STAMP_DMA,      /* DMA addresses given anew, routes set */
-	STAMP_COMMIT,   /* the word won */
-	STAMP_RUN,      /* irqfds attached, vCPUs released */
+	STAMP_REQUEST, /* SIGUSR1 taken */
+	STAMP_PREPARE, /* everything checked; the guest still runs */
+	STAMP_PAUSE,   /* vCPUs parked, irqfds off, vCPU state read */
+	STAMP_KEEPER,  /* keeper started */
+	STAMP_DETACH,  /* interrupt controllers and clock read, DMA addresses invalid */
+	STAMP_BLOB,    /* written, sealed, read back */
+	STAMP_HOLD,    /* --debug-hold */
+	STAMP_EXEC,    /* new program's main */
+	STAMP_ADOPT,   /* blob parsed, descriptors checked */
+	STAMP_BUILD,   /* memory, VM, devices, irqchip, vCPUs */
+	STAMP_LOAD,    /* vCPU and VM state set */
+	STAMP_DMA,     /* DMA addresses given anew, routes set */
+	STAMP_COMMIT,  /* the word won */
+	STAMP_RUN,     /* irqfds attached, vCPUs released */
 	STAMP_COUNT,
 };
 
 struct handover {
-	uint32_t owner; /* enum handover_owner */
+	uint32_t owner;	  /* enum handover_owner */
 	uint32_t updates; /* how many updates this guest has seen, this one included */
 	uint64_t stamps[STAMP_COUNT];
 };

@@ -33,7 +33,8 @@ int keeper_prepare(struct keeper *k, struct fdset *fds, struct error *err)
 	k->self_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	if (k->self_pidfd < 0)
 		return error_errno(err, errno, "keeper: pidfd of this process");
-	k->stack = mmap(NULL, STACK_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	k->stack =
+		mmap(NULL, STACK_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (k->stack == MAP_FAILED) {
 		k->stack = NULL;
 		return error_errno(err, errno, "keeper: stack");

@@ -15,7 +15,7 @@ struct fdset;
 
 struct keeper {
 	pid_t pid;
-	int wake_read;  /* the keeper's end */
+	int wake_read;	/* the keeper's end */
 	int wake_write; /* closing the last one lets the keeper go; kept over exec: "keeper-wake" */
 	int self_pidfd; /* of this process: tells the keeper that it died */
 	void *stack;

@@ -18,7 +18,7 @@
 struct program {
 	char path[PROGRAM_PATH_LEN]; /* absolute, symbolic links kept */
 	uint32_t args_len;
-	uint32_t updates; /* updates this guest has seen */
+	uint32_t updates;	     /* updates this guest has seen */
 	char args[PROGRAM_ARGS_LEN]; /* argv, each with its NUL */
 };
 

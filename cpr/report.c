@@ -22,9 +22,9 @@ static const struct {
 	enum handover_stamp end;
 } phases[] = {
 	{"prepare", STAMP_PREPARE}, {"vcpus_save", STAMP_PAUSE}, {"keeper", STAMP_KEEPER},
-	{"detach", STAMP_DETACH},   {"blob", STAMP_BLOB},        {"hold", STAMP_HOLD},
-	{"exec", STAMP_EXEC},       {"adopt", STAMP_ADOPT},      {"build", STAMP_BUILD},
-	{"load", STAMP_LOAD},       {"dma", STAMP_DMA},          {"commit", STAMP_COMMIT},
+	{"detach", STAMP_DETACH},   {"blob", STAMP_BLOB},	 {"hold", STAMP_HOLD},
+	{"exec", STAMP_EXEC},	    {"adopt", STAMP_ADOPT},	 {"build", STAMP_BUILD},
+	{"load", STAMP_LOAD},	    {"dma", STAMP_DMA},		 {"commit", STAMP_COMMIT},
 	{"run", STAMP_RUN},
 };
 
@@ -122,8 +122,7 @@ void report_done(struct machine *m, const struct report *r)
 		 (unsigned long long)pause_ns / 1000 % 1000, r->blob_len, page);
 	begin(&l, "ok");
 	put(&l, "\"update\":%u,\"pause_ns\":%llu,\"total_ns\":%llu,\"phases\":{", r->update,
-	    (unsigned long long)pause_ns,
-	    (unsigned long long)(t[STAMP_RUN] - t[STAMP_REQUEST]));
+	    (unsigned long long)pause_ns, (unsigned long long)(t[STAMP_RUN] - t[STAMP_REQUEST]));
 	uint64_t begin_ns = t[STAMP_REQUEST];
 	for (unsigned i = 0; i < ARRAY_LEN(phases); i++) {
 		put(&l, "%s\"%s\":%llu", i ? "," : "", phases[i].name,

@@ -23,12 +23,12 @@ struct error;
 
 #define STATE_COMPATIBLE   "molt,state-1"
 #define STATE_MAX_SECTIONS 256
-#define STATE_NODE_LEN     48
+#define STATE_NODE_LEN	   48
 
 struct state_section {
 	char node[STATE_NODE_LEN]; /* unique: "serial@3f8", "vfio@0000:00:05.0", "cpu@0" */
 	const struct state_class *cls;
-	void *state; /* of cls->size bytes; owned by the device */
+	void *state;   /* of cls->size bytes; owned by the device */
 	bool optional; /* a program that does not know this node may ignore it */
 	void *opaque;  /* given to the hooks */
 	int (*pre_save)(void *opaque, struct error *err);  /* copy live values into @state */

@@ -171,7 +171,10 @@ static void resume_in_place(struct update *u)
 
 void update_run(struct machine *m, struct program *p)
 {
-	struct update u = {.m = m, .program = p, .exe_fd = -1, .blob.fd = -1,
+	struct update u = {.m = m,
+			   .program = p,
+			   .exe_fd = -1,
+			   .blob.fd = -1,
 			   .keeper = {.wake_read = -1, .wake_write = -1, .self_pidfd = -1}};
 	uint32_t updates = p->updates;
 	struct error err;
@@ -258,8 +261,7 @@ static void finish(struct machine *m, struct program *p, struct blob *blob,
 	blob_close(blob);
 }
 
-int update_resume(struct machine *m, struct program *p, int fd, bool *committed,
-		  struct error *err)
+int update_resume(struct machine *m, struct program *p, int fd, bool *committed, struct error *err)
 {
 	uint64_t main_ns = now_ns();
 	static struct state_blob state;

@@ -22,7 +22,6 @@ void update_run(struct machine *m, struct program *p);
 /* New program: takes the guest over from blob descriptor @fd and lets it run. m->opt is filled from
  * the blob. On failure the guest has not been touched since exec; *committed says whether it is
  * already ours alone. */
-int update_resume(struct machine *m, struct program *p, int fd, bool *committed,
-		  struct error *err);
+int update_resume(struct machine *m, struct program *p, int fd, bool *committed, struct error *err);
 
 #endif

@@ -16,7 +16,7 @@
 #include "vmm/base/num.h"
 #include "vmm/machine.h"
 
-#define NODE     "power@600"
+#define NODE	 "power@600"
 #define TIMER_HZ 3579545
 
 /* Byte offsets in the port range. */
@@ -28,9 +28,9 @@ _Static_assert(LAYOUT_PM1_EVT == LAYOUT_POWER_PORT + STATUS &&
 	       "the FADT tells the same ports");
 
 enum {
-	PWRBTN = 1 << 8,             /* in status and enable */
-	ENABLE_MASK = 0x0721,        /* timer, global lock, buttons, RTC */
-	CNT_SCI_EN = 1 << 0,         /* always on */
+	PWRBTN = 1 << 8,	     /* in status and enable */
+	ENABLE_MASK = 0x0721,	     /* timer, global lock, buttons, RTC */
+	CNT_SCI_EN = 1 << 0,	     /* always on */
 	CNT_MASK = 1 << 1 | 7 << 10, /* BM_RLD, SLP_TYP */
 	CNT_SLP_TYP_SHIFT = 10,
 	CNT_SLP_EN = 1 << 13, /* write only */

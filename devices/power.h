@@ -11,8 +11,8 @@
 
 struct power_state {
 	uint16_t status, enable; /* PM1a event registers */
-	uint32_t control;        /* PM1a control register, without the bits that are constant */
-	uint64_t timer_base_ns;  /* CLOCK_MONOTONIC at which the timer was 0 */
+	uint32_t control;	 /* PM1a control register, without the bits that are constant */
+	uint64_t timer_base_ns;	 /* CLOCK_MONOTONIC at which the timer was 0 */
 };
 
 /* Presses the power button. Device lock held. Returns whether the guest listens to it: false means

@@ -16,7 +16,7 @@
 #include "vmm/console.h"
 #include "vmm/machine.h"
 
-#define NODE       "serial@3f8"
+#define NODE	   "serial@3f8"
 #define MODEM_LINE (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS)
 
 struct serial {

@@ -19,7 +19,7 @@ int arch_ram_layout(struct ram_state *state, uint64_t size, struct error *err);
 
 /* Windows the PCI host bridge may use. */
 struct arch_pci_layout {
-	uint64_t ecam_base, ecam_len;     /* bus 0 only: 1 MiB */
+	uint64_t ecam_base, ecam_len; /* bus 0 only: 1 MiB */
 	uint64_t mmio32_base, mmio32_len;
 	uint64_t mmio64_base, mmio64_len; /* len 0: none */
 	uint64_t pio_base, pio_len;

@@ -48,8 +48,7 @@ void bus_remove(struct bus *bus, uint64_t base, void *opaque)
 	unsigned at = upper(bus, base);
 	if (!at || bus->regions[at - 1].base != base || bus->regions[at - 1].opaque != opaque)
 		return;
-	memmove(&bus->regions[at - 1], &bus->regions[at],
-		(bus->n - at) * sizeof(bus->regions[0]));
+	memmove(&bus->regions[at - 1], &bus->regions[at], (bus->n - at) * sizeof(bus->regions[0]));
 	bus->n--;
 }
 

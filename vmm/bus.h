@@ -13,7 +13,7 @@ struct error;
 
 struct bus_access {
 	uint64_t offset; /* from the region's base, in bytes */
-	uint32_t len;    /* 1, 2, 4 or 8 */
+	uint32_t len;	 /* 1, 2, 4 or 8 */
 	bool write;
 	uint64_t value; /* little-endian; write: what the guest wrote; read: filled by the handler,
 			   preset to all ones */

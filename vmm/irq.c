@@ -44,7 +44,7 @@ int irq_gsi_alloc(struct irq *irq)
 void irq_gsi_free(struct irq *irq, uint32_t gsi)
 {
 	if (gsi >= IRQ_PINS && gsi < IRQ_MAX_GSI)
-		irq->gsi_used[gsi / 8] &= (uint8_t)~(1u << (gsi % 8));
+		irq->gsi_used[gsi / 8] &= (uint8_t) ~(1u << (gsi % 8));
 }
 
 void irq_add(struct irq *irq, struct irq_source *src)
@@ -108,8 +108,8 @@ static uint32_t pin_routes(struct kvm_irq_routing_entry *e)
 		if (gsi < 16) {
 			e[n].gsi = gsi;
 			e[n].type = KVM_IRQ_ROUTING_IRQCHIP;
-			e[n].u.irqchip.irqchip = gsi < 8 ? KVM_IRQCHIP_PIC_MASTER
-							 : KVM_IRQCHIP_PIC_SLAVE;
+			e[n].u.irqchip.irqchip =
+				gsi < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE;
 			e[n++].u.irqchip.pin = gsi % 8;
 		}
 		if (gsi == 2)
@@ -180,9 +180,8 @@ void irq_pin(struct irq *irq, uint32_t gsi, bool level)
 
 int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data)
 {
-	struct kvm_msi msi = {.address_lo = (uint32_t)addr,
-			      .address_hi = (uint32_t)(addr >> 32),
-			      .data = data};
+	struct kvm_msi msi = {
+		.address_lo = (uint32_t)addr, .address_hi = (uint32_t)(addr >> 32), .data = data};
 	long rc = vm_ioctl(irq->vm->fd, KVM_SIGNAL_MSI, &msi);
 	return rc < 0 ? (int)rc : 0;
 }

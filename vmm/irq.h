@@ -18,14 +18,14 @@
 struct error;
 struct vm;
 
-#define IRQ_PINS    24   /* IOAPIC pins: GSI 0 to 23 */
+#define IRQ_PINS    24	 /* IOAPIC pins: GSI 0 to 23 */
 #define IRQ_MAX_GSI 4096 /* KVM_MAX_IRQ_ROUTES */
 
 enum irq_kind { IRQ_MSI, IRQ_LEVEL };
 
 struct irq_source {
 	enum irq_kind kind;
-	int fd;        /* eventfd that the device signals; owned by the table of kept descriptors */
+	int fd;	       /* eventfd that the device signals; owned by the table of kept descriptors */
 	int unmask_fd; /* IRQ_LEVEL: eventfd the guest's EOI signals (resample), else -1 */
 	uint32_t gsi;
 	uint64_t msi_addr; /* IRQ_MSI */

@@ -36,8 +36,7 @@ void machine_stop(struct machine *m, int code, const char *reason)
 		pthread_kill(m->leader, MACHINE_STOP_SIGNAL);
 }
 
-static void access_bus(struct machine *m, struct bus *bus, uint64_t addr,
-		       struct bus_access *access)
+static void access_bus(struct machine *m, struct bus *bus, uint64_t addr, struct bus_access *access)
 {
 	pthread_mutex_lock(&m->lock);
 	bus_dispatch(bus, addr, access);
@@ -105,7 +104,7 @@ static int create_devices(struct machine *m, struct error *err)
 static int each_device(struct machine *m, size_t step, struct error *err)
 {
 	for (unsigned i = 0; i < m->ndevices; i++) {
-		int (*run)(struct device *dev, struct error *err);
+		int (*run)(struct device * dev, struct error * err);
 		memcpy(&run, (const char *)m->devices[i]->cls + step, sizeof(run));
 		int rc = run ? run(m->devices[i], err) : 0;
 		if (rc)

@@ -40,10 +40,10 @@ struct machine {
 	struct device *devices[MACHINE_MAX_DEVICES];
 	unsigned ndevices;
 	struct console *console;
-	struct arch *arch; /* vmm/arch/: boot, interrupt controller, clock */
+	struct arch *arch;  /* vmm/arch/: boot, interrupt controller, clock */
 	struct vcpu *vcpus; /* opt.cpus of them */
 	struct vcpu_gate gate;
-	bool fresh;         /* this program created the guest; false: took it over */
+	bool fresh; /* this program created the guest; false: took it over */
 
 	pthread_t leader;
 	int stop_code; /* exit code asked for by machine_stop, -1 while running */

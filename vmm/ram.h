@@ -18,10 +18,10 @@ struct fdset;
 #define RAM_MAX_REGIONS 4
 
 struct ram_options {
-	uint64_t size;      /* bytes */
-	uint32_t hugetlb;   /* 0, or 2: hugetlb pages of 2 MiB */
-	bool collapse;      /* touch and collapse into huge pages at start */
-	char path[4096];    /* "" for a memfd; a file, or a folder for an unnamed one */
+	uint64_t size;	  /* bytes */
+	uint32_t hugetlb; /* 0, or 2: hugetlb pages of 2 MiB */
+	bool collapse;	  /* touch and collapse into huge pages at start */
+	char path[4096];  /* "" for a memfd; a file, or a folder for an unnamed one */
 };
 
 /* State: what the guest was given. */

@@ -41,9 +41,9 @@ struct vcpu_gate {
 	pthread_mutex_t lock;
 	pthread_cond_t to_vcpus, to_leader;
 	enum { GATE_HOLD, GATE_RUN, GATE_PAUSE, GATE_STOP } want;
-	unsigned round;  /* counts the pauses */
+	unsigned round;	 /* counts the pauses */
 	unsigned parked; /* out of the guest, all exits finished */
-	unsigned done;   /* saved or loaded */
+	unsigned done;	 /* saved or loaded */
 	bool quiet_done;
 	int (*quiet)(struct machine *m, struct error *err);
 	int rc; /* first failure of quiet, save or load */

@@ -97,8 +97,8 @@ int vm_create(struct vm *vm, struct error *err)
 
 int vm_has(const struct vm *vm, unsigned cap)
 {
-	long rc = vm_ioctl(vm->fd >= 0 ? vm->fd : vm->kvm_fd, KVM_CHECK_EXTENSION,
-			   (void *)(long)cap);
+	long rc =
+		vm_ioctl(vm->fd >= 0 ? vm->fd : vm->kvm_fd, KVM_CHECK_EXTENSION, (void *)(long)cap);
 	return rc > 0 ? (int)rc : 0;
 }
 

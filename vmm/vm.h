@@ -13,7 +13,7 @@ struct fdset;
 
 struct vm {
 	int kvm_fd; /* kept: "kvm" */
-	int fd;     /* of this VM */
+	int fd;	    /* of this VM */
 	struct {
 		uint64_t gpa, len;
 	} slots[VM_MAX_SLOTS]; /* len 0: free */

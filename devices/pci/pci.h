@@ -8,10 +8,10 @@
  *
  *   create     pci_dev_init(): takes the next free slot, so slots follow the command line
  *   realize    fills the config space (pci_config_set, pci_config_allow), adds BARs and MSI or
- * MSI-X, registers its state section, whose struct holds a struct pci_state reset      nothing to
- * do for the bus: there is no firmware, so the host bridge, whose reset runs first, has given every
- * BAR an address and every pin its interrupt line post_load  pci_dev_load(): checks the loaded
- * state and maps the BARs as they were
+ *              MSI-X, registers its state section, whose struct holds a struct pci_state
+ *   reset      nothing to do for the bus: there is no firmware, so the host bridge, whose reset runs
+ *              first, has given every BAR an address and every pin its interrupt line
+ *   post_load  pci_dev_load(): checks the loaded state and maps the BARs as they were
  *
  * Config space is one array of bytes (state) and one of writable bits (wmask). The guest's BAR
  * registers live there too: what a BAR decodes is always computed from them.

@@ -118,8 +118,8 @@ static void fadt(void **state)
 	assert_int_equal(t->reset_value, LAYOUT_RESET_VALUE);
 	assert_true(t->flags & ACPI_FADT_RESET_REG_SUP);
 	assert_true(t->flags & ACPI_FADT_TMR_VAL_EXT);
-	assert_false(t->flags & 1 << 4);          /* fixed power button */
-	assert_false(t->flags & 1 << 20);         /* not hardware-reduced */
+	assert_false(t->flags & 1 << 4);	  /* fixed power button */
+	assert_false(t->flags & 1 << 20);	  /* not hardware-reduced */
 	assert_false(t->iapc_boot_arch & 1 << 1); /* 8042 */
 	assert_false(t->iapc_boot_arch & 1 << 3); /* MSI not supported */
 	assert_int_equal(t->century, 0x32);

@@ -5,7 +5,7 @@
 #include <linux/kvm.h>
 
 #define BZ_CODE_OFF 1024
-#define BZ_LEN      (BZ_CODE_OFF + 0x1000)
+#define BZ_LEN	    (BZ_CODE_OFF + 0x1000)
 
 static struct setup_header *bz_make(uint8_t image[BZ_LEN])
 {
@@ -237,11 +237,11 @@ static void registers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(bzimage),           T(bzimage_initrd_below_its_limit),
+		T(bzimage),	      T(bzimage_initrd_below_its_limit),
 		T(bzimage_cut_short), T(bzimage_hostile_bytes),
 		T(bzimage_refusals),  T(initrd_faults),
 		T(command_line),      T(not_a_file),
-		T(memory_map),        T(registers),
+		T(memory_map),	      T(registers),
 	};
 	return run_group(tests, ARRAY_LEN(tests));
 }

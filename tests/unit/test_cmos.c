@@ -126,7 +126,7 @@ static void test_state(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_time),      T(test_twelve_hours),
+		T(test_time),	   T(test_twelve_hours),
 		T(test_century),   T(test_update_in_progress),
 		T(test_registers), T(test_state),
 	};

@@ -35,9 +35,9 @@ static void make(uint32_t vendor_ecx)
 {
 	static const struct {
 		uint32_t function, indices;
-	} leaves[] = {{0, 1},          {1, 1},          {4, 5},          {7, 2},
-		      {0xa, 1},        {0xb, 2},        {0xd, 20},       {0x12, 3},
-		      {0x14, 2},       {0x1d, 2},       {0x1e, 1},       {0x1f, 4},
+	} leaves[] = {{0, 1},	       {1, 1},		{4, 5},		 {7, 2},
+		      {0xa, 1},	       {0xb, 2},	{0xd, 20},	 {0x12, 3},
+		      {0x14, 2},       {0x1d, 2},	{0x1e, 1},	 {0x1f, 4},
 		      {0x40000000, 1}, {0x40000001, 1}, {0x80000001, 1}, {0x80000008, 1},
 		      {0x8000000a, 1}, {0x8000001d, 4}, {0x8000001e, 1}, {0x80000022, 1}};
 	cpuid.head.nent = 0;
@@ -70,7 +70,7 @@ static void hides_what_is_not_carried(void **state)
 {
 	make(INTEL);
 	cpuid_filter(&cpuid.head, true);
-	assert_int_equal(need(1, 0)->ecx & (1 << 5), 0);          /* VMX */
+	assert_int_equal(need(1, 0)->ecx & (1 << 5), 0);	  /* VMX */
 	assert_int_equal(need(0x80000001, 0)->ecx & (1 << 2), 0); /* SVM */
 	assert_int_equal(need(0x80000001, 0)->ecx & 0x11800000, 0);
 	assert_int_equal(need(7, 0)->edx & 0x03400000, 0); /* AMX */

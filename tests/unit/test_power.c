@@ -147,8 +147,8 @@ static void test_state(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_timer),          T(test_button), T(test_level_again),    T(test_sleep),
-		T(test_sleep_by_bytes), T(test_reset),  T(test_keyboard_reset), T(test_state),
+		T(test_timer),		T(test_button), T(test_level_again),	T(test_sleep),
+		T(test_sleep_by_bytes), T(test_reset),	T(test_keyboard_reset), T(test_state),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

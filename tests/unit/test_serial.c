@@ -250,10 +250,10 @@ static void test_hostile_state(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_transmit),       T(test_registers), T(test_fifo_identity),
-		T(test_loopback),       T(test_overrun),   T(test_receive),
+		T(test_transmit),	T(test_registers), T(test_fifo_identity),
+		T(test_loopback),	T(test_overrun),   T(test_receive),
 		T(test_thre_interrupt), T(test_priority),  T(test_flow_control),
-		T(test_clear_transmit), T(test_state),     T(test_hostile_state),
+		T(test_clear_transmit), T(test_state),	   T(test_hostile_state),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

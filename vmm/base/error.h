@@ -14,7 +14,7 @@ enum exit_code {
 	EXIT_POWEROFF = 0,
 	EXIT_INTERNAL = 1,
 	EXIT_USAGE = 2,
-	EXIT_HOST = 3,   /* host unfit: no KVM, no VFIO, memlock */
+	EXIT_HOST = 3,	 /* host unfit: no KVM, no VFIO, memlock */
 	EXIT_CONFIG = 4, /* bad configuration: files, sizes, devices */
 	EXIT_RESET = 32,
 	EXIT_CRASH = 33, /* triple fault */
@@ -23,10 +23,10 @@ enum exit_code {
 };
 
 struct error {
-	int code;            /* errno value, positive; 0: no error */
+	int code;	     /* errno value, positive; 0: no error */
 	enum exit_code exit; /* what the program ends with if this error ends it */
-	char text[640];      /* object and cause; no newline */
-	char hint[640];      /* remedy, may be empty */
+	char text[640];	     /* object and cause; no newline */
+	char hint[640];	     /* remedy, may be empty */
 };
 
 /* Fills @err (may be NULL) with @code (positive errno) and a text to which strerror(code) is

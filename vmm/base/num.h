@@ -9,11 +9,11 @@
 #include <string.h>
 #include <time.h>
 
-#define KIB              ((uint64_t)1 << 10)
-#define MIB              ((uint64_t)1 << 20)
-#define GIB              ((uint64_t)1 << 30)
-#define PAGE_LEN         ((uint64_t)4096)
-#define ARRAY_LEN(a)     (sizeof(a) / sizeof((a)[0]))
+#define KIB		 ((uint64_t)1 << 10)
+#define MIB		 ((uint64_t)1 << 20)
+#define GIB		 ((uint64_t)1 << 30)
+#define PAGE_LEN	 ((uint64_t)4096)
+#define ARRAY_LEN(a)	 (sizeof(a) / sizeof((a)[0]))
 #define member_len(s, m) sizeof(((s *)0)->m)
 
 /* @align is a power of two. align_up may wrap: check the input first. */

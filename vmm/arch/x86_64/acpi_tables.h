@@ -77,7 +77,7 @@ enum {
 	ACPI_FADT_WBINVD = 1 << 0,
 	ACPI_FADT_PROC_C1 = 1 << 2,
 	ACPI_FADT_SLP_BUTTON =
-		1 << 5,             /* no fixed sleep button; bit 4 clear: a fixed power button */
+		1 << 5,		    /* no fixed sleep button; bit 4 clear: a fixed power button */
 	ACPI_FADT_FIX_RTC = 1 << 6, /* the RTC wakes nothing */
 	ACPI_FADT_TMR_VAL_EXT = 1 << 8, /* the timer has 32 bits */
 	ACPI_FADT_RESET_REG_SUP = 1 << 10,

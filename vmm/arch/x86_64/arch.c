@@ -16,7 +16,7 @@
 #define S struct x86_state
 static const struct field x86_fields[] = {
 	FIELD_U(S, mmio64_base), FIELD_U(S, mmio64_len), FIELD_U(S, clock_boottime_ns),
-	FIELD_RAW(S, clock),     FIELD_RAW(S, irqchip),  FIELD_RAW(S, pit),
+	FIELD_RAW(S, clock),	 FIELD_RAW(S, irqchip),	 FIELD_RAW(S, pit),
 };
 #undef S
 
@@ -60,7 +60,8 @@ static void choose_mmio64(struct machine *m)
 {
 	const struct ram_state *r = &m->ram.state;
 	uint64_t space = 1ull << physical_bits(m), end = space / 4 * 3;
-	uint64_t base = space / 2, ram_end = align_up(r->gpa[r->nregions - 1] + r->len[r->nregions - 1], GIB);
+	uint64_t base = space / 2,
+		 ram_end = align_up(r->gpa[r->nregions - 1] + r->len[r->nregions - 1], GIB);
 	if (ram_end > base)
 		base = ram_end;
 	if (base >= end)
@@ -76,10 +77,11 @@ int arch_init(struct machine *m, struct error *err)
 		return error_errno(err, ENOMEM, "machine state");
 	m->arch = arch;
 	int len = vm_has(&m->vm, KVM_CAP_XSAVE2);
-	arch->xsave_len = len > (int)sizeof(struct kvm_xsave) ? (uint32_t)len
-							      : sizeof(struct kvm_xsave);
+	arch->xsave_len =
+		len > (int)sizeof(struct kvm_xsave) ? (uint32_t)len : sizeof(struct kvm_xsave);
 	if (arch->xsave_len > CPU_MAX_XSAVE)
-		return error_set(err, ENOTSUP, "this host's XSAVE area has %u bytes, molt carries %d",
+		return error_set(err, ENOTSUP,
+				 "this host's XSAVE area has %u bytes, molt carries %d",
 				 arch->xsave_len, CPU_MAX_XSAVE);
 	arch->caps = (vm_has(&m->vm, KVM_CAP_XSAVE) ? ARCH_CAP_XSAVE : 0) |
 		     (vm_has(&m->vm, KVM_CAP_XCRS) ? ARCH_CAP_XCRS : 0);
@@ -120,7 +122,8 @@ int arch_check_elf(int fd, const char *path, struct error *err)
 	} else if (h.e_ident[EI_CLASS] != ELFCLASS64 || h.e_machine != EM_X86_64 ||
 		   h.e_ident[EI_DATA] != ELFDATA2LSB) {
 		error_set(err, ENOEXEC, "%s: a program for another architecture (machine %u, %s)",
-			  path, h.e_machine, h.e_ident[EI_CLASS] == ELFCLASS64 ? "64-bit" : "32-bit");
+			  path, h.e_machine,
+			  h.e_ident[EI_CLASS] == ELFCLASS64 ? "64-bit" : "32-bit");
 	} else if (h.e_type != ET_EXEC && h.e_type != ET_DYN) {
 		error_set(err, ENOEXEC, "%s: an ELF file, but not a program", path);
 	} else {

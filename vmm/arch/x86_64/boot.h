@@ -23,7 +23,7 @@ enum boot_mode {
 struct boot_entry {
 	enum boot_mode mode;
 	uint64_t rip, rsp, rsi, rbx;
-	uint64_t cr3;     /* BOOT_LONG64 */
+	uint64_t cr3;	  /* BOOT_LONG64 */
 	uint64_t gdt_gpa; /* BOOT_LONG64 */
 	uint32_t gdt_len;
 };

@@ -12,7 +12,7 @@
 #include "vmm/machine.h"
 
 #define HEADER_OFF     offsetof(struct boot_params, hdr) /* 0x1f1, also in the file */
-#define HEADER_MAX_END 0x290                             /* boot_params continue there */
+#define HEADER_MAX_END 0x290				 /* boot_params continue there */
 #define SECTOR_LEN     512
 
 struct bzimage {

@@ -16,7 +16,7 @@
 #include "vmm/base/log.h"
 #include "vmm/machine.h"
 
-#define MSR_IA32_TSC          0x10
+#define MSR_IA32_TSC	      0x10
 #define MSR_IA32_TSC_DEADLINE 0x6e0
 
 #define S struct vcpu_state
@@ -57,9 +57,8 @@ static long get(struct vcpu *cpu, unsigned long request, void *arg)
 
 static long tsc_offset(struct vcpu *cpu, unsigned long request, uint64_t *value)
 {
-	struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL,
-				       .attr = KVM_VCPU_TSC_OFFSET,
-				       .addr = (uintptr_t)value};
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)value};
 	return vm_ioctl(cpu->fd, request, &attr);
 }
 
@@ -84,8 +83,8 @@ static void msrs_fill(const struct vcpu_state *s, struct msr_list *list)
 {
 	list->head = (struct kvm_msrs){.nmsrs = s->msr_len};
 	for (uint32_t i = 0; i < s->msr_len; i++)
-		list->entries[i] = (struct kvm_msr_entry){.index = s->msr_index[i],
-							  .data = s->msr_data[i]};
+		list->entries[i] =
+			(struct kvm_msr_entry){.index = s->msr_index[i], .data = s->msr_data[i]};
 }
 
 static long save_msrs(struct vcpu *cpu)
@@ -114,9 +113,8 @@ static long load_msrs(struct vcpu *cpu)
 
 static long save_xsave(struct vcpu *cpu)
 {
-	unsigned long request = cpu->state->xsave_len > sizeof(struct kvm_xsave)
-					? KVM_GET_XSAVE2
-					: KVM_GET_XSAVE;
+	unsigned long request =
+		cpu->state->xsave_len > sizeof(struct kvm_xsave) ? KVM_GET_XSAVE2 : KVM_GET_XSAVE;
 	return get(cpu, request, cpu->state->xsave);
 }
 
@@ -162,7 +160,7 @@ static const struct step save_steps[] = {
 
 static const struct step load_steps[] = {
 	{"SREGS2", load_sregs, 0}, /* APIC base and mode before LAPIC */
-	{"REGS", load_regs, 0},    /* before VCPU_EVENTS: drops a pending exception */
+	{"REGS", load_regs, 0},	   /* before VCPU_EVENTS: drops a pending exception */
 	{"XCRS", load_xcrs, KVM_CAP_XCRS},
 	{"XSAVE", load_xsave, KVM_CAP_XSAVE},
 	{"TSC_OFFSET", load_tsc, 0}, /* before the deadline MSR is armed against it */
@@ -261,8 +259,7 @@ static int find_msrs(struct vcpu *cpu, struct error *err)
 			struct kvm_msrs head;
 			struct kvm_msr_entry entry;
 		} one = {.head.nmsrs = 1, .entry.index = all.indices[i]};
-		if (all.indices[i] == MSR_IA32_TSC ||
-		    vm_ioctl(cpu->fd, KVM_GET_MSRS, &one) != 1 ||
+		if (all.indices[i] == MSR_IA32_TSC || vm_ioctl(cpu->fd, KVM_GET_MSRS, &one) != 1 ||
 		    vm_ioctl(cpu->fd, KVM_SET_MSRS, &one) != 1)
 			continue;
 		if (all.indices[i] == MSR_IA32_TSC_DEADLINE)
@@ -318,6 +315,6 @@ void vcpu_arch_describe(struct vcpu *cpu, char *buf, size_t size)
 	snprintf(buf, size,
 		 "rip %llx rsp %llx rflags %llx rax %llx rdi %llx cs %x:%llx cr0 %llx cr2 %llx "
 		 "cr3 %llx cr4 %llx efer %llx gdt %llx idt %llx",
-		 r.rip, r.rsp, r.rflags, r.rax, r.rdi, s.cs.selector, s.cs.base, s.cr0, s.cr2, s.cr3,
-		 s.cr4, s.efer, s.gdt.base, s.idt.base);
+		 r.rip, r.rsp, r.rflags, r.rax, r.rdi, s.cs.selector, s.cs.base, s.cr0, s.cr2,
+		 s.cr3, s.cr4, s.efer, s.gdt.base, s.idt.base);
 }

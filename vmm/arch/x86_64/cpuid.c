@@ -23,19 +23,19 @@ static const struct {
 	enum reg reg;
 	uint32_t bits;
 } hidden[] = {
-	{0x1, 0, ECX, BIT(5)},                  /* VMX */
+	{0x1, 0, ECX, BIT(5)},			/* VMX */
 	{0x80000001, 0, ECX, BIT(2) | BIT(12)}, /* SVM, SKINIT */
-	{0x1, 0, ECX, BIT(2) | BIT(15)},        /* 64-bit debug store, PDCM: the PMU */
-	{0x1, 0, EDX, BIT(21)},                 /* debug store */
+	{0x1, 0, ECX, BIT(2) | BIT(15)},	/* 64-bit debug store, PDCM: the PMU */
+	{0x1, 0, EDX, BIT(21)},			/* debug store */
 	{0x80000001, 0, ECX, BIT(23) | BIT(24) | BIT(27) | BIT(28)}, /* AMD's PMU */
-	{0x7, 0, EDX, BIT(19)},                                      /* last branch records */
-	{0x7, 0, EBX, BIT(2) | BIT(25)},                             /* SGX, processor trace */
-	{0x7, 0, ECX, BIT(30)},                                      /* SGX launch control */
-	{0x7, 0, EDX, BIT(22) | BIT(24) | BIT(25)},                  /* AMX: BF16, tiles, INT8 */
-	{0x7, 1, EAX, BIT(21)},                                      /* AMX FP16 */
-	{0x7, 1, EDX, BIT(8)},                                       /* AMX complex */
+	{0x7, 0, EDX, BIT(19)},					     /* last branch records */
+	{0x7, 0, EBX, BIT(2) | BIT(25)},			     /* SGX, processor trace */
+	{0x7, 0, ECX, BIT(30)},					     /* SGX launch control */
+	{0x7, 0, EDX, BIT(22) | BIT(24) | BIT(25)},		     /* AMX: BF16, tiles, INT8 */
+	{0x7, 1, EAX, BIT(21)},					     /* AMX FP16 */
+	{0x7, 1, EDX, BIT(8)},					     /* AMX complex */
 	{0xd, 0, EAX, BIT(17) | BIT(18)}, /* XCR0: tile configuration and data */
-	{0xd, 1, EAX, BIT(4)},            /* XFD, used with AMX only */
+	{0xd, 1, EAX, BIT(4)},		  /* XFD, used with AMX only */
 	{KVM_CPUID_FEATURES, 0, EAX,
 	 BIT(KVM_FEATURE_ASYNC_PF) | BIT(KVM_FEATURE_ASYNC_PF_VMEXIT) |
 		 BIT(KVM_FEATURE_ASYNC_PF_INT)},
@@ -45,14 +45,14 @@ static const struct {
 static const struct {
 	uint32_t function, index;
 } hidden_leaves[] = {
-	{0xa, ANY},        /* PMU */
-	{0xd, 17},         /* XSAVE: tile configuration */
-	{0xd, 18},         /* tile data */
-	{0x12, ANY},       /* SGX */
-	{0x14, ANY},       /* processor trace */
-	{0x1c, ANY},       /* last branch records */
-	{0x1d, ANY},       /* tiles */
-	{0x1e, ANY},       /* tile multiplication */
+	{0xa, ANY},	   /* PMU */
+	{0xd, 17},	   /* XSAVE: tile configuration */
+	{0xd, 18},	   /* tile data */
+	{0x12, ANY},	   /* SGX */
+	{0x14, ANY},	   /* processor trace */
+	{0x1c, ANY},	   /* last branch records */
+	{0x1d, ANY},	   /* tiles */
+	{0x1e, ANY},	   /* tile multiplication */
 	{0x8000000a, ANY}, /* SVM */
 	{0x8000001f, ANY}, /* SEV */
 	{0x80000022, ANY}, /* AMD's PMU */

@@ -9,33 +9,33 @@
 #define MOLT_X86_LAYOUT_H
 
 /* Guest physical memory, in bytes. RAM is [0, low end) and, beyond 3 GiB, [4 GiB, ...). */
-#define LAYOUT_RAM_MIN     0x02000000ull
-#define LAYOUT_RAM_MAX     0x10000000000ull /* 1 TiB; the MMIO window above needs room too */
+#define LAYOUT_RAM_MIN	   0x02000000ull
+#define LAYOUT_RAM_MAX	   0x10000000000ull /* 1 TiB; the MMIO window above needs room too */
 #define LAYOUT_RAM_LOW_END 0xc0000000ull
-#define LAYOUT_RAM_HIGH    0x100000000ull
+#define LAYOUT_RAM_HIGH	   0x100000000ull
 #define LAYOUT_MMIO32_BASE 0xc0000000ull
 #define LAYOUT_MMIO32_LEN  0x20000000ull
 #define LAYOUT_ECAM_BASE   0xe0000000ull
-#define LAYOUT_ECAM_LEN    0x00100000ull /* bus 0 */
+#define LAYOUT_ECAM_LEN	   0x00100000ull /* bus 0 */
 #define LAYOUT_IOAPIC_BASE 0xfec00000ull
 #define LAYOUT_LAPIC_BASE  0xfee00000ull
 /* Scratch pages that KVM needs on Intel hosts without unrestricted guests: one page of page tables
  * and three pages of task state, both below 4 GiB (KVM API, KVM_SET_TSS_ADDR). */
 #define LAYOUT_IDENTITY_GPA 0xfffbc000ull
-#define LAYOUT_TSS          0xfffbd000ull
+#define LAYOUT_TSS	    0xfffbd000ull
 #define LAYOUT_SCRATCH_LEN  0x4000ull
 
 /* The first MiB: RAM up to the EBDA, the ACPI tables in the BIOS area, where a search for the RSDP
  * finds them (ACPI 5.2.5.1). The boot data is dead once the guest has read it. */
-#define LAYOUT_GDT          0x500ull
+#define LAYOUT_GDT	    0x500ull
 #define LAYOUT_START_INFO   0x6000ull
 #define LAYOUT_BOOT_PARAMS  0x7000ull
 #define LAYOUT_STACK_TOP    0x8ff0ull
 #define LAYOUT_PAGE_TABLES  0x9000ull /* 6 pages */
-#define LAYOUT_CMDLINE      0x20000ull
+#define LAYOUT_CMDLINE	    0x20000ull
 #define LAYOUT_CMDLINE_ROOM 0x10000ull
-#define LAYOUT_EBDA         0x9fc00ull
-#define LAYOUT_ACPI         0xe0000ull
+#define LAYOUT_EBDA	    0x9fc00ull
+#define LAYOUT_ACPI	    0xe0000ull
 #define LAYOUT_ACPI_ROOM    0x20000ull
 #define LAYOUT_KERNEL_MIN   0x100000ull
 
@@ -46,21 +46,21 @@
 #define LAYOUT_SERIAL_PORT   0x3f8
 #define LAYOUT_POWER_PORT    0x600
 #define LAYOUT_POWER_LEN     0x10
-#define LAYOUT_PM1_EVT       0x600
-#define LAYOUT_PM1_CNT       0x604
-#define LAYOUT_PM_TIMER      0x608
-#define LAYOUT_RESET         0x60c
+#define LAYOUT_PM1_EVT	     0x600
+#define LAYOUT_PM1_CNT	     0x604
+#define LAYOUT_PM_TIMER	     0x608
+#define LAYOUT_RESET	     0x60c
 #define LAYOUT_RESET_VALUE   0x06
-#define LAYOUT_SLP_TYP_S5    5      /* of \_S5 */
-#define LAYOUT_PIO_BASE      0xc000 /* PCI I/O window, up to 0xffff */
-#define LAYOUT_PIO_LEN       0x4000
+#define LAYOUT_SLP_TYP_S5    5	    /* of \_S5 */
+#define LAYOUT_PIO_BASE	     0xc000 /* PCI I/O window, up to 0xffff */
+#define LAYOUT_PIO_LEN	     0x4000
 
 /* Interrupts (GSIs). IRQ 0 arrives at pin 2 of the IOAPIC, as on every PC. */
 #define LAYOUT_TIMER_PIN  2
 #define LAYOUT_SERIAL_IRQ 4
-#define LAYOUT_CMOS_IRQ   8
-#define LAYOUT_SCI_GSI    9
-#define LAYOUT_INTX_GSI   16 /* INTA..INTD of slot 0: 16 to 19 */
+#define LAYOUT_CMOS_IRQ	  8
+#define LAYOUT_SCI_GSI	  9
+#define LAYOUT_INTX_GSI	  16 /* INTA..INTD of slot 0: 16 to 19 */
 
 #define LAYOUT_CMOS_CENTURY 0x32
 

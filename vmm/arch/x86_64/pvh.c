@@ -15,8 +15,8 @@
 #include "vmm/machine.h"
 
 #define NOTE_PHYS32_ENTRY 18
-#define NOTES_MAX_LEN     (64 * KIB)
-#define MAX_PHDRS         128
+#define NOTES_MAX_LEN	  (64 * KIB)
+#define MAX_PHDRS	  128
 
 struct start_info {
 	uint32_t magic; /* 0x336ec578: "xEn3" with bit 7 of the E set */
