@@ -246,10 +246,12 @@ static int vfio_realize(struct device *base, struct error *err)
 static int vfio_reset(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
-	long rc = dev->can_reset ? vm_ioctl(dev->fd, VFIO_DEVICE_RESET, NULL) : -ENOTTY;
+	long rc = dev->can_reset ? vm_ioctl(dev->fd, VFIO_DEVICE_RESET, NULL) : 0;
 	if (rc < 0)
-		log_warn("%s: the device cannot be reset (%s): it starts as its last user left it",
-			 base->name, strerror((int)-rc));
+		log_warn("%s: resetting the device: %s", base->name, strerror((int)-rc));
+	else if (!dev->can_reset)
+		log_warn("%s: the device has no reset of its own: it starts as it was left",
+			 base->name);
 	return vfio_config_reset(dev, err);
 }
 
