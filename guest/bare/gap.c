@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gap: each CPU runs at CPL3 and notes the largest gap between two readings of the TSC: the pause as
+ * the guest sees it. The TSC must never go back, on one CPU or from one to another.
+ *
+ * Host: 'r' reports "GAP ns,ns,..." (one per CPU, since the last report), 't' reports "TSC value" and
+ * 'q' ends.
+ */
+#include "guest.h"
+
+static struct cpu_gap {
+	volatile uint64_t largest, resets, reset_seen, loops, back;
+	uint8_t pad[24];
+} gaps[GUEST_MAX_CPUS] __attribute__((aligned(64)));
+static volatile uint64_t latest; /* last reading published by CPU 0 */
+
+struct watch {
+	struct cpu_gap *gap;
+	uint64_t until; /* TSC to return at */
+};
+
+static uint64_t gap_watch(void *arg)
+{
+	struct watch *w = arg;
+	struct cpu_gap *g = w->gap;
+	uint64_t published = latest, last = rdtsc_after_loads(), now = last;
+
+	if (last < published)
+		g->back++;
+	for (; now < w->until; last = now) {
+		now = rdtsc();
+		if (now < last)
+			g->back++;
+		else if (now - last > g->largest)
+			g->largest = now - last;
+		if (g->resets != g->reset_seen) {
+			g->largest = 0;
+			g->reset_seen = g->resets;
+		}
+		g->loops++;
+		if (g == gaps)
+			latest = now;
+		else if ((g->loops & 1023) == 0) {
+			uint64_t seen = latest;
+			if (rdtsc_after_loads() < seen)
+				g->back++;
+		}
+	}
+	return now;
+}
+
+static void gap_cpu(unsigned cpu)
+{
+	struct watch w = {&gaps[cpu], UINT64_MAX};
+
+	user_call(gap_watch, &w);
+}
+
+static void gap_report(void)
+{
+	guest_printf("GAP");
+	for (unsigned i = 0; i < guest_cpus; i++) {
+		if (gaps[i].back)
+			guest_fail("cpu %u: TSC went back %lu times", i, gaps[i].back);
+		guest_printf("%c%lu", i ? ',' : ' ', tsc_to_ns(gaps[i].largest));
+	}
+	guest_printf("\n");
+	for (unsigned i = 0; i < guest_cpus; i++)
+		gaps[i].resets++;
+}
+
+void guest_main(void)
+{
+	uint64_t start = rdtsc(), loops = 0, previous = start;
+
+	for (unsigned i = 1; i < guest_cpus; i++)
+		cpu_boot(i, gap_cpu);
+	guest_printf("READY\n");
+	for (;;) {
+		/* The console is looked at every 2 ms; what that takes is part of the largest gap, as
+		 * an update may well begin there. */
+		struct watch w = {&gaps[0], previous + us_to_tsc(2000)};
+		int c = serial_poll();
+
+		if (c == 'r')
+			gap_report();
+		else if (c == 't')
+			guest_printf("TSC %lu\n", rdtsc());
+		else if (c == 'q')
+			break;
+		uint64_t now = rdtsc();
+		if (now < previous)
+			guest_fail("TSC went back by %lu over a console access", previous - now);
+		if (c < 0 && now - previous > gaps[0].largest)
+			gaps[0].largest = now - previous;
+		w.until = now + us_to_tsc(2000);
+		previous = user_call(gap_watch, &w);
+	}
+	for (unsigned i = 0; i < guest_cpus; i++)
+		loops += gaps[i].loops;
+	guest_pass("gap cpus=%u loops=%lu tsc_elapsed=%lu", guest_cpus, loops, rdtsc() - start);
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#include "cases.h"
+
+#include <stddef.h>
+
+#include "drives.h"
+
+#define TESTDEV	      "--testdev", "trigger=%T"
+#define TESTDEV_LEVEL "--testdev", "trigger=%T,unmask=%U"
+#define HOLD(ms)      "--debug-hold", #ms
+
+#define NO_DEBUG                                                                                   \
+	"no breakpoints and no INT n in user mode, and RIP is past an INT3 that is still "         \
+	"pending, which KVM_GET_VCPU_EVENTS then hides"
+
+/* tests.cmake takes the names from the lines that begin with one. */
+const struct test_case test_cases[] = {
+	{"gap-1", "gap", drive_gap, 1, 100, 1000, 10000},
+	{"gap-2", "gap", drive_gap, 2, 100, 1000, 10000},
+	{"gap-4", "gap", drive_gap, 4, 100, 1000, 10000},
+	{"stress-1", "stress", drive_stress, 1, 1000, 0, 8000},
+	{"stress-2", "stress", drive_stress, 2, 1000, 0, 8000},
+	{"stress-4", "stress", drive_stress, 4, 1000, 0, 8000},
+	{"stress-8", "stress", drive_stress, 8, 100, 0, 8000},
+	{"stress-x2apic", "stress", drive_stress, 2, 200, 0, 8000, {0}, "x2apic=1"},
+	{"regs-1", "regs", drive_plain, 1, 200, 0, 5000},
+	{"regs-2", "regs", drive_plain, 2, 200, 0, 5000},
+	{"timer", "timer", drive_armed, 1, 50, 0, 20000},
+	/* The moment to fire lies inside the pause. */
+	{"timer-hold", "timer", drive_armed, 1, 50, 0, 5000, {HOLD(60)}},
+	{"halt", "halt", drive_halt, 3, 100, 0, 5000},
+	{"events", "events", drive_plain, 1, 200, 0, 5000},
+	{"events-debug", "events", drive_plain, 1, 200, 0, 5000, {0}, "soft=1 debug=1", NO_DEBUG},
+	{"pio", "pio", drive_lines, 1, 200, 0, 5000, {TESTDEV}},
+	{"smp", "smp", drive_plain, 2, 200, 0, 5000},
+	{"irq", "irq", drive_irq, 1, 200, 0, 3000, {TESTDEV}},
+	/* The random wait falls inside the pause. */
+	{"irq-hold", "irq", drive_irq, 1, 49, 5000, 15000, {TESTDEV, HOLD(30)}},
+	{"level", "level", drive_level, 1, 100, 0, 3000, {TESTDEV_LEVEL}},
+	{"level-hold", "level", drive_level, 1, 48, 5000, 15000, {TESTDEV_LEVEL, HOLD(30)}},
+};
+const unsigned test_cases_len = sizeof(test_cases) / sizeof(test_cases[0]);

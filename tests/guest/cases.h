@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of test cases. */
+#ifndef RUNNER_CASES_H
+#define RUNNER_CASES_H
+
+#include <stdbool.h>
+
+#define TEST_ARGS 6
+
+struct session;
+
+struct test_case {
+	const char *name;
+	const char *guest; /* file in the folder of guests */
+	/* What the host does, from READY to the guest's end (drives.h). */
+	int (*drive)(struct session *s, unsigned updates);
+	unsigned cpus;
+	unsigned updates;
+	unsigned min_us, max_us; /* random wait before each update, or inside it */
+	const char
+		*args[TEST_ARGS]; /* molt's; %T, %U: numbers of the trigger and unmask eventfds */
+	const char *cmdline; /* the guest's, after cpus=, tsc_khz=, updates=, slow=; may be NULL */
+	/* Why it cannot pass on a KVM without hardware virtualisation; NULL: it can. */
+	const char *soft_kvm_note;
+};
+
+/* Ends a case that hangs. */
+#define TEST_DEADLINE_S 300
+
+extern const struct test_case test_cases[];
+extern const unsigned test_cases_len;
+
+#endif

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+#include "drives.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cases.h"
+#include "session.h"
+
+#define BOOT_MS 30000
+
+static int wait_random(struct session *s)
+{
+	const struct test_case *t = s->test;
+
+	return session_wait_us(s, t->min_us + session_random(s, t->max_us - t->min_us + 1));
+}
+
+int drive_plain(struct session *s, unsigned updates)
+{
+	if (session_expect(s, "READY", BOOT_MS))
+		return -1;
+	for (unsigned i = 0; i < updates; i++)
+		if (wait_random(s) || session_update(s))
+			return -1;
+	return session_wait_us(s, 20000) || session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
+}
+
+/*
+ * The guest's TSC is the host's plus a constant. Each sample bounds that constant from both sides;
+ * the bounds must always overlap: the TSC neither stood still nor jumped.
+ */
+struct tsc_bounds {
+	int64_t low, high;
+};
+
+static int tsc_sample(struct session *s, struct tsc_bounds *b)
+{
+	uint64_t before = host_tsc();
+	if (session_ask(s, 't', "TSC "))
+		return -1;
+	uint64_t after = host_tsc();
+	uint64_t guest = strtoull(s->line + 4, NULL, 10);
+
+	int64_t low = (int64_t)(guest - after), high = (int64_t)(guest - before);
+	if (low > b->high)
+		return session_fail(s, "after update %u the guest's TSC is ahead by at least %lld",
+				    s->updates, (long long)(low - b->high));
+	if (high < b->low)
+		return session_fail(s, "after update %u the guest's TSC is behind by at least %lld",
+				    s->updates, (long long)(b->low - high));
+	if (low > b->low)
+		b->low = low;
+	if (high < b->high)
+		b->high = high;
+	return 0;
+}
+
+int drive_gap(struct session *s, unsigned updates)
+{
+	struct tsc_bounds bounds = {INT64_MIN, INT64_MAX};
+
+	if (session_expect(s, "READY", BOOT_MS) || tsc_sample(s, &bounds))
+		return -1;
+	for (unsigned i = 0; i < updates; i++) {
+		/* Little time beside the update: what else the host does with our CPU counts too. */
+		if (wait_random(s) || session_ask(s, 'r', "GAP ") || session_wait_us(s, 1000) ||
+		    session_update(s) || session_wait_us(s, 2000) || session_ask(s, 'r', "GAP "))
+			return -1;
+		uint64_t largest = 0;
+		for (char *p = s->line + 4; *p; p += *p == ',') {
+			uint64_t ns = strtoull(p, &p, 10);
+			if (ns > largest)
+				largest = ns;
+		}
+		s->gaps_ns[i] = largest;
+		if (largest < s->pauses_ns[i] / 2)
+			return session_fail(s, "update %u: a pause of %llu ns, the guest saw %llu",
+					    s->updates, (unsigned long long)s->pauses_ns[i],
+					    (unsigned long long)largest);
+		if (tsc_sample(s, &bounds))
+			return -1;
+	}
+	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
+}
+
+struct stress {
+	uint32_t lines; /* received, in order */
+};
+
+/* "L 00000042 9e3779b1": number and check value (guest/bare/stress.c). */
+static bool stress_line(struct session *s, const char *line)
+{
+	struct stress *st = s->opaque;
+	unsigned n, check;
+	char again[32];
+
+	if (line[0] != 'L')
+		return false;
+	if (sscanf(line, "L %8u %8x", &n, &check) == 2)
+		snprintf(again, sizeof(again), "L %08u %08x", n, n * 2654435761u);
+	else
+		again[0] = 0;
+	if (strcmp(again, line))
+		session_fail(s, "damaged line '%s'", line);
+	else if (n != st->lines)
+		session_fail(s, "line %u where %u was due", n, st->lines);
+	st->lines++;
+	return true;
+}
+
+/* @sent: counts the bytes given to the guest; NULL: none are. */
+static int run_lines(struct session *s, unsigned updates, unsigned *sent)
+{
+	struct stress st = {0};
+	unsigned lines;
+
+	if (session_expect(s, "READY", BOOT_MS))
+		return -1;
+	s->on_line = stress_line;
+	s->opaque = &st;
+	for (unsigned i = 0; i < updates; i++) {
+		char bytes[24];
+		unsigned n = sent ? (unsigned)session_random(s, sizeof(bytes)) : 0;
+		for (unsigned k = 0; k < n; k++)
+			bytes[k] = (char)('A' + (*sent)++ % 26);
+		if (wait_random(s) || (n && session_send(s, bytes, n)) || session_update(s))
+			return -1;
+	}
+	if (session_wait_us(s, 50000) || session_send(s, "q", 1) || session_finish(s))
+		return -1;
+	if (sscanf(s->line, "PASS %*s lines=%u", &lines) != 1 || lines != st.lines)
+		return session_fail(s, "got %u lines, but '%s'", st.lines, s->line);
+	return 0;
+}
+
+int drive_lines(struct session *s, unsigned updates)
+{
+	return run_lines(s, updates, NULL);
+}
+
+int drive_stress(struct session *s, unsigned updates)
+{
+	unsigned sent = 0, received;
+
+	if (run_lines(s, updates, &sent))
+		return -1;
+	if (sscanf(s->line, "PASS stress lines=%*u received=%u", &received) != 1 ||
+	    received != sent)
+		return session_fail(s, "sent %u bytes, but '%s'", sent, s->line);
+	return 0;
+}
+
+int drive_armed(struct session *s, unsigned updates)
+{
+	if (session_expect(s, "READY", BOOT_MS))
+		return -1;
+	for (unsigned i = 0; i < updates; i++)
+		if (session_ask(s, 'g', "ARMED") || wait_random(s) || session_update(s) ||
+		    session_expect(s, "DONE", 20000))
+			return -1;
+	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
+}
+
+int drive_halt(struct session *s, unsigned updates)
+{
+	if (session_expect(s, "READY", BOOT_MS))
+		return -1;
+	for (unsigned i = 0; i < updates; i++)
+		if (wait_random(s) || session_update(s) || wait_random(s) ||
+		    session_ask(s, 'k', "WOKEN"))
+			return -1;
+	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
+}

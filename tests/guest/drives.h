@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* What the host does in a case: each runs from the guest's READY to its end. */
+#ifndef RUNNER_DRIVES_H
+#define RUNNER_DRIVES_H
+
+struct session;
+
+/* Updates at random moments, then 'q'. */
+int drive_plain(struct session *s, unsigned updates);
+/* The same, asking the gap guest for its largest gap and its TSC around each. */
+int drive_gap(struct session *s, unsigned updates);
+/* Numbered lines from the guest, numbered bytes to it, none lost, doubled or changed. */
+int drive_stress(struct session *s, unsigned updates);
+/* Numbered lines only. */
+int drive_lines(struct session *s, unsigned updates);
+/* One update whenever the guest says "ARMED". */
+int drive_armed(struct session *s, unsigned updates);
+/* An interrupt before, inside and after each update, and one on a masked vector. */
+int drive_irq(struct session *s, unsigned updates);
+/* Level interrupt: asserted while masked, and while its handler runs. */
+int drive_level(struct session *s, unsigned updates);
+/* After each update: 'k' wakes the halted vCPU, which must not have run before. */
+int drive_halt(struct session *s, unsigned updates);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One molt with one test guest, as a child of the runner: its console on two pipes, its report file,
+ * its updates. Nothing of molt is linked or included: this side sees what any supervisor sees.
+ *
+ * Functions return 0, or -1 with session.error saying what is wrong.
+ */
+#ifndef RUNNER_SESSION_H
+#define RUNNER_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define SESSION_TAIL   24
+#define SESSION_LINE   512
+#define SESSION_RECORD 8192
+
+struct session;
+struct test_case;
+
+struct settings {
+	const char *molt, *molt_b; /* programs; the second may be NULL */
+	const char *guests;	   /* folder of the guests */
+	unsigned updates;	   /* 0: what the case says */
+	unsigned slow;		   /* factor on all deadlines */
+	uint64_t seed;
+	bool soft_kvm; /* /dev/kvm here does without the processor's virtualisation */
+	bool verbose;
+};
+
+struct session {
+	const struct settings *set;
+	const struct test_case *test;
+	pid_t pid;
+	int in, out, report; /* guest's input, guest's output, report file */
+	int trigger, unmask; /* eventfds of the test device, -1: none */
+	char dir[64], program[96];
+	char error[1024];
+
+	char buf[65536]; /* output not yet cut into lines */
+	size_t len;
+	char line[SESSION_LINE];
+	char tail[SESSION_TAIL][SESSION_LINE]; /* the last lines, for failures */
+	unsigned lines;
+	bool exited;
+	int status;
+
+	/* Called for each line before anybody else sees it; true: taken. */
+	bool (*on_line)(struct session *s, const char *line);
+	/* Called again and again while the runner waits for something; nonzero: failed. */
+	int (*on_poll)(struct session *s);
+	void *opaque;
+
+	uint64_t random;
+	uint64_t tsc_khz;
+	unsigned updates;
+	uint64_t *pauses_ns; /* one per update, room for max_updates */
+	uint64_t *gaps_ns;   /* the same as the guest saw it; drive_gap only */
+	unsigned max_updates;
+	char record[SESSION_RECORD];  /* the last one */
+	char slowest[SESSION_RECORD]; /* the one with the longest pause */
+	char *records;		      /* all of the file, read by session_finish */
+	off_t report_at;
+};
+
+int session_start(struct session *s, const struct settings *set, const struct test_case *test,
+		  unsigned updates);
+/* Ends the child if it lives, removes the folder. */
+void session_end(struct session *s);
+
+int session_fail(struct session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Prints the console's last lines and molt's own messages. */
+void session_show(const struct session *s);
+
+int session_send(struct session *s, const char *bytes, size_t len);
+/* The next line of the guest in s->line: 1; none within @ms: 0; end of the guest or FAIL: -1. */
+int session_line(struct session *s, unsigned ms);
+/* The next line must begin with @start; others fail. */
+int session_expect(struct session *s, const char *start, unsigned ms);
+/* Sends one byte and expects the answer. */
+int session_ask(struct session *s, char byte, const char *start);
+/* Keeps reading (lines go to on_line) for that long. */
+int session_wait_us(struct session *s, uint64_t us);
+uint64_t session_random(struct session *s, uint64_t below);
+
+/* Puts program A or B where molt was started from, as a package upgrade does. */
+int session_install(struct session *s, bool b);
+/* One update: other program file in place, SIGUSR1; _begin does not wait for the record. */
+int session_update_begin(struct session *s);
+int session_update_end(struct session *s);
+int session_update(struct session *s);
+/* Expects PASS, power off and exit code 0. */
+int session_finish(struct session *s);
+
+/* Numbers of the last record. -1: not there. */
+int64_t record_number(const char *record, const char *key);
+bool record_is(const char *record, const char *key, const char *value);
+bool record_text(const char *record, const char *key, char *out, size_t size);
+
+uint64_t clock_ns(void);
+uint64_t host_tsc(void);
+
+#endif

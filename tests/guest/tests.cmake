@@ -1,0 +1,19 @@
+# One test per case of cases.c: the table there is the only list. The program is this build's, or
+# $MOLT and $MOLT_B; builds with sanitizers run fewer updates.
+set(GUEST_CASES ${CMAKE_CURRENT_LIST_DIR}/cases.c)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${GUEST_CASES})
+file(STRINGS ${GUEST_CASES} lines REGEX "^\t{\"[a-z0-9-]+\",")
+if(NOT lines)
+  message(FATAL_ERROR "no cases found in ${GUEST_CASES}")
+endif()
+set(GUEST_ARGS)
+if(MOLT_SANITIZE)
+  set(GUEST_ARGS --updates 50 --slow 3)
+endif()
+foreach(line ${lines})
+  string(REGEX REPLACE "^\t{\"([a-z0-9-]+)\".*" "\\1" name "${line}")
+  add_test(NAME guest/${name} COMMAND ${CMAKE_BINARY_DIR}/tests/guest-runner
+    --molt $<TARGET_FILE:molt> --guests ${CMAKE_BINARY_DIR}/guests ${GUEST_ARGS} ${name})
+  set_tests_properties(guest/${name} PROPERTIES
+    LABELS guest TIMEOUT 1000 SKIP_RETURN_CODE 77 RUN_SERIAL ON)
+endforeach()
