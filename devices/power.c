@@ -95,14 +95,8 @@ static void read_block(const struct power_state *s, uint8_t out[LAYOUT_POWER_LEN
 	store_le(out + TIMER, timer_ticks(s), 4);
 }
 
-/* Does the access touch any of the @len bytes at @off? */
-static bool touches(const struct bus_access *access, uint64_t off, uint64_t len)
-{
-	return ranges_overlap(access->offset, access->len, off, len);
-}
-
 /* Guests access these registers in 8, 16 and 32 bits (4.8.3: any of them): a write puts its bytes
- * over the registers' present contents, and what was not written must change nothing. */
+ * over the registers' present contents, which change nothing when they are written back. */
 static void write_block(struct power *power, const struct bus_access *access)
 {
 	struct power_state *s = &power->state;
@@ -114,9 +108,8 @@ static void write_block(struct power *power, const struct bus_access *access)
 	s->status &= (uint16_t)~load_le(block + STATUS, 2);
 	s->enable = load_le(block + ENABLE, 2) & ENABLE_MASK;
 	update_sci(power);
-	if (touches(access, CONTROL, 2))
-		write_control(power, (uint32_t)load_le(block + CONTROL, 2));
-	if (touches(access, RESET, 1) && block[RESET] == LAYOUT_RESET_VALUE)
+	write_control(power, (uint32_t)load_le(block + CONTROL, 2));
+	if (block[RESET] == LAYOUT_RESET_VALUE)
 		machine_stop(power->dev.m, EXIT_RESET, "guest reset");
 }
 

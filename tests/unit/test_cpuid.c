@@ -74,7 +74,10 @@ static void hides_what_is_not_carried(void **state)
 	assert_int_equal(need(0x80000001, 0)->ecx & (1 << 2), 0); /* SVM */
 	assert_int_equal(need(0x80000001, 0)->ecx & 0x11800000, 0);
 	assert_int_equal(need(7, 0)->edx & 0x03400000, 0); /* AMX */
+	assert_int_equal(need(7, 1)->eax & (1 << 21), 0);
+	assert_int_equal(need(7, 1)->edx & (1 << 8), 0);
 	assert_int_equal(need(0xd, 0)->eax & 0x60000, 0);
+	assert_int_equal(need(0xd, 1)->eax & (1 << 4), 0);
 	assert_int_equal(need(0x40000001, 0)->eax & 0x4410, 0); /* async page faults */
 	static const uint32_t gone[] = {0xa, 0x12, 0x14, 0x1d, 0x1e, 0x8000000a, 0x80000022};
 	for (unsigned i = 0; i < ARRAY_LEN(gone); i++)
@@ -166,6 +169,11 @@ static void few_leaves(void **state)
 		cpuid.entries[cpuid.head.nent++] = (struct kvm_cpuid_entry2){.function = 0x99};
 	cpuid_filter(&cpuid.head, true);
 	assert_true(cpuid.head.nent <= CPUID_MAX_ENTRIES);
+	for (uint32_t i = 0; i < CPUID_MAX_ENTRIES; i++) /* none of which goes away */
+		cpuid.entries[i] = (struct kvm_cpuid_entry2){.function = 0x99 * !!i, .eax = 0x1f};
+	cpuid.head.nent = CPUID_MAX_ENTRIES;
+	cpuid_filter(&cpuid.head, true);
+	assert_int_equal(cpuid.head.nent, CPUID_MAX_ENTRIES);
 }
 
 /* KVM accepts what we made of its own list. */

@@ -131,6 +131,28 @@ static void cut_short(void **state)
 		assert_refused(load(&e, len));
 }
 
+static void notes_cut_short(void **state)
+{
+	struct elf e;
+	elf_make(&e);
+	for (uint64_t len = 0; len < sizeof(e.notes) - 4; len++) {
+		e.note.p_filesz = len;
+		assert_refused_with(load(&e, sizeof(e)), "without a PVH");
+	}
+	e.note.p_filesz = sizeof(e.notes) - 4; /* a description of 4 bytes ends here */
+	assert_int_equal(load(&e, sizeof(e)), 0);
+}
+
+static void notes_too_long(void **state)
+{
+	struct elf e;
+	elf_make(&e);
+	e.note.p_filesz = 65537;
+	file_put(kernel_fd, &e, sizeof(e));
+	assert_int_equal(ftruncate(kernel_fd, MIB), 0);
+	assert_refused_with(boot_load(&machine, &entry, &err), "notes");
+}
+
 static void hostile_bytes(void **state)
 {
 	static const uint8_t values[] = {0x00, 0x01, 0x7f, 0x80, 0xff};
@@ -179,8 +201,8 @@ static void refusals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(start_info), T(class_of_32_bits), T(note_of_8_bytes),
-		T(cut_short),  T(hostile_bytes),    T(refusals),
+		T(start_info),	    T(class_of_32_bits), T(note_of_8_bytes), T(cut_short),
+		T(notes_cut_short), T(notes_too_long),	 T(hostile_bytes),   T(refusals),
 	};
 	return run_group(tests, ARRAY_LEN(tests));
 }

@@ -32,10 +32,6 @@ static int read_header(const struct boot_file *kernel, struct bzimage *image, st
 	/* The header ends where the jump at 0x200 goes to. */
 	uint64_t end = 0x202 + (uint64_t)raw[0x201];
 	uint64_t need = HEADER_OFF + offsetof(struct setup_header, init_size) + 4;
-	if (end > avail)
-		return boot_bad_kernel(kernel, err,
-				       "the setup header ends at 0x%llx, the file at 0x%llx",
-				       (unsigned long long)end, (unsigned long long)kernel->len);
 	image->hdr_len = end - HEADER_OFF;
 	if (image->hdr_len > sizeof(image->hdr))
 		image->hdr_len = sizeof(image->hdr);
