@@ -64,7 +64,6 @@ int blob_adopt(struct blob *b, int fd, struct error *err)
 		return error_set(err, EBADMSG, "state blob: descriptor %d is no sealed memfd", fd);
 	if (fstat(fd, &st) < 0 || st.st_size <= 0)
 		return error_set(err, EBADMSG, "state blob: descriptor %d is empty", fd);
-	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	b->size = b->len = (size_t)st.st_size;
 	b->map = mmap(NULL, b->size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (b->map == MAP_FAILED) {

@@ -105,6 +105,16 @@ void fdset_close(struct fdset *set, const char *name)
 	*e = set->e[--set->n];
 }
 
+void fdset_rename(struct fdset *set, const char *from, const char *to)
+{
+	struct fdset_entry *e = find(set, from);
+	if (!e)
+		return;
+	memset(e->name, 0, sizeof(e->name));
+	memcpy(e->name, to, strnlen(to, FDSET_NAME_LEN - 1));
+	e->hash = hash_name(e->name);
+}
+
 int fdset_cloexec(const struct fdset *set, bool on, struct error *err)
 {
 	for (unsigned i = 0; i < set->n; i++) {
@@ -209,8 +219,7 @@ int fdset_adopt(struct fdset *set, struct state_blob *blob, struct error *err)
 	}
 	if (names != end)
 		return error_set(err, EBADMSG, "state fds: more names than numbers");
-	rc = fdset_verify(set, err);
-	return rc ? rc : fdset_cloexec(set, true, err);
+	return fdset_verify(set, err);
 }
 
 void fdset_close_untaken(struct fdset *set)

@@ -21,7 +21,7 @@ static struct handover *map(int fd, struct error *err)
 	return NULL;
 }
 
-struct handover *handover_create(struct fdset *fds, struct error *err)
+struct handover *handover_create(struct fdset *fds, uint32_t timeout_ms, struct error *err)
 {
 	fd_auto int memfd = memfd_create("molt-handover", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (memfd < 0 || ftruncate(memfd, PAGE_LEN) < 0 ||
@@ -33,6 +33,8 @@ struct handover *handover_create(struct fdset *fds, struct error *err)
 		return NULL;
 	struct handover *h = map(memfd, err);
 	memfd = -1; /* the table's */
+	if (h)
+		h->timeout_ns = timeout_ms * 1000000ull;
 	return h;
 }
 
@@ -57,6 +59,32 @@ void handover_close(struct handover *h, struct fdset *fds)
 void handover_stamp(struct handover *h, enum handover_stamp which)
 {
 	h->stamps[which] = now_ns();
+}
+
+void handover_arm(struct handover *h)
+{
+	h->deadline_ns = now_ns() + h->timeout_ns;
+	__atomic_store_n(&h->armed, 1, __ATOMIC_RELEASE);
+}
+
+void handover_hold(uint32_t ms)
+{
+	struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+	if (ms)
+		nanosleep(&ts, NULL);
+}
+
+void handover_blame(struct handover *h, const char *reason)
+{
+	if (h->reason[0])
+		return;
+	for (unsigned i = 0; reason[i] && i < HANDOVER_REASON_LEN - 1; i++)
+		h->reason[i] = reason[i];
+}
+
+enum handover_owner handover_owner(const struct handover *h)
+{
+	return __atomic_load_n(&h->owner, __ATOMIC_SEQ_CST);
 }
 
 bool handover_decide(struct handover *h, enum handover_owner owner)

@@ -39,14 +39,21 @@ enum handover_stamp {
 	STAMP_COUNT,
 };
 
+#define HANDOVER_REASON_LEN 512
+
 struct handover {
-	uint32_t owner;	  /* enum handover_owner */
-	uint32_t updates; /* how many updates this guest has seen, this one included */
+	uint32_t owner; /* enum handover_owner */
+	uint32_t
+		armed; /* 1 from the moment the blob is whole: the keeper may bring the guest back */
+	uint64_t deadline_ns; /* commit by then; whoever is execed sets it anew */
+	uint64_t timeout_ns;
 	uint64_t stamps[STAMP_COUNT];
+	char reason[HANDOVER_REASON_LEN]; /* why the update failed; "" while it has not */
 };
 
-/* Creates the page and keeps its memfd in @fds as "handover". NULL on error. */
-struct handover *handover_create(struct fdset *fds, struct error *err);
+/* Creates the page and keeps its memfd in @fds as "handover"; @timeout_ms: from exec to commit. NULL
+ * on error. */
+struct handover *handover_create(struct fdset *fds, uint32_t timeout_ms, struct error *err);
 
 /* Maps the page that @fds adopted; refuses one of another size. */
 struct handover *handover_adopt(struct fdset *fds, struct error *err);
@@ -55,6 +62,17 @@ struct handover *handover_adopt(struct fdset *fds, struct error *err);
 void handover_close(struct handover *h, struct fdset *fds);
 
 void handover_stamp(struct handover *h, enum handover_stamp which);
+
+/* From here on the keeper brings the old program back if nobody commits within the page's timeout. */
+void handover_arm(struct handover *h);
+
+/* --debug-hold: tests: the pause lasts this much longer. */
+void handover_hold(uint32_t ms);
+
+/* Notes why the update failed; the first one stays. Async-signal-safe. */
+void handover_blame(struct handover *h, const char *reason);
+
+enum handover_owner handover_owner(const struct handover *h);
 
 /* OPEN -> @owner. False: the other side was faster. */
 bool handover_decide(struct handover *h, enum handover_owner owner);

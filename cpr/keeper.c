@@ -5,44 +5,29 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cpr/fdset.h"
+#include "cpr/handover.h"
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 
 #define STACK_LEN 16384
+#define NS_PER_S  1000000000ull
 
-int keeper_prepare(struct keeper *k, struct fdset *fds, struct error *err)
-{
-	int wake[2];
-	*k = (struct keeper){.wake_read = -1, .wake_write = -1, .self_pidfd = -1};
-	if (pipe2(wake, O_CLOEXEC) < 0)
-		return error_errno(err, errno, "keeper: pipe");
-	k->wake_read = wake[0];
-	int rc = fdset_keep(fds, "keeper-wake", wake[1], err);
-	if (rc) {
-		close(wake[1]);
-		return rc;
-	}
-	k->wake_write = wake[1];
-	k->self_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
-	if (k->self_pidfd < 0)
-		return error_errno(err, errno, "keeper: pidfd of this process");
-	k->stack =
-		mmap(NULL, STACK_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (k->stack == MAP_FAILED) {
-		k->stack = NULL;
-		return error_errno(err, errno, "keeper: stack");
-	}
-	return 0;
-}
+/* ---- the keeper itself: errno, stdio and every lock belong to the old program ---- */
 
-static long raw_syscall(long n, long a, long b, long c, long d, long e)
+#define RAW __attribute__((no_sanitize("address", "undefined"), no_stack_protector))
+
+RAW static long raw_syscall(long n, long a, long b, long c, long d, long e)
 {
 	long rc;
 #if defined(__x86_64__)
@@ -58,21 +43,129 @@ static long raw_syscall(long n, long a, long b, long c, long d, long e)
 	return rc;
 }
 
-/* The keeper itself. errno, stdio and every lock belong to the old program: none is touched. It ends
- * when the last write end of the pipe is closed (commit, or the update is off) and when the process
- * that took over is dead. */
-__attribute__((no_sanitize("address", "undefined"), no_stack_protector)) static int
-keep(void *opaque)
+RAW __attribute__((noreturn)) static void leave(void)
 {
-	const struct keeper *k = opaque;
-	struct pollfd fds[2] = {{.fd = k->wake_read, .events = POLLIN},
-				{.fd = k->self_pidfd, .events = POLLIN}};
-
-	raw_syscall(SYS_close, k->wake_write, 0, 0, 0, 0);
-	while (raw_syscall(SYS_ppoll, (long)fds, 2, 0, 0, 0) == -EINTR)
-		;
 	raw_syscall(SYS_exit_group, 0, 0, 0, 0, 0);
 	__builtin_unreachable();
+}
+
+RAW static uint64_t raw_now_ns(void)
+{
+	struct timespec ts;
+	raw_syscall(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&ts, 0, 0, 0);
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+RAW static void raw_blame(struct handover *h, const char *reason)
+{
+	for (unsigned i = 0; !h->reason[0] || i; i++) {
+		h->reason[i] = reason[i];
+		if (!reason[i])
+			return;
+	}
+}
+
+/* Who wins the word owns the guest; who loses never touches it again. */
+RAW static void take_or_leave(struct handover *h)
+{
+	uint32_t open = HANDOVER_OPEN;
+	if (!__atomic_compare_exchange_n(&h->owner, &open, HANDOVER_TAKEN, false, __ATOMIC_SEQ_CST,
+					 __ATOMIC_SEQ_CST))
+		leave();
+}
+
+/* The image is gone and the word is ours: become the old program. */
+RAW static void bring_back(const struct keeper *k)
+{
+	for (unsigned i = 0; i < k->fds->n; i++)
+		raw_syscall(SYS_fcntl, k->fds->e[i].fd, F_SETFD, 0, 0, 0);
+	raw_syscall(SYS_fcntl, k->blob_fd, F_SETFD, 0, 0, 0);
+	raw_syscall(SYS_execveat, k->exe_fd, (long)"", (long)k->image.argv, (long)k->image.envp,
+		    AT_EMPTY_PATH);
+	leave();
+}
+
+/* Waits for an event or the deadline. Returns true when the image has ended. */
+RAW static bool wait_event(const struct keeper *k, uint64_t left_ns)
+{
+	struct pollfd fds[2] = {{.fd = k->self_pidfd, .events = POLLIN},
+				{.fd = k->wake, .events = POLLIN}};
+	struct timespec ts = {.tv_sec = (time_t)(left_ns / NS_PER_S),
+			      .tv_nsec = (long)(left_ns % NS_PER_S)};
+	return raw_syscall(SYS_ppoll, (long)fds, 2, (long)&ts, 0, 0) > 0 && fds[0].revents;
+}
+
+RAW __attribute__((noreturn)) static int keep(void *opaque)
+{
+	const struct keeper *k = opaque;
+	struct handover *h = k->page;
+	bool nudged = false;
+
+	for (uint64_t left_ns = h->timeout_ns;;) {
+		bool ended = wait_event(k, left_ns);
+		bool armed = __atomic_load_n(&h->armed, __ATOMIC_ACQUIRE);
+		if (__atomic_load_n(&h->owner, __ATOMIC_SEQ_CST) != HANDOVER_OPEN ||
+		    (ended && !armed)) /* the old program itself died: nothing to go back to */
+			leave();
+		if (ended) {
+			take_or_leave(h);
+			raw_blame(h, "the new program ended before it had taken over");
+			bring_back(k);
+		}
+		uint64_t now = raw_now_ns();
+		left_ns = h->timeout_ns;
+		if (!armed)
+			continue;
+		if (now < h->deadline_ns) {
+			left_ns = h->deadline_ns - now;
+		} else if (!nudged) {
+			nudged = true;
+			raw_syscall(SYS_pidfd_send_signal, k->self_pidfd, KEEPER_NUDGE, 0, 0, 0);
+		} else {
+			take_or_leave(h);
+			raw_blame(h, "the new program did not take over in time");
+			raw_syscall(SYS_pidfd_send_signal, k->self_pidfd, SIGKILL, 0, 0, 0);
+			while (!wait_event(k, NS_PER_S))
+				;
+			bring_back(k);
+		}
+	}
+}
+
+/* ---- the old and the new program ---- */
+
+int keeper_prepare(struct keeper *k, struct fdset *fds, struct error *err)
+{
+	*k = (struct keeper){.wake = -1, .self_pidfd = -1, .fds = fds};
+	k->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (k->wake < 0)
+		return error_errno(err, errno, "keeper: eventfd");
+	int rc = fdset_keep(fds, "keeper-wake", k->wake, err);
+	if (rc) {
+		fd_close(&k->wake);
+		return rc;
+	}
+	k->self_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	if (k->self_pidfd < 0)
+		return error_errno(err, errno, "keeper: pidfd of this process");
+	k->stack = mmap(NULL, STACK_LEN, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (k->stack == MAP_FAILED) {
+		k->stack = NULL;
+		return error_errno(err, errno, "keeper: stack");
+	}
+	return 0;
+}
+
+int keeper_way_back(struct keeper *k, struct program *p, struct handover *page, int blob_fd,
+		    int exe_fd, struct error *err)
+{
+	const struct program_incoming back = {
+		.mode = PROGRAM_RESCUE, .blob_fd = blob_fd, .old_fd = exe_fd};
+	k->page = page;
+	k->blob_fd = blob_fd;
+	k->exe_fd = exe_fd;
+	return program_image_init(&k->image, p, NULL, &back, err);
 }
 
 int keeper_start(struct keeper *k, struct error *err)
@@ -87,21 +180,26 @@ int keeper_start(struct keeper *k, struct error *err)
 
 void keeper_release(struct fdset *fds)
 {
+	const uint64_t one = 1;
+	int wake = fdset_take(fds, "keeper-wake");
+	if (wake < 0)
+		return;
+	ssize_t ignored = write(wake, &one, sizeof(one));
+	(void)ignored; /* an eventfd that was just opened takes a one */
 	fdset_close(fds, "keeper-wake");
 }
 
 void keeper_cancel(struct keeper *k, struct fdset *fds)
 {
 	keeper_release(fds);
-	k->wake_write = -1;
 	if (k->pid)
 		waitpid(k->pid, NULL, __WALL);
 	k->pid = 0;
-	fd_close(&k->wake_read);
 	fd_close(&k->self_pidfd);
 	if (k->stack)
 		munmap(k->stack, STACK_LEN);
 	k->stack = NULL;
+	program_image_free(&k->image);
 }
 
 void keeper_reap(void)

@@ -1,37 +1,59 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The keeper: a child made with clone(CLONE_VM) that lives from the pause to the commit. As it shares
- * the old address space, exec does not tear that down, nor the old VM: both go when the keeper exits,
- * after the guest runs again (facts: "What the pause costs"). It runs on its own stack with raw system
- * calls only and touches no memory but that stack.
+ * The keeper: a child made with clone(CLONE_VM) that lives from the pause to the commit, and is two
+ * things.
+ *
+ * It keeps the old address space: as it shares it, exec does not tear it down, nor the old VM; both go
+ * when the keeper exits, after the guest runs again (facts: "What the pause costs").
+ *
+ * It is the way back: it has its own copy of the kept descriptors, the blob and the old program. When
+ * the new image ends, or does not commit in time, the keeper wins the word in the handover page, makes
+ * sure that the image is gone, and becomes the old program, which restores from the same blob. A hung
+ * image is first sent KEEPER_NUDGE, whose handler execs the old program under the same process id.
+ *
+ * It runs on its own stack with raw system calls only, reads memory of the old program, which nobody
+ * changes any more, and writes only the handover page.
  */
 #ifndef MOLT_KEEPER_H
 #define MOLT_KEEPER_H
 
+#include <signal.h>
 #include <sys/types.h>
+
+#include "cpr/program.h"
+
+#define KEEPER_NUDGE SIGXCPU
 
 struct error;
 struct fdset;
+struct handover;
 
 struct keeper {
-	pid_t pid;
-	int wake_read;	/* the keeper's end */
-	int wake_write; /* closing the last one lets the keeper go; kept over exec: "keeper-wake" */
-	int self_pidfd; /* of this process: tells the keeper that it died */
+	pid_t pid;	     /* 0: not started */
+	int wake;	     /* eventfd "keeper-wake": written when the update has ended */
+	int self_pidfd;	     /* of this process, which will be the new image */
+	int blob_fd, exe_fd; /* what the old program is execed with; the caller's */
+	const struct fdset *fds;
+	struct handover *page;
+	struct program_image image;
 	void *stack;
 };
 
-/* Makes the descriptors and the stack: guest still running. */
+/* Makes descriptors and stack: guest still running. */
 int keeper_prepare(struct keeper *k, struct fdset *fds, struct error *err);
+
+/* Says what the old program is to be execed with, and where the word is; guest still running. */
+int keeper_way_back(struct keeper *k, struct program *p, struct handover *page, int blob_fd,
+		    int exe_fd, struct error *err);
 
 /* Starts it. The descriptor table it copies must be final. */
 int keeper_start(struct keeper *k, struct error *err);
 
-/* The update is off, in the old program: lets it go, waits for it, and frees all. Also right when it
- * was prepared but not started. */
+/* The update is off, in the old program, which has won the word: lets the keeper go, waits for it, and
+ * frees all. Also right when it was not started or not prepared. */
 void keeper_cancel(struct keeper *k, struct fdset *fds);
 
-/* The update is done, in the new program: lets it go. */
+/* The update has ended, in the image that committed: lets it go. */
 void keeper_release(struct fdset *fds);
 
 /* Reaps ended children without waiting (SIGCHLD). */

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cpr/fdset.h"
 #include "vmm/base/error.h"
 
 extern char **environ;
@@ -62,30 +62,68 @@ int program_argv(struct program *p, char *argv[], struct error *err)
 	return argc;
 }
 
-int program_incoming(void)
+struct program_incoming program_incoming(void)
 {
 	const char *text = getenv(PROGRAM_ENV);
+	struct program_incoming in = {.mode = PROGRAM_FRESH, .blob_fd = -1, .old_fd = -1};
+	int mode, end = 0;
 	if (!text)
-		return -1;
-	char *end;
-	long fd = strtol(text, &end, 10);
-	bool good = end != text && !*end && fd > STDERR_FILENO && fd < 1 << 20;
+		return in;
+	bool good =
+		sscanf(text, "%d,%d,%d,%d%n", &in.sig, &mode, &in.blob_fd, &in.old_fd, &end) == 4 &&
+		!text[end] && in.blob_fd > STDERR_FILENO && in.old_fd > STDERR_FILENO &&
+		mode >= PROGRAM_NEW && mode <= PROGRAM_RESCUE;
+	in.mode = good ? (enum program_mode)mode : PROGRAM_CONFUSED;
 	unsetenv(PROGRAM_ENV);
-	return good ? (int)fd : -2;
+	return in;
 }
 
-int program_exec(struct program *p, int exe_fd, int blob_fd, struct error *err)
+int program_image_init(struct program_image *img, struct program *p, char **argv,
+		       const struct program_incoming *next, struct error *err)
 {
-	static char *argv[PROGRAM_MAX_ARGS + 1];
-	char variable[32];
-	int rc = program_argv(p, argv, err);
-	if (rc < 0)
-		return rc;
-	snprintf(variable, sizeof(variable), "%d", blob_fd);
-	if (setenv(PROGRAM_ENV, variable, 1) < 0)
-		return error_errno(err, errno, "environment");
-	syscall(SYS_execveat, exe_fd, "", argv, environ, AT_EMPTY_PATH);
-	rc = error_errno(err, errno, "exec of %s", p->path);
-	unsetenv(PROGRAM_ENV);
+	size_t n = 0;
+	while (environ[n])
+		n++;
+	*img = (struct program_image){.argv = argv};
+	img->envp = calloc(n + 2, sizeof(*img->envp));
+	if (!argv)
+		img->argv = calloc(PROGRAM_MAX_ARGS + 1, sizeof(*img->argv));
+	if (!img->envp || !img->argv)
+		return error_errno(err, ENOMEM, "environment of the next program");
+	snprintf(img->variable, sizeof(img->variable), PROGRAM_ENV "=%02d,%d,%d,%d", next->sig,
+		 next->mode, next->blob_fd, next->old_fd);
+	img->envp[0] = img->variable;
+	memcpy(img->envp + 1, environ, n * sizeof(*environ));
+	int rc = argv ? 0 : program_argv(p, img->argv, err);
+	return rc < 0 ? rc : 0;
+}
+
+void program_image_free(struct program_image *img)
+{
+	free(img->envp);
+	free(img->argv);
+	*img = (struct program_image){0};
+}
+
+int program_open_self(struct fdset *fds, struct error *err)
+{
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return error_errno(err, errno, "/proc/self/exe");
+	int rc = fdset_keep(fds, "program", fd, err);
+	if (rc)
+		close(fd);
 	return rc;
+}
+
+void program_settle(struct program *p, struct fdset *fds, enum program_mode mode)
+{
+	if (mode == PROGRAM_NEW) {
+		fdset_close(fds, "program");
+		fdset_rename(fds, "successor", "program");
+	} else {
+		fdset_close(fds, "successor");
+		p->updates--; /* it was counted when the state was written */
+	}
+	fdset_take(fds, "program");
 }

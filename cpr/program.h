@@ -25,17 +25,48 @@ struct program {
 extern const struct state_class program_state_class;
 
 struct error;
+struct fdset;
 
-/* Environment variable by which exec tells the new program the blob's descriptor. */
+/* Environment variable by which exec tells the next program image what it is to take over. */
 #define PROGRAM_ENV "MOLT_UPDATE"
 
-/* Was this program started by an update? Then its blob's descriptor, and the variable is gone. -1:
- * no; -2: the variable is there but names no descriptor. */
-int program_incoming(void);
+enum program_mode {
+	PROGRAM_FRESH,	  /* started by a person: no variable */
+	PROGRAM_NEW,	  /* the new program of an update */
+	PROGRAM_BACK,	  /* the old program again, execed by the new one, which failed */
+	PROGRAM_RESCUE,	  /* the old program again, execed by the keeper: another process id */
+	PROGRAM_CONFUSED, /* the variable is there but makes no sense */
+};
 
-/* Executes the program open at @exe_fd with the arguments in @p, telling it @blob_fd. Descriptors are
- * as the caller left them. Returns only on failure: -errno, environment as before. */
-int program_exec(struct program *p, int exe_fd, int blob_fd, struct error *err);
+struct program_incoming {
+	enum program_mode mode;
+	int blob_fd;
+	int sig; /* PROGRAM_BACK: the signal that the new program crashed by, 0: it failed politely */
+	int old_fd; /* executable of the program that the guest ran under before the update */
+};
+
+/* How this image was started; the variable is gone afterwards. */
+struct program_incoming program_incoming(void);
+
+/* argv and environment for the next image, in memory of their own (malloc), so that a crash handler
+ * or the keeper can exec with them. @argv may be NULL: the one in @p. */
+struct program_image {
+	char **argv, **envp;
+	char variable[64];
+};
+
+int program_image_init(struct program_image *img, struct program *p, char **argv,
+		       const struct program_incoming *next, struct error *err);
+
+/* Frees an image that was made from @p. */
+void program_image_free(struct program_image *img);
+
+/* The executable of this very program, open for the way back: descriptor "program" of @fds. */
+int program_open_self(struct fdset *fds, struct error *err);
+
+/* The update has ended as @mode says: one of the two executables ("program", "successor") is this
+ * program's and stays as "program"; the other is closed. Counts the update if it was one. */
+void program_settle(struct program *p, struct fdset *fds, enum program_mode mode);
 
 /* From main's argv: the path is the one exec was given (AT_EXECFN), made absolute with the present
  * working directory. */

@@ -138,6 +138,25 @@ void report_done(struct machine *m, const struct report *r)
 	end(m, &l);
 }
 
+void report_brought_back(struct machine *m, const struct report *r)
+{
+	const uint64_t *t = r->times->stamps;
+	uint64_t pause_ns = t[STAMP_RUN] - t[STAMP_PREPARE];
+	char reason[HANDOVER_REASON_LEN];
+	struct line l;
+
+	snprintf(reason, sizeof(reason), "%.*s", HANDOVER_REASON_LEN - 1, r->times->reason);
+	log_info(
+		"update failed, the guest runs on in the old program %s (pid %d) after %llu ms: %s",
+		build_version(), (int)getpid(), (unsigned long long)pause_ns / 1000000, reason);
+	begin(&l, "brought-back");
+	put(&l, "\"pause_ns\":%llu,", (unsigned long long)pause_ns);
+	put_string(&l, "reason", reason);
+	put_string(&l, "version", build_version());
+	put_string(&l, "build", build_id());
+	end(m, &l);
+}
+
 void report_refused(struct machine *m, const struct error *why)
 {
 	struct line l;

@@ -25,6 +25,9 @@ void report_reopen(struct machine *m);
 
 void report_done(struct machine *m, const struct report *r);
 
+/* The new program failed before commit; the old one has the guest again. */
+void report_brought_back(struct machine *m, const struct report *r);
+
 /* Refused or undone: the guest runs on in the old program. */
 void report_refused(struct machine *m, const struct error *why);
 

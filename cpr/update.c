@@ -8,23 +8,28 @@
  * Until exec every step can be undone, and the guest resumes where it was. Between exec and commit
  * the new program builds everything but touches nothing that the old one could not use again. Commit
  * is one compare-and-swap; irqfds are attached after it, since they take counts out of eventfds that
- * could not be given back.
+ * could not be given back. Until then every failure of the new program leads back to the old one: by
+ * exec from the image that failed (rescue.h), or by the keeper.
  */
 #include "cpr/update.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cpr/adopt.h"
 #include "cpr/blob.h"
 #include "cpr/handover.h"
+#include "cpr/fault.h"
 #include "cpr/keeper.h"
 #include "cpr/prepare.h"
 #include "cpr/program.h"
 #include "cpr/report.h"
+#include "cpr/rescue.h"
 #include "vmm/arch.h"
 #include "vmm/base/build.h"
 #include "vmm/base/fd.h"
@@ -35,37 +40,47 @@
 struct update {
 	struct machine *m;
 	struct program *program;
-	int exe_fd; /* the new program: what was checked is what runs */
+	int new_fd; /* the new program: what was checked is what runs. Kept: "successor" */
 	struct blob blob;
 	struct handover *times;
 	struct keeper keeper;
-	unsigned detached; /* devices whose detach was done */
 };
-
-int update_init(struct machine *m, struct program *p, struct error *err)
-{
-	struct state_section s = {.node = "program", .cls = &program_state_class, .state = p};
-	return state_register(&m->tree, &s, err);
-}
 
 /* ---- old program: prepare. The guest runs; nothing is touched. ---- */
 
-static int prepare(struct update *u, struct error *err)
+/* What both programs need of each other: descriptors, page, keeper, room for the state. */
+static int prepare_handover(struct update *u, struct error *err)
 {
 	struct machine *m = u->m;
-	uint64_t request_ns = now_ns();
-	u->exe_fd = prepare_program(u->program->path, err);
-	if (u->exe_fd < 0)
-		return u->exe_fd;
-	pthread_mutex_lock(&m->lock); /* devices, and the table that vCPUs may add vectors to */
-	int rc = prepare_devices(m, err);
-	if (!rc)
-		rc = keeper_prepare(&u->keeper, &m->fds, err);
-	if (!rc && !(u->times = handover_create(&m->fds, err)))
-		rc = -err->code;
+	int rc = fdset_keep(&m->fds, "successor", u->new_fd, err);
+	if (rc) {
+		fd_close(&u->new_fd);
+		return rc;
+	}
+	u->times = handover_create(&m->fds, m->opt.update_timeout_ms, err);
+	if (!u->times)
+		return -err->code;
+	rc = keeper_prepare(&u->keeper, &m->fds, err);
 	if (!rc)
 		rc = blob_create(&u->blob, &m->tree, &m->fds, err);
-	pthread_mutex_unlock(&m->lock);
+	return rc ? rc
+		  : keeper_way_back(&u->keeper, u->program, u->times, u->blob.fd,
+				    fdset_take(&m->fds, "program"), err);
+}
+
+static int prepare(struct update *u, struct error *err)
+{
+	uint64_t request_ns = now_ns();
+	u->new_fd = prepare_program(u->program->path, err);
+	if (u->new_fd < 0)
+		return u->new_fd;
+	pthread_mutex_lock(&u->m->lock); /* devices, and the table that vCPUs may add vectors to */
+	int rc = prepare_devices(u->m, err);
+	if (!rc)
+		rc = prepare_handover(u, err);
+	else
+		fd_close(&u->new_fd);
+	pthread_mutex_unlock(&u->m->lock);
 	if (rc)
 		return rc;
 	u->times->stamps[STAMP_REQUEST] = request_ns;
@@ -95,26 +110,6 @@ static int pause_guest(struct update *u, struct error *err)
 	return rc;
 }
 
-static int detach_devices(struct update *u, struct error *err)
-{
-	struct machine *m = u->m;
-	for (; u->detached < m->ndevices; u->detached++) {
-		struct device *dev = m->devices[u->detached];
-		int rc = dev->cls->detach ? dev->cls->detach(dev, err) : 0;
-		if (rc)
-			return error_prefix(err, "%s", dev->name);
-	}
-	return 0;
-}
-
-static void hold(const struct update *u)
-{
-	uint32_t ms = u->m->opt.hold_ms;
-	struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
-	if (ms)
-		nanosleep(&ts, NULL);
-}
-
 static int save(struct update *u, struct error *err)
 {
 	struct state_header header = {0};
@@ -123,12 +118,12 @@ static int save(struct update *u, struct error *err)
 	u->program->updates++;
 	int rc = arch_save(u->m, err);
 	if (!rc)
-		rc = detach_devices(u, err);
+		rc = machine_detach(u->m, err);
 	handover_stamp(u->times, STAMP_DETACH);
 	if (!rc)
 		rc = blob_write(&u->blob, &u->m->tree, &u->m->fds, &header, err);
 	handover_stamp(u->times, STAMP_BLOB);
-	hold(u);
+	handover_hold(u->m->opt.hold_ms);
 	handover_stamp(u->times, STAMP_HOLD);
 	return rc;
 }
@@ -137,31 +132,44 @@ static int save(struct update *u, struct error *err)
 
 static int become(struct update *u, struct error *err)
 {
-	int rc = fdset_cloexec(&u->m->fds, false, err);
+	const struct program_incoming next = {.mode = PROGRAM_NEW,
+					      .blob_fd = u->blob.fd,
+					      .old_fd = fdset_take(&u->m->fds, "program")};
+	struct program_image image;
+	int rc = program_image_init(&image, u->program, NULL, &next, err);
+	if (!rc)
+		rc = fdset_cloexec(&u->m->fds, false, err);
 	if (!rc)
 		rc = fd_set_cloexec(u->blob.fd, false);
-	return rc ? rc : program_exec(u->program, u->exe_fd, u->blob.fd, err);
+	if (rc)
+		return rc;
+	handover_arm(u->times); /* from here on the keeper may bring this program back */
+	syscall(SYS_execveat, u->new_fd, "", image.argv, image.envp, AT_EMPTY_PATH);
+	rc = error_errno(err, errno, "exec of %s", u->program->path);
+	program_image_free(&image);
+	return rc;
 }
 
 /* ---- old program: the update is off; undo what was done, in reverse. ---- */
 
 static void undo_prepare(struct update *u)
 {
+	struct fdset *fds = &u->m->fds;
 	pthread_mutex_lock(&u->m->lock);
-	keeper_cancel(&u->keeper, &u->m->fds);
-	handover_close(u->times, &u->m->fds);
+	keeper_cancel(&u->keeper, fds);
+	handover_close(u->times, fds);
+	fdset_close(fds, "successor");
 	pthread_mutex_unlock(&u->m->lock);
 	blob_close(&u->blob);
-	fd_close(&u->exe_fd);
 }
 
 static void resume_in_place(struct update *u)
 {
 	struct machine *m = u->m;
+	while (!handover_decide(u->times, HANDOVER_COMMITTED))
+		pause(); /* the keeper was faster, and is about to end this image */
 	fdset_cloexec(&m->fds, true, NULL);
-	while (u->detached-- > 0)
-		if (m->devices[u->detached]->cls->reattach)
-			m->devices[u->detached]->cls->reattach(m->devices[u->detached]);
+	machine_reattach(m);
 	pthread_mutex_lock(&m->lock);
 	irq_attach_all(&m->irq);
 	pthread_mutex_unlock(&m->lock);
@@ -173,9 +181,9 @@ void update_run(struct machine *m, struct program *p)
 {
 	struct update u = {.m = m,
 			   .program = p,
-			   .exe_fd = -1,
+			   .new_fd = -1,
 			   .blob.fd = -1,
-			   .keeper = {.wake_read = -1, .wake_write = -1, .self_pidfd = -1}};
+			   .keeper = {.wake = -1, .self_pidfd = -1}};
 	uint32_t updates = p->updates;
 	struct error err;
 
@@ -193,31 +201,7 @@ void update_run(struct machine *m, struct program *p)
 	report_refused(m, &err);
 }
 
-/* ---- new program ---- */
-
-/* Descriptors, arguments, handover page. */
-static int adopt(struct machine *m, struct program *p, struct state_blob *state,
-		 struct handover **times, struct error *err)
-{
-	static char *argv[PROGRAM_MAX_ARGS + 1];
-	int rc = fdset_adopt(&m->fds, state, err);
-	if (!rc)
-		rc = update_init(m, p, err);
-	if (!rc)
-		rc = state_load_section(state, &m->tree.sections[m->tree.n - 1], err);
-	int argc = rc ? rc : program_argv(p, argv, err);
-	if (argc < 0)
-		return argc;
-	if (argc < 2)
-		return error_set(err, EBADMSG, "state program.args: %d arguments", argc);
-	rc = options_parse(&m->opt, argc - 2, argv + 2, err);
-	if (rc)
-		return rc;
-	if (m->opt.name)
-		log_set_name(m->opt.name);
-	*times = handover_adopt(&m->fds, err);
-	return *times ? 0 : -err->code;
-}
+/* ---- new program; or the old one again, on the way back ---- */
 
 static int restore(struct machine *m, struct handover *times, struct state_blob *state,
 		   struct error *err)
@@ -226,6 +210,7 @@ static int restore(struct machine *m, struct handover *times, struct state_blob 
 	if (!rc)
 		rc = machine_build(m, state, err);
 	handover_stamp(times, STAMP_BUILD);
+	fault_point("build");
 	if (!rc)
 		rc = vcpus_start(m, err);
 	if (!rc)
@@ -233,35 +218,54 @@ static int restore(struct machine *m, struct handover *times, struct state_blob 
 	if (!rc)
 		rc = arch_load(m, err); /* after the local APICs, which it injects into */
 	handover_stamp(times, STAMP_LOAD);
-	for (unsigned i = 0; !rc && i < m->ndevices; i++)
-		if (m->devices[i]->cls->adopt)
-			rc = m->devices[i]->cls->adopt(m->devices[i], err);
+	if (!rc)
+		rc = machine_adopt(m, err);
 	if (!rc)
 		rc = irq_routes_commit(&m->irq, err);
 	handover_stamp(times, STAMP_DMA);
+	fault_point("dma");
 	return rc;
 }
 
+static int commit(struct machine *m, enum program_mode mode, struct handover *times,
+		  struct error *err)
+{
+	bool ours = mode == PROGRAM_RESCUE ? handover_owner(times) == HANDOVER_TAKEN
+					   : handover_decide(times, HANDOVER_COMMITTED);
+	if (!ours)
+		return error_set(err, ETIMEDOUT, "somebody else has the guest already");
+	rescue_disarm();
+	handover_stamp(times, STAMP_COMMIT);
+	return 0;
+}
+
 /* The guest runs: lets the keeper go, and with it the old VM and address space; then reports. */
-static void finish(struct machine *m, struct program *p, struct blob *blob,
+static void finish(struct machine *m, struct program *p, enum program_mode mode, struct blob *blob,
 		   const struct state_blob *state, struct handover *times)
 {
+	struct report report = {.times = times,
+				.old_version = state->header.version,
+				.old_build = state->header.build_id,
+				.blob_len = state->len};
 	pthread_mutex_lock(&m->lock);
 	keeper_release(&m->fds);
+	program_settle(p, &m->fds, mode);
 	fdset_close_untaken(&m->fds);
+	fdset_cloexec(&m->fds, true, NULL);
+	report.update = p->updates;
 	pthread_mutex_unlock(&m->lock);
-	report_done(m, &(struct report){.times = times,
-					.old_version = state->header.version,
-					.old_build = state->header.build_id,
-					.blob_len = state->len,
-					.update = p->updates});
+	if (mode == PROGRAM_NEW)
+		report_done(m, &report);
+	else
+		report_brought_back(m, &report);
 	pthread_mutex_lock(&m->lock);
 	handover_close(times, &m->fds);
 	pthread_mutex_unlock(&m->lock);
 	blob_close(blob);
 }
 
-int update_resume(struct machine *m, struct program *p, int fd, bool *committed, struct error *err)
+int update_resume(struct machine *m, struct program *p, const struct program_incoming *in,
+		  bool *committed, struct error *err)
 {
 	uint64_t main_ns = now_ns();
 	static struct state_blob state;
@@ -269,27 +273,27 @@ int update_resume(struct machine *m, struct program *p, int fd, bool *committed,
 	struct handover *times = NULL;
 
 	prctl(PR_SET_NAME, "molt"); /* execveat of a descriptor names the process after it */
-	int rc = blob_adopt(&blob, fd, err);
+	int rc = blob_adopt(&blob, in->blob_fd, err);
 	if (!rc)
 		rc = state_open(&state, blob.map, blob.len, err);
 	if (!rc)
-		rc = adopt(m, p, &state, &times, err);
-	if (rc)
+		rc = adopt_process(m, p, in, &state, &times, err);
+	if (rc) /* blob or descriptors: the keeper has good ones, so this image just ends */
 		return rc;
+	rescue_set_page(times);
+	fault_point("adopt");
 	times->stamps[STAMP_EXEC] = main_ns;
 	handover_stamp(times, STAMP_ADOPT);
 	rc = restore(m, times, &state, err);
-	if (rc)
+	if (!rc)
+		rc = commit(m, in->mode, times, err);
+	if (rc) {
+		rescue_now(err->text); /* execs the old program */
 		return rc;
-	if (!handover_decide(times, HANDOVER_COMMITTED))
-		return error_set(err, ETIMEDOUT, "the old program has taken the guest back");
+	}
 	*committed = true;
-	handover_stamp(times, STAMP_COMMIT);
-	for (unsigned i = 0; i < m->ndevices; i++)
-		if (m->devices[i]->cls->resumed)
-			m->devices[i]->cls->resumed(m->devices[i]);
 	rc = machine_start(m, err);
 	handover_stamp(times, STAMP_RUN);
-	finish(m, p, &blob, &state, times);
+	finish(m, p, in->mode, &blob, &state, times);
 	return rc;
 }

@@ -11,17 +11,16 @@
 struct error;
 struct machine;
 struct program;
-
-/* Registers the program's own node; before machine_build in both branches. */
-int update_init(struct machine *m, struct program *p, struct error *err);
+struct program_incoming;
 
 /* Old program, on the leader: replaces this program by the one at its path now. Returns only if that
  * could not be done: the guest runs on, the reason was reported. */
 void update_run(struct machine *m, struct program *p);
 
-/* New program: takes the guest over from blob descriptor @fd and lets it run. m->opt is filled from
- * the blob. On failure the guest has not been touched since exec; *committed says whether it is
- * already ours alone. */
-int update_resume(struct machine *m, struct program *p, int fd, bool *committed, struct error *err);
+/* New program, or the old one brought back: takes the guest over as @in says and lets it run. m->opt is
+ * filled from the blob. A failure before commit (*committed false) first tries the way back and
+ * returns only where there is none from here: then this image must end, which tells the keeper. */
+int update_resume(struct machine *m, struct program *p, const struct program_incoming *in,
+		  bool *committed, struct error *err);
 
 #endif

@@ -16,7 +16,6 @@
  *   detach   vCPUs parked, irqfds off, before the blob is written (DMA addresses invalidated here)
  *   reattach undo of detach: the update is off, the guest resumes in this program
  *   adopt    new program, before commit: everything that can fail (DMA addresses given anew)
- *   resumed  new program, after commit: must not fail
  */
 #ifndef MOLT_DEVICE_H
 #define MOLT_DEVICE_H
@@ -40,7 +39,6 @@ struct device_class {
 	int (*detach)(struct device *dev, struct error *err);
 	void (*reattach)(struct device *dev);
 	int (*adopt)(struct device *dev, struct error *err);
-	void (*resumed)(struct device *dev);
 	void (*destroy)(struct device *dev); /* frees; the machine is quiet */
 };
 

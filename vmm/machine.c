@@ -159,6 +159,31 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	return rc;
 }
 
+int machine_detach(struct machine *m, struct error *err)
+{
+	for (m->ndetached = 0; m->ndetached < m->ndevices; m->ndetached++) {
+		struct device *dev = m->devices[m->ndetached];
+		int rc = dev->cls->detach ? dev->cls->detach(dev, err) : 0;
+		if (rc)
+			return error_prefix(err, "%s", dev->name);
+	}
+	return 0;
+}
+
+void machine_reattach(struct machine *m)
+{
+	for (; m->ndetached > 0; m->ndetached--) {
+		struct device *dev = m->devices[m->ndetached - 1];
+		if (dev->cls->reattach)
+			dev->cls->reattach(dev);
+	}
+}
+
+int machine_adopt(struct machine *m, struct error *err)
+{
+	return each_device(m, STEP(adopt), err);
+}
+
 int machine_start(struct machine *m, struct error *err)
 {
 	int rc = 0;

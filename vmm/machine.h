@@ -39,6 +39,7 @@ struct machine {
 	pthread_mutex_t lock; /* the device lock: every handler and all device state */
 	struct device *devices[MACHINE_MAX_DEVICES];
 	unsigned ndevices;
+	unsigned ndetached; /* the first of them, inside an update */
 	struct console *console;
 	struct arch *arch;  /* vmm/arch/: boot, interrupt controller, clock */
 	struct vcpu *vcpus; /* opt.cpus of them */
@@ -69,6 +70,12 @@ int machine_add_device(struct machine *m, const struct device_class *cls, const 
  * have not run: a fresh one (@blob NULL) with the kernel loaded, or the one in @blob, whose
  * descriptors m->fds has adopted. On failure the program ends or goes back: nothing is torn down. */
 int machine_build(struct machine *m, struct state_blob *blob, struct error *err);
+
+/* The devices' part of an update (vmm/device.h). machine_detach: on failure those already detached stay
+ * so until machine_reattach, which undoes exactly those. machine_adopt: the new program. */
+int machine_detach(struct machine *m, struct error *err);
+void machine_reattach(struct machine *m);
+int machine_adopt(struct machine *m, struct error *err);
 
 /* Starts what runs: devices, console, event loop; irqfds are attached; the vCPUs go last. Everything
  * that can fail for a guest taken over was done before (commit). */

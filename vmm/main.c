@@ -10,9 +10,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cpr/adopt.h"
+#include "cpr/fault.h"
 #include "cpr/keeper.h"
 #include "cpr/program.h"
 #include "cpr/report.h"
+#include "cpr/rescue.h"
 #include "cpr/update.h"
 #include "devices/power.h"
 #include "vmm/base/build.h"
@@ -124,7 +127,7 @@ static int start_fresh(struct machine *m, int argc, char *const argv[], struct e
 		return rc;
 	if (m->opt.name)
 		log_set_name(m->opt.name);
-	rc = update_init(m, &program, err);
+	rc = program_register(m, &program, err);
 	if (!rc)
 		rc = report_open(m, err);
 	if (!rc)
@@ -136,7 +139,19 @@ static int start_fresh(struct machine *m, int argc, char *const argv[], struct e
 	return rc ? rc : machine_start(m, err);
 }
 
-static int run(int argc, char *const argv[])
+/* An image of an update that could not take the guest over. Before commit its end is the keeper's
+ * signal to bring the old program back; only when that was this image the guest is lost. */
+static int lost(struct error *err, enum program_mode mode, bool committed)
+{
+	error_prefix(err, "update failed %s commit", committed ? "after" : "before");
+	if (!committed && mode != PROGRAM_RESCUE)
+		error_hint(err, "none needed: the old program is brought back");
+	else
+		error_exit(err, EXIT_LOST);
+	return fail(err);
+}
+
+static int run(int argc, char *argv[])
 {
 	struct machine *m = &machine;
 	struct error err;
@@ -144,22 +159,22 @@ static int run(int argc, char *const argv[])
 	bool committed = false;
 
 	block_signals(&set);
-	int incoming = program_incoming();
-	if (incoming == -1)
-		open_standard_fds();
+	struct program_incoming in = program_incoming();
+	if (in.mode == PROGRAM_NEW)
+		rescue_arm(&in, argv);
+	fault_point("start");
 	machine_init(m);
-	if (incoming == -2)
-		return fail(&(struct error){.text = PROGRAM_ENV " is set but names no descriptor",
+	if (in.mode == PROGRAM_CONFUSED)
+		return fail(&(struct error){.text = PROGRAM_ENV " is set but makes no sense",
 					    .hint = "unset it: it belongs to molt itself",
 					    .exit = EXIT_USAGE});
-	int rc = incoming >= 0 ? update_resume(m, &program, incoming, &committed, &err)
-			       : start_fresh(m, argc, argv, &err);
-	if (rc && incoming >= 0) {
-		error_exit(&err, EXIT_LOST);
-		error_prefix(&err, "update failed %s commit", committed ? "after" : "before");
+	if (in.mode == PROGRAM_FRESH) {
+		open_standard_fds();
+		if (start_fresh(m, argc, argv, &err))
+			return fail(&err);
+	} else if (update_resume(m, &program, &in, &committed, &err)) {
+		return lost(&err, in.mode, committed);
 	}
-	if (rc)
-		return fail(&err);
 	int code = lead(m, &set);
 	machine_destroy(m);
 	log_info("%s (exit %d)", m->stop_reason, code);

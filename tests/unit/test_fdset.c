@@ -96,7 +96,8 @@ static void adoption(void **state)
 	assert_int_equal(adopt(&other, &err), 0);
 	assert_int_equal(other.n, 3);
 	for (unsigned i = 0; i < 3; i++) {
-		assert_int_equal(fcntl(set.e[i].fd, F_GETFD), FD_CLOEXEC);
+		/* until commit the old program may have to be execed with all of them */
+		assert_int_equal(fcntl(set.e[i].fd, F_GETFD), 0);
 		assert_int_equal(fdset_take(&other, set.e[i].name), set.e[i].fd);
 	}
 	assert_int_equal(fdset_take(&other, "other"), -1);
@@ -113,7 +114,7 @@ static void untaken_ones_are_closed(void **state)
 	fdset_close_untaken(&other);
 	assert_int_equal(other.n, 1);
 	assert_int_equal(fcntl(set.e[0].fd, F_GETFD), -1);
-	assert_int_equal(fcntl(set.e[1].fd, F_GETFD), FD_CLOEXEC);
+	assert_true(fcntl(set.e[1].fd, F_GETFD) >= 0);
 	assert_int_equal(fcntl(set.e[2].fd, F_GETFD), -1);
 	fdset_close(&other, "null");
 	set.n = 0;

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+#include "cpr/rescue.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cpr/handover.h"
+#include "cpr/keeper.h"
+#include "vmm/base/num.h"
+
+static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, KEEPER_NUDGE};
+
+static struct {
+	bool armed;
+	int old_fd;
+	struct handover *page;
+	struct program_image image;
+	sigset_t mask; /* what is blocked in every image */
+} rescue;
+
+/* Async-signal-safe all the way. */
+static void go_back(void)
+{
+	struct handover *h = rescue.page;
+	if (h)
+		h->deadline_ns = now_ns() + h->timeout_ns;
+	rescue.armed = false; /* once */
+	sigprocmask(SIG_SETMASK, &rescue.mask, NULL);
+	syscall(SYS_execveat, rescue.old_fd, "", rescue.image.argv, rescue.image.envp,
+		AT_EMPTY_PATH);
+}
+
+void rescue_now(const char *reason)
+{
+	if (!rescue.armed)
+		return;
+	handover_blame(rescue.page, reason);
+	go_back();
+}
+
+/* What it cannot mend kills, and then the keeper takes over. */
+static void on_crash(int sig)
+{
+	char *digits = rescue.image.variable + strlen(PROGRAM_ENV "=");
+	if (rescue.armed && (!rescue.page || handover_owner(rescue.page) == HANDOVER_OPEN)) {
+		digits[0] = (char)('0' + sig / 10);
+		digits[1] = (char)('0' + sig % 10);
+		go_back();
+	}
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+void rescue_arm(const struct program_incoming *in, char **argv)
+{
+	static char stack[16384];
+	const stack_t ss = {.ss_sp = stack, .ss_size = sizeof(stack)};
+	const struct program_incoming back = {
+		.mode = PROGRAM_BACK, .blob_fd = in->blob_fd, .old_fd = in->old_fd};
+	struct sigaction sa = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_NODEFER};
+
+	if (program_image_init(&rescue.image, NULL, argv, &back, NULL))
+		return; /* the keeper is still there */
+	rescue.old_fd = in->old_fd;
+	sigprocmask(SIG_SETMASK, NULL, &rescue.mask);
+	sigaltstack(&ss, NULL);
+	for (unsigned i = 0; i < ARRAY_LEN(crash_signals); i++)
+		sigaction(crash_signals[i], &sa, NULL);
+	rescue.armed = true;
+}
+
+void rescue_set_page(struct handover *page)
+{
+	rescue.page = page;
+}
+
+void rescue_disarm(void)
+{
+	if (!rescue.armed)
+		return;
+	rescue.armed = false;
+	rescue.page = NULL;
+	for (unsigned i = 0; i < ARRAY_LEN(crash_signals); i++)
+		signal(crash_signals[i], SIG_DFL);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The way back from inside the new image, before commit: it execs the old program, which restores from
+ * the same blob under the same process id. Used when a step fails (rescue_now) and when the image
+ * crashes or is nudged by the keeper (signal handlers on an alternate stack, installed first thing).
+ * Close-on-exec is clear on everything kept until commit, so exec is all it takes.
+ */
+#ifndef MOLT_RESCUE_H
+#define MOLT_RESCUE_H
+
+#include "cpr/program.h"
+
+struct handover;
+
+/* Catches crashes from here on. Only in the new program of an update. */
+void rescue_arm(const struct program_incoming *in, char **argv);
+
+/* Where to note the reason and to see whether it was committed; NULL before it is mapped. */
+void rescue_set_page(struct handover *page);
+
+/* Committed: a crash is an ordinary crash again. */
+void rescue_disarm(void);
+
+/* Execs the old program; returns only when that fails, or when there is no way back by exec (not
+ * armed). */
+void rescue_now(const char *reason);
+
+#endif
