@@ -5,6 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Where errors go that the caller does not want: so that error_hint() and the like still know the code
+ * to return. */
+static _Thread_local struct error unwanted;
+
 static void set(struct error *err, int code, const char *fmt, va_list ap)
 {
 	err->code = code;
@@ -15,32 +19,28 @@ static void set(struct error *err, int code, const char *fmt, va_list ap)
 
 int error_errno(struct error *err, int code, const char *fmt, ...)
 {
-	if (err) {
-		va_list ap;
-		va_start(ap, fmt);
-		set(err, code, fmt, ap);
-		va_end(ap);
-		size_t n = strlen(err->text);
-		snprintf(err->text + n, sizeof(err->text) - n, ": %s", strerror(code));
-	}
+	va_list ap;
+	err = err ? err : &unwanted;
+	va_start(ap, fmt);
+	set(err, code, fmt, ap);
+	va_end(ap);
+	size_t n = strlen(err->text);
+	snprintf(err->text + n, sizeof(err->text) - n, ": %s", strerror(code));
 	return -code;
 }
 
 int error_set(struct error *err, int code, const char *fmt, ...)
 {
-	if (err) {
-		va_list ap;
-		va_start(ap, fmt);
-		set(err, code, fmt, ap);
-		va_end(ap);
-	}
+	va_list ap;
+	va_start(ap, fmt);
+	set(err ? err : &unwanted, code, fmt, ap);
+	va_end(ap);
 	return -code;
 }
 
 int error_hint(struct error *err, const char *fmt, ...)
 {
-	if (!err)
-		return 0;
+	err = err ? err : &unwanted;
 	va_list ap;
 	va_start(ap, fmt);
 	vsnprintf(err->hint, sizeof(err->hint), fmt, ap);
@@ -50,8 +50,7 @@ int error_hint(struct error *err, const char *fmt, ...)
 
 int error_prefix(struct error *err, const char *fmt, ...)
 {
-	if (!err)
-		return 0;
+	err = err ? err : &unwanted;
 	char prefix[200], text[sizeof(err->text)];
 	va_list ap;
 	va_start(ap, fmt);
@@ -69,8 +68,7 @@ int error_prefix(struct error *err, const char *fmt, ...)
 
 int error_exit(struct error *err, enum exit_code exit)
 {
-	if (!err)
-		return 0;
+	err = err ? err : &unwanted;
 	err->exit = exit;
 	return -err->code;
 }

@@ -38,7 +38,8 @@ int error_errno(struct error *err, int code, const char *fmt, ...)
 int error_set(struct error *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Adds the remedy; keeps the error otherwise. Returns -err->code (0 when @err is NULL). */
+/* Adds the remedy; keeps the error otherwise. Returns -err->code, also (of this thread's last error)
+ * when @err is NULL. */
 int error_hint(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Puts "prefix: " before the text. Returns -err->code. */

@@ -54,12 +54,16 @@ static unsigned physical_bits(const struct machine *m)
 	return 36;
 }
 
+/* What four levels of nested page tables and most IOMMUs can reach, with room to spare. */
+#define MAX_BITS 46
+
 /* The window for 64-bit BARs: the third quarter of the address space (AMD keeps the end of it for
  * HyperTransport), or what RAM leaves of that. */
 static void choose_mmio64(struct machine *m)
 {
 	const struct ram_state *r = &m->ram.state;
-	uint64_t space = 1ull << physical_bits(m), end = space / 4 * 3;
+	unsigned bits = physical_bits(m);
+	uint64_t space = 1ull << (bits < MAX_BITS ? bits : MAX_BITS), end = space / 4 * 3;
 	uint64_t base = space / 2,
 		 ram_end = align_up(r->gpa[r->nregions - 1] + r->len[r->nregions - 1], GIB);
 	if (ram_end > base)
