@@ -215,7 +215,8 @@ const struct option_entry options_table[] = {
 	 "After SIGTERM or SIGINT, how long the guest may take to power off.", "30", GROUP_RUN,
 	 COMPLETE_NONE, parse_number, AT(stop_timeout_s), .min = 0, .max = 86400},
 	{"update-timeout", 0, "MS",
-	 "How long the new program may take from exec to commit. Not enforced by this version.",
+	 "How long the new program may take from exec until it has taken over. After that "
+	 "the old program is brought back; it has the same time again.",
 	 "5000", GROUP_RUN, COMPLETE_NONE, parse_number, AT(update_timeout_ms), .min = 100,
 	 .max = 3600000},
 	{"testdev", 0, "ARGUMENT", "Add a test device. May be repeated.", NULL, GROUP_DEBUG,
