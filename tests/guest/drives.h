@@ -9,6 +9,8 @@ struct session;
 int drive_plain(struct session *s, unsigned updates);
 /* The same, asking the gap guest for its largest gap and its TSC around each. */
 int drive_gap(struct session *s, unsigned updates);
+/* kvmclock stays with the host's clock. */
+int drive_clock(struct session *s, unsigned updates);
 /* Numbered lines from the guest, numbered bytes to it, none lost, doubled or changed. */
 int drive_stress(struct session *s, unsigned updates);
 /* Numbered lines only. */

@@ -75,13 +75,6 @@ static bool session_alive(struct session *s)
 	return !s->exited;
 }
 
-static int session_dead(struct session *s)
-{
-	if (WIFSIGNALED(s->status))
-		return session_fail(s, "molt was ended by signal %d", WTERMSIG(s->status));
-	return session_fail(s, "molt ended early with exit code %d", WEXITSTATUS(s->status));
-}
-
 int session_send(struct session *s, const char *bytes, size_t len)
 {
 	return write(s->in, bytes, len) == (ssize_t)len
@@ -121,6 +114,20 @@ static bool output_read(struct session *s, int ms)
 	if (n > 0)
 		s->len += (size_t)n;
 	return n >= 0;
+}
+
+/* The child is gone: what the guest said last is the better reason, where it failed. */
+static int session_dead(struct session *s)
+{
+	for (bool more = true; more;) {
+		bool read = output_read(s, 0);
+		for (more = false; line_cut(s); more = read)
+			if (!strncmp(s->line, "FAIL", 4))
+				return session_fail(s, "guest: %s", s->line);
+	}
+	if (WIFSIGNALED(s->status))
+		return session_fail(s, "molt was ended by signal %d", WTERMSIG(s->status));
+	return session_fail(s, "molt ended early with exit code %d", WEXITSTATUS(s->status));
 }
 
 int session_line(struct session *s, unsigned ms)
