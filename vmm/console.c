@@ -226,10 +226,13 @@ static int post_load(void *opaque, struct error *err)
 	if (s->unsent > s->ring_len || s->escape > 1 || s->raw > 1 || s->refused > 1)
 		return error_set(err, EBADMSG, "console: the state contradicts itself");
 	con->terminal = s->raw && con->in_fd >= 0;
-	/* From here on this program is the one that has to put the terminal back. */
-	if (con->terminal)
-		terminal_adopt(con->in_fd, s->termios);
 	return 0;
+}
+
+void console_own_terminal(struct console *con)
+{
+	if (con->terminal && con->state.raw)
+		terminal_adopt(con->in_fd, con->state.termios);
 }
 
 int console_keep(struct console *con, const char *name, int *fd, struct error *err)
@@ -280,6 +283,7 @@ int console_start(struct console *con, struct error *err)
 {
 	int rc = 0;
 	pthread_mutex_lock(&con->m->lock);
+	console_own_terminal(con);
 	if (con->terminal && !con->state.raw) {
 		rc = terminal_raw(con->in_fd, con->state.termios, err);
 		con->state.raw = !rc;

@@ -43,6 +43,10 @@ void console_ready(struct console *con);
  * mode is already raw). */
 int console_start(struct console *con, struct error *err);
 
+/* Makes this program the one that has to put the terminal back: console_start does it. Until a guest
+ * that was taken over runs, the terminal stays raw for whoever gets the guest in the end. */
+void console_own_terminal(struct console *con);
+
 /* Puts the terminal back. Safe to call at any time, more than once, from any thread. */
 void console_restore_terminal(void);
 

@@ -148,6 +148,8 @@ static int lost(struct error *err, enum program_mode mode, bool committed)
 		error_hint(err, "none needed: the old program is brought back");
 	else
 		error_exit(err, EXIT_LOST);
+	if (err->exit == EXIT_LOST && machine.console)
+		console_own_terminal(machine.console);
 	return fail(err);
 }
 
