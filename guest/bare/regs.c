@@ -15,7 +15,8 @@
 #define MSR_KERNEL_GS 0xc0000102
 #define MSR_TSC_AUX   0xc0000103
 
-/* What is written; per CPU, its number is added to values with vary set. Some values may not stick
+/* AMD's SYSENTER_ESP and _EIP are 32 bits wide, and kept so by KVM.
+ * What is written; per CPU, its number is added to values with vary set. Some values may not stick
  * (reserved bits, registers a CPU does not have): what is read back right after is what must stay. */
 static const struct msr {
 	const char *name;
@@ -29,8 +30,8 @@ static const struct msr {
 	{"MISC_ENABLE", 0x1a0, false, false, 0x1},
 	{"PAT", 0x277, false, false, 0x0001040500070406},
 	{"SYSENTER_CS", 0x174, false, true, 0x18},
-	{"SYSENTER_ESP", 0x175, false, true, 0x123456780},
-	{"SYSENTER_EIP", 0x176, false, true, 0x876543210},
+	{"SYSENTER_ESP", 0x175, false, true, 0x12345680},
+	{"SYSENTER_EIP", 0x176, false, true, 0x76543210},
 	{"STAR", 0xc0000081, false, true, 0x0023001000000000},
 	{"LSTAR", 0xc0000082, false, true, 0xffff800012345000},
 	{"CSTAR", 0xc0000083, false, true, 0xffff800054321000},

@@ -138,10 +138,11 @@ int drive_irq(struct session *s, unsigned updates)
  * it, before the handler could lower the line. There, an unmask event waits until the handler has
  * spoken, or until it is clear that none runs; that it comes at the EOI is not tested.
  */
-#define SOFT_KVM_WAIT_NS 50000000
+#define SOFT_KVM_WAIT_NS 200000000ull
 
 struct line {
 	bool asserted, masked;
+	bool handled;		/* the guest said that its handler runs */
 	uint64_t unmask_due_ns; /* software KVM: an event that waits, 0: none */
 };
 
@@ -161,8 +162,10 @@ static int line_poll(struct session *s)
 	uint64_t n;
 
 	if (read(s->unmask, &n, sizeof(n)) == sizeof(n))
-		l->unmask_due_ns = clock_ns() + (s->set->soft_kvm ? SOFT_KVM_WAIT_NS : 0);
-	if (!l->unmask_due_ns || (l->asserted && clock_ns() < l->unmask_due_ns))
+		l->unmask_due_ns =
+			clock_ns() + (s->set->soft_kvm ? SOFT_KVM_WAIT_NS * s->set->slow : 0);
+	if (!l->unmask_due_ns || (s->set->soft_kvm && l->handled) ||
+	    (l->asserted && clock_ns() < l->unmask_due_ns))
 		return 0;
 	l->unmask_due_ns = 0;
 	l->masked = false;
@@ -183,6 +186,7 @@ static int line_serve(struct session *s)
 	struct line *l = s->opaque;
 	uint64_t until = clock_ns() + (uint64_t)COME_MS * 1000000 * s->set->slow;
 
+	l->handled = false;
 	if (line_set(s, false) || session_send(s, "d", 1))
 		return -1;
 	while (l->masked) {
@@ -194,10 +198,19 @@ static int line_serve(struct session *s)
 	return 0;
 }
 
+static int line_handled(struct session *s)
+{
+	struct line *l = s->opaque;
+
+	if (session_expect(s, "IRQ", COME_MS))
+		return -1;
+	l->handled = true;
+	return 0;
+}
+
 static int level_in_handler(struct session *s)
 {
-	return line_set(s, true) || session_expect(s, "IRQ", COME_MS) || session_update(s) ||
-	       line_serve(s);
+	return line_set(s, true) || line_handled(s) || session_update(s) || line_serve(s);
 }
 
 static int level_masked(struct session *s)
@@ -205,13 +218,13 @@ static int level_masked(struct session *s)
 	return session_ask(s, 'm', "MASKED") || line_set(s, true) ||
 	       session_wait_us(s, SETTLE_US) || session_update(s) ||
 	       session_wait_us(s, SETTLE_US) || session_ask(s, 'u', "UNMASKED") ||
-	       session_expect(s, "IRQ", COME_MS) || line_serve(s);
+	       line_handled(s) || line_serve(s);
 }
 
 static int level_inside(struct session *s)
 {
 	return session_update_begin(s) || wait_random(s) || line_set(s, true) ||
-	       session_update_end(s) || session_expect(s, "IRQ", COME_MS) || line_serve(s);
+	       session_update_end(s) || line_handled(s) || line_serve(s);
 }
 
 /* Masked and asserted, but lowered again before the guest looks: nothing may come. */
