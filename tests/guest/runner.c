@@ -38,6 +38,15 @@ static bool kvm_is_hardware(void)
 	return strstr(text, " svm") || strstr(text, " vmx");
 }
 
+/* QEMU's TCG names itself at the hypervisor leaf. */
+static bool host_is_emulated(void)
+{
+	uint32_t a = 0x40000000, b, c, d;
+
+	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+	return b == 0x54474354; /* "TCGT" */
+}
+
 static volatile pid_t running;
 
 static void deadline(int sig)
@@ -197,6 +206,7 @@ int main(int argc, char **argv)
 		}
 	}
 	set.soft_kvm = !kvm_is_hardware();
+	set.emulated = host_is_emulated();
 	if (getenv("MOLT"))
 		set.molt = getenv("MOLT");
 	if (!set.slow)

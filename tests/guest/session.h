@@ -27,6 +27,7 @@ struct settings {
 	unsigned slow;		   /* factor on all deadlines */
 	uint64_t seed;
 	bool soft_kvm; /* /dev/kvm here does without the processor's virtualisation */
+	bool emulated; /* this host's processor is QEMU's emulation */
 	bool verbose;
 };
 

@@ -124,8 +124,9 @@ int session_start(struct session *s, const struct settings *set, const struct te
 	if (s->report < 0 || pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC))
 		return session_fail(s, "pipes: %s", strerror(errno));
 	snprintf(kernel, sizeof(kernel), "%s/%s", set->guests, test->guest);
-	snprintf(cmdline, sizeof(cmdline), "cpus=%u tsc_khz=%llu updates=%u slow=%u %s", test->cpus,
-		 (unsigned long long)s->tsc_khz, updates, set->slow, test->cmdline ?: "");
+	snprintf(cmdline, sizeof(cmdline), "cpus=%u tsc_khz=%llu updates=%u slow=%u emulated=%d %s",
+		 test->cpus, (unsigned long long)s->tsc_khz, updates, set->slow, set->emulated,
+		 test->cmdline ?: "");
 	s->pid = fork();
 	if (s->pid < 0)
 		return session_fail(s, "fork: %s", strerror(errno));
