@@ -23,7 +23,8 @@ struct config {
 	unsigned int port;	  /* molt.port: UDP port of mode udp */
 	char ifname[16];	  /* molt.if */
 	char irq[32];		  /* molt.irq: what the NIC is called in /proc/interrupts */
-	uint32_t ip, peer;	  /* molt.ip, molt.peer: network byte order */
+	char disk[32];	   /* molt.disk: write, read and check this block device all the time */
+	uint32_t ip, peer; /* molt.ip, molt.peer: network byte order */
 };
 
 /** Reads /proc/cmdline. Returns 0, or -1 after printing a FAIL line that names the bad word. */
@@ -105,6 +106,8 @@ void ping_receive(struct ping *p);
 /** Gives up those that are older than 10 s. */
 void ping_expire(struct ping *p, uint64_t now_ns);
 uint64_t ping_inflight(const struct ping *p);
+/** Of those under way: how many were sent more than a second ago. */
+uint64_t ping_overdue(const struct ping *p, uint64_t now_ns);
 
 /* ---- numbered UDP packets (udp.c) ---- */
 
@@ -128,6 +131,30 @@ void udp_receive(struct udp *u);
 /** Numbers between first and last that never came. */
 uint64_t udp_missing(const struct udp *u);
 
+/* ---- a disk under load (disk.c) ---- */
+
+struct disk_stats {
+	uint64_t writes, reads;
+	uint64_t bad;  /* blocks that did not read back as they were written */
+	uint64_t errs; /* the kernel refused, or gave up on, a read or a write */
+	uint64_t max_ns;
+	uint64_t irqs;
+};
+
+/** Starts the thread that writes and checks the device at @path. 0 or -errno after a FAIL line. */
+int disk_start(const char *path);
+void disk_report(struct disk_stats *out);
+
+/* ---- what a script may ask for while the guest runs (inspect.c) ---- */
+
+/** From here on inspect_kernel_messages() has something to say. */
+void inspect_start(void);
+/** "FILE OFFSET...": prints a REGS line with the 32-bit registers at these hexadecimal offsets of
+ * the device memory that FILE, a resource of sysfs, maps. */
+void inspect_registers(char *words);
+/** Prints the kernel's messages since the last time, a KMSG line each, and then KMSG_END. */
+void inspect_kernel_messages(char *unused);
+
 /* ---- orders (orders.c) ---- */
 
 enum order { ORDER_NONE, ORDER_STOP, ORDER_REBOOT, ORDER_PANIC };
@@ -138,7 +165,8 @@ enum order { ORDER_NONE, ORDER_STOP, ORDER_REBOOT, ORDER_PANIC };
 int orders_open(void);
 /** Puts their descriptors into @fds; returns how many. */
 int orders_fds(int fds[ORDER_FDS_MAX]);
-/** Reads what came: "stop", "reboot" or "panic" on the console, or the power button. */
+/** Reads what came: "stop", "reboot" or "panic" on the console, or the power button. "regs" and
+ * "kmsg" are answered at once (inspect.c). */
 enum order orders_read(int fd);
 
 #endif

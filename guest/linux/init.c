@@ -43,29 +43,38 @@ static void account_format(const struct guest *g, char *out, size_t size)
 {
 	const struct ping_stats *p = &g->ping.stats;
 	const struct udp_stats *u = &g->udp.stats;
+	struct disk_stats d;
 	int len;
 
 	len = snprintf(out, size,
 		       "sent=%" PRIu64 " recv=%" PRIu64 " lost=%" PRIu64 " dup=%" PRIu64
 		       " late=%" PRIu64 " bad=%" PRIu64 " senderr=%" PRIu64 " inflight=%" PRIu64
-		       " maxrtt_us=%" PRIu64 " maxgap_us=%" PRIu64 " back=%" PRIu64
-		       " bootdrift_us=%" PRIu64 " irqs=%" PRIu64,
+		       " overdue=%" PRIu64 " maxrtt_us=%" PRIu64 " maxgap_us=%" PRIu64
+		       " back=%" PRIu64 " bootdrift_us=%" PRIu64 " irqs=%" PRIu64,
 		       p->sent, p->recv, p->lost, p->dup, p->late, p->bad, p->senderr,
-		       g->pinging ? ping_inflight(&g->ping) : 0, p->max_rtt_ns / 1000,
-		       g->clocks.max_gap_ns / 1000, g->clocks.back, g->clocks.boot_drift_ns / 1000,
-		       system_irq_count(g->cfg.irq));
+		       g->pinging ? ping_inflight(&g->ping) : 0,
+		       g->pinging ? ping_overdue(&g->ping, clock_now_ns()) : 0,
+		       p->max_rtt_ns / 1000, g->clocks.max_gap_ns / 1000, g->clocks.back,
+		       g->clocks.boot_drift_ns / 1000, system_irq_count(g->cfg.irq));
 	if (g->listening && len > 0 && (size_t)len < size)
-		snprintf(out + len, size - (size_t)len,
-			 " udp_recv=%" PRIu64 " udp_first=%" PRIu64 " udp_last=%" PRIu64
-			 " udp_missing=%" PRIu64 " udp_dup=%" PRIu64 " udp_order=%" PRIu64
-			 " udp_bad=%" PRIu64 " udp_sockdrop=%" PRIu64,
-			 u->recv, u->first, u->last, udp_missing(&g->udp), u->dup, u->order, u->bad,
-			 u->sockdrop);
+		len += snprintf(out + len, size - (size_t)len,
+				" udp_recv=%" PRIu64 " udp_first=%" PRIu64 " udp_last=%" PRIu64
+				" udp_missing=%" PRIu64 " udp_dup=%" PRIu64 " udp_order=%" PRIu64
+				" udp_bad=%" PRIu64 " udp_sockdrop=%" PRIu64,
+				u->recv, u->first, u->last, udp_missing(&g->udp), u->dup, u->order,
+				u->bad, u->sockdrop);
+	if (!g->cfg.disk[0] || len <= 0 || (size_t)len >= size)
+		return;
+	disk_report(&d);
+	snprintf(out + len, size - (size_t)len,
+		 " disk_writes=%" PRIu64 " disk_reads=%" PRIu64 " disk_bad=%" PRIu64
+		 " disk_errs=%" PRIu64 " disk_max_us=%" PRIu64 " disk_irqs=%" PRIu64,
+		 d.writes, d.reads, d.bad, d.errs, d.max_ns / 1000, d.irqs);
 }
 
 static void beat(struct guest *g)
 {
-	char account[512];
+	char account[640];
 	uint64_t now = clock_now_ns();
 
 	g->beats++;
@@ -162,8 +171,11 @@ static int start(struct guest *g)
 		return -EIO;
 	if (g->listening && udp_open(&g->udp, &g->cfg))
 		return -EIO;
+	if (g->cfg.disk[0] && disk_start(g->cfg.disk))
+		return -EIO;
 	if (clocks_start(g->cfg.sample_ms))
 		return -EAGAIN;
+	inspect_start();
 	console_line("READY up_ms=%" PRIu64 " mode=%s interval_ms=%u", clock_now_ns() / NS_PER_MS,
 		     g->listening ? "udp"
 		     : g->pinging ? "ping"
@@ -174,7 +186,7 @@ static int start(struct guest *g)
 
 static void finish(struct guest *g)
 {
-	char account[512];
+	char account[640];
 
 	drain(g);
 	clocks_report(&g->clocks);

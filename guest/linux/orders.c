@@ -35,9 +35,38 @@ int orders_fds(int fds[ORDER_FDS_MAX])
 	return input_count;
 }
 
+static const struct {
+	const char *word;
+	enum order order;
+	void (*answer)(char *rest);
+} known[] = {
+	{"stop", ORDER_STOP, NULL},
+	{"reboot", ORDER_REBOOT, NULL},
+	{"panic", ORDER_PANIC, NULL},
+	{"regs", ORDER_NONE, inspect_registers},
+	{"kmsg", ORDER_NONE, inspect_kernel_messages},
+};
+
+static enum order line_obey(char *line)
+{
+	char *rest = line;
+	const char *word = strsep(&rest, " ");
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (strcmp(word, known[i].word))
+			continue;
+		if (known[i].answer)
+			known[i].answer(rest);
+		return known[i].order;
+	}
+	if (word[0])
+		console_line("FAIL what=order word=%s", word);
+	return ORDER_NONE;
+}
+
 static enum order console_read(void)
 {
-	static char line[64];
+	static char line[256];
 	static size_t len;
 	enum order order = ORDER_NONE;
 	char c;
@@ -50,14 +79,7 @@ static enum order console_read(void)
 		}
 		line[len] = '\0';
 		len = 0;
-		if (!strcmp(line, "stop"))
-			order = ORDER_STOP;
-		else if (!strcmp(line, "reboot"))
-			order = ORDER_REBOOT;
-		else if (!strcmp(line, "panic"))
-			order = ORDER_PANIC;
-		else if (line[0])
-			console_line("FAIL what=order word=%s", line);
+		order = line_obey(line);
 	}
 	return order;
 }

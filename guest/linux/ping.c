@@ -10,8 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define PING_ID	     0x6d6f
-#define PING_LOST_NS 10000000000ull
+#define PING_ID		0x6d6f
+#define PING_LOST_NS	10000000000ull
+#define PING_OVERDUE_NS 1000000000ull
 /* More than are in flight within 10 s at 1 ms; slots are found by sequence number. */
 #define PING_SLOTS 16384
 
@@ -153,6 +154,18 @@ void ping_expire(struct ping *p, uint64_t now_ns)
 			p->stats.lost++;
 		}
 	}
+}
+
+uint64_t ping_overdue(const struct ping *p, uint64_t now_ns)
+{
+	uint64_t n = 0;
+
+	for (uint64_t seq = p->oldest; seq < p->next_seq; seq++) {
+		unsigned int at = seq % PING_SLOTS;
+
+		n += slots[at].state == SLOT_WAIT && now_ns - slots[at].sent_ns > PING_OVERDUE_NS;
+	}
+	return n;
 }
 
 uint64_t ping_inflight(const struct ping *p)

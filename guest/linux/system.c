@@ -18,7 +18,7 @@
 
 void console_line(const char *fmt, ...)
 {
-	char buf[768];
+	char buf[1024];
 	va_list ap;
 	int len;
 	ssize_t done;

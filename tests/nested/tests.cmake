@@ -1,0 +1,29 @@
+# Linux guests with passthrough devices in the nested bed: tests/nested/run says how, cases/ what.
+# The programs are those that are installed, static: $MOLT and $MOLT_B, or the two release builds.
+find_program(MUSL_GCC musl-gcc REQUIRED)
+set(NESTED_TOOLS)
+foreach(tool udp-send packets-in memlock)
+  set(source ${CMAKE_CURRENT_LIST_DIR}/tools/${tool}.c)
+  add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/nested/${tool}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/nested
+    COMMAND ${MUSL_GCC} -static -O2 -Wall -Wextra -Werror -D_GNU_SOURCE
+      -o ${CMAKE_BINARY_DIR}/nested/${tool} ${source}
+      -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
+    DEPENDS ${source} ${CMAKE_CURRENT_LIST_DIR}/tools/packet.h VERBATIM)
+  list(APPEND NESTED_TOOLS ${CMAKE_BINARY_DIR}/nested/${tool})
+endforeach()
+add_custom_target(nested-tools ALL DEPENDS ${NESTED_TOOLS})
+
+file(GLOB NESTED_CASES CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/cases/*.sh)
+set(NESTED_NAMES)
+foreach(case ${NESTED_CASES})
+  get_filename_component(name ${case} NAME_WLE)
+  add_test(NAME nested/${name} COMMAND ${CMAKE_CURRENT_LIST_DIR}/run ${name})
+  list(APPEND NESTED_NAMES nested/${name})
+endforeach()
+# Adds up what the others counted: how often emulated SVM itself lost a guest.
+add_test(NAME nested/artefacts COMMAND ${CMAKE_CURRENT_LIST_DIR}/run --artefacts)
+set_tests_properties(nested/artefacts PROPERTIES DEPENDS "${NESTED_NAMES}")
+# One bed at a time: an emulated host wants a core, and its time is what the guests live by.
+set_tests_properties(${NESTED_NAMES} nested/artefacts PROPERTIES LABELS nested TIMEOUT 900
+  SKIP_RETURN_CODE 77 RESOURCE_LOCK bed ENVIRONMENT "NESTED_BUILD=${CMAKE_BINARY_DIR}")
