@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 
 static const struct {
@@ -18,9 +19,19 @@ static const struct {
 	{"kill", SIGKILL}, {"bus", SIGBUS},
 };
 
-void fault_point(const char *name)
+/* POINT:ACTION from the environment, or from the file it names with an @ in front. */
+static const char *fault_wanted(char *buf, size_t size)
 {
 	const char *fault = getenv("MOLT_FAULT");
+	if (!fault || fault[0] != '@')
+		return fault;
+	return file_read_text(fault + 1, buf, size) > 0 ? buf : NULL;
+}
+
+void fault_point(const char *name)
+{
+	char buf[64];
+	const char *fault = fault_wanted(buf, sizeof(buf));
 	size_t n = strlen(name);
 	if (!fault || strncmp(fault, name, n) || fault[n] != ':')
 		return;

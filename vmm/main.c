@@ -162,9 +162,11 @@ static int run(int argc, char *argv[])
 
 	block_signals(&set);
 	struct program_incoming in = program_incoming();
-	if (in.mode == PROGRAM_NEW)
+	if (in.mode == PROGRAM_NEW) {
+		fault_point("entry");
 		rescue_arm(&in, argv);
-	fault_point("start");
+		fault_point("start");
+	}
 	machine_init(m);
 	if (in.mode == PROGRAM_CONFUSED)
 		return fail(&(struct error){.text = PROGRAM_ENV " is set but makes no sense",

@@ -23,5 +23,7 @@ int drive_irq(struct session *s, unsigned updates);
 int drive_level(struct session *s, unsigned updates);
 /* After each update: 'k' wakes the halted vCPU, which must not have run before. */
 int drive_halt(struct session *s, unsigned updates);
+/* Updates that fail, each row of a table: the guest goes on in the old program. */
+int drive_fault(struct session *s, unsigned updates);
 
 #endif

@@ -84,6 +84,9 @@ static void child_exec(struct session *s, const char *cmdline, const char *kerne
 		argv[n++] = expanded[i];
 	}
 	argv[n] = NULL;
+	char fault[128];
+	snprintf(fault, sizeof(fault), "@%s/fault", s->dir);
+	setenv("MOLT_FAULT", fault, 1); /* for builds with faults (drives_fault.c) */
 	execv(argv[0], argv);
 	fprintf(stderr, "exec %s: %s\n", argv[0], strerror(errno));
 	_exit(126);
@@ -142,8 +145,8 @@ int session_start(struct session *s, const struct settings *set, const struct te
 
 void session_end(struct session *s)
 {
-	static const char *const files[] = {"molt",	"molt.a", "molt.b",
-					    "molt.new", "report", "log"};
+	static const char *const files[] = {"molt",   "molt.a", "molt.b", "molt.new",
+					    "report", "log",	"fault"};
 	char path[160];
 
 	if (s->pid > 0 && !s->exited) {

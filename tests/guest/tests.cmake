@@ -6,6 +6,11 @@ file(STRINGS ${GUEST_CASES} lines REGEX "^\t{\"[a-z0-9-]+\",")
 if(NOT lines)
   message(FATAL_ERROR "no cases found in ${GUEST_CASES}")
 endif()
+# A molt that fails on purpose, for the fault cases (cpr/fault.h).
+add_executable(molt-faulty ${CMAKE_SOURCE_DIR}/vmm/main.c ${CMAKE_SOURCE_DIR}/cpr/fault.c
+  ${CMAKE_SOURCE_DIR}/cpr/update.c)
+target_compile_definitions(molt-faulty PRIVATE MOLT_FAULTS)
+target_link_libraries(molt-faulty PRIVATE molt-core)
 set(GUEST_ARGS)
 if(MOLT_SANITIZE)
   set(GUEST_ARGS --updates 50 --slow 3)
@@ -15,5 +20,6 @@ foreach(line ${lines})
   add_test(NAME guest/${name} COMMAND ${CMAKE_BINARY_DIR}/tests/guest-runner
     --molt $<TARGET_FILE:molt> --guests ${CMAKE_BINARY_DIR}/guests ${GUEST_ARGS} ${name})
   set_tests_properties(guest/${name} PROPERTIES
+    ENVIRONMENT MOLT_FAULTY=$<TARGET_FILE:molt-faulty>
     LABELS guest TIMEOUT 1000 SKIP_RETURN_CODE 77 RUN_SERIAL ON)
 endforeach()
