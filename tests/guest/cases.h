@@ -22,8 +22,6 @@ struct test_case {
 	const char *cmdline; /* the guest's, after cpus=, tsc_khz=, updates=, slow=; may be NULL */
 	/* Why it cannot pass on a KVM without hardware virtualisation; NULL: it can. */
 	const char *soft_kvm_note;
-	/* The same for a host that QEMU emulates. */
-	const char *emulated_note;
 };
 
 /* Ends a case that hangs. */

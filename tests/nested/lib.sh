@@ -5,7 +5,7 @@
 # A case fails with status 1. Status 75: emulated SVM lost the guest, by its registers (artefact).
 set -eu
 
-WAIT=${WAIT:-60}
+WAIT=${WAIT:-120}
 UPDATES=0 GUESTS=0 FAILED=0 PID=
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP
@@ -32,7 +32,7 @@ fail() {
 	say "FAILED: $*"
 	tail -n 12 "$LOG" 2>/dev/null | cut -c1-600 | sed 's/^/      molt| /'
 	tr -d '\r' <"$CONSOLE" 2>/dev/null | tail -n 8 | cut -c1-400 | sed 's/^/      guest| /'
-	if artefact; then
+	if artefact "$LOG"; then
 		say "ARTEFACT: KVM internal error 3 at L1's own address $rip: emulated SVM lost the guest"
 		exit 75
 	fi
@@ -51,8 +51,8 @@ cleanup() {
 
 # Peers saw it too: about one nested update in a hundred ends with KVM internal error 3, and what
 # then is in the guest's registers is the host's: an instruction of L1's kernel or its modules.
-artefact() {
-	rip=$(sed -n 's/.*KVM internal error 3; rip \([0-9a-f]\{16\}\) .*/\1/p' "$LOG" 2>/dev/null | tail -n 1)
+artefact() { # LOG-OF-MOLT
+	rip=$(sed -n 's/.*KVM internal error 3; rip \([0-9a-f]\{16\}\) .*/\1/p' "$1" 2>/dev/null | tail -n 1)
 	[ -n "$rip" ] || return 1
 	awk -v rip="$rip" '
 		$3 == "_text" { text = $1 } $3 == "_etext" { etext = $1 }
@@ -131,7 +131,8 @@ ask() { # ORDER ANSWER
 
 # The guest gets the devices $DEVICES, $MEM (MiB) and $CPUS; $ARGS are words for its init, $WRAP a
 # command that runs molt. Options for molt may follow.
-MEM=256 CPUS=1 DEVICES='' ARGS='' WRAP=''
+# TIMEOUT: ms from exec to commit; the default is for real machines.
+MEM=256 CPUS=1 DEVICES='' ARGS='' WRAP='' TIMEOUT=60000
 guest_start() { # [OPTION]...
 	GUESTS=$((GUESTS + 1))
 	DIR=/out/guest$GUESTS
@@ -145,10 +146,9 @@ guest_start() { # [OPTION]...
 	for bdf in $DEVICES; do
 		set -- "$@" --vfio "$bdf"
 	done
-	# The deadline after exec is for real machines.
 	$WRAP "$PROGRAM" run --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" --mem "${MEM}M" --cpus "$CPUS" \
 		--cmdline "console=ttyS0 quiet panic=-1 iomem=relaxed molt.beat_ms=500 $ARGS" \
-		--report "$REPORT" --update-timeout 60000 "$@" <&3 >>"$CONSOLE" 2>"$LOG" 3>&- &
+		--report "$REPORT" --update-timeout "$TIMEOUT" "$@" <&3 >>"$CONSOLE" 2>"$LOG" 3>&- &
 	PID=$!
 	wait_until "guest's READY line" guest_said READY 0
 	START=$(process_start)
@@ -232,6 +232,8 @@ guest_stop() {
 	done
 	status=0
 	wait "$PID" || status=$?
+	# 127: no child of this shell, as after a rescue by the keeper; molt's last words say it too.
+	[ "$status" -ne 127 ] || status=$(tail -n 1 "$LOG" | sed -n 's/.*(exit \([0-9]*\))$/\1/p')
 	PID=
 	exec 3>&-
 	END=$(guest_line END)
@@ -249,11 +251,12 @@ guest_stop() {
 
 # ---- common measurements ----
 
-# Pings that got no answer within a second, in the guest's life so far.
+# Pings of the guest's life so far that are lost: first, whatever is late comes or is given up.
+none_overdue() { [ "$(field "$(beat)" overdue)" -eq 0 ]; }
 pings_lost() {
 	beats_wait 3
-	b=$(beat)
-	echo $(($(field "$b" lost) + $(field "$b" overdue)))
+	wait_until "decision on late pings" none_overdue
+	field "$(beat)" lost
 }
 
 # A stretch without updates and one of the same length with them. A lost interrupt would show as an
@@ -270,7 +273,7 @@ pings_over_updates() { # HOW-MANY
 	say "longest pause reported: $longest ms"
 	expect "pings lost over $1 updates" $((lost1 - lost0)) -eq 0
 	expect "the slowest answer (us) waited for the pause and for nothing else" \
-		"$(beats_max rtt_us "$n0" "$n1")" -lt $((longest * 1000 + $(beats_max rtt_us "$n2" "$n3") + 700000))
+		"$(beats_max rtt_us "$n0" "$n1")" -lt $((longest * 1000 + $(beats_max rtt_us "$n2" "$n3") + 1500000))
 }
 
 stretch() { # TITLE FROM TO LOST

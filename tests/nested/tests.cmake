@@ -12,6 +12,15 @@ foreach(tool udp-send packets-in memlock)
     DEPENDS ${source} ${CMAKE_CURRENT_LIST_DIR}/tools/packet.h VERBATIM)
   list(APPEND NESTED_TOOLS ${CMAKE_BINARY_DIR}/nested/${tool})
 endforeach()
+# The runner of the bare-metal guests again, static: L1 has no libraries.
+file(GLOB NESTED_RUNNER CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/../guest/*.c)
+file(GLOB NESTED_RUNNER_H CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/../guest/*.h)
+add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/nested/guest-runner
+  COMMAND ${MUSL_GCC} -static -O2 -D_GNU_SOURCE -I${CMAKE_SOURCE_DIR}
+    -o ${CMAKE_BINARY_DIR}/nested/guest-runner ${NESTED_RUNNER}
+    -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
+  DEPENDS ${NESTED_RUNNER} ${NESTED_RUNNER_H} ${CMAKE_BINARY_DIR}/nested/udp-send VERBATIM)
+list(APPEND NESTED_TOOLS ${CMAKE_BINARY_DIR}/nested/guest-runner)
 add_custom_target(nested-tools ALL DEPENDS ${NESTED_TOOLS})
 
 file(GLOB NESTED_CASES CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/cases/*.sh)
