@@ -3,6 +3,7 @@
  * timer: arms one timer after the other, says ARMED so that the host updates before it fires, and
  * checks that it fires exactly once, not early, and not lost; periodic ones go on and never gain.
  * Host: 'g' starts a round, 'q' ends. after_us=: time from arming to firing (PIT: at most 50 ms).
+ * fired=1: the update comes after that instead, and the timer must not fire again.
  */
 #include "guest.h"
 
@@ -10,6 +11,7 @@
 #define VEC_PIT	  0x41
 #define LATE_US	  10000000
 #define SETTLE_US 20000
+#define UPDATE_US 60000 /* for an update to be over */
 #define PIT_HZ	  1193182
 #define TICKS	  6 /* of a periodic timer, each round */
 
@@ -24,6 +26,7 @@ static void on_timer(struct trap_frame *frame)
 }
 
 static uint64_t after_us;
+static bool update_after;
 
 static void arm_oneshot(void)
 {
@@ -118,15 +121,18 @@ static void round_run(const struct mode *m)
 
 	fired = 0;
 	m->arm();
-	guest_printf("ARMED %s\n", m->name);
+	if (!update_after)
+		guest_printf("ARMED %s\n", m->name);
 	if (!wait_count(m->ticks, m->ticks * period_us + LATE_US * option_number("slow", 1)))
 		guest_fail("%s: fired %lu times of %u", m->name, fired, m->ticks);
 	/* The rates of the timers against the TSC are known to a percent. */
 	if (fired_tsc - before < us_to_tsc(period_us) / 100 * 99)
 		guest_fail("%s: fired after %lu us, due after %lu", m->name,
 			   tsc_to_ns(fired_tsc - before) / 1000, period_us);
+	if (update_after)
+		guest_printf("ARMED %s\n", m->name);
 	if (m->ticks == 1) {
-		wait_count(2, SETTLE_US);
+		wait_count(2, update_after ? UPDATE_US * option_number("slow", 1) : SETTLE_US);
 		if (fired != 1)
 			guest_fail("%s: fired %lu times", m->name, fired);
 	} else {
@@ -150,6 +156,7 @@ void guest_main(void)
 	trap_set(VEC_APIC, on_timer);
 	trap_set(VEC_PIT, on_timer);
 	after_us = option_number("after_us", 40000);
+	update_after = option_number("fired", 0);
 	apic_timer_calibrate();
 	if (!(cpuid(1, 0).ecx & 1u << 24)) { /* TSC-deadline */
 		guest_printf("# no TSC-deadline timer\n");
