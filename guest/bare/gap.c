@@ -58,12 +58,12 @@ static void gap_cpu(unsigned cpu)
 
 static void gap_report(void)
 {
-	guest_printf("GAP");
-	for (unsigned i = 0; i < guest_cpus; i++) {
+	for (unsigned i = 0; i < guest_cpus; i++)
 		if (gaps[i].back)
 			guest_fail("cpu %u: TSC went back %lu times", i, gaps[i].back);
+	guest_printf("GAP");
+	for (unsigned i = 0; i < guest_cpus; i++)
 		guest_printf("%c%lu", i ? ',' : ' ', tsc_to_ns(gaps[i].largest));
-	}
 	guest_printf("\n");
 	gaps[0].largest = 0;
 	for (unsigned i = 1; i < guest_cpus; i++)
