@@ -170,6 +170,31 @@ static void run_guest(struct vcpu *cpu)
 	}
 }
 
+/* KVM_RUN with a signal pending goes as far as the guest's door and returns EINTR there; with
+ * immediate_exit it would turn back earlier. The signal is blocked here and let in by the mask that is
+ * in force inside KVM_RUN only (api.rst, KVM_SET_SIGNAL_MASK), so that it cannot be taken too soon. */
+void vcpu_flush_pending(struct vcpu *cpu)
+{
+	struct {
+		struct kvm_signal_mask head;
+		uint64_t blocked;
+	} __attribute__((packed)) mask = {.head.len = 8};
+	sigset_t kick;
+
+	sigemptyset(&kick);
+	sigaddset(&kick, KICK_SIGNAL);
+	pthread_sigmask(SIG_BLOCK, &kick, NULL);
+	mask.blocked = ~(1ull << (KICK_SIGNAL - 1));
+	syscall(SYS_tgkill, getpid(), cpu->tid, KICK_SIGNAL);
+	if (vm_ioctl(cpu->fd, KVM_SET_SIGNAL_MASK, &mask) == 0) {
+		cpu->run->immediate_exit = 0;
+		run_guest(cpu);
+		cpu->run->immediate_exit = 1;
+		vm_ioctl(cpu->fd, KVM_SET_SIGNAL_MASK, NULL);
+	}
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+}
+
 /* ---- the gate ---- */
 
 static void fail(struct vcpu_gate *gate, int rc, const struct error *err)

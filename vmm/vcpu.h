@@ -71,6 +71,10 @@ int vcpus_pause_and_save(struct machine *m, int (*quiet)(struct machine *m, stru
 /* Ends the threads for good (machine teardown). */
 void vcpus_stop(struct machine *m);
 
+/* Lets KVM finish what it does just before it enters the guest (interrupts of expired timers go into
+ * the local APIC), without entering it. On the vCPU's own thread, parked. */
+void vcpu_flush_pending(struct vcpu *cpu);
+
 /* The architecture's part, called on the vCPU's own thread (init: by the creator). */
 int vcpu_arch_init(struct vcpu *cpu, struct error *err);   /* allocates and registers the state */
 int vcpu_arch_create(struct vcpu *cpu, struct error *err); /* CPUID; fresh: reset state */

@@ -22,6 +22,7 @@
 
 #define BOOT_MS	  20000
 #define RECORD_MS 20000
+#define CUT_LEN	  8192
 
 enum outcome {
 	REFUSED,  /* nothing was replaced */
@@ -102,7 +103,7 @@ static int file_copy(struct session *s, const char *from, const char *to, enum k
 		h->e_ident[EI_CLASS] = ELFCLASS32;
 	else if (kind == AARCH64)
 		h->e_machine = EM_AARCH64;
-	return file_write(s, to, data, kind == CUT ? (size_t)n / 2 : (size_t)n, mode);
+	return file_write(s, to, data, kind == CUT ? CUT_LEN : (size_t)n, mode);
 }
 
 static int install(struct session *s, unsigned row)

@@ -4,7 +4,7 @@
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
-RATE=400 SECONDS_EACH=15
+RATE=400 SECONDS_EACH=18
 PACKETS=$((RATE * SECONDS_EACH))
 
 # Sends one numbered stretch in the background while the rest of the arguments are done; prints the loss.
@@ -28,8 +28,8 @@ arp -s 10.0.2.15 52:54:00:12:34:05
 got=0
 stretch_lost 0 sleep "$SECONDS_EACH"
 control=$lost
-stretch_lost "$PACKETS" updates 5
-say "of $PACKETS packets, $RATE a second: lost $control without update, $lost over 5 updates"
+stretch_lost "$PACKETS" updates 4
+say "of $PACKETS packets, $RATE a second: lost $control without update, $lost over 4 updates"
 expect "packets lost over updates, against control" "$lost" -le "$control"
 kernel_calm
 guest_stop

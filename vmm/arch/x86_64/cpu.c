@@ -185,9 +185,48 @@ static int run_steps(struct vcpu *cpu, const struct step *steps, size_t n, const
 	return 0;
 }
 
+/* ---- the local APIC's timer ----
+ *
+ * SET_LAPIC arms a one-shot timer for what is left of its count: when that is nothing, because it has
+ * fired long ago, it fires a second time; and a periodic one starts anew, without the tick that KVM has
+ * counted but not put into the IRR yet (it does so when the vCPU is about to enter the guest). So where
+ * there is such a timer, pending ticks are flushed into the IRR and the state is read again, until
+ * none came in between; then a one-shot timer that has fired is saved as not armed. */
+
+enum { LAPIC_LVTT = 0x320, LAPIC_TMICT = 0x380, LAPIC_TMCCT = 0x390 }; /* SDM 3A 11.5.4 */
+enum { TIMER_ONESHOT = 0, TIMER_PERIODIC = 1 };
+
+static uint32_t lapic_reg(const struct vcpu *cpu, unsigned off)
+{
+	return (uint32_t)load_le(cpu->state->lapic.regs + off, 4);
+}
+
+static unsigned timer_mode(const struct vcpu *cpu)
+{
+	return lapic_reg(cpu, LAPIC_LVTT) >> 17 & 3;
+}
+
+static bool timer_unclear(const struct vcpu *cpu)
+{
+	return lapic_reg(cpu, LAPIC_TMICT) &&
+	       (timer_mode(cpu) == TIMER_PERIODIC ||
+		(timer_mode(cpu) == TIMER_ONESHOT && !lapic_reg(cpu, LAPIC_TMCCT)));
+}
+
 int vcpu_arch_save(struct vcpu *cpu, struct error *err)
 {
-	return run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
+	int rc = run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
+	bool again = !rc && timer_unclear(cpu);
+	for (unsigned tries = 0; again && tries < 8; tries++) {
+		uint32_t left = lapic_reg(cpu, LAPIC_TMCCT);
+		vcpu_flush_pending(cpu);
+		rc = run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
+		again = !rc && timer_mode(cpu) == TIMER_PERIODIC &&
+			lapic_reg(cpu, LAPIC_TMCCT) > left;
+	}
+	if (!rc && timer_mode(cpu) == TIMER_ONESHOT && timer_unclear(cpu))
+		store_le(cpu->state->lapic.regs + LAPIC_TMICT, 0, 4);
+	return rc;
 }
 
 int vcpu_arch_load(struct vcpu *cpu, struct error *err)
@@ -241,8 +280,36 @@ static int set_cpuid(struct vcpu *cpu, struct error *err)
 	return rc < 0 ? error_errno(err, (int)-rc, "vCPU %u: KVM_SET_CPUID2", cpu->index) : 0;
 }
 
-/* Which MSRs to carry: those in KVM's list that can be read and written back. The TSC itself is
- * carried by its offset. The deadline goes last. */
+/* MSRs that KVM holds for a vCPU but leaves out of its list (SDM 3A 12.11, 3B 16.3). */
+static const struct {
+	uint32_t first, count, step;
+} unlisted_msrs[] = {
+	{0x200, 16, 1}, /* MTRRs, variable ranges: base and mask */
+	{0x250, 1, 1},	/* fixed ranges: 64 KiB */
+	{0x258, 2, 1},	/* 16 KiB */
+	{0x268, 8, 1},	/* 4 KiB */
+	{0x2ff, 1, 1},	/* MTRRdefType */
+	{0x400, 32, 4}, /* machine check banks: MCi_CTL */
+};
+
+/* Carries an MSR that can be read and written back, once. */
+static void try_msr(struct vcpu *cpu, uint32_t index)
+{
+	struct vcpu_state *s = cpu->state;
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} one = {.head.nmsrs = 1, .entry.index = index};
+
+	for (uint32_t i = 0; i < s->msr_len; i++)
+		if (s->msr_index[i] == index)
+			return;
+	if (s->msr_len < CPU_MAX_MSRS && vm_ioctl(cpu->fd, KVM_GET_MSRS, &one) == 1 &&
+	    vm_ioctl(cpu->fd, KVM_SET_MSRS, &one) == 1)
+		s->msr_index[s->msr_len++] = index;
+}
+
+/* Which MSRs to carry. The TSC itself is carried by its offset. The deadline goes last. */
 static int find_msrs(struct vcpu *cpu, struct error *err)
 {
 	struct vcpu_state *s = cpu->state;
@@ -253,22 +320,13 @@ static int find_msrs(struct vcpu *cpu, struct error *err)
 	long rc = vm_ioctl(cpu->m->vm.kvm_fd, KVM_GET_MSR_INDEX_LIST, &all);
 	if (rc < 0)
 		return error_errno(err, (int)-rc, "KVM_GET_MSR_INDEX_LIST");
-	bool deadline = false;
-	for (uint32_t i = 0; i < all.head.nmsrs && s->msr_len < CPU_MAX_MSRS - 1; i++) {
-		struct {
-			struct kvm_msrs head;
-			struct kvm_msr_entry entry;
-		} one = {.head.nmsrs = 1, .entry.index = all.indices[i]};
-		if (all.indices[i] == MSR_IA32_TSC || vm_ioctl(cpu->fd, KVM_GET_MSRS, &one) != 1 ||
-		    vm_ioctl(cpu->fd, KVM_SET_MSRS, &one) != 1)
-			continue;
-		if (all.indices[i] == MSR_IA32_TSC_DEADLINE)
-			deadline = true;
-		else
-			s->msr_index[s->msr_len++] = all.indices[i];
-	}
-	if (deadline)
-		s->msr_index[s->msr_len++] = MSR_IA32_TSC_DEADLINE;
+	for (uint32_t i = 0; i < all.head.nmsrs; i++)
+		if (all.indices[i] != MSR_IA32_TSC && all.indices[i] != MSR_IA32_TSC_DEADLINE)
+			try_msr(cpu, all.indices[i]);
+	for (unsigned i = 0; i < ARRAY_LEN(unlisted_msrs); i++)
+		for (uint32_t k = 0; k < unlisted_msrs[i].count; k++)
+			try_msr(cpu, unlisted_msrs[i].first + k * unlisted_msrs[i].step);
+	try_msr(cpu, MSR_IA32_TSC_DEADLINE);
 	s->msr_data_len = s->msr_len;
 	return 0;
 }
