@@ -6,7 +6,7 @@
 
 DEVICES=${BDF_e1000:?} ARGS=molt.interval_ms=20
 guest_start
-pings_over_updates 5
+pings_over_updates 3
 kernel_calm
 guest_stop
 expect "pings lost in the whole life" "$(field "$END" lost)" -eq 0
