@@ -94,6 +94,7 @@ static int read_field(const struct state_class *cls, const struct field *f, void
 		    memchr(in, 0, (size_t)len) != in + len - 1)
 			return bad_length(cls, f, len, err);
 		memcpy(out, in, (size_t)len);
+		memset(out + len, 0, f->size - (uint32_t)len);
 		return 0;
 	}
 	uint32_t unit = f->type == FIELD_UINT ? cell_bytes(f) : f->size;
@@ -111,16 +112,18 @@ static int read_field(const struct state_class *cls, const struct field *f, void
 static void set_default(const struct field *f, void *state)
 {
 	char *out = (char *)state + f->offset;
-	if (f->type != FIELD_UINT || f->len_offset != FIELD_FIXED)
-		return; /* the struct was zeroed: empty */
-	for (uint32_t i = 0; i < f->count; i++)
-		store_le(out + (size_t)i * f->size, f->def, f->size);
+	if (f->len_offset != FIELD_FIXED)
+		memset((char *)state + f->len_offset, 0, sizeof(uint32_t));
+	else if (f->type != FIELD_UINT)
+		memset(out, 0, (size_t)f->size * f->count);
+	else
+		for (uint32_t i = 0; i < f->count; i++)
+			store_le(out + (size_t)i * f->size, f->def, f->size);
 }
 
 int fields_read(const void *fdt, int node, const struct state_class *cls, void *state,
 		struct error *err)
 {
-	memset(state, 0, cls->size);
 	for (uint32_t i = 0; i < cls->nfields; i++) {
 		const struct field *f = &cls->fields[i];
 		int len;

@@ -109,7 +109,8 @@ struct state_class {
 int fields_write(void *fdt, const struct state_class *cls, const void *state, struct error *err);
 
 /* Fills @state (of cls->size bytes) from node @node of @fdt, which need not be trusted beyond
- * fdt_check_full(). @state is fully written on success and unspecified on failure. */
+ * fdt_check_full(). On success every field is written, but for the elements of counted arrays beyond
+ * the used ones: large arrays are mostly empty, and clearing them would cost their pages. */
 int fields_read(const void *fdt, int node, const struct state_class *cls, void *state,
 		struct error *err);
 

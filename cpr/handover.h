@@ -32,14 +32,17 @@ enum handover_stamp {
 	STAMP_EXEC,    /* new program's main */
 	STAMP_ADOPT,   /* blob parsed, descriptors checked */
 	STAMP_BUILD,   /* memory, VM, devices, irqchip, vCPUs */
+	STAMP_DMA,     /* DMA addresses given anew, routes set, while the vCPUs load */
 	STAMP_LOAD,    /* vCPU and VM state set */
-	STAMP_DMA,     /* DMA addresses given anew, routes set */
 	STAMP_COMMIT,  /* the word won */
 	STAMP_RUN,     /* irqfds attached, vCPUs released */
 	STAMP_COUNT,
 };
 
 #define HANDOVER_REASON_LEN 512
+
+/* What can wait does: for so long the guest, just running again, need not share its CPUs with it. */
+#define HANDOVER_HEAD_START_MS 2
 
 struct handover {
 	uint32_t owner; /* enum handover_owner */
@@ -66,7 +69,7 @@ void handover_stamp(struct handover *h, enum handover_stamp which);
 /* From here on the keeper brings the old program back if nobody commits within the page's timeout. */
 void handover_arm(struct handover *h);
 
-/* --debug-hold: tests: the pause lasts this much longer. */
+/* Sleeps: --debug-hold, and the guest's head start. 0: returns at once. */
 void handover_hold(uint32_t ms);
 
 /* Notes why the update failed; the first one stays. Async-signal-safe. */

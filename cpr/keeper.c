@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -45,6 +46,8 @@ RAW static long raw_syscall(long n, long a, long b, long c, long d, long e)
 
 RAW __attribute__((noreturn)) static void leave(void)
 {
+	/* What its end tears down takes milliseconds that the guest, just running again, wants. */
+	raw_syscall(SYS_setpriority, PRIO_PROCESS, 0, 19, 0, 0);
 	raw_syscall(SYS_exit_group, 0, 0, 0, 0, 0);
 	__builtin_unreachable();
 }

@@ -24,7 +24,7 @@ static const struct {
 	{"prepare", STAMP_PREPARE}, {"vcpus_save", STAMP_PAUSE}, {"keeper", STAMP_KEEPER},
 	{"detach", STAMP_DETACH},   {"blob", STAMP_BLOB},	 {"hold", STAMP_HOLD},
 	{"exec", STAMP_EXEC},	    {"adopt", STAMP_ADOPT},	 {"build", STAMP_BUILD},
-	{"load", STAMP_LOAD},	    {"dma", STAMP_DMA},		 {"commit", STAMP_COMMIT},
+	{"dma", STAMP_DMA},	    {"load", STAMP_LOAD},	 {"commit", STAMP_COMMIT},
 	{"run", STAMP_RUN},
 };
 

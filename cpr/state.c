@@ -109,7 +109,8 @@ int state_save(const struct state_tree *tree, const struct fdset *fds,
 	if (room < sizeof(struct trailer) + 64)
 		return error_set(err, ENOSPC, "state blob: %zu bytes are too few", size);
 	room -= sizeof(struct trailer);
-	int rc = fdt_create(buf, (int)room);
+	/* Looking for each name among those already there would take most of the time. */
+	int rc = fdt_create_with_flags(buf, (int)room, FDT_CREATE_FLAG_NO_NAME_DEDUP);
 	if (!rc)
 		rc = write_root(buf, header);
 	if (rc)

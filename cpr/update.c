@@ -52,15 +52,10 @@ struct update {
 static int prepare_handover(struct update *u, struct error *err)
 {
 	struct machine *m = u->m;
-	int rc = fdset_keep(&m->fds, "successor", u->new_fd, err);
-	if (rc) {
-		fd_close(&u->new_fd);
-		return rc;
-	}
 	u->times = handover_create(&m->fds, m->opt.update_timeout_ms, err);
 	if (!u->times)
 		return -err->code;
-	rc = keeper_prepare(&u->keeper, &m->fds, err);
+	int rc = keeper_prepare(&u->keeper, &m->fds, err);
 	if (!rc)
 		rc = blob_create(&u->blob, &m->tree, &m->fds, err);
 	return rc ? rc
@@ -71,15 +66,18 @@ static int prepare_handover(struct update *u, struct error *err)
 static int prepare(struct update *u, struct error *err)
 {
 	uint64_t request_ns = now_ns();
-	u->new_fd = prepare_program(u->program->path, err);
-	if (u->new_fd < 0)
-		return u->new_fd;
+	fd_auto int fd = prepare_program(u->program->path, err);
+	if (fd < 0)
+		return fd;
 	pthread_mutex_lock(&u->m->lock); /* devices, and the table that vCPUs may add vectors to */
 	int rc = prepare_devices(u->m, err);
 	if (!rc)
+		rc = fdset_keep(&u->m->fds, "successor", fd, err);
+	if (!rc) {
+		u->new_fd = fd;
+		fd = -1;
 		rc = prepare_handover(u, err);
-	else
-		fd_close(&u->new_fd);
+	}
 	pthread_mutex_unlock(&u->m->lock);
 	if (rc)
 		return rc;
@@ -212,17 +210,17 @@ static int restore(struct machine *m, struct handover *times, struct state_blob 
 	handover_stamp(times, STAMP_BUILD);
 	fault_point("build");
 	if (!rc)
-		rc = vcpus_start(m, err);
-	if (!rc)
-		rc = vcpus_wait_loaded(m, err);
-	if (!rc)
-		rc = arch_load(m, err); /* after the local APICs, which it injects into */
-	handover_stamp(times, STAMP_LOAD);
+		rc = vcpus_start(m, err); /* each loads itself; meanwhile: */
 	if (!rc)
 		rc = machine_adopt(m, err);
 	if (!rc)
 		rc = irq_routes_commit(&m->irq, err);
 	handover_stamp(times, STAMP_DMA);
+	if (!rc)
+		rc = vcpus_wait_loaded(m, err);
+	if (!rc)
+		rc = arch_load(m, err); /* after the local APICs, which it injects into */
+	handover_stamp(times, STAMP_LOAD);
 	fault_point("dma");
 	return rc;
 }
@@ -294,6 +292,9 @@ int update_resume(struct machine *m, struct program *p, const struct program_inc
 	*committed = true;
 	rc = machine_start(m, err);
 	handover_stamp(times, STAMP_RUN);
+	handover_hold(HANDOVER_HEAD_START_MS);
+	if (!rc)
+		rc = machine_serve(m, err);
 	finish(m, p, in->mode, &blob, &state, times);
 	return rc;
 }

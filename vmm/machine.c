@@ -197,7 +197,12 @@ int machine_start(struct machine *m, struct error *err)
 	if (rc)
 		return rc;
 	vcpus_go(m);
-	rc = console_start(m->console, err);
+	return 0;
+}
+
+int machine_serve(struct machine *m, struct error *err)
+{
+	int rc = console_start(m->console, err);
 	return rc ? rc : loop_start(&m->loop, err);
 }
 

@@ -77,9 +77,12 @@ int machine_detach(struct machine *m, struct error *err);
 void machine_reattach(struct machine *m);
 int machine_adopt(struct machine *m, struct error *err);
 
-/* Starts what runs: devices, console, event loop; irqfds are attached; the vCPUs go last. Everything
- * that can fail for a guest taken over was done before (commit). */
+/* Starts the guest: devices, irqfds, and last the vCPUs. Everything that can fail for a guest taken
+ * over was done before (commit). */
 int machine_start(struct machine *m, struct error *err);
+
+/* Then what serves it from outside: console and event loop. */
+int machine_serve(struct machine *m, struct error *err);
 
 /* After the last guest instruction: vCPUs end, console is flushed, devices are destroyed. */
 void machine_destroy(struct machine *m);

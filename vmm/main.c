@@ -136,7 +136,9 @@ static int start_fresh(struct machine *m, int argc, char *const argv[], struct e
 		rc = vcpus_start(m, err);
 	if (!rc)
 		rc = vcpus_wait_loaded(m, err);
-	return rc ? rc : machine_start(m, err);
+	if (!rc)
+		rc = machine_start(m, err);
+	return rc ? rc : machine_serve(m, err);
 }
 
 /* An image of an update that could not take the guest over. Before commit its end is the keeper's
