@@ -5,11 +5,10 @@
  *   old program   prepare -> pause -> save -> exec
  *   new program                               restore -> commit -> run
  *
- * Until exec every step can be undone, and the guest resumes where it was. Between exec and commit
- * the new program builds everything but touches nothing that the old one could not use again. Commit
- * is one compare-and-swap; irqfds are attached after it, since they take counts out of eventfds that
- * could not be given back. Until then every failure of the new program leads back to the old one: by
- * exec from the image that failed (rescue.h), or by the keeper.
+ * Until exec every step can be undone, and the guest resumes where it was. Between exec and commit the
+ * new program touches nothing that the old one could not use again, and every failure of it leads back
+ * to the old one: by exec from the image that failed (rescue.h), or by the keeper. Commit is one
+ * compare-and-swap; irqfds are attached after it, since they take counts out of eventfds for good.
  */
 #include "cpr/update.h"
 
