@@ -66,7 +66,7 @@ static int open_and_load(const void *data, size_t n, struct error *err)
 
 static void round_trip(void **state)
 {
-	struct gadget a, b;
+	struct gadget a = {0}, b = {0}; /* what is beyond a list's end is not written */
 	struct state_blob blob;
 	struct state_tree t = {.n = 0};
 	struct error err;
