@@ -184,12 +184,14 @@ update() {
 }
 
 update_check() {
-	before=$(beat)
 	wait_until "record of update $UPDATES" record_beyond "$RECORDS"
 	locked=$(process_locked)
 	RECORD=$(tail -n 1 "$REPORT")
 	[ "$(json "$RECORD" result)" = ok ] || fail "update $UPDATES: $RECORD"
 	wait_until "end of the keeper" no_children
+	# The first heartbeat still has something of the time before the pause.
+	beats_wait 1
+	before=$(beat)
 	beats_wait 2
 	after=$(beat)
 	quiet_expect "pid of update $UPDATES" "$(process_start)" = "$START"
@@ -262,11 +264,15 @@ pings_lost() {
 # A stretch without updates and one of the same length with them. A lost interrupt would show as an
 # answer that waits for the driver's watchdog.
 pings_over_updates() { # HOW-MANY
-	lost0=$(pings_lost) n0=$(beat_n)
+	lost0=$(pings_lost)
+	n0=$(beat_n)
 	updates "$1"
-	n1=$(beat_n) lost1=$(pings_lost) n2=$(beat_n)
+	n1=$(beat_n)
+	lost1=$(pings_lost)
+	n2=$(beat_n)
 	beats_wait $((n1 - n0))
-	n3=$(beat_n) lost2=$(pings_lost)
+	n3=$(beat_n)
+	lost2=$(pings_lost)
 	longest=$(pauses "$1" | tr ' ' '\n' | sort -n | tail -n 1)
 	stretch "with $1 updates" "$n0" "$n1" $((lost1 - lost0))
 	stretch "control, no update" "$n2" "$n3" $((lost2 - lost1))

@@ -1,11 +1,12 @@
 #!/bin/sh
-# nvme (MSI-X): blocks written, read and compared without a break over updates.
-# bed: --device nvme --bind --guest-module nvme
+# nvme (MSI-X): blocks written, read and compared without a break over updates. The disk is slow, so
+# that a transfer is under way at every pause and its interrupt comes in the gap between the programs.
+# bed: --device nvme-slow --bind --guest-module nvme
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
 REGISTERS="14 24 28 2c 30 34" # CC AQA ASQ ACQ (NVMe base specification, 3.1.3)
-DEVICES=${BDF_nvme:?} ARGS="molt.mode=idle molt.disk=/dev/nvme0n1" GROWS="disk_reads disk_writes disk_irqs"
+DEVICES=${BDF_nvme_slow:?} ARGS="molt.mode=idle molt.disk=/dev/nvme0n1" GROWS="disk_reads disk_writes disk_irqs"
 guest_start
 regs=$(ask "regs /sys/class/nvme/nvme0/device/resource0 $REGISTERS" REGS)
 say "$regs"
