@@ -57,10 +57,11 @@ static void pit_start(uint8_t mode)
 	uint64_t us = after_us < 50000 ? after_us : 50000;
 	uint64_t count = us * PIT_HZ / 1000000;
 
-	ioapic_set(2, VEC_PIT);
+	/* The count of the round before may still run: it ends before the pin is let through. */
 	outb(0x43, mode); /* channel 0, low byte then high byte */
 	outb(0x40, (uint8_t)count);
 	outb(0x40, (uint8_t)(count >> 8));
+	ioapic_set(2, VEC_PIT);
 }
 
 static void arm_pit_once(void)

@@ -36,48 +36,6 @@ int arch_create_irqchip(struct machine *m, struct error *err)
 	return rc < 0 ? error_errno(err, (int)-rc, "KVM_CREATE_PIT2") : 0;
 }
 
-/* ---- the PIT's channel 0 ----
- *
- * KVM_SET_PIT2 starts the count anew. In the modes that count once (0, 1 and 4; Intel 8254) that would
- * fire a second time what has fired, and the rest too late: so what is left of the count is carried, and
- * a count that has ended is given as no mode at all, which counts for reads but starts nothing. */
-
-#define PIT_HZ	     1193182ull
-#define PIT_NO_MODE  0xff
-#define PIT_FULL_CNT 0x10000u
-
-static bool pit_counts_once(const struct kvm_pit_channel_state *c)
-{
-	return c->mode == 0 || c->mode == 1 || c->mode == 4;
-}
-
-/* What is left of the count now, 0: it has ended. count_load_time is CLOCK_MONOTONIC, which goes on over
- * exec. */
-static uint32_t pit_left(const struct kvm_pit_channel_state *c)
-{
-	uint32_t count = c->count ? c->count : PIT_FULL_CNT;
-	uint64_t now = now_ns(), loaded = (uint64_t)c->count_load_time;
-	if (!loaded || loaded > now) /* this KVM does not say */
-		return count;
-	if (now - loaded > NS_PER_S) /* the longest count takes 55 ms; no overflow below */
-		return 0;
-	uint64_t ticks = (now - loaded) * PIT_HZ / NS_PER_S;
-	return ticks < count ? (uint32_t)(count - ticks) : 0;
-}
-
-static void pit_saved(struct kvm_pit_channel_state *c)
-{
-	if (pit_counts_once(c) && !pit_left(c))
-		c->mode = PIT_NO_MODE;
-}
-
-static void pit_loading(struct kvm_pit_channel_state *c)
-{
-	uint32_t left = pit_left(c);
-	if (pit_counts_once(c))
-		c->count = left ? left : 1; /* it ended in the pause: now */
-}
-
 int arch_save(struct machine *m, struct error *err)
 {
 	struct x86_state *s = &m->arch->state;
@@ -90,7 +48,8 @@ int arch_save(struct machine *m, struct error *err)
 	long rc = vm_ioctl(m->vm.fd, KVM_GET_PIT2, &s->pit);
 	if (rc < 0)
 		return error_errno(err, (int)-rc, "KVM_GET_PIT2");
-	pit_saved(&s->pit.channels[0]);
+	/* Channel 0 starts its count anew when this is set: KVM does not tell when it was loaded
+	 * (count_load_time stays 0). */
 	rc = vm_ioctl(m->vm.fd, KVM_GET_CLOCK, &s->clock);
 	s->clock_boottime_ns = boottime_ns();
 	return rc < 0 ? error_errno(err, (int)-rc, "KVM_GET_CLOCK") : 0;
@@ -122,7 +81,6 @@ int arch_load(struct machine *m, struct error *err)
 		if (rc < 0)
 			return error_errno(err, (int)-rc, "KVM_SET_IRQCHIP %u", i);
 	}
-	pit_loading(&s->pit.channels[0]);
 	long rc = vm_ioctl(m->vm.fd, KVM_SET_PIT2, &s->pit);
 	if (rc < 0)
 		return error_errno(err, (int)-rc, "KVM_SET_PIT2");
