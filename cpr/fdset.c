@@ -91,8 +91,10 @@ int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err)
 	memcpy(e->name, name, strlen(name));
 	e->hash = hash_name(name);
 	rc = identify(e, err);
-	if (!rc)
+	if (!rc) {
 		set->n++;
+		set->changes++;
+	}
 	return rc;
 }
 
@@ -103,6 +105,7 @@ void fdset_close(struct fdset *set, const char *name)
 		return;
 	close(e->fd);
 	*e = set->e[--set->n];
+	set->changes++;
 }
 
 void fdset_rename(struct fdset *set, const char *from, const char *to)

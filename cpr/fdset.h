@@ -28,6 +28,7 @@ struct fdset_entry {
 struct fdset {
 	struct fdset_entry *e; /* grown as needed, owned */
 	unsigned n, room;
+	unsigned changes; /* counts entries added and closed */
 };
 
 /* The adopted descriptor of that name, or -1. It stays in the table (it is kept again at the next

@@ -25,7 +25,6 @@ enum handover_stamp {
 	STAMP_REQUEST, /* SIGUSR1 taken */
 	STAMP_PREPARE, /* everything checked; the guest still runs */
 	STAMP_PAUSE,   /* vCPUs parked, irqfds off, vCPU state read */
-	STAMP_KEEPER,  /* keeper started */
 	STAMP_DETACH,  /* interrupt controllers and clock read, DMA addresses invalid */
 	STAMP_BLOB,    /* written, sealed, read back */
 	STAMP_HOLD,    /* --debug-hold */

@@ -173,12 +173,23 @@ int keeper_way_back(struct keeper *k, struct program *p, struct handover *page, 
 
 int keeper_start(struct keeper *k, struct error *err)
 {
+	k->changes = k->fds->changes;
 	k->pid = clone(keep, (char *)k->stack + STACK_LEN, CLONE_VM | SIGCHLD, k);
 	if (k->pid < 0) {
 		k->pid = 0;
 		return error_errno(err, errno, "keeper: clone");
 	}
 	return 0;
+}
+
+int keeper_refresh(struct keeper *k, struct error *err)
+{
+	if (k->changes == k->fds->changes)
+		return 0;
+	kill(k->pid, SIGKILL);
+	waitpid(k->pid, NULL, __WALL);
+	k->pid = 0;
+	return keeper_start(k, err);
 }
 
 void keeper_release(struct fdset *fds)

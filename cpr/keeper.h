@@ -30,6 +30,7 @@ struct handover;
 
 struct keeper {
 	pid_t pid;	     /* 0: not started */
+	unsigned changes;    /* of the descriptor table when it was copied */
 	int wake;	     /* eventfd "keeper-wake": written when the update has ended */
 	int self_pidfd;	     /* of this process, which will be the new image */
 	int blob_fd, exe_fd; /* what the old program is execed with; the caller's */
@@ -46,8 +47,12 @@ int keeper_prepare(struct keeper *k, struct fdset *fds, struct error *err);
 int keeper_way_back(struct keeper *k, struct program *p, struct handover *page, int blob_fd,
 		    int exe_fd, struct error *err);
 
-/* Starts it. The descriptor table it copies must be final. */
+/* Starts it, guest still running, device lock held: it copies the descriptors. */
 int keeper_start(struct keeper *k, struct error *err);
+
+/* The guest stands still. Starts it anew in the rare case that descriptors were added or closed
+ * meanwhile (a driver that enabled its interrupts). */
+int keeper_refresh(struct keeper *k, struct error *err);
 
 /* The update is off, in the old program, which has won the word: lets the keeper go, waits for it, and
  * frees all. Also right when it was not started or not prepared. */

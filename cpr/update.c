@@ -57,9 +57,10 @@ static int prepare_handover(struct update *u, struct error *err)
 	int rc = keeper_prepare(&u->keeper, &m->fds, err);
 	if (!rc)
 		rc = blob_create(&u->blob, &m->tree, &m->fds, err);
-	return rc ? rc
-		  : keeper_way_back(&u->keeper, u->program, u->times, u->blob.fd,
-				    fdset_take(&m->fds, "program"), err);
+	if (!rc)
+		rc = keeper_way_back(&u->keeper, u->program, u->times, u->blob.fd,
+				     fdset_take(&m->fds, "program"), err);
+	return rc ? rc : keeper_start(&u->keeper, err);
 }
 
 static int prepare(struct update *u, struct error *err)
@@ -100,10 +101,9 @@ static int pause_guest(struct update *u, struct error *err)
 {
 	loop_park(&u->m->loop);
 	int rc = vcpus_pause_and_save(u->m, quiet, err);
-	handover_stamp(u->times, STAMP_PAUSE);
 	if (!rc)
-		rc = keeper_start(&u->keeper, err);
-	handover_stamp(u->times, STAMP_KEEPER);
+		rc = keeper_refresh(&u->keeper, err);
+	handover_stamp(u->times, STAMP_PAUSE);
 	return rc;
 }
 

@@ -152,7 +152,8 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	 * period (facts: pause, 2). */
 	if (!rc)
 		rc = arch_create_irqchip(m, err);
-	if (!rc)
+	/* vCPUs that were taken over create themselves, on their own threads (vcpus_start). */
+	if (!rc && !blob)
 		rc = vcpus_create(m, err);
 	if (!rc && !blob)
 		rc = arch_boot(m, err);

@@ -66,7 +66,7 @@ void machine_mmio(struct machine *m, uint64_t gpa, struct bus_access *access);
 int machine_add_device(struct machine *m, const struct device_class *cls, const char *arg,
 		       struct error *err);
 
-/* Builds the machine that m->opt describes, in the order of vmm/device.h, up to vCPUs that exist but
+/* Builds the machine that m->opt describes, in the order of vmm/device.h, up to vCPUs that exist (of a fresh one) but
  * have not run: a fresh one (@blob NULL) with the kernel loaded, or the one in @blob, whose
  * descriptors m->fds has adopted. On failure the program ends or goes back: nothing is torn down. */
 int machine_build(struct machine *m, struct state_blob *blob, struct error *err);

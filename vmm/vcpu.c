@@ -46,21 +46,27 @@ int vcpus_init(struct machine *m, struct error *err)
 	return 0;
 }
 
-int vcpus_create(struct machine *m, struct error *err)
+static int create(struct vcpu *cpu, struct error *err)
 {
+	struct machine *m = cpu->m;
 	long len = vm_ioctl(m->vm.kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
 	if (len < 0)
 		return error_errno(err, (int)-len, "KVM_GET_VCPU_MMAP_SIZE");
+	long fd = vm_ioctl(m->vm.fd, KVM_CREATE_VCPU, (void *)(long)cpu->index);
+	if (fd < 0)
+		return error_errno(err, (int)-fd, "KVM_CREATE_VCPU %u", cpu->index);
+	cpu->fd = (int)fd;
+	void *run = mmap(NULL, (size_t)len, PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd, 0);
+	if (run == MAP_FAILED)
+		return error_errno(err, errno, "vCPU %u: kvm_run", cpu->index);
+	cpu->run = run;
+	return vcpu_arch_create(cpu, err);
+}
+
+int vcpus_create(struct machine *m, struct error *err)
+{
 	for (uint32_t i = 0; i < m->opt.cpus; i++) {
-		struct vcpu *cpu = &m->vcpus[i];
-		long fd = vm_ioctl(m->vm.fd, KVM_CREATE_VCPU, (void *)(long)i);
-		if (fd < 0)
-			return error_errno(err, (int)-fd, "KVM_CREATE_VCPU %u", i);
-		cpu->fd = (int)fd;
-		cpu->run = mmap(NULL, (size_t)len, PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd, 0);
-		if (cpu->run == MAP_FAILED)
-			return error_errno(err, errno, "vCPU %u: kvm_run", i);
-		int rc = vcpu_arch_create(cpu, err);
+		int rc = create(&m->vcpus[i], err);
 		if (rc)
 			return rc;
 	}
@@ -205,10 +211,24 @@ static void fail(struct vcpu_gate *gate, int rc, const struct error *err)
 	gate->err = *err;
 }
 
+/* Inside an update threads wait for each other for some 100 us, and to be woken costs much of that: so
+ * they look first, and give way to whoever has work. Values are read without the lock, and again with
+ * it before anything is done. */
+#define LOOK_NS 500000
+
+static void look_for(const unsigned *value, unsigned at_least)
+{
+	uint64_t until = now_ns() + LOOK_NS;
+	while (__atomic_load_n(value, __ATOMIC_ACQUIRE) < at_least && now_ns() < until)
+		sched_yield();
+}
+
 /* One vCPU has saved or loaded: the last one wakes the leader. Gate lock held. */
 static void arrive(struct machine *m)
 {
-	if (++m->gate.done == m->opt.cpus)
+	unsigned done = m->gate.done + 1;
+	__atomic_store_n(&m->gate.done, done, __ATOMIC_RELEASE);
+	if (done == m->opt.cpus)
 		pthread_cond_signal(&m->gate.to_leader);
 }
 
@@ -302,13 +322,17 @@ static void *thread(void *opaque)
 	int rc = 0;
 	if (!cpu->m->fresh) {
 		sched_load(cpu);
-		rc = vcpu_arch_load(cpu, &err);
+		rc = create(cpu, &err);
+		if (!rc)
+			rc = vcpu_arch_load(cpu, &err);
 	}
 	pthread_mutex_lock(&gate->lock);
 	fail(gate, rc, &err);
 	arrive(cpu->m);
 	pthread_mutex_unlock(&gate->lock);
 
+	if (!cpu->m->fresh)
+		look_for(&gate->runs, 1);
 	while (wait_go(cpu)) {
 		run_guest(cpu);
 		sched_save(cpu);
@@ -322,6 +346,7 @@ static void *thread(void *opaque)
 static int wait_done(struct machine *m, struct error *err)
 {
 	struct vcpu_gate *gate = &m->gate;
+	look_for(&gate->done, m->opt.cpus);
 	pthread_mutex_lock(&gate->lock);
 	while (gate->done < m->opt.cpus)
 		pthread_cond_wait(&gate->to_leader, &gate->lock);
@@ -362,6 +387,7 @@ void vcpus_go(struct machine *m)
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
 		m->vcpus[i].run->immediate_exit = 0;
 	set_want(gate, GATE_RUN);
+	__atomic_store_n(&gate->runs, gate->runs + 1, __ATOMIC_RELEASE);
 	pthread_cond_broadcast(&gate->to_vcpus);
 	pthread_mutex_unlock(&gate->lock);
 }

@@ -42,6 +42,7 @@ struct vcpu_gate {
 	pthread_cond_t to_vcpus, to_leader;
 	enum { GATE_HOLD, GATE_RUN, GATE_PAUSE, GATE_STOP } want;
 	unsigned round;	 /* counts the pauses */
+	unsigned runs;	 /* counts the times that all were let go */
 	unsigned parked; /* out of the guest, all exits finished */
 	unsigned done;	 /* saved or loaded */
 	bool quiet_done;
@@ -53,11 +54,11 @@ struct vcpu_gate {
 /* Allocates m->vcpus and registers their state sections "cpu@N". */
 int vcpus_init(struct machine *m, struct error *err);
 
-/* Creates the KVM vCPUs with their CPUID and maps kvm_run; after the irqchip. */
+/* Fresh guests: creates the KVM vCPUs with their CPUID and maps kvm_run; after the irqchip. */
 int vcpus_create(struct machine *m, struct error *err);
 
-/* Starts the threads. Unless the guest is fresh each restores its vCPU first; all wait in the gate;
- * vcpus_wait_loaded returns when all have, with the first error. vcpus_go opens the gate. */
+/* Starts the threads. Unless the guest is fresh each creates and restores its vCPU first; all wait in
+ * the gate; vcpus_wait_loaded returns when all are there, with the first error. vcpus_go opens it. */
 int vcpus_start(struct machine *m, struct error *err);
 int vcpus_wait_loaded(struct machine *m, struct error *err);
 void vcpus_go(struct machine *m);
