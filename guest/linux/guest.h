@@ -149,6 +149,8 @@ void disk_report(struct disk_stats *out);
 
 /** From here on inspect_kernel_messages() has something to say. */
 void inspect_start(void);
+/** Prints the first line of a file after READ. */
+void inspect_file(char *path);
 /** "FILE OFFSET...": prints a REGS line with the 32-bit registers at these hexadecimal offsets of
  * the device memory that FILE, a resource of sysfs, maps. */
 void inspect_registers(char *words);
@@ -165,8 +167,8 @@ enum order { ORDER_NONE, ORDER_STOP, ORDER_REBOOT, ORDER_PANIC };
 int orders_open(void);
 /** Puts their descriptors into @fds; returns how many. */
 int orders_fds(int fds[ORDER_FDS_MAX]);
-/** Reads what came: "stop", "reboot" or "panic" on the console, or the power button. "regs" and
- * "kmsg" are answered at once (inspect.c). */
+/** Reads what came: "stop", "reboot" or "panic" on the console, or the power button. "read",
+ * "regs" and "kmsg" are answered at once (inspect.c). */
 enum order orders_read(int fd);
 
 #endif

@@ -50,6 +50,19 @@ void inspect_kernel_messages(char *unused)
 	console_line("KMSG_END");
 }
 
+void inspect_file(char *path)
+{
+	char line[256] = "";
+	FILE *f = fopen(path ? path : "", "re");
+
+	if (!f || !fgets(line, sizeof(line), f))
+		console_line("FAIL what=read path=%s errno=%d", path ? path : "", errno);
+	line[strcspn(line, "\n")] = '\0';
+	console_line("READ %s", line);
+	if (f)
+		fclose(f);
+}
+
 void inspect_registers(char *words)
 {
 	const char *path = words ? strsep(&words, " ") : "", *word;

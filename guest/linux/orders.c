@@ -43,6 +43,7 @@ static const struct {
 	{"stop", ORDER_STOP, NULL},
 	{"reboot", ORDER_REBOOT, NULL},
 	{"panic", ORDER_PANIC, NULL},
+	{"read", ORDER_NONE, inspect_file},
 	{"regs", ORDER_NONE, inspect_registers},
 	{"kmsg", ORDER_NONE, inspect_kernel_messages},
 };

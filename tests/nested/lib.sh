@@ -56,7 +56,7 @@ artefact() { # LOG-OF-MOLT
 	[ -n "$rip" ] || return 1
 	awk -v rip="$rip" '
 		$3 == "_text" { text = $1 } $3 == "_etext" { etext = $1 }
-		/\[kvm/ { if (!low || $1 < low) low = $1; if ($1 > high) high = $1 }
+		$2 ~ /^[tT]$/ && /\[kvm/ { if (!low || $1 < low) low = $1; if ($1 > high) high = $1 }
 		END { exit !(rip "" >= text && rip "" <= etext || rip "" >= low && rip "" <= high) }' /proc/kallsyms
 }
 

@@ -10,11 +10,12 @@ REGISTERS="0 8 18 100 400 2800 2804 2808 3800 3804 3808 5400 5404"
 
 DEVICES=${BDF_e1000e:?} ARGS=molt.interval_ms=20
 guest_start
-kernel_said >/dev/null
+carrier=$(ask "read /sys/class/net/eth0/carrier_changes" READ)
 regs=$(ask "regs /sys/class/net/eth0/device/resource0 $REGISTERS" REGS)
 say "$regs"
 pings_over_updates 10
 expect "the device's registers" "$(ask "regs /sys/class/net/eth0/device/resource0 $REGISTERS" REGS)" = "$regs"
+expect "carrier_changes" "$(ask "read /sys/class/net/eth0/carrier_changes" READ)" = "$carrier"
 kernel_calm
 guest_stop
 expect "pings lost in the whole life" "$(field "$END" lost)" -eq 0
