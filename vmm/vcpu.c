@@ -211,24 +211,10 @@ static void fail(struct vcpu_gate *gate, int rc, const struct error *err)
 	gate->err = *err;
 }
 
-/* Inside an update threads wait for each other for some 100 us, and to be woken costs much of that: so
- * they look first, and give way to whoever has work. Values are read without the lock, and again with
- * it before anything is done. */
-#define LOOK_NS 500000
-
-static void look_for(const unsigned *value, unsigned at_least)
-{
-	uint64_t until = now_ns() + LOOK_NS;
-	while (__atomic_load_n(value, __ATOMIC_ACQUIRE) < at_least && now_ns() < until)
-		sched_yield();
-}
-
 /* One vCPU has saved or loaded: the last one wakes the leader. Gate lock held. */
 static void arrive(struct machine *m)
 {
-	unsigned done = m->gate.done + 1;
-	__atomic_store_n(&m->gate.done, done, __ATOMIC_RELEASE);
-	if (done == m->opt.cpus)
+	if (++m->gate.done == m->opt.cpus)
 		pthread_cond_signal(&m->gate.to_leader);
 }
 
@@ -331,8 +317,6 @@ static void *thread(void *opaque)
 	arrive(cpu->m);
 	pthread_mutex_unlock(&gate->lock);
 
-	if (!cpu->m->fresh)
-		look_for(&gate->runs, 1);
 	while (wait_go(cpu)) {
 		run_guest(cpu);
 		sched_save(cpu);
@@ -346,7 +330,6 @@ static void *thread(void *opaque)
 static int wait_done(struct machine *m, struct error *err)
 {
 	struct vcpu_gate *gate = &m->gate;
-	look_for(&gate->done, m->opt.cpus);
 	pthread_mutex_lock(&gate->lock);
 	while (gate->done < m->opt.cpus)
 		pthread_cond_wait(&gate->to_leader, &gate->lock);
@@ -387,7 +370,6 @@ void vcpus_go(struct machine *m)
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
 		m->vcpus[i].run->immediate_exit = 0;
 	set_want(gate, GATE_RUN);
-	__atomic_store_n(&gate->runs, gate->runs + 1, __ATOMIC_RELEASE);
 	pthread_cond_broadcast(&gate->to_vcpus);
 	pthread_mutex_unlock(&gate->lock);
 }

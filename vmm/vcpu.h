@@ -42,7 +42,6 @@ struct vcpu_gate {
 	pthread_cond_t to_vcpus, to_leader;
 	enum { GATE_HOLD, GATE_RUN, GATE_PAUSE, GATE_STOP } want;
 	unsigned round;	 /* counts the pauses */
-	unsigned runs;	 /* counts the times that all were let go */
 	unsigned parked; /* out of the guest, all exits finished */
 	unsigned done;	 /* saved or loaded */
 	bool quiet_done;
