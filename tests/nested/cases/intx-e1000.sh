@@ -14,11 +14,15 @@ sender=$!
 updates 8
 kill "$sender"
 beats_wait 2
-say "packets that found the ring full: $(ask "read /sys/class/net/eth0/statistics/rx_missed_errors" READ)"
+full=$(ask "read /sys/class/net/eth0/statistics/rx_missed_errors" READ)
+say "packets that found the ring full: $full"
 kernel_calm
 guest_stop
 expect "pings lost in the whole life" "$(field "$END" lost)" -eq 0
-for name in udp_missing udp_dup udp_bad; do
+# On a machine that is busy otherwise the guest may be away for longer than the ring lasts: what found it
+# full is the network's loss, not the update's.
+expect "packets missing, but for those that found the ring full" "$(field "$END" udp_missing)" -le "${full#READ }"
+for name in udp_dup udp_bad; do
 	expect "$name" "$(field "$END" $name)" -eq 0
 done
 finish
