@@ -6,7 +6,7 @@
 . /bed/lib.sh
 
 PACKETS=200 # the driver's ring has 256 descriptors
-DEVICES=${BDF_e1000e:?} ARGS="molt.mode=udp molt.interval_ms=500" GROWS="irqs recv udp_recv"
+DEVICES=${BDF_e1000e:?} ARGS="molt.mode=udp molt.interval_ms=500" GROWS="irqs recv"
 
 guest_memory() { # the sealed memfd of this size
 	for fd in "/proc/$PID"/fd/*; do
