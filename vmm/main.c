@@ -162,6 +162,11 @@ static int run(int argc, char *argv[])
 	sigset_t set;
 	bool committed = false;
 
+	for (int i = 2; i < argc; i++)
+		if (!strcmp(argv[i], "--help")) {
+			options_help(stdout);
+			return 0;
+		}
 	block_signals(&set);
 	struct program_incoming in = program_incoming();
 	if (in.mode == PROGRAM_NEW) {
@@ -196,36 +201,50 @@ static void usage(FILE *out)
 		     "       SIGTERM and SIGINT power off, SIGHUP reopens the report file\n");
 }
 
-/* Words that print something and end. */
+static int version(int argc, char *argv[])
+{
+	printf("molt %s (build %s)\n", build_version(), build_id());
+	return 0;
+}
+
+static int help(int argc, char *argv[])
+{
+	usage(stdout);
+	return 0;
+}
+
+static int man_options(int argc, char *argv[])
+{
+	options_man(stdout);
+	return 0;
+}
+
+static int completion(int argc, char *argv[])
+{
+	options_completion(stdout);
+	return 0;
+}
+
+/* The first word of the command line says which. Each gets all of main's arguments. */
 static const struct {
 	const char *word;
-	void (*print)(FILE *out);
-} printers[] = {
-	{"--help", usage},
-	{"-h", usage},
-	{"--man-options", options_man},
-	{"--completion", options_completion},
+	int (*run)(int argc, char *argv[]);
+	bool alone; /* takes no further words */
+} verbs[] = {
+	{"run", run, false},
+	{"--version", version, true},
+	{"-V", version, true},
+	{"--help", help, true},
+	{"-h", help, true},
+	{"--man-options", man_options, true}, /* for the build of the man page */
+	{"--completion", completion, true},
 };
 
 int main(int argc, char *argv[])
 {
-	if (argc >= 2 && !strcmp(argv[1], "run")) {
-		for (int i = 2; i < argc; i++)
-			if (!strcmp(argv[i], "--help")) {
-				options_help(stdout);
-				return 0;
-			}
-		return run(argc, argv);
-	}
-	if (argc == 2 && (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))) {
-		printf("molt %s (build %s)\n", build_version(), build_id());
-		return 0;
-	}
-	for (unsigned i = 0; argc == 2 && i < ARRAY_LEN(printers); i++)
-		if (!strcmp(argv[1], printers[i].word)) {
-			printers[i].print(stdout);
-			return 0;
-		}
+	for (unsigned i = 0; argc >= 2 && i < ARRAY_LEN(verbs); i++)
+		if (!strcmp(argv[1], verbs[i].word) && (argc == 2 || !verbs[i].alone))
+			return verbs[i].run(argc, argv);
 	usage(stderr);
 	return EXIT_USAGE;
 }
