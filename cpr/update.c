@@ -39,6 +39,7 @@
 struct update {
 	struct machine *m;
 	struct program *program;
+	const char *path;
 	int new_fd; /* the new program: what was checked is what runs. Kept: "successor" */
 	struct blob blob;
 	struct handover *times;
@@ -66,7 +67,7 @@ static int prepare_handover(struct update *u, struct error *err)
 static int prepare(struct update *u, struct error *err)
 {
 	uint64_t request_ns = now_ns();
-	fd_auto int fd = prepare_program(u->program->path, err);
+	fd_auto int fd = prepare_program(u->path, err);
 	if (fd < 0)
 		return fd;
 	pthread_mutex_lock(&u->m->lock); /* devices, and the table that vCPUs may add vectors to */
@@ -142,7 +143,7 @@ static int become(struct update *u, struct error *err)
 		return rc;
 	handover_arm(u->times); /* from here on the keeper may bring this program back */
 	syscall(SYS_execveat, u->new_fd, "", image.argv, image.envp, AT_EMPTY_PATH);
-	rc = error_errno(err, errno, "exec of %s", u->program->path);
+	rc = error_errno(err, errno, "exec of %s", u->path);
 	program_image_free(&image);
 	return rc;
 }
@@ -174,28 +175,31 @@ static void resume_in_place(struct update *u)
 	loop_unpark(&m->loop);
 }
 
-void update_run(struct machine *m, struct program *p)
+int update_run(struct machine *m, struct program *p, const struct update_request *req,
+	       struct error *err)
 {
 	struct update u = {.m = m,
 			   .program = p,
+			   .path = req->path ? req->path : p->path,
 			   .new_fd = -1,
 			   .blob.fd = -1,
 			   .keeper = {.wake = -1, .self_pidfd = -1}};
 	uint32_t updates = p->updates;
-	struct error err;
 
-	int rc = prepare(&u, &err);
-	if (!rc) {
-		rc = pause_guest(&u, &err);
+	int rc = prepare(&u, err);
+	if (!rc && !req->check) {
+		rc = pause_guest(&u, err);
 		if (!rc)
-			rc = save(&u, &err);
+			rc = save(&u, err);
 		if (!rc)
-			rc = become(&u, &err); /* does not return when it succeeds */
+			rc = become(&u, err); /* does not return when it succeeds */
 		resume_in_place(&u);
 	}
 	p->updates = updates;
 	undo_prepare(&u);
-	report_refused(m, &err);
+	if (rc && !req->check)
+		report_refused(m, err);
+	return rc;
 }
 
 /* ---- new program; or the old one again, on the way back ---- */

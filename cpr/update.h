@@ -13,9 +13,16 @@ struct machine;
 struct program;
 struct program_incoming;
 
-/* Old program, on the leader: replaces this program by the one at its path now. Returns only if that
- * could not be done: the guest runs on, the reason was reported. */
-void update_run(struct machine *m, struct program *p);
+/* What was asked for; all zero is SIGUSR1. */
+struct update_request {
+	const char *path; /* program file to run, NULL: the one this program was started from */
+	bool check;	  /* only say whether it could be done */
+};
+
+/* Old program, on the leader: replaces this program. Returns only if that was not to be done (check:
+ * 0 if it could be) or could not be: -errno, the guest runs on, the reason was reported. */
+int update_run(struct machine *m, struct program *p, const struct update_request *req,
+	       struct error *err);
 
 /* New program, or the old one brought back: takes the guest over as @in says and lets it run. m->opt is
  * filled from the blob. A failure before commit (*committed false) first tries the way back and

@@ -94,11 +94,13 @@ static int wait_signal(const sigset_t *set, const struct stopping *stop)
 /* The leader: waits for signals and performs updates. Returns the exit code. */
 static int lead(struct machine *m, const sigset_t *set)
 {
+	const struct update_request here = {0};
 	struct stopping stop = {0};
+	struct error err;
 	while (m->stop_code < 0) {
 		int sig = wait_signal(set, &stop);
 		if (sig == SIGUSR1)
-			update_run(m, &program);
+			update_run(m, &program, &here, &err);
 		else if (sig == SIGTERM || sig == SIGINT)
 			ask_to_power_off(m, &stop, sig);
 		else if (sig == SIGHUP)
