@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 
 #include "cpr/handover.h"
 #include "cpr/keeper.h"
@@ -34,6 +35,7 @@ int adopt_process(struct machine *m, struct program *p, const struct program_inc
 		  struct state_blob *state, struct handover **page, struct error *err)
 {
 	static char *argv[PROGRAM_MAX_ARGS + 1];
+	prctl(PR_SET_NAME, "molt"); /* execveat of a descriptor names the process after it */
 	int rc = fdset_adopt(&m->fds, state, err);
 	if (!rc)
 		rc = program_register(m, p, err);

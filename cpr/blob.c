@@ -14,20 +14,21 @@
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
 
+/* Pages made and mapped now: their first touch is most of the cost of writing (facts). The memfd is
+ * never mapped writable: taking such a mapping away, as sealing asks for, would cost more than a write. */
 int blob_create(struct blob *b, const struct state_tree *tree, const struct fdset *fds,
 		struct error *err)
 {
+	const int flags = MAP_PRIVATE | MAP_POPULATE;
 	*b = (struct blob){.fd = -1, .size = state_size_bound(tree, fds)};
 	b->fd = memfd_create("molt-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (b->fd < 0 || ftruncate(b->fd, (off_t)b->size) < 0)
+	if (b->fd < 0 || fallocate(b->fd, 0, 0, (off_t)b->size) < 0)
 		return error_errno(err, errno, "state blob of %zu bytes", b->size);
-	/* Pages made and mapped now: their first touch is most of the cost of writing (facts). */
-	b->map = mmap(NULL, b->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, b->fd, 0);
-	if (b->map == MAP_FAILED) {
-		b->map = NULL;
-		return error_errno(err, errno, "state blob of %zu bytes", b->size);
-	}
-	return 0;
+	void *map = mmap(NULL, b->size, PROT_READ, flags, b->fd, 0);
+	b->map = map == MAP_FAILED ? NULL : map;
+	void *text = mmap(NULL, b->size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+	b->text = text == MAP_FAILED ? NULL : text;
+	return b->map && b->text ? 0 : error_errno(err, errno, "state blob of %zu bytes", b->size);
 }
 
 static int read_back(struct blob *b, const struct fdset *fds, struct error *err)
@@ -40,18 +41,15 @@ static int read_back(struct blob *b, const struct fdset *fds, struct error *err)
 int blob_write(struct blob *b, const struct state_tree *tree, struct fdset *fds,
 	       const struct state_header *header, struct error *err)
 {
-	int rc = state_save(tree, fds, header, b->map, b->size, &b->len, err);
-	munmap(b->map, b->size); /* F_SEAL_WRITE is EBUSY while it is mapped writable */
-	b->map = NULL;
+	int rc = state_save(tree, fds, header, b->text, b->size, &b->len, err);
 	if (rc)
 		return rc;
+	ssize_t n = pwrite(b->fd, b->text, b->len, 0);
+	if (n != (ssize_t)b->len)
+		return error_errno(err, n < 0 ? errno : EIO, "state blob: writing %zu bytes",
+				   b->len);
 	if (fcntl(b->fd, F_ADD_SEALS, SEALS) < 0)
 		return error_errno(err, errno, "state blob: sealing");
-	b->map = mmap(NULL, b->size, PROT_READ, MAP_PRIVATE, b->fd, 0);
-	if (b->map == MAP_FAILED) {
-		b->map = NULL;
-		return error_errno(err, errno, "state blob: reading back");
-	}
 	return read_back(b, fds, err);
 }
 
@@ -77,6 +75,8 @@ void blob_close(struct blob *b)
 {
 	if (b->map)
 		munmap(b->map, b->size);
+	if (b->text)
+		munmap(b->text, b->size);
 	if (b->fd >= 0)
 		close(b->fd);
 	*b = (struct blob){.fd = -1};

@@ -11,16 +11,17 @@ struct error;
 struct fdset;
 
 struct blob {
-	int fd;	   /* -1: none */
-	void *map; /* writable until sealed, then private and read-only */
+	int fd;	    /* -1: none */
+	void *map;  /* private, read-only */
+	void *text; /* where the state is put together, NULL in the new program */
 	size_t size, len;
 };
 
-/* Before the pause: a memfd with room for the state of @tree and @fds, mapped, its pages touched. */
+/* Before the pause: a memfd with room for the state of @tree and @fds; all pages there and mapped. */
 int blob_create(struct blob *b, const struct state_tree *tree, const struct fdset *fds,
 		struct error *err);
 
-/* Writes the state, unmaps, seals, and reads it back as the new program will: checksum, tree, every
+/* Writes the state, seals it, and reads it back as the new program will: checksum, tree, every
  * descriptor. */
 int blob_write(struct blob *b, const struct state_tree *tree, struct fdset *fds,
 	       const struct state_header *header, struct error *err);

@@ -24,9 +24,9 @@ enum handover_owner {
 enum handover_stamp {
 	STAMP_REQUEST, /* SIGUSR1 taken */
 	STAMP_PREPARE, /* everything checked; the guest still runs */
-	STAMP_PAUSE,   /* vCPUs parked, irqfds off, vCPU state read */
+	STAMP_PAUSE,   /* vCPUs parked, irqfds off; each saves itself from here on */
 	STAMP_DETACH,  /* interrupt controllers and clock read, DMA addresses invalid */
-	STAMP_BLOB,    /* written, sealed, read back */
+	STAMP_BLOB,    /* vCPUs saved; written, sealed, read back */
 	STAMP_HOLD,    /* --debug-hold */
 	STAMP_EXEC,    /* new program's main */
 	STAMP_ADOPT,   /* blob parsed, descriptors checked */

@@ -21,10 +21,10 @@ static const struct {
 	const char *name;
 	enum handover_stamp end;
 } phases[] = {
-	{"prepare", STAMP_PREPARE}, {"vcpus_save", STAMP_PAUSE}, {"detach", STAMP_DETACH},
-	{"blob", STAMP_BLOB},	    {"hold", STAMP_HOLD},	 {"exec", STAMP_EXEC},
-	{"adopt", STAMP_ADOPT},	    {"build", STAMP_BUILD},	 {"dma", STAMP_DMA},
-	{"load", STAMP_LOAD},	    {"commit", STAMP_COMMIT},	 {"run", STAMP_RUN},
+	{"prepare", STAMP_PREPARE}, {"park", STAMP_PAUSE},    {"detach", STAMP_DETACH},
+	{"blob", STAMP_BLOB},	    {"hold", STAMP_HOLD},     {"exec", STAMP_EXEC},
+	{"adopt", STAMP_ADOPT},	    {"build", STAMP_BUILD},   {"dma", STAMP_DMA},
+	{"load", STAMP_LOAD},	    {"commit", STAMP_COMMIT}, {"run", STAMP_RUN},
 };
 
 static int open_file(struct machine *m, struct error *err)

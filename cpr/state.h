@@ -56,8 +56,8 @@ struct fdset;
 /* An upper bound in bytes for the blob of @tree and @fds as they are. */
 size_t state_size_bound(const struct state_tree *tree, const struct fdset *fds);
 
-/* Writes the blob of all sections and of the table of kept descriptors into @buf. Calls every
- * pre_save first. *len: bytes used, trailer included. */
+/* Writes the blob of all sections and of the table of kept descriptors into @buf. Each
+ * section's pre_save is called right before it. *len: bytes used, trailer included. */
 int state_save(const struct state_tree *tree, const struct fdset *fds,
 	       const struct state_header *header, void *buf, size_t size, size_t *len,
 	       struct error *err);

@@ -16,14 +16,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cpr/adopt.h"
 #include "cpr/blob.h"
-#include "cpr/handover.h"
 #include "cpr/fault.h"
+#include "cpr/handover.h"
 #include "cpr/keeper.h"
 #include "cpr/prepare.h"
 #include "cpr/program.h"
@@ -44,6 +43,7 @@ struct update {
 	struct blob blob;
 	struct handover *times;
 	struct keeper keeper;
+	struct program_image image; /* arguments and environment of the new program */
 };
 
 /* ---- old program: prepare. The guest runs; nothing is touched. ---- */
@@ -58,9 +58,13 @@ static int prepare_handover(struct update *u, struct error *err)
 	int rc = keeper_prepare(&u->keeper, &m->fds, err);
 	if (!rc)
 		rc = blob_create(&u->blob, &m->tree, &m->fds, err);
+	int old_fd = fdset_take(&m->fds, "program");
 	if (!rc)
-		rc = keeper_way_back(&u->keeper, u->program, u->times, u->blob.fd,
-				     fdset_take(&m->fds, "program"), err);
+		rc = keeper_way_back(&u->keeper, u->program, u->times, u->blob.fd, old_fd, err);
+	const struct program_incoming next = {
+		.mode = PROGRAM_NEW, .blob_fd = u->blob.fd, .old_fd = old_fd};
+	if (!rc)
+		rc = program_image_init(&u->image, u->program, NULL, &next, err);
 	return rc ? rc : keeper_start(&u->keeper, err);
 }
 
@@ -87,7 +91,7 @@ static int prepare(struct update *u, struct error *err)
 	return 0;
 }
 
-/* ---- old program: pause and save. From here on the guest stands still. ---- */
+/* ---- old program: pause and save. From here on the guest stands still, and vCPUs save themselves. ---- */
 
 /* Run by the last vCPU to park: nothing may reach an interrupt controller while it is read. */
 static int quiet(struct machine *m, struct error *err)
@@ -101,7 +105,7 @@ static int quiet(struct machine *m, struct error *err)
 static int pause_guest(struct update *u, struct error *err)
 {
 	loop_park(&u->m->loop);
-	int rc = vcpus_pause_and_save(u->m, quiet, err);
+	int rc = vcpus_pause(u->m, quiet, err);
 	if (!rc)
 		rc = keeper_refresh(&u->keeper, err);
 	handover_stamp(u->times, STAMP_PAUSE);
@@ -130,22 +134,14 @@ static int save(struct update *u, struct error *err)
 
 static int become(struct update *u, struct error *err)
 {
-	const struct program_incoming next = {.mode = PROGRAM_NEW,
-					      .blob_fd = u->blob.fd,
-					      .old_fd = fdset_take(&u->m->fds, "program")};
-	struct program_image image;
-	int rc = program_image_init(&image, u->program, NULL, &next, err);
-	if (!rc)
-		rc = fdset_cloexec(&u->m->fds, false, err);
+	int rc = fdset_cloexec(&u->m->fds, false, err);
 	if (!rc)
 		rc = fd_set_cloexec(u->blob.fd, false);
 	if (rc)
 		return rc;
 	handover_arm(u->times); /* from here on the keeper may bring this program back */
-	syscall(SYS_execveat, u->new_fd, "", image.argv, image.envp, AT_EMPTY_PATH);
-	rc = error_errno(err, errno, "exec of %s", u->path);
-	program_image_free(&image);
-	return rc;
+	syscall(SYS_execveat, u->new_fd, "", u->image.argv, u->image.envp, AT_EMPTY_PATH);
+	return error_errno(err, errno, "exec of %s", u->path);
 }
 
 /* ---- old program: the update is off; undo what was done, in reverse. ---- */
@@ -159,11 +155,13 @@ static void undo_prepare(struct update *u)
 	fdset_close(fds, "successor");
 	pthread_mutex_unlock(&u->m->lock);
 	blob_close(&u->blob);
+	program_image_free(&u->image);
 }
 
 static void resume_in_place(struct update *u)
 {
 	struct machine *m = u->m;
+	vcpus_wait_saved(m, NULL);
 	while (!handover_decide(u->times, HANDOVER_COMMITTED))
 		pause(); /* the keeper was faster, and is about to end this image */
 	fdset_cloexec(&m->fds, true, NULL);
@@ -185,7 +183,6 @@ int update_run(struct machine *m, struct program *p, const struct update_request
 			   .blob.fd = -1,
 			   .keeper = {.wake = -1, .self_pidfd = -1}};
 	uint32_t updates = p->updates;
-
 	int rc = prepare(&u, err);
 	if (!rc && !req->check) {
 		rc = pause_guest(&u, err);
@@ -273,7 +270,6 @@ int update_resume(struct machine *m, struct program *p, const struct program_inc
 	struct blob blob;
 	struct handover *times = NULL;
 
-	prctl(PR_SET_NAME, "molt"); /* execveat of a descriptor names the process after it */
 	int rc = blob_adopt(&blob, in->blob_fd, err);
 	if (!rc)
 		rc = state_open(&state, blob.map, blob.len, err);

@@ -139,13 +139,13 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	if (!rc)
 		rc = arch_init(m, err);
 	if (!rc)
-		rc = vcpus_init(m, err);
-	if (!rc)
 		rc = create_devices(m, err);
 	if (!rc)
 		rc = each_device(m, STEP(open), err);
 	if (!rc)
 		rc = each_device(m, STEP(realize), err);
+	if (!rc)
+		rc = vcpus_init(m, err);
 	if (!rc)
 		rc = blob ? state_load(blob, &m->tree, err) : each_device(m, STEP(reset), err);
 	/* The interrupt controllers last: once they exist every memory slot waits for a grace

@@ -218,7 +218,8 @@ static void arrive(struct machine *m)
 		pthread_cond_signal(&m->gate.to_leader);
 }
 
-/* Parks; the last one makes the machine quiet; then everybody saves itself at the same time. */
+/* Parks; the last one makes the machine quiet and wakes the leader, which has work as well; then
+ * everybody saves itself at the same time. */
 static void park_and_save(struct vcpu *cpu)
 {
 	struct machine *m = cpu->m;
@@ -237,6 +238,7 @@ static void park_and_save(struct vcpu *cpu)
 		fail(gate, gate->quiet(m, &err), &err);
 		gate->quiet_done = true;
 		pthread_cond_broadcast(&gate->to_vcpus);
+		pthread_cond_signal(&gate->to_leader);
 	}
 	while (!gate->quiet_done)
 		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
@@ -327,15 +329,21 @@ static void *thread(void *opaque)
 
 /* ---- the leader's side ---- */
 
+/* Gate lock held. */
+static int failure(const struct vcpu_gate *gate, struct error *err)
+{
+	if (gate->rc && err)
+		*err = gate->err;
+	return gate->rc;
+}
+
 static int wait_done(struct machine *m, struct error *err)
 {
 	struct vcpu_gate *gate = &m->gate;
 	pthread_mutex_lock(&gate->lock);
 	while (gate->done < m->opt.cpus)
 		pthread_cond_wait(&gate->to_leader, &gate->lock);
-	int rc = gate->rc;
-	if (rc && err)
-		*err = gate->err;
+	int rc = failure(gate, err);
 	pthread_mutex_unlock(&gate->lock);
 	return rc;
 }
@@ -384,8 +392,8 @@ static void kick_all(struct machine *m)
 	pthread_cond_broadcast(&m->gate.to_vcpus);
 }
 
-int vcpus_pause_and_save(struct machine *m, int (*quiet)(struct machine *m, struct error *err),
-			 struct error *err)
+int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error *err),
+		struct error *err)
 {
 	struct vcpu_gate *gate = &m->gate;
 	pthread_mutex_lock(&gate->lock);
@@ -396,8 +404,16 @@ int vcpus_pause_and_save(struct machine *m, int (*quiet)(struct machine *m, stru
 	gate->rc = 0;
 	set_want(gate, GATE_PAUSE);
 	kick_all(m);
+	while (!gate->quiet_done)
+		pthread_cond_wait(&gate->to_leader, &gate->lock);
+	int rc = failure(gate, err);
 	pthread_mutex_unlock(&gate->lock);
-	return wait_done(m, err);
+	return rc;
+}
+
+int vcpus_wait_saved(struct machine *m, struct error *err)
+{
+	return m->gate.want == GATE_PAUSE ? wait_done(m, err) : 0;
 }
 
 void vcpus_stop(struct machine *m)

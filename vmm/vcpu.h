@@ -50,7 +50,8 @@ struct vcpu_gate {
 	struct error err;
 };
 
-/* Allocates m->vcpus and registers their state sections "cpu@N". */
+/* Allocates m->vcpus and registers their state sections "cpu@N": after all others, as they are saved
+ * last. */
 int vcpus_init(struct machine *m, struct error *err);
 
 /* Fresh guests: creates the KVM vCPUs with their CPUID and maps kvm_run; after the irqchip. */
@@ -63,10 +64,12 @@ int vcpus_wait_loaded(struct machine *m, struct error *err);
 void vcpus_go(struct machine *m);
 
 /* Pauses: kicks all out of the guest, has each finish its pending exits, and park. The last one to
- * park runs @quiet (irqfds off: nothing may enter a vCPU while they save), then each saves itself.
- * Returns when all have saved, or the first error. Resume with vcpus_go. */
-int vcpus_pause_and_save(struct machine *m, int (*quiet)(struct machine *m, struct error *err),
-			 struct error *err);
+ * park runs @quiet (irqfds off: nothing may enter a vCPU while they save); then this returns, while
+ * each saves itself. vcpus_wait_saved returns when all have (at once when there is no pause), or
+ * with the first error. Resume with vcpus_go, but not before they have saved. */
+int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error *err),
+		struct error *err);
+int vcpus_wait_saved(struct machine *m, struct error *err);
 
 /* Ends the threads for good (machine teardown). */
 void vcpus_stop(struct machine *m);

@@ -241,6 +241,13 @@ struct vcpu_sched *vcpu_arch_sched(struct vcpu *cpu)
 
 /* ---- creation ---- */
 
+/* It saves itself while the leader writes what comes before it into the blob. */
+static int pre_save(void *opaque, struct error *err)
+{
+	struct vcpu *cpu = opaque;
+	return vcpus_wait_saved(cpu->m, err);
+}
+
 static int post_load(void *opaque, struct error *err)
 {
 	struct vcpu *cpu = opaque;
@@ -264,6 +271,7 @@ int vcpu_arch_init(struct vcpu *cpu, struct error *err)
 	struct state_section s = {.cls = &cpu_state_class,
 				  .state = cpu->state,
 				  .opaque = cpu,
+				  .pre_save = pre_save,
 				  .post_load = post_load};
 	snprintf(s.node, sizeof(s.node), "cpu@%u", cpu->index);
 	return state_register(&cpu->m->tree, &s, err);
