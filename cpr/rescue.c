@@ -14,13 +14,23 @@
 
 static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, KEEPER_NUDGE};
 
+/* Going back and committing exclude each other, whichever threads they happen on. */
+enum rescue_state { RESCUE_OFF, RESCUE_ARMED, RESCUE_LEAVING };
+
 static struct {
-	bool armed;
+	int state; /* enum rescue_state */
 	int old_fd;
 	struct handover *page;
 	struct program_image image;
 	sigset_t mask; /* what is blocked in every image */
 } rescue;
+
+static bool change_state(enum rescue_state to)
+{
+	int armed = RESCUE_ARMED;
+	return __atomic_compare_exchange_n(&rescue.state, &armed, (int)to, false, __ATOMIC_SEQ_CST,
+					   __ATOMIC_SEQ_CST);
+}
 
 /* Async-signal-safe all the way. */
 static void go_back(void)
@@ -28,7 +38,6 @@ static void go_back(void)
 	struct handover *h = rescue.page;
 	if (h)
 		h->deadline_ns = now_ns() + h->timeout_ns;
-	rescue.armed = false; /* once */
 	sigprocmask(SIG_SETMASK, &rescue.mask, NULL);
 	syscall(SYS_execveat, rescue.old_fd, "", rescue.image.argv, rescue.image.envp,
 		AT_EMPTY_PATH);
@@ -36,7 +45,7 @@ static void go_back(void)
 
 void rescue_now(const char *reason)
 {
-	if (!rescue.armed)
+	if (!change_state(RESCUE_LEAVING)) /* once */
 		return;
 	handover_blame(rescue.page, reason);
 	go_back();
@@ -46,7 +55,8 @@ void rescue_now(const char *reason)
 static void on_crash(int sig)
 {
 	char *digits = rescue.image.variable + strlen(PROGRAM_ENV "=");
-	if (rescue.armed && (!rescue.page || handover_owner(rescue.page) == HANDOVER_OPEN)) {
+	if ((!rescue.page || handover_owner(rescue.page) == HANDOVER_OPEN) &&
+	    change_state(RESCUE_LEAVING)) {
 		digits[0] = (char)('0' + sig / 10);
 		digits[1] = (char)('0' + sig % 10);
 		go_back();
@@ -70,7 +80,7 @@ void rescue_arm(const struct program_incoming *in, char **argv)
 	sigaltstack(&ss, NULL);
 	for (unsigned i = 0; i < ARRAY_LEN(crash_signals); i++)
 		sigaction(crash_signals[i], &sa, NULL);
-	rescue.armed = true;
+	rescue.state = RESCUE_ARMED;
 }
 
 void rescue_set_page(struct handover *page)
@@ -80,10 +90,11 @@ void rescue_set_page(struct handover *page)
 
 void rescue_disarm(void)
 {
-	if (!rescue.armed)
+	if (!change_state(RESCUE_OFF)) {
+		while (__atomic_load_n(&rescue.state, __ATOMIC_SEQ_CST) == RESCUE_LEAVING)
+			pause(); /* another thread is about to exec */
 		return;
-	rescue.armed = false;
-	rescue.page = NULL;
+	}
 	for (unsigned i = 0; i < ARRAY_LEN(crash_signals); i++)
 		signal(crash_signals[i], SIG_DFL);
 }

@@ -18,7 +18,8 @@ void rescue_arm(const struct program_incoming *in, char **argv);
 /* Where to note the reason and to see whether it was committed; NULL before it is mapped. */
 void rescue_set_page(struct handover *page);
 
-/* Committed: a crash is an ordinary crash again. */
+/* About to commit: a crash is an ordinary crash again. Does not return when another thread is on the
+ * way back already. */
 void rescue_disarm(void);
 
 /* Execs the old program; returns only when that fails, or when there is no way back by exec (not
