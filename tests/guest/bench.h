@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef RUNNER_BENCH_H
-#define RUNNER_BENCH_H
+#ifndef MOLT_TEST_BENCH_H
+#define MOLT_TEST_BENCH_H
 
 #include <stdbool.h>
 
 struct settings;
 
-/* Runs gap-1 with 256 MiB; prints the pause that the guest saw and each phase of the records: median,
- * minimum and maximum over the updates. Returns the runner's exit code. */
-int bench_pause(const struct settings *set, bool json);
+/* Makes the updates (100 unless @set says) and prints the pause as the guest saw it, by phase, and that
+ * of the program @floor (NULL: without). Returns the exit status. */
+int bench_pause(const struct settings *set, const char *floor, bool json);
 
 #endif

@@ -116,7 +116,8 @@ static int usage(int code)
 		"  --updates N     at most N updates per case\n"
 		"  --slow N        all deadlines N times longer ($MOLT_SLOW)\n"
 		"  --seed N        of the random waits\n"
-		"  --bench         the pause of case gap-1 by phase; --json: as JSON\n"
+		"  --bench         the pause by phase, beside the program --floor; --json: as "
+		"JSON\n"
 		"  --list          names of the cases\n"
 		"  --verbose       the guest's console\n");
 	return code;
@@ -135,6 +136,7 @@ enum {
 	OPT_SLOW,
 	OPT_SEED,
 	OPT_BENCH,
+	OPT_FLOOR,
 	OPT_JSON,
 	OPT_LIST,
 	OPT_VERBOSE,
@@ -149,6 +151,7 @@ static const struct option options[] = {
 	{"slow", required_argument, NULL, OPT_SLOW},
 	{"seed", required_argument, NULL, OPT_SEED},
 	{"bench", no_argument, NULL, OPT_BENCH},
+	{"floor", required_argument, NULL, OPT_FLOOR},
 	{"json", no_argument, NULL, OPT_JSON},
 	{"list", no_argument, NULL, OPT_LIST},
 	{"verbose", no_argument, NULL, OPT_VERBOSE},
@@ -164,6 +167,7 @@ int main(int argc, char **argv)
 			       .slow = number(getenv("MOLT_SLOW")),
 			       .seed = clock_ns()};
 	bool bench = false, json = false;
+	const char *floor = NULL;
 	unsigned passed = 0, failed = 0, skipped = 0;
 
 	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -188,6 +192,9 @@ int main(int argc, char **argv)
 			break;
 		case OPT_BENCH:
 			bench = true;
+			break;
+		case OPT_FLOOR:
+			floor = optarg;
 			break;
 		case OPT_JSON:
 			json = true;
@@ -223,7 +230,7 @@ int main(int argc, char **argv)
 	}
 	close(kvm);
 	if (bench)
-		return bench_pause(&set, json);
+		return bench_pause(&set, floor, json);
 	for (int i = optind; i < (optind < argc ? argc : optind + (int)test_cases_len); i++) {
 		const struct test_case *t =
 			optind < argc ? case_find(argv[i]) : &test_cases[i - optind];
