@@ -180,7 +180,7 @@ int fdset_write(void *fdt, const struct fdset *set, struct error *err)
 	return 0;
 }
 
-int fdset_adopt(struct fdset *set, struct state_blob *blob, struct error *err)
+int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err)
 {
 	int node = state_claim(blob, "fds");
 	if (node < 0)
@@ -222,7 +222,13 @@ int fdset_adopt(struct fdset *set, struct state_blob *blob, struct error *err)
 	}
 	if (names != end)
 		return error_set(err, EBADMSG, "state fds: more names than numbers");
-	return fdset_verify(set, err);
+	return 0;
+}
+
+int fdset_adopt(struct fdset *set, struct state_blob *blob, struct error *err)
+{
+	int rc = fdset_list(set, blob, err);
+	return rc ? rc : fdset_verify(set, err);
 }
 
 void fdset_close_untaken(struct fdset *set)

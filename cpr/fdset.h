@@ -48,7 +48,10 @@ void fdset_rename(struct fdset *set, const char *from, const char *to);
 /* Sets or clears close-on-exec on all of them. */
 int fdset_cloexec(const struct fdset *set, bool on, struct error *err);
 
-/* Fills @set from node "fds" of the blob and checks each descriptor with fstat: type, device, inode.
+/* Fills @set from node "fds" of the blob, which is checked; the descriptors are not. */
+int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err);
+
+/* The same, and checks each descriptor with fstat: type, device, inode.
  * -EBADF names the first that is not what was kept. Close-on-exec is left clear: until commit the old
  * program may have to be execed again with all of them. */
 int fdset_adopt(struct fdset *set, struct state_blob *blob, struct error *err);

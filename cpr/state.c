@@ -224,7 +224,19 @@ int state_load_section(struct state_blob *blob, const struct state_section *s, s
 	return s->post_load ? s->post_load(s->opaque, err) : 0;
 }
 
-static bool claimed(const struct state_blob *blob, const char *node)
+int state_unclaimed(const struct state_blob *blob, unsigned *at, struct error *err)
+{
+	while (*at < blob->n) {
+		unsigned i = (*at)++;
+		if (!blob->nodes[i].used &&
+		    !fdt_getprop(blob->fdt, blob->nodes[i].node, "optional", NULL))
+			return error_set(err, EPROTO, "state %s: this program does not know it",
+					 blob->nodes[i].name);
+	}
+	return 0;
+}
+
+bool state_claimed(const struct state_blob *blob, const char *node)
 {
 	for (unsigned i = 0; i < blob->n; i++)
 		if (!strcmp(blob->nodes[i].name, node))
@@ -235,16 +247,12 @@ static bool claimed(const struct state_blob *blob, const char *node)
 int state_load(struct state_blob *blob, const struct state_tree *tree, struct error *err)
 {
 	for (unsigned i = 0; i < tree->n; i++) {
-		if (claimed(blob, tree->sections[i].node))
+		if (state_claimed(blob, tree->sections[i].node))
 			continue;
 		int rc = state_load_section(blob, &tree->sections[i], err);
 		if (rc)
 			return rc;
 	}
-	for (unsigned i = 0; i < blob->n; i++)
-		if (!blob->nodes[i].used &&
-		    !fdt_getprop(blob->fdt, blob->nodes[i].node, "optional", NULL))
-			return error_set(err, EPROTO, "state %s: this program does not know it",
-					 blob->nodes[i].name);
-	return 0;
+	unsigned at = 0;
+	return state_unclaimed(blob, &at, err);
 }

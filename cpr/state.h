@@ -31,8 +31,10 @@ struct state_section {
 	void *state;   /* of cls->size bytes; owned by the device */
 	bool optional; /* a program that does not know this node may ignore it */
 	void *opaque;  /* given to the hooks */
-	int (*pre_save)(void *opaque, struct error *err);  /* copy live values into @state */
-	int (*post_load)(void *opaque, struct error *err); /* check @state, make it live */
+	/* Copy live values into @state. Device lock held; the guest may run (a trial blob). */
+	int (*pre_save)(void *opaque, struct error *err);
+	/* Check @state, make it live. */
+	int (*post_load)(void *opaque, struct error *err);
 };
 
 /* The sections of a machine, in the order in which they are saved and loaded. */
@@ -85,6 +87,13 @@ int state_load_section(struct state_blob *blob, const struct state_section *s, s
 /* Loads every section of @tree that is not loaded yet; then refuses (-EPROTO) if the blob has a node
  * nobody claimed and which is not marked optional. */
 int state_load(struct state_blob *blob, const struct state_tree *tree, struct error *err);
+
+/* Has that node been loaded or claimed? Also false when there is none. */
+bool state_claimed(const struct state_blob *blob, const char *node);
+
+/* From node *@at on: -EPROTO for the next one that nobody claimed and that is not marked optional, with
+ * *@at behind it; 0: no more. */
+int state_unclaimed(const struct state_blob *blob, unsigned *at, struct error *err);
 
 /* The node of that name for other readers (fdset), or -1. Counts as claimed. */
 int state_claim(struct state_blob *blob, const char *node);

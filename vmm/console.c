@@ -245,7 +245,9 @@ int console_keep(struct console *con, const char *name, int *fd, struct error *e
 	return rc;
 }
 
-int console_open(struct machine *m, const char *spec, struct console **out, struct error *err)
+/* @open: with the host's side of it. */
+static int console_new(struct machine *m, const char *spec, bool open, struct console **out,
+		       struct error *err)
 {
 	const char *colon = strchr(spec, ':');
 	size_t n = colon ? (size_t)(colon - spec) : strlen(spec);
@@ -257,8 +259,9 @@ int console_open(struct machine *m, const char *spec, struct console **out, stru
 	for (unsigned i = 0; i < ARRAY_LEN(backends); i++)
 		if (!strncmp(backends[i]->name, spec, n) && !backends[i]->name[n])
 			con->be = backends[i];
-	int rc = con->be ? con->be->open(con, colon ? colon + 1 : NULL, err)
-			 : error_set(err, EINVAL, "console: no kind %.100s", spec);
+	int rc = con->be ? 0 : error_set(err, EINVAL, "console: no kind %.100s", spec);
+	if (!rc && open)
+		rc = con->be->open(con, colon ? colon + 1 : NULL, err);
 	struct state_section section = {
 		.node = "console",
 		.cls = &console_class,
@@ -273,9 +276,22 @@ int console_open(struct machine *m, const char *spec, struct console **out, stru
 		error_exit(err, EXIT_CONFIG);
 		return rc;
 	}
+	*out = con;
+	return 0;
+}
+
+int console_pretend(struct machine *m, const char *spec, struct console **out, struct error *err)
+{
+	return console_new(m, spec, false, out, err);
+}
+
+int console_open(struct machine *m, const char *spec, struct console **out, struct error *err)
+{
+	int rc = console_new(m, spec, true, out, err);
+	if (rc)
+		return rc;
 	/* A reader of stdout that goes away must not take the guest along. */
 	signal(SIGPIPE, SIG_IGN);
-	*out = con;
 	return 0;
 }
 

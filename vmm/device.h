@@ -11,6 +11,10 @@
  * must do none that disturb it. Memory slots are added in reset, post_load or later (before the
  * irqchip exists they are cheap: facts). start runs last, irqchip and routes exist, in both cases.
  *
+ * Preflight: a new program tries the state of a running machine in a process of its own, without its
+ * descriptors (vmm/trial.h). create, then realize, or pretend where there is one, then post_load: these must
+ * do without what open gave, or the device needs a pretend, which registers a section with checks of its own.
+ *
  * Around an update (all optional):
  *   check    the guest runs: may this device be updated now? Error: the reason.
  *   detach   vCPUs parked, irqfds off, before the blob is written (DMA addresses invalidated here)
@@ -34,6 +38,7 @@ struct device_class {
 	int (*open)(struct device *dev, struct error *err);
 	int (*realize)(struct device *dev, struct error *err);
 	int (*reset)(struct device *dev, struct error *err);
+	int (*pretend)(struct device *dev, struct error *err);
 	int (*start)(struct device *dev, struct error *err);
 	int (*check)(struct device *dev, struct error *err);
 	int (*detach)(struct device *dev, struct error *err);

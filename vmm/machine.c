@@ -85,7 +85,7 @@ static int build_ram(struct machine *m, struct state_blob *blob, struct error *e
 	return rc;
 }
 
-static int create_devices(struct machine *m, struct error *err)
+int machine_create_devices(struct machine *m, struct error *err)
 {
 	int rc = 0;
 	for (unsigned i = 0; !rc && devices_fixed[i]; i++)
@@ -113,7 +113,7 @@ static int each_device(struct machine *m, size_t step, struct error *err)
 	return 0;
 }
 
-static int build_vm(struct machine *m, struct error *err)
+int machine_create_vm(struct machine *m, struct error *err)
 {
 	const struct ram_state *r = &m->ram.state;
 	int rc = vm_create(&m->vm, err);
@@ -135,11 +135,11 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	if (!rc)
 		rc = console_open(m, m->opt.console, &m->console, err);
 	if (!rc)
-		rc = build_vm(m, err);
+		rc = machine_create_vm(m, err);
 	if (!rc)
 		rc = arch_init(m, err);
 	if (!rc)
-		rc = create_devices(m, err);
+		rc = machine_create_devices(m, err);
 	if (!rc)
 		rc = each_device(m, STEP(open), err);
 	if (!rc)
@@ -157,6 +157,8 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 		rc = vcpus_create(m, err);
 	if (!rc && !blob)
 		rc = arch_boot(m, err);
+	if (!rc && !blob)
+		rc = arch_save(m, err); /* for preflight, as each vCPU's creation does */
 	return rc;
 }
 

@@ -66,6 +66,11 @@ void machine_mmio(struct machine *m, uint64_t gpa, struct bus_access *access);
 int machine_add_device(struct machine *m, const struct device_class *cls, const char *arg,
 		       struct error *err);
 
+/* Steps of machine_build that a trial (vmm/trial.h) needs as well: the devices of the options, created
+ * only; the VM and its memory slots. */
+int machine_create_devices(struct machine *m, struct error *err);
+int machine_create_vm(struct machine *m, struct error *err);
+
 /* Builds the machine that m->opt describes, in the order of vmm/device.h, up to vCPUs that exist (of a fresh one) but
  * have not run: a fresh one (@blob NULL) with the kernel loaded, or the one in @blob, whose
  * descriptors m->fds has adopted. On failure the program ends or goes back: nothing is torn down. */

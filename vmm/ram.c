@@ -228,6 +228,8 @@ int ram_create(struct ram *ram, const struct ram_options *opt, struct fdset *fds
 /* The regions come from the blob: nothing of them is trusted. */
 static const char *regions_flaw(const struct ram_state *s)
 {
+	if (!is_pow2(s->page_len) || s->page_len < PAGE_LEN || s->page_len > PAGE_MAX)
+		return "page size";
 	if (!s->size || s->size % s->page_len || s->size > INT64_MAX)
 		return "size";
 	if (!s->nregions || s->nregions > RAM_MAX_REGIONS)
@@ -259,11 +261,7 @@ int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err)
 		return error_set(err, EBADMSG, "guest memory: no descriptor %s was kept", FD_NAME);
 	if (fstat(ram->fd, &st) < 0)
 		return error_errno(err, errno, "guest memory: descriptor %s", FD_NAME);
-	if (s->page_len != page_len_of(ram->fd, &st) || !is_pow2(s->page_len) ||
-	    s->page_len < PAGE_LEN || s->page_len > PAGE_MAX)
-		return error_set(err, EBADMSG, "guest memory: state: wrong page size %llu",
-				 (unsigned long long)s->page_len);
-	const char *flaw = regions_flaw(s);
+	const char *flaw = s->page_len != page_len_of(ram->fd, &st) ? "page size" : regions_flaw(s);
 	if (flaw)
 		return error_set(err, EBADMSG, "guest memory: state: wrong %s", flaw);
 	if (S_ISREG(st.st_mode)
@@ -310,6 +308,26 @@ int ram_map(struct ram *ram, struct error *err)
 		log_warn("guest memory will be part of core dumps: %s", strerror(errno));
 	/* Has no effect where the host's shmem_enabled is "never": ram_page_text tells. */
 	ram->huge_advised = ram->state.page_len == PAGE_LEN && !madvise(hva, size, MADV_HUGEPAGE);
+	return 0;
+}
+
+int ram_pretend(struct ram *ram, struct error *err)
+{
+	const char *flaw = regions_flaw(&ram->state);
+	ram->fd = -1;
+	ram->hva = NULL;
+	if (flaw)
+		return error_set(err, EBADMSG, "guest memory: state: wrong %s", flaw);
+	/* Read-only and private: costs nothing, and counts for nothing where memory is not
+	 * overcommitted. */
+	void *hva = mmap(NULL, ram->state.size, PROT_READ,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (hva == MAP_FAILED) {
+		error_errno(err, errno, "guest memory: %llu MiB of address space",
+			    (unsigned long long)(ram->state.size / MIB));
+		return error_exit(err, EXIT_HOST);
+	}
+	ram->hva = hva;
 	return 0;
 }
 

@@ -53,6 +53,10 @@ int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err);
 /* Maps the file (2 MiB aligned, no populate), MADV_DONTDUMP, MADV_HUGEPAGE. */
 int ram_map(struct ram *ram, struct error *err);
 
+/* For a trial without the file: checks ram->state, which was loaded, and maps as much address space that
+ * nobody may write to. */
+int ram_pretend(struct ram *ram, struct error *err);
+
 /* --mem collapse: touches everything and asks for huge pages; before DMA pins it. */
 int ram_collapse(struct ram *ram, struct error *err);
 

@@ -73,6 +73,18 @@ int vcpus_create(struct machine *m, struct error *err)
 	return 0;
 }
 
+int vcpus_try(struct machine *m, struct error *err)
+{
+	for (uint32_t i = 0; i < m->opt.cpus; i++) {
+		int rc = create(&m->vcpus[i], err);
+		if (!rc)
+			rc = vcpu_arch_load(&m->vcpus[i], err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
 /* ---- exits ---- */
 
 static void exit_pio(struct vcpu *cpu)

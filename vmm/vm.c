@@ -28,6 +28,7 @@ static const struct {
 	{KVM_CAP_SREGS2, "KVM_CAP_SREGS2", "5.14"},
 	{KVM_CAP_VCPU_ATTRIBUTES, "KVM_CAP_VCPU_ATTRIBUTES", "5.16"},
 };
+const unsigned vm_needs_len = ARRAY_LEN(required);
 
 long vm_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -55,6 +56,15 @@ static int open_kvm(struct error *err)
 	return -code;
 }
 
+int vm_need(int kvm_fd, unsigned i, struct error *err)
+{
+	if (vm_ioctl(kvm_fd, KVM_CHECK_EXTENSION, (void *)(long)required[i].cap) > 0)
+		return 0;
+	error_set(err, ENOTSUP, "/dev/kvm: %s is missing", required[i].name);
+	error_hint(err, "it came with Linux %s", required[i].since);
+	return error_exit(err, EXIT_HOST);
+}
+
 int vm_open(struct vm *vm, struct fdset *fds, struct error *err)
 {
 	vm->fd = -1;
@@ -73,14 +83,9 @@ int vm_open(struct vm *vm, struct fdset *fds, struct error *err)
 			  KVM_API_VERSION);
 		return error_exit(err, EXIT_HOST);
 	}
-	for (unsigned i = 0; i < ARRAY_LEN(required); i++) {
-		if (vm_ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, (void *)(long)required[i].cap) > 0)
-			continue;
-		error_set(err, ENOTSUP, "/dev/kvm: %s is missing", required[i].name);
-		error_hint(err, "it came with Linux %s", required[i].since);
-		return error_exit(err, EXIT_HOST);
-	}
-	return 0;
+	for (unsigned i = 0; !rc && i < vm_needs_len; i++)
+		rc = vm_need(vm->kvm_fd, i, err);
+	return rc;
 }
 
 int vm_create(struct vm *vm, struct error *err)

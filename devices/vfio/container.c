@@ -217,6 +217,18 @@ static int container_realize(struct device *dev, struct error *err)
 	return state_register(&dev->m->tree, &section, err);
 }
 
+/* What container_open does with one that was taken over, and says when there is none. */
+static int container_pretend(struct device *dev, struct error *err)
+{
+	struct vfio_container *c = (struct vfio_container *)dev;
+	c->fd = fdset_take(&dev->m->fds, CONTAINER_NAME);
+	if (c->fd < 0)
+		return error_set(err, EBADMSG, "%s: descriptor %s would not be handed over",
+				 dev->name, CONTAINER_NAME);
+	int rc = groups_take(c, err);
+	return rc ? rc : container_realize(dev, err);
+}
+
 static int container_reset(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
@@ -275,6 +287,7 @@ const struct device_class vfio_container_class = {
 	.create = container_create,
 	.open = container_open,
 	.realize = container_realize,
+	.pretend = container_pretend,
 	.reset = container_reset,
 	.check = container_check,
 	.detach = container_detach,

@@ -225,14 +225,46 @@ static int vfio_post_load(void *opaque, struct error *err)
 	return rc ? rc : vfio_irq_load(dev, err);
 }
 
-static int vfio_realize(struct device *base, struct error *err)
+static int section_register(struct vfio_dev *dev, int (*post_load)(void *, struct error *),
+			    struct error *err)
 {
-	struct vfio_dev *dev = (struct vfio_dev *)base;
 	struct state_section section = {.cls = &vfio_state_class,
 					.state = &dev->state,
 					.opaque = dev,
-					.post_load = vfio_post_load};
+					.post_load = post_load};
 	snprintf(section.node, sizeof(section.node), "vfio@%s", dev->bdf);
+	return state_register(&dev->dev.m->tree, &section, err);
+}
+
+/* The device itself cannot be asked: what is left is whether the state agrees with itself. */
+static int vfio_pretend_load(void *opaque, struct error *err)
+{
+	struct vfio_dev *dev = opaque;
+	const struct pci_state *s = &dev->state.pci;
+	char name[FDSET_NAME_LEN];
+
+	snprintf(name, sizeof(name), "vfio:%s", dev->bdf);
+	if (fdset_take(&dev->dev.m->fds, name) < 0)
+		return error_set(err, EBADMSG, "%s: descriptor %s would not be handed over",
+				 dev->dev.name, name);
+	if (s->devfn != dev->pci.devfn)
+		return error_set(err, EBADMSG, "%s: the guest knows it as slot %u, here it is %u",
+				 dev->dev.name, s->devfn >> 3, dev->pci.devfn >> 3);
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		if (s->bar_len[i] && !is_pow2(s->bar_len[i]))
+			return error_set(err, EBADMSG, "%s: BAR %u of 0x%llx bytes cannot be",
+					 dev->dev.name, i, (unsigned long long)s->bar_len[i]);
+	return vfio_irq_check(dev, err);
+}
+
+static int vfio_pretend(struct device *base, struct error *err)
+{
+	return section_register((struct vfio_dev *)base, vfio_pretend_load, err);
+}
+
+static int vfio_realize(struct device *base, struct error *err)
+{
+	struct vfio_dev *dev = (struct vfio_dev *)base;
 	int rc = query(dev, err);
 	if (!rc)
 		rc = vfio_config_init(dev, err);
@@ -240,7 +272,7 @@ static int vfio_realize(struct device *base, struct error *err)
 		rc = vfio_regions_init(dev, err);
 	if (!rc)
 		vfio_irq_init(dev);
-	return rc ? rc : state_register(&base->m->tree, &section, err);
+	return rc ? rc : section_register(dev, vfio_post_load, err);
 }
 
 static int vfio_reset(struct device *base, struct error *err)
@@ -279,6 +311,7 @@ const struct device_class vfio_class = {
 	.create = vfio_create,
 	.open = vfio_open,
 	.realize = vfio_realize,
+	.pretend = vfio_pretend,
 	.reset = vfio_reset,
 	.start = vfio_start,
 	.destroy = vfio_destroy,

@@ -297,6 +297,35 @@ static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enab
 	return 0;
 }
 
+/* Would the descriptor be handed over? */
+static int listed(const struct vfio_dev *dev, const char *name, struct error *err)
+{
+	return fdset_take(&dev->dev.m->fds, name) >= 0
+		       ? 0
+		       : error_set(err, EBADMSG, "%s: descriptor %s would not be handed over",
+				   dev->dev.name, name);
+}
+
+int vfio_irq_check(const struct vfio_dev *dev, struct error *err)
+{
+	const struct vfio_state *s = &dev->state;
+	const uint32_t room[] = {0, 0, s->msi.vectors, s->msix.vectors};
+	char name[FDSET_NAME_LEN];
+	int rc = 0;
+	if (s->irq_mode > VFIO_IRQ_MSIX || s->irq_vectors > room[s->irq_mode] ||
+	    s->msix.words != s->msix.vectors * MSIX_ENTRY_WORDS)
+		return bad_state(dev, "they do not fit each other", err);
+	for (int unmask = 0; !rc && s->irq_mode == VFIO_IRQ_INTX && unmask < 2; unmask++) {
+		intx_name(dev, unmask, name);
+		rc = listed(dev, name, err);
+	}
+	for (unsigned i = 0; !rc && i < s->irq_vectors; i++) {
+		vector_name(dev, s->irq_mode, i, name);
+		rc = listed(dev, name, err);
+	}
+	return rc;
+}
+
 int vfio_irq_load(struct vfio_dev *dev, struct error *err)
 {
 	int rc = dev->pci.msix ? msix_load(&dev->msix, err) : 0;

@@ -47,7 +47,7 @@ struct msr_list {
 	struct kvm_msr_entry entries[CPU_MAX_MSRS];
 };
 
-/* ---- single steps: each returns 0 or -errno ---- */
+/* ---- single steps: each returns 0 or -errno, and may say more in @err ---- */
 
 static long get(struct vcpu *cpu, unsigned long request, void *arg)
 {
@@ -62,13 +62,13 @@ static long tsc_offset(struct vcpu *cpu, unsigned long request, uint64_t *value)
 	return vm_ioctl(cpu->fd, request, &attr);
 }
 
-static long save_tsc(struct vcpu *cpu)
+static long save_tsc(struct vcpu *cpu, struct error *err)
 {
 	return tsc_offset(cpu, KVM_GET_DEVICE_ATTR, &cpu->state->tsc_offset);
 }
 
 /* The frequency before the offset; where it is the host's own KVM needs no telling. */
-static long load_tsc(struct vcpu *cpu)
+static long load_tsc(struct vcpu *cpu, struct error *err)
 {
 	long khz = vm_ioctl(cpu->fd, KVM_GET_TSC_KHZ, NULL);
 	if (khz != (long)cpu->state->tsc_khz) {
@@ -87,7 +87,7 @@ static void msrs_fill(const struct vcpu_state *s, struct msr_list *list)
 			(struct kvm_msr_entry){.index = s->msr_index[i], .data = s->msr_data[i]};
 }
 
-static long save_msrs(struct vcpu *cpu)
+static long save_msrs(struct vcpu *cpu, struct error *err)
 {
 	struct vcpu_state *s = cpu->state;
 	struct msr_list list;
@@ -100,18 +100,20 @@ static long save_msrs(struct vcpu *cpu)
 	return 0;
 }
 
-static long load_msrs(struct vcpu *cpu)
+/* It ends at the first one that it refuses, and says which by their number. */
+static long load_msrs(struct vcpu *cpu, struct error *err)
 {
+	const struct vcpu_state *s = cpu->state;
 	struct msr_list list;
-	msrs_fill(cpu->state, &list);
+	msrs_fill(s, &list);
 	long n = vm_ioctl(cpu->fd, KVM_SET_MSRS, &list);
-	if (n >= 0 && n < (long)cpu->state->msr_len)
-		log_warn("vCPU %u: MSR 0x%x is refused by this host", cpu->index,
-			 cpu->state->msr_index[n]);
-	return n == (long)cpu->state->msr_len ? 0 : n < 0 ? n : -EIO;
+	if (n >= 0 && n < (long)s->msr_len)
+		return error_set(err, EIO, "vCPU %u: this host refuses 0x%llx for MSR 0x%x",
+				 cpu->index, (unsigned long long)s->msr_data[n], s->msr_index[n]);
+	return n < 0 ? n : 0;
 }
 
-static long save_xsave(struct vcpu *cpu)
+static long save_xsave(struct vcpu *cpu, struct error *err)
 {
 	unsigned long request =
 		cpu->state->xsave_len > sizeof(struct kvm_xsave) ? KVM_GET_XSAVE2 : KVM_GET_XSAVE;
@@ -119,7 +121,7 @@ static long save_xsave(struct vcpu *cpu)
 }
 
 #define STEP_IOCTL(fn, request, member)                                                            \
-	static long fn(struct vcpu *cpu)                                                           \
+	static long fn(struct vcpu *cpu, struct error *err)                                        \
 	{                                                                                          \
 		return get(cpu, request, &cpu->state->member);                                     \
 	}
@@ -141,7 +143,7 @@ STEP_IOCTL(load_lapic, KVM_SET_LAPIC, lapic)
 
 struct step {
 	const char *name;
-	long (*run)(struct vcpu *cpu);
+	long (*run)(struct vcpu *cpu, struct error *err);
 	unsigned needs_cap; /* 0: always */
 };
 
@@ -177,10 +179,12 @@ static int run_steps(struct vcpu *cpu, const struct step *steps, size_t n, const
 	for (size_t i = 0; i < n; i++) {
 		if (steps[i].needs_cap && !(cpu->m->arch->caps & arch_cap_bit(steps[i].needs_cap)))
 			continue;
-		long rc = steps[i].run(cpu);
+		err->code = 0;
+		long rc = steps[i].run(cpu, err);
 		if (rc < 0)
-			return error_errno(err, (int)-rc, "vCPU %u: %s %s", cpu->index, verb,
-					   steps[i].name);
+			return err->code ? (int)rc
+					 : error_errno(err, (int)-rc, "vCPU %u: %s %s", cpu->index,
+						       verb, steps[i].name);
 	}
 	return 0;
 }
@@ -362,9 +366,12 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 		const struct vcpu_state *first = cpu->m->vcpus[0].state;
 		s->msr_len = s->msr_data_len = first->msr_len;
 		memcpy(s->msr_index, first->msr_index, sizeof(s->msr_index));
-		return 0;
+	} else {
+		rc = find_msrs(cpu, err);
 	}
-	return find_msrs(cpu, err);
+	/* What preflight tries on a new program until there was an update: nobody can read a vCPU while
+	 * it runs. */
+	return rc ? rc : run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
 }
 
 int vcpu_arch_create(struct vcpu *cpu, struct error *err)

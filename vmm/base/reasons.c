@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/base/reasons.h"
+
+#include <stdio.h>
+
+#include "vmm/base/error.h"
+
+void reasons_add(struct reasons *r, const char *text)
+{
+	if (r->n < REASONS_MAX) {
+		snprintf(r->text[r->n++], REASON_LEN, "%.*s", REASON_LEN - 1, text);
+		return;
+	}
+	r->more += r->more ? 1 : 2; /* it takes a text's place */
+	snprintf(r->text[REASONS_MAX - 1], REASON_LEN, "and %u more", r->more);
+}
+
+void reasons_add_error(struct reasons *r, const struct error *err)
+{
+	char text[sizeof(err->text) + sizeof(err->hint) + 4];
+	snprintf(text, sizeof(text), "%s%s%s%s", err->text, err->hint[0] ? " (" : "", err->hint,
+		 err->hint[0] ? ")" : "");
+	reasons_add(r, text);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* A list of everything that is in the way, where the first thing alone is not enough. */
+#ifndef MOLT_REASONS_H
+#define MOLT_REASONS_H
+
+#define REASONS_MAX 16
+#define REASON_LEN  512
+
+struct error;
+
+struct reasons {
+	unsigned n;    /* texts */
+	unsigned more; /* that the last text stands for, 0: it stands for itself */
+	char text[REASONS_MAX][REASON_LEN];
+};
+
+/* Adds one, cut to fit. When there are too many the last place says how many more. */
+void reasons_add(struct reasons *r, const char *text);
+
+/* Adds an error, with its remedy. */
+void reasons_add_error(struct reasons *r, const struct error *err);
+
+#endif
