@@ -31,14 +31,10 @@ static void blame_signal(struct handover *page, int sig)
 	handover_blame(page, reason);
 }
 
-int adopt_process(struct machine *m, struct program *p, const struct program_incoming *in,
-		  struct state_blob *state, struct handover **page, struct error *err)
+int adopt_program(struct machine *m, struct program *p, struct state_blob *state, struct error *err)
 {
 	static char *argv[PROGRAM_MAX_ARGS + 1];
-	prctl(PR_SET_NAME, "molt"); /* execveat of a descriptor names the process after it */
-	int rc = fdset_adopt(&m->fds, state, err);
-	if (!rc)
-		rc = program_register(m, p, err);
+	int rc = program_register(m, p, err);
 	if (!rc)
 		rc = state_load_section(state, &m->tree.sections[m->tree.n - 1], err);
 	int argc = rc ? rc : program_argv(p, argv, err);
@@ -51,6 +47,18 @@ int adopt_process(struct machine *m, struct program *p, const struct program_inc
 		return rc;
 	if (m->opt.name)
 		log_set_name(m->opt.name);
+	return 0;
+}
+
+int adopt_process(struct machine *m, struct program *p, const struct program_incoming *in,
+		  struct state_blob *state, struct handover **page, struct error *err)
+{
+	prctl(PR_SET_NAME, "molt"); /* execveat of a descriptor names the process after it */
+	int rc = fdset_adopt(&m->fds, state, err);
+	if (!rc)
+		rc = adopt_program(m, p, state, err);
+	if (rc)
+		return rc;
 	*page = handover_adopt(&m->fds, err);
 	if (!*page)
 		return -err->code;

@@ -14,6 +14,10 @@ struct state_blob;
  * opens its executable for the way back. */
 int program_register(struct machine *m, struct program *p, struct error *err);
 
+/* Loads that node and parses the arguments in it into m->opt. */
+int adopt_program(struct machine *m, struct program *p, struct state_blob *state,
+		  struct error *err);
+
 /* Adopts the descriptors listed in @state into m->fds, parses the arguments into m->opt, maps the
  * page. A failure means that blob or descriptors are bad. */
 int adopt_process(struct machine *m, struct program *p, const struct program_incoming *in,

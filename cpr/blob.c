@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "cpr/fdset.h"
+#include "vmm/base/build.h"
 #include "vmm/base/error.h"
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
@@ -22,6 +24,7 @@ int blob_create(struct blob *b, const struct state_tree *tree, const struct fdse
 	const int flags = MAP_PRIVATE | MAP_POPULATE;
 	*b = (struct blob){.fd = -1, .size = state_size_bound(tree, fds)};
 	b->fd = memfd_create("molt-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	/* fallocate, unlike a mapping, says so where there is not that much memory. */
 	if (b->fd < 0 || fallocate(b->fd, 0, 0, (off_t)b->size) < 0)
 		return error_errno(err, errno, "state blob of %zu bytes", b->size);
 	void *map = mmap(NULL, b->size, PROT_READ, flags, b->fd, 0);
@@ -38,10 +41,12 @@ static int read_back(struct blob *b, const struct fdset *fds, struct error *err)
 	return rc ? rc : fdset_verify(fds, err);
 }
 
-int blob_write(struct blob *b, const struct state_tree *tree, struct fdset *fds,
-	       const struct state_header *header, struct error *err)
+int blob_write(struct blob *b, const struct state_tree *tree, struct fdset *fds, struct error *err)
 {
-	int rc = state_save(tree, fds, header, b->text, b->size, &b->len, err);
+	struct state_header header = {0};
+	snprintf(header.version, sizeof(header.version), "%s", build_version());
+	snprintf(header.build_id, sizeof(header.build_id), "%s", build_id());
+	int rc = state_save(tree, fds, &header, b->text, b->size, &b->len, err);
 	if (rc)
 		return rc;
 	ssize_t n = pwrite(b->fd, b->text, b->len, 0);

@@ -23,8 +23,7 @@ int blob_create(struct blob *b, const struct state_tree *tree, const struct fdse
 
 /* Writes the state, seals it, and reads it back as the new program will: checksum, tree, every
  * descriptor. */
-int blob_write(struct blob *b, const struct state_tree *tree, struct fdset *fds,
-	       const struct state_header *header, struct error *err);
+int blob_write(struct blob *b, const struct state_tree *tree, struct fdset *fds, struct error *err);
 
 /* The new program: maps @fd, which must be sealed against every change. */
 int blob_adopt(struct blob *b, int fd, struct error *err);

@@ -22,19 +22,20 @@ enum handover_owner {
 
 /* Ends of phases, CLOCK_MONOTONIC ns. The table in report.c names them. */
 enum handover_stamp {
-	STAMP_REQUEST, /* SIGUSR1 taken */
-	STAMP_PREPARE, /* everything checked; the guest still runs */
-	STAMP_PAUSE,   /* vCPUs parked, irqfds off; each saves itself from here on */
-	STAMP_DETACH,  /* interrupt controllers and clock read, DMA addresses invalid */
-	STAMP_BLOB,    /* vCPUs saved; written, sealed, read back */
-	STAMP_HOLD,    /* --debug-hold */
-	STAMP_EXEC,    /* new program's main */
-	STAMP_ADOPT,   /* blob parsed, descriptors checked */
-	STAMP_BUILD,   /* memory, VM, devices, irqchip, vCPUs */
-	STAMP_DMA,     /* DMA addresses given anew, routes set, while the vCPUs load */
-	STAMP_LOAD,    /* vCPU and VM state set */
-	STAMP_COMMIT,  /* the word won */
-	STAMP_RUN,     /* irqfds attached, vCPUs released */
+	STAMP_REQUEST,	 /* SIGUSR1 taken */
+	STAMP_PREFLIGHT, /* everything checked, the new program said yes; the guest still runs */
+	STAMP_PREPARE,	 /* handover and keeper are ready; the guest still runs */
+	STAMP_PAUSE,	 /* vCPUs parked, irqfds off; each saves itself from here on */
+	STAMP_DETACH,	 /* interrupt controllers and clock read, DMA addresses invalid */
+	STAMP_BLOB,	 /* vCPUs saved; written, sealed, read back */
+	STAMP_HOLD,	 /* --debug-hold */
+	STAMP_EXEC,	 /* new program's main */
+	STAMP_ADOPT,	 /* blob parsed, descriptors checked */
+	STAMP_BUILD,	 /* memory, VM, devices, irqchip, vCPUs */
+	STAMP_DMA,	 /* DMA addresses given anew, routes set, while the vCPUs load */
+	STAMP_LOAD,	 /* vCPU and VM state set */
+	STAMP_COMMIT,	 /* the word won */
+	STAMP_RUN,	 /* irqfds attached, vCPUs released */
 	STAMP_COUNT,
 };
 

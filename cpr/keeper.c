@@ -18,31 +18,14 @@
 
 #include "cpr/fdset.h"
 #include "cpr/handover.h"
+#include "cpr/raw.h"
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 
 #define STACK_LEN 16384
 #define NS_PER_S  1000000000ull
 
-/* ---- the keeper itself: errno, stdio and every lock belong to the old program ---- */
-
-#define RAW __attribute__((no_sanitize("address", "undefined"), no_stack_protector))
-
-RAW static long raw_syscall(long n, long a, long b, long c, long d, long e)
-{
-	long rc;
-#if defined(__x86_64__)
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	__asm__ volatile("syscall"
-			 : "=a"(rc)
-			 : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-			 : "rcx", "r11", "memory");
-#else
-#error "raw system calls of this architecture"
-#endif
-	return rc;
-}
+/* ---- the keeper itself ---- */
 
 RAW __attribute__((noreturn)) static void leave(void)
 {

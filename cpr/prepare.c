@@ -4,13 +4,33 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cpr/preflight.h"
 #include "vmm/arch.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/reasons.h"
 #include "vmm/machine.h"
 
-static int check_mode(const struct stat *st, const char *path, struct error *err)
+/* Whoever can write the file has the guest. */
+static int check_owner(const struct stat *st, const char *path, struct error *err)
+{
+	if (st->st_uid && st->st_uid != geteuid()) {
+		error_set(err, EPERM,
+			  "%s: belongs to user %u, not to root or the user of this guest (%u)",
+			  path, st->st_uid, geteuid());
+		return error_hint(err, "chown root %s, or start guests with --insecure-exe", path);
+	}
+	if (st->st_mode & (S_IWGRP | S_IWOTH)) {
+		error_set(err, EPERM, "%s: writable by %s (mode %o)", path,
+			  st->st_mode & S_IWOTH ? "everybody" : "its group", st->st_mode & 07777);
+		return error_hint(err, "chmod go-w %s, or start guests with --insecure-exe", path);
+	}
+	return 0;
+}
+
+static int check_mode(int fd, const struct stat *st, const char *path, struct error *err)
 {
 	if (S_ISDIR(st->st_mode))
 		return error_set(err, EISDIR, "%s: a directory, not a program", path);
@@ -19,29 +39,26 @@ static int check_mode(const struct stat *st, const char *path, struct error *err
 	if (!st->st_size)
 		return error_set(err, ENOEXEC, "%s: the file is empty", path);
 	if (!(st->st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) ||
-	    faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0) {
+	    syscall(SYS_faccessat2, fd, "", X_OK, AT_EACCESS | AT_EMPTY_PATH) < 0) {
 		error_set(err, EACCES, "%s: not executable", path);
 		return error_hint(err, "chmod 755 %s", path);
-	}
-	if (st->st_mode & S_IWOTH) {
-		error_set(err, EPERM, "%s: writable by everybody (mode %o)", path,
-			  st->st_mode & 07777);
-		return error_hint(err, "chmod o-w %s", path);
 	}
 	return 0;
 }
 
-int prepare_program(const char *path, struct error *err)
+static int open_program(const char *path, bool insecure, struct error *err)
 {
 	struct stat st;
 	fd_auto int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0) {
 		error_errno(err, errno, "program %s", path);
-		return error_hint(err, "put the new molt at that path, then send SIGUSR1 again");
+		return error_hint(err, "put the new molt at that path, then try again");
 	}
 	if (fstat(fd, &st) < 0)
 		return error_errno(err, errno, "program %s", path);
-	int rc = check_mode(&st, path, err);
+	int rc = check_mode(fd, &st, path, err);
+	if (!rc && !insecure)
+		rc = check_owner(&st, path, err);
 	if (!rc)
 		rc = arch_check_elf(fd, path, err);
 	if (rc)
@@ -51,13 +68,47 @@ int prepare_program(const char *path, struct error *err)
 	return rc;
 }
 
-int prepare_devices(struct machine *m, struct error *err)
+/* All of them, to name everything that is in the way at once. */
+static int check_devices(struct machine *m, struct reasons *reasons, struct error *err)
 {
+	int first = 0;
 	for (unsigned i = 0; i < m->ndevices; i++) {
 		struct device *dev = m->devices[i];
-		int rc = dev->cls->check ? dev->cls->check(dev, err) : 0;
-		if (rc)
-			return error_prefix(err, "%s cannot be kept", dev->name);
+		struct error one;
+		int rc = dev->cls->check ? dev->cls->check(dev, &one) : 0;
+		if (!rc)
+			continue;
+		error_prefix(&one, "%s cannot be kept", dev->name);
+		reasons_add_error(reasons, &one);
+		if (!first)
+			*err = one;
+		first = first ? first : rc;
 	}
-	return 0;
+	return first;
+}
+
+int prepare_check(struct machine *m, struct program *p, const char *path, struct reasons *reasons,
+		  struct error *err)
+{
+	fd_auto int fd = open_program(path, m->opt.insecure_exe, err);
+	int rc = fd < 0 ? fd : 0;
+	if (!rc) {
+		pthread_mutex_lock(&m->lock);
+		rc = check_devices(m, reasons, err);
+		pthread_mutex_unlock(&m->lock);
+	}
+	if (!rc)
+		rc = preflight_ask(m, p, path, fd, reasons, err);
+	if (!rc) {
+		pthread_mutex_lock(&m->lock);
+		rc = fdset_keep(&m->fds, "successor", fd, err);
+		pthread_mutex_unlock(&m->lock);
+	}
+	if (rc && !reasons->n)
+		reasons_add(reasons, err->text);
+	if (rc)
+		return rc;
+	rc = fd;
+	fd = -1;
+	return rc;
 }

@@ -31,18 +31,20 @@ struct fdset;
 #define PROGRAM_ENV "MOLT_UPDATE"
 
 enum program_mode {
-	PROGRAM_FRESH,	  /* started by a person: no variable */
-	PROGRAM_NEW,	  /* the new program of an update */
-	PROGRAM_BACK,	  /* the old program again, execed by the new one, which failed */
-	PROGRAM_RESCUE,	  /* the old program again, execed by the keeper: another process id */
-	PROGRAM_CONFUSED, /* the variable is there but makes no sense */
+	PROGRAM_FRESH,	   /* started by a person: no variable */
+	PROGRAM_NEW,	   /* the new program of an update */
+	PROGRAM_BACK,	   /* the old program again, execed by the new one, which failed */
+	PROGRAM_RESCUE,	   /* the old program again, execed by the keeper: another process id */
+	PROGRAM_PREFLIGHT, /* a new program, only asked whether it could (cpr/preflight.h) */
+	PROGRAM_CONFUSED,  /* the variable is there but makes no sense */
 };
 
 struct program_incoming {
 	enum program_mode mode;
 	int blob_fd;
 	int sig; /* PROGRAM_BACK: the signal that the new program crashed by, 0: it failed politely */
-	int old_fd; /* executable of the program that the guest ran under before the update */
+	int old_fd; /* executable of the program that the guest ran under before the update;
+		       PROGRAM_PREFLIGHT: where the answer goes */
 };
 
 /* How this image was started; the variable is gone afterwards. */

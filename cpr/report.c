@@ -13,6 +13,7 @@
 #include "vmm/base/build.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
+#include "vmm/base/reasons.h"
 #include "vmm/machine.h"
 
 /* Each phase lasts from the stamp before it to its own. The pause is what lies between PREPARE and
@@ -21,10 +22,19 @@ static const struct {
 	const char *name;
 	enum handover_stamp end;
 } phases[] = {
-	{"prepare", STAMP_PREPARE}, {"park", STAMP_PAUSE},    {"detach", STAMP_DETACH},
-	{"blob", STAMP_BLOB},	    {"hold", STAMP_HOLD},     {"exec", STAMP_EXEC},
-	{"adopt", STAMP_ADOPT},	    {"build", STAMP_BUILD},   {"dma", STAMP_DMA},
-	{"load", STAMP_LOAD},	    {"commit", STAMP_COMMIT}, {"run", STAMP_RUN},
+	{"preflight", STAMP_PREFLIGHT},
+	{"prepare", STAMP_PREPARE},
+	{"park", STAMP_PAUSE},
+	{"detach", STAMP_DETACH},
+	{"blob", STAMP_BLOB},
+	{"hold", STAMP_HOLD},
+	{"exec", STAMP_EXEC},
+	{"adopt", STAMP_ADOPT},
+	{"build", STAMP_BUILD},
+	{"dma", STAMP_DMA},
+	{"load", STAMP_LOAD},
+	{"commit", STAMP_COMMIT},
+	{"run", STAMP_RUN},
 };
 
 static int open_file(struct machine *m, struct error *err)
@@ -56,7 +66,7 @@ void report_reopen(struct machine *m)
 
 /* A record under construction; whatever does not fit is cut, and the record dropped. */
 struct line {
-	char text[8192];
+	char text[32768];
 	size_t len;
 };
 
@@ -74,9 +84,10 @@ static void put(struct line *l, const char *fmt, ...)
 		l->len = sizeof(l->text) - 1;
 }
 
-static void put_string(struct line *l, const char *key, const char *value)
+/* A quoted string and a comma. */
+static void put_text(struct line *l, const char *value)
 {
-	put(l, "\"%s\":\"", key);
+	put(l, "\"");
 	for (const char *c = value; *c; c++) {
 		if (*c == '"' || *c == '\\')
 			put(l, "\\%c", *c);
@@ -86,6 +97,12 @@ static void put_string(struct line *l, const char *key, const char *value)
 			put(l, "%c", *c);
 	}
 	put(l, "\",");
+}
+
+static void put_string(struct line *l, const char *key, const char *value)
+{
+	put(l, "\"%s\":", key);
+	put_text(l, value);
 }
 
 static void begin(struct line *l, const char *result)
@@ -156,14 +173,23 @@ void report_brought_back(struct machine *m, const struct report *r)
 	end(m, &l);
 }
 
-void report_refused(struct machine *m, const struct error *why)
+void report_refused(struct machine *m, const struct error *why, const struct reasons *reasons)
 {
 	struct line l;
 	log_info("update refused, the guest runs on: %s", why->text);
+	for (unsigned i = 0; reasons->n > 1 && i < reasons->n; i++)
+		log_info("  reason: %s", reasons->text[i]);
 	if (why->hint[0])
 		log_info("  remedy: %s", why->hint);
 	begin(&l, "refused");
 	put_string(&l, "reason", why->text);
+	put(&l, "\"reasons\":[");
+	for (unsigned i = 0; i < reasons->n; i++)
+		put_text(&l, reasons->text[i]);
+	if (!reasons->n) /* refused later, while the guest stood still */
+		put_text(&l, why->text);
+	l.len--; /* the last comma */
+	put(&l, "],");
 	put_string(&l, "remedy", why->hint);
 	put_string(&l, "version", build_version());
 	put_string(&l, "build", build_id());

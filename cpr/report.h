@@ -9,6 +9,7 @@
 struct error;
 struct handover;
 struct machine;
+struct reasons;
 
 struct report {
 	const struct handover *times;
@@ -28,7 +29,8 @@ void report_done(struct machine *m, const struct report *r);
 /* The new program failed before commit; the old one has the guest again. */
 void report_brought_back(struct machine *m, const struct report *r);
 
-/* Refused or undone: the guest runs on in the old program. */
-void report_refused(struct machine *m, const struct error *why);
+/* Refused or undone: the guest runs on in the old program. @reasons: everything that speaks
+ * against it, when it was found before the pause. */
+void report_refused(struct machine *m, const struct error *why, const struct reasons *reasons);
 
 #endif

@@ -14,8 +14,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -29,9 +27,8 @@
 #include "cpr/report.h"
 #include "cpr/rescue.h"
 #include "vmm/arch.h"
-#include "vmm/base/build.h"
 #include "vmm/base/fd.h"
-#include "vmm/base/log.h"
+#include "vmm/base/reasons.h"
 #include "vmm/machine.h"
 
 /* One update in the old program. */
@@ -68,25 +65,20 @@ static int prepare_handover(struct update *u, struct error *err)
 	return rc ? rc : keeper_start(&u->keeper, err);
 }
 
-static int prepare(struct update *u, struct error *err)
+static int prepare(struct update *u, struct reasons *reasons, struct error *err)
 {
 	uint64_t request_ns = now_ns();
-	fd_auto int fd = prepare_program(u->path, err);
-	if (fd < 0)
-		return fd;
-	pthread_mutex_lock(&u->m->lock); /* devices, and the table that vCPUs may add vectors to */
-	int rc = prepare_devices(u->m, err);
-	if (!rc)
-		rc = fdset_keep(&u->m->fds, "successor", fd, err);
-	if (!rc) {
-		u->new_fd = fd;
-		fd = -1;
-		rc = prepare_handover(u, err);
-	}
+	u->new_fd = prepare_check(u->m, u->program, u->path, reasons, err);
+	if (u->new_fd < 0)
+		return u->new_fd;
+	uint64_t preflight_ns = now_ns();
+	pthread_mutex_lock(&u->m->lock); /* the table that vCPUs may add vectors to */
+	int rc = prepare_handover(u, err);
 	pthread_mutex_unlock(&u->m->lock);
 	if (rc)
 		return rc;
 	u->times->stamps[STAMP_REQUEST] = request_ns;
+	u->times->stamps[STAMP_PREFLIGHT] = preflight_ns;
 	handover_stamp(u->times, STAMP_PREPARE);
 	return 0;
 }
@@ -106,6 +98,8 @@ static int pause_guest(struct update *u, struct error *err)
 {
 	loop_park(&u->m->loop);
 	int rc = vcpus_pause(u->m, quiet, err);
+	if (!rc && u->m->stop_code >= 0) /* it powered off meanwhile: that is not carried over */
+		rc = error_set(err, ECANCELED, "the guest has ended");
 	if (!rc)
 		rc = keeper_refresh(&u->keeper, err);
 	handover_stamp(u->times, STAMP_PAUSE);
@@ -114,16 +108,13 @@ static int pause_guest(struct update *u, struct error *err)
 
 static int save(struct update *u, struct error *err)
 {
-	struct state_header header = {0};
-	snprintf(header.version, sizeof(header.version), "%s", build_version());
-	snprintf(header.build_id, sizeof(header.build_id), "%s", build_id());
 	u->program->updates++;
 	int rc = arch_save(u->m, err);
 	if (!rc)
 		rc = machine_detach(u->m, err);
 	handover_stamp(u->times, STAMP_DETACH);
 	if (!rc)
-		rc = blob_write(&u->blob, &u->m->tree, &u->m->fds, &header, err);
+		rc = blob_write(&u->blob, &u->m->tree, &u->m->fds, err);
 	handover_stamp(u->times, STAMP_BLOB);
 	handover_hold(u->m->opt.hold_ms);
 	handover_stamp(u->times, STAMP_HOLD);
@@ -183,7 +174,8 @@ int update_run(struct machine *m, struct program *p, const struct update_request
 			   .blob.fd = -1,
 			   .keeper = {.wake = -1, .self_pidfd = -1}};
 	uint32_t updates = p->updates;
-	int rc = prepare(&u, err);
+	struct reasons own = {0}, *reasons = req->reasons ? req->reasons : &own;
+	int rc = prepare(&u, reasons, err);
 	if (!rc && !req->check) {
 		rc = pause_guest(&u, err);
 		if (!rc)
@@ -195,7 +187,7 @@ int update_run(struct machine *m, struct program *p, const struct update_request
 	p->updates = updates;
 	undo_prepare(&u);
 	if (rc && !req->check)
-		report_refused(m, err);
+		report_refused(m, err, reasons);
 	return rc;
 }
 

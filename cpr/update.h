@@ -12,11 +12,15 @@ struct error;
 struct machine;
 struct program;
 struct program_incoming;
+struct reasons;
 
 /* What was asked for; all zero is SIGUSR1. */
 struct update_request {
 	const char *path; /* program file to run, NULL: the one this program was started from */
 	bool check;	  /* only say whether it could be done */
+	/* Empty, or NULL. Filled with everything that speaks against the update, where it is refused before
+	 * the pause. */
+	struct reasons *reasons;
 };
 
 /* Old program, on the leader: replaces this program. Returns only if that was not to be done (check:

@@ -13,6 +13,7 @@
 #include "cpr/adopt.h"
 #include "cpr/fault.h"
 #include "cpr/keeper.h"
+#include "cpr/preflight.h"
 #include "cpr/program.h"
 #include "cpr/report.h"
 #include "cpr/rescue.h"
@@ -177,6 +178,8 @@ static int run(int argc, char *argv[])
 		fault_point("start");
 	}
 	machine_init(m);
+	if (in.mode == PROGRAM_PREFLIGHT)
+		_exit(preflight_answer(m, &program)); /* the end of the process frees it all */
 	if (in.mode == PROGRAM_CONFUSED)
 		return fail(&(struct error){.text = PROGRAM_ENV " is set but makes no sense",
 					    .hint = "unset it: it belongs to molt itself",

@@ -59,6 +59,14 @@ static int parse_number(struct options *opt, const struct option_entry *o, const
 	return 0;
 }
 
+static int parse_flag(struct options *opt, const struct option_entry *o, const char *text,
+		      struct error *err)
+{
+	const bool on = true;
+	memcpy((char *)opt + o->offset, &on, sizeof(on));
+	return 0;
+}
+
 int options_parse_size(const char *text, uint64_t *out)
 {
 	static const struct {
@@ -219,6 +227,16 @@ const struct option_entry options_table[] = {
 	 "the old program is brought back; it has the same time again.",
 	 "5000", GROUP_RUN, COMPLETE_NONE, parse_number, AT(update_timeout_ms), .min = 100,
 	 .max = 3600000},
+	{"preflight-timeout", 0, "MS",
+	 "How long a new program may take to say, before anything is paused, whether it could take "
+	 "over.",
+	 "10000", GROUP_RUN, COMPLETE_NONE, parse_number, AT(preflight_timeout_ms), .min = 100,
+	 .max = 3600000},
+	{"insecure-exe", 0, NULL,
+	 "Let an update run a program file that its group or everybody may write to, or that "
+	 "belongs "
+	 "to another user than root and the one who runs molt.",
+	 NULL, GROUP_RUN, COMPLETE_NONE, parse_flag, AT(insecure_exe)},
 	{"testdev", 0, "ARGUMENT", "Add a test device. May be repeated.", NULL, GROUP_DEBUG,
 	 COMPLETE_NONE, parse_device},
 	{"debug-hold", 0, "MS", "Hold every update's pause open this long before exec.", "0",
@@ -282,10 +300,12 @@ static int parse_words(struct options *opt, int argc, char **words, struct error
 
 	for (unsigned i = 0; i < options_table_len; i++) {
 		const struct option_entry *o = &options_table[i];
-		longs[i] = (struct option){o->name, required_argument, NULL, LONG_BASE + (int)i};
+		longs[i] = (struct option){o->name, o->arg ? required_argument : no_argument, NULL,
+					   LONG_BASE + (int)i};
 		if (o->letter) {
 			*p++ = o->letter;
-			*p++ = ':';
+			if (o->arg)
+				*p++ = ':';
 		}
 	}
 	*p = 0;
@@ -296,6 +316,9 @@ static int parse_words(struct options *opt, int argc, char **words, struct error
 			char word[] = {'-', (char)optopt, 0};
 			return unknown(word, err);
 		}
+		if (c == '?' && optopt >= LONG_BASE)
+			return usage(err, &options_table[optopt - LONG_BASE], words[optind - 1],
+				     "no argument");
 		if (c == '?')
 			return unknown(words[optind - 1], err);
 		if (c == ':') {

@@ -28,7 +28,9 @@ struct options {
 	const char *name;	 /* --name, NULL: "guest-PID"; [A-Za-z0-9._-]{1,32} */
 	const char *report;	 /* --report FILE: one JSON record per update is appended; NULL */
 	uint32_t stop_timeout_s; /* --stop-timeout, 30: SIGTERM to forced end */
-	uint32_t update_timeout_ms; /* --update-timeout, 5000: from exec to commit */
+	uint32_t update_timeout_ms;    /* --update-timeout, 5000: from exec to commit */
+	uint32_t preflight_timeout_ms; /* --preflight-timeout, 10000 */
+	bool insecure_exe; /* --insecure-exe: an update may run a file that others can write */
 	uint32_t hold_ms; /* --debug-hold MS: tests: the pause is held open this long before exec */
 	struct {
 		const char *cls;	/* device class: "vfio", "testdev" */

@@ -17,7 +17,7 @@ enum option_complete { COMPLETE_NONE, COMPLETE_FILE, COMPLETE_BDF, COMPLETE_CONS
 struct option_entry {
 	const char *name; /* long name, without the dashes */
 	char letter;	  /* short one, or 0 */
-	const char *arg;  /* how the argument is called */
+	const char *arg;  /* how the argument is called; NULL: none, parse gets NULL for it */
 	const char *help; /* sentences, in plain text */
 	const char *def;  /* parsed before the command line, and shown; NULL: none */
 	enum option_group group;

@@ -37,9 +37,11 @@ void options_help(FILE *out)
 			if ((int)o->group != g)
 				continue;
 			if (o->letter)
-				fprintf(out, "  -%c, --%s %s", o->letter, o->name, o->arg);
+				fprintf(out, "  -%c, --%s", o->letter, o->name);
 			else
-				fprintf(out, "      --%s %s", o->name, o->arg);
+				fprintf(out, "      --%s", o->name);
+			if (o->arg)
+				fprintf(out, " %s", o->arg);
 			if (o->def && *o->def)
 				fprintf(out, "  (default %s)", o->def);
 			fputc('\n', out);
@@ -68,8 +70,11 @@ void options_man(FILE *out)
 				continue;
 			if (o->letter)
 				fprintf(out, "*-%c*, ", o->letter);
-			fprintf(out, "*--%s* ", o->name);
-			print_escaped(out, o->arg);
+			fprintf(out, "*--%s*", o->name);
+			if (o->arg) {
+				fputc(' ', out);
+				print_escaped(out, o->arg);
+			}
 			fprintf(out, "\n\t");
 			print_escaped(out, o->help);
 			if (o->def && *o->def) {

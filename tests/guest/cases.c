@@ -9,6 +9,8 @@
 #define TESTDEV_LEVEL "--testdev", "trigger=%T,unmask=%U"
 #define HOLD(ms)      "--debug-hold", #ms
 
+#define QUICK "--update-timeout", "1000", "--preflight-timeout", "4000"
+
 #define NO_SOFT                                                                                    \
 	"no INT n in user mode, and RIP is past an INT3 that is still pending, which "             \
 	"KVM_GET_VCPU_EVENTS then hides"
@@ -48,7 +50,7 @@ const struct test_case test_cases[] = {
 	{"level", "level", drive_level, 1, 100, 0, 3000, {TESTDEV_LEVEL}},
 	{"level-hold", "level", drive_level, 1, 48, 5000, 15000, {TESTDEV_LEVEL, HOLD(30)}},
 	/* One row of drives_fault.c per "update". */
-	{"fault", "gap", drive_fault, 1, 100, 0, 1000, {"--update-timeout", "400"}},
-	{"fault-2", "gap", drive_fault, 2, 100, 0, 1000, {"--update-timeout", "400"}},
+	{"fault", "gap", drive_fault, 1, 100, 0, 1000, {QUICK}},
+	{"fault-2", "gap", drive_fault, 2, 100, 0, 1000, {QUICK}},
 };
 const unsigned test_cases_len = sizeof(test_cases) / sizeof(test_cases[0]);

@@ -41,6 +41,8 @@ static void defaults(void **state)
 	assert_null(opt.report);
 	assert_int_equal(opt.stop_timeout_s, 30);
 	assert_int_equal(opt.update_timeout_ms, 5000);
+	assert_int_equal(opt.preflight_timeout_ms, 10000);
+	assert_false(opt.insecure_exe);
 	assert_int_equal(opt.hold_ms, 0);
 	assert_int_equal(opt.ndevices, 0);
 }
@@ -51,7 +53,8 @@ static void everything(void **state)
 		parse("--kernel=k --initrd i --cmdline console=ttyS0 --mem 1G,collapse "
 		      "--cpus 8 --vfio 0000:00:05.0 --testdev x --vfio 0000:00:06.0,rom=on "
 		      "--console pty:/run/tty --name a.b-c_9 --report r --stop-timeout 0 "
-		      "--update-timeout 60000 --debug-hold 5"),
+		      "--update-timeout 60000 --insecure-exe --preflight-timeout 7000 --debug-hold "
+		      "5"),
 		0);
 	assert_string_equal(opt.kernel, "k");
 	assert_string_equal(opt.initrd, "i");
@@ -68,6 +71,8 @@ static void everything(void **state)
 	assert_string_equal(opt.report, "r");
 	assert_int_equal(opt.stop_timeout_s, 0);
 	assert_int_equal(opt.update_timeout_ms, 60000);
+	assert_int_equal(opt.preflight_timeout_ms, 7000);
+	assert_true(opt.insecure_exe);
 	assert_int_equal(opt.hold_ms, 5);
 }
 
@@ -175,6 +180,7 @@ static void refusals(void **state)
 		{"-k k --name=", "--name", "32"},
 		{"--kernel=", "--kernel", "file name"},
 		{"-k k --update-timeout 99", "--update-timeout", "from 100"},
+		{"-k k --insecure-exe=yes", "--insecure-exe", "no argument"},
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
 		int rc = parse(cases[i].line);
@@ -222,7 +228,7 @@ static void the_table_is_sound(void **state)
 	for (unsigned i = 0; i < options_table_len; i++) {
 		const struct option_entry *o = &options_table[i];
 		assert_true(strlen(o->name) < 32);
-		assert_non_null(o->arg);
+		assert_true(o->arg || !o->def);
 		assert_int_equal(o->help[strlen(o->help) - 1], '.');
 		for (unsigned k = 0; k < i; k++) {
 			assert_string_not_equal(o->name, options_table[k].name);
