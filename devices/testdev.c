@@ -154,6 +154,7 @@ static int testdev_create(struct machine *m, const char *arg, struct device **ou
 	if (!dev)
 		return error_errno(err, ENOMEM, "testdev");
 	dev->dev = (struct device){.cls = &testdev_class, .m = m};
+	dev->intx = (struct irq_source){.kind = IRQ_LEVEL, .fd = -1, .unmask_fd = -1};
 	for (struct device *d = NULL; (d = machine_device(m, "testdev", d));)
 		dev->index++;
 	snprintf(dev->dev.name, sizeof(dev->dev.name), "testdev%u", dev->index);
@@ -196,12 +197,10 @@ static int eventfd_open(struct testdev *dev, const char *what, int number, int *
 static int testdev_open(struct device *base, struct error *err)
 {
 	struct testdev *dev = (struct testdev *)base;
-	int unmask_fd = -1;
 	int rc = eventfd_open(dev, "trigger", dev->trigger_arg, &dev->trigger_fd, err);
 	if (!rc && dev->level)
-		rc = eventfd_open(dev, "unmask", dev->unmask_arg, &unmask_fd, err);
-	dev->intx = (struct irq_source){
-		.kind = IRQ_LEVEL, .fd = dev->trigger_fd, .unmask_fd = unmask_fd};
+		rc = eventfd_open(dev, "unmask", dev->unmask_arg, &dev->intx.unmask_fd, err);
+	dev->intx.fd = dev->trigger_fd;
 	return rc;
 }
 

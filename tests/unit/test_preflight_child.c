@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,11 +33,15 @@ static size_t blob_len;
 static struct reasons reasons;
 static struct error err;
 
-/* A machine with two vCPUs that has all but something to boot. */
+/* A machine with two vCPUs and two PCI devices that has all but something to boot. */
 static int running(void **state)
 {
-	char *argv[] = {"molt", "run",	 "--kernel", NO_KERNEL, "--console", "none", "--cpus",
-			"2",	"--mem", "4G",	     "--name",	"test",	     NULL};
+	static char edge[32], level[48];
+	snprintf(edge, sizeof(edge), "trigger=%d", eventfd(0, 0));
+	snprintf(level, sizeof(level), "trigger=%d,unmask=%d", eventfd(0, 0), eventfd(0, 0));
+	char *argv[] = {"molt",	     "run", "--kernel", NO_KERNEL, "--console", "none",
+			"--cpus",    "2",   "--mem",	"4G",	   "--testdev", edge,
+			"--testdev", level, "--name",	"test",	   NULL};
 	const struct state_header header = {.version = "test", .build_id = "00"};
 	int argc = (int)ARRAY_LEN(argv) - 1;
 
