@@ -57,7 +57,7 @@ bool bus_dispatch(struct bus *bus, uint64_t addr, struct bus_access *access)
 	unsigned at = upper(bus, addr);
 	if (!access->write)
 		access->value = ~0ull;
-	if (!at)
+	if (!at || !is_pow2(access->len) || access->len > 8)
 		return false;
 	struct bus_region *r = &bus->regions[at - 1];
 	access->offset = addr - r->base;

@@ -45,7 +45,9 @@ int bus_add(struct bus *bus, const struct bus_region *region, struct error *err)
 void bus_remove(struct bus *bus, uint64_t base, void *opaque);
 
 /* Runs the handler for an access at @addr. An access that crosses a region's end is split nowhere:
- * it goes to nobody. Returns false when there is no region (value is all ones for reads). */
+ * it goes to nobody. Nor does one of 3, 5, 6 or 7 bytes, which KVM has from far pointers and from
+ * what it cuts at the ends of pages: no handler knows such lengths. Returns false when there is no
+ * region (value is all ones for reads). */
 bool bus_dispatch(struct bus *bus, uint64_t addr, struct bus_access *access);
 
 #endif
