@@ -156,7 +156,8 @@ int state_open(struct state_blob *blob, const void *data, size_t len, struct err
 	memset(blob, 0, sizeof(*blob));
 	if (len < sizeof(struct fdt_header) + sizeof(t) || len > INT32_MAX)
 		return error_set(err, EBADMSG, "state blob: %zu bytes are no blob", len);
-	if (fdt_check_header(data))
+	/* libfdt reads older versions too, whose names may be none: it crashes on them itself. */
+	if (fdt_check_header(data) || fdt_version(data) < FDT_LAST_SUPPORTED_VERSION)
 		return error_set(err, EBADMSG, "state blob: no flattened device tree");
 	size_t total = fdt_totalsize(data), body = align_up(total, 8);
 	if (!range_fits(body, sizeof(t), len))

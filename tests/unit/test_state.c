@@ -212,6 +212,23 @@ static void a_broken_end_of_the_tree(void **state)
 	assert_int_equal(open_and_load(buf, len, &err), -EBADMSG);
 }
 
+/* Before version 16 names were whole paths and values were aligned otherwise: libfdt reads such trees
+ * too, and finds no name in ours. */
+static void an_old_version_of_trees(void **state)
+{
+	struct error err;
+	blob_begin(buf, sizeof(buf) - BLOB_TRAILER_LEN - 8);
+	fdt_begin_node(buf, "gadget@1");
+	fdt_end_node(buf);
+	size_t n = blob_end(buf);
+	uint8_t *root = (uint8_t *)buf + fdt_off_dt_struct(buf);
+	root[4] = '/'; /* as version 15 names the root */
+	fdt_set_version(buf, 15);
+	fdt_set_last_comp_version(buf, 15);
+	blob_sign(buf, n);
+	assert_int_equal(open_and_load(buf, n, &err), -EBADMSG);
+}
+
 static void more_nodes_than_fit(void **state)
 {
 	static uint64_t big[16384];
@@ -298,6 +315,7 @@ int main(void)
 		cmocka_unit_test_setup(a_node_of_another_class, setup),
 		cmocka_unit_test_setup(another_format, setup),
 		cmocka_unit_test_setup(a_broken_end_of_the_tree, setup),
+		cmocka_unit_test_setup(an_old_version_of_trees, setup),
 		cmocka_unit_test_setup(more_nodes_than_fit, setup),
 		cmocka_unit_test_setup(hooks_run_and_can_refuse, setup),
 		cmocka_unit_test_setup(registration, setup),
