@@ -261,6 +261,7 @@ static int testdev_realize(struct device *base, struct error *err)
 static void testdev_destroy(struct device *base)
 {
 	struct testdev *dev = (struct testdev *)base;
+	irq_remove(&base->m->irq, &dev->intx);
 	if (!dev->level)
 		msix_free(&dev->msix);
 	free(dev);

@@ -297,6 +297,7 @@ static int vfio_start(struct device *base, struct error *err)
 static void vfio_destroy(struct device *base)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
+	irq_remove(&base->m->irq, &dev->intx);
 	if (dev->msix.pci)
 		msix_free(&dev->msix);
 	if (dev->msi.pci)

@@ -259,6 +259,20 @@ static void host_short_of_vectors(void **state)
 	vfio_machine_free(m);
 }
 
+/* A device that goes leaves nothing of its own in the machine's list of interrupts. */
+static void destroyed_with_intx(void **state)
+{
+	struct machine *m = vfio_running();
+	struct device *dev = &vfio_of(m)->dev;
+	assert_int_equal(vfio_of(m)->state.irq_mode, VFIO_IRQ_INTX);
+	assert_non_null(m->irq.sources);
+	assert_ptr_equal(m->devices[m->ndevices - 1], dev);
+	dev->cls->destroy(dev);
+	m->ndevices--;
+	assert_null(m->irq.sources);
+	vfio_machine_free(m);
+}
+
 static void options(void **state)
 {
 	static const struct {
@@ -307,6 +321,7 @@ int main(void)
 		TEST(config_view),	     TEST(config_writes),   TEST(bars_in_parts),
 		TEST(bar_in_the_way),	     TEST(sleeping_device), TEST(interrupt_kinds),
 		TEST(host_short_of_vectors), TEST(options),	    TEST(odd_lengths),
+		TEST(destroyed_with_intx),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

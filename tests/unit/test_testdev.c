@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* The test device in the life of a machine. */
+#include "tests/unit/fake_machine.h"
+
+#include <linux/pci_regs.h>
+
+#include "devices/testdev.h"
+
+#define SLOT 1
+
+static struct machine *m;
+
+static int teardown(void **state)
+{
+	for (unsigned i = 0; i < m->fds.n; i++)
+		close(m->fds.e[i].fd);
+	fake_destroy(m);
+	return 0;
+}
+
+static void add_eventfd(const char *name)
+{
+	assert_int_equal(fdset_keep(&m->fds, name, eventfd(0, EFD_NONBLOCK), NULL), 0);
+}
+
+static void start(void)
+{
+	struct error err = {0};
+	assert_int_equal(fake_realize(m, &err), 0);
+	assert_int_equal(fake_reset(m, &err), 0);
+	assert_int_equal(fake_start(m, &err), 0);
+}
+
+/* The last device goes first, and leaves nothing of its own in the machine's list of interrupts. */
+static void devices_go_one_after_another(void **state)
+{
+	m = fake_machine(true);
+	add_eventfd("testdev0:trigger");
+	add_eventfd("testdev1:trigger");
+	add_eventfd("testdev1:unmask");
+	assert_int_equal(machine_add_device(m, &testdev_class, "trigger=0", NULL), 0);
+	assert_int_equal(machine_add_device(m, &testdev_class, "trigger=0,unmask=0", NULL), 0);
+	start();
+	assert_int_equal(irq_detach_all(&m->irq, NULL), 0);
+	m->devices[2]->cls->destroy(m->devices[2]);
+	m->ndevices = 2;
+	assert_non_null(m->irq.sources);
+	assert_null(m->irq.sources->next);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(devices_go_one_after_another, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
