@@ -73,7 +73,7 @@ void console_watch(struct console *con)
 	}
 	if (rc == -EPERM)
 		con->unwatched = true;
-	else if (rc)
+	else if (rc && log_guest_ok(&con->complaints, 3))
 		log_warn("console: cannot wait for input: %s", strerror(-rc));
 }
 

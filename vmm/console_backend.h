@@ -40,6 +40,7 @@ struct console {
 	bool unwatched;	 /* input is a file without epoll: read when there is room */
 	bool delivering; /* inside the reader */
 	bool warned;	 /* that output is lost */
+	unsigned complaints;
 	console_reader reader;
 	console_drained drained;
 	void *opaque;

@@ -32,6 +32,7 @@ static struct {
 } watches[8];
 
 static int stopped;
+static int loop_error; /* what adding a descriptor fails with, negative */
 
 void machine_stop(struct machine *m, int code, const char *reason)
 {
@@ -55,6 +56,8 @@ int loop_add(struct loop *loop, int fd, uint32_t events, loop_handler handler, v
 	assert_int_equal(fstat(fd, &st), 0);
 	if (S_ISREG(st.st_mode))
 		return -EPERM;
+	if (loop_error)
+		return loop_error;
 	while (watches[i].handler)
 		i++;
 	watches[i].fd = fd;
@@ -177,7 +180,7 @@ static inline int setup(void **state)
 	pthread_mutex_init(&m.lock, NULL);
 	ngot = 0;
 	appetite = sizeof(got);
-	drained = stopped = 0;
+	drained = stopped = loop_error = 0;
 	saved_in = fcntl(0, F_DUPFD_CLOEXEC, 100);
 	saved_out = fcntl(1, F_DUPFD_CLOEXEC, 100);
 	strcpy(folder, "/tmp/molt-console.XXXXXX");

@@ -2,7 +2,7 @@
 /*
  * A machine without KVM for tests of the PCI bus and its devices. Each test file that includes this
  * replaces vmm/vm.c, vmm/machine.c and the architecture's layout; buses, interrupts and the state
- * codec are the real ones.
+ * codec are the real ones. Weak fakes give way to the real ones where those are linked in.
  */
 #ifndef MOLT_TEST_FAKE_MACHINE_H
 #define MOLT_TEST_FAKE_MACHINE_H
@@ -29,7 +29,8 @@ static struct {
 	int fds[4096];			      /* by descriptor: GSI + 1 of its irqfd, 0: none */
 	struct kvm_irq_routing_entry msi[64]; /* of the last routing table */
 	unsigned nmsi;
-	int slot_error; /* errno value that vm_slot_add fails with */
+	int slot_error;	 /* errno value that vm_slot_add fails with */
+	int irqfd_error; /* the same when an irqfd is attached */
 	void *slot_hva[VM_MAX_SLOTS];
 	long (*ioctl)(int fd, unsigned long request, void *arg); /* everything else */
 } fake;
@@ -39,6 +40,8 @@ long vm_ioctl(int fd, unsigned long request, void *arg)
 	if (request == KVM_IRQFD) {
 		const struct kvm_irqfd *irqfd = arg;
 		bool off = irqfd->flags & KVM_IRQFD_FLAG_DEASSIGN;
+		if (!off && fake.irqfd_error)
+			return -fake.irqfd_error;
 		assert_true(irqfd->fd < ARRAY_LEN(fake.fds));
 		assert_int_equal(fake.fds[irqfd->fd], off ? irqfd->gsi + 1 : 0);
 		fake.fds[irqfd->fd] = off ? 0 : (int)irqfd->gsi + 1;
@@ -105,7 +108,7 @@ int machine_add_device(struct machine *m, const struct device_class *cls, const 
 	return rc;
 }
 
-void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len)
+__attribute__((weak)) void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len)
 {
 	for (uint32_t i = 0; i < ram->state.nregions; i++)
 		if (gpa >= ram->state.gpa[i] &&
@@ -114,7 +117,7 @@ void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len)
 	return NULL;
 }
 
-void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
+__attribute__((weak)) void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 {
 	*out = (struct arch_pci_layout){.ecam_base = FAKE_ECAM,
 					.ecam_len = MIB,

@@ -2,6 +2,8 @@
 /* The console on stdio: pipes, files, a terminal; and its state. */
 #include "tests/unit/console.h"
 
+#include <sys/mman.h>
+
 /* --- stdio --- */
 
 static void pipes_both_ways(void **state)
@@ -89,6 +91,27 @@ static void a_slow_serial_port_loses_no_input(void **state)
 	turn();
 	assert_int_equal(ngot, 12);
 	assert_memory_equal(got, "abcdefghijkl", 12);
+	close(to[1]);
+	close(from[0]);
+}
+
+/* Each write of the guest tries again; what is said about it has an end. */
+static void a_full_event_loop_is_said_a_few_times(void **state)
+{
+	int to[2], from[2], log = memfd_create("log", MFD_CLOEXEC);
+	int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 100);
+	struct stat st;
+	pipes(to, from);
+	dup2(log, STDERR_FILENO);
+	loop_error = -ENOSPC;
+	start("stdio");
+	for (int i = 0; i < 1000; i++)
+		guest_writes("x");
+	dup2(saved, STDERR_FILENO);
+	assert_int_equal(fstat(log, &st), 0);
+	assert_in_range(st.st_size, 1, 1000);
+	close(saved);
+	close(log);
 	close(to[1]);
 	close(from[0]);
 }
@@ -316,6 +339,7 @@ int main(int argc, char **argv)
 		TEST(a_full_pipe_makes_the_guest_wait),
 		TEST(a_reader_that_went_away_costs_nothing),
 		TEST(a_slow_serial_port_loses_no_input),
+		TEST(a_full_event_loop_is_said_a_few_times),
 		TEST(regular_files),
 		TEST(closed_stdin_and_stdout),
 		TEST(raw_and_back),

@@ -1,12 +1,36 @@
 /* SPDX-License-Identifier: MIT */
-/* The test device in the life of a machine. */
+/* The test device in the life of a machine, and where the host refuses. */
 #include "tests/unit/fake_machine.h"
 
 #include <linux/pci_regs.h>
 
 #include "devices/testdev.h"
+#include "vmm/base/log.h"
 
 #define SLOT 1
+
+/* In the place of vmm/base/log.c. */
+static unsigned lines;
+
+void log_info(const char *fmt, ...)
+{
+	lines++;
+}
+
+void log_warn(const char *fmt, ...)
+{
+	lines++;
+}
+
+void log_error(const struct error *err)
+{
+	lines++;
+}
+
+bool log_guest_ok(unsigned *counter, unsigned burst)
+{
+	return *counter < burst && ++*counter;
+}
 
 static struct machine *m;
 
@@ -31,6 +55,22 @@ static void start(void)
 	assert_int_equal(fake_start(m, &err), 0);
 }
 
+static void refused_interrupt_is_said_a_few_times(void **state)
+{
+	m = fake_machine(true);
+	add_eventfd("testdev0:trigger");
+	add_eventfd("testdev0:unmask");
+	assert_int_equal(machine_add_device(m, &testdev_class, "trigger=0,unmask=0", NULL), 0);
+	start();
+	fake.irqfd_error = EMFILE;
+	for (int i = 0; i < 100; i++) {
+		config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_INTX_DISABLE);
+		config_put(m, SLOT, PCI_COMMAND, 2, 0);
+	}
+	fake.irqfd_error = 0;
+	assert_in_range(lines, 1, 10);
+}
+
 /* The last device goes first, and leaves nothing of its own in the machine's list of interrupts. */
 static void devices_go_one_after_another(void **state)
 {
@@ -51,6 +91,7 @@ static void devices_go_one_after_another(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(refused_interrupt_is_said_a_few_times, teardown),
 		cmocka_unit_test_teardown(devices_go_one_after_another, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
