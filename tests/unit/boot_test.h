@@ -18,7 +18,9 @@
 #include "vmm/base/fd.h"
 #include "vmm/machine.h"
 
+#ifndef RAM_LEN
 #define RAM_LEN (64 * MIB)
+#endif
 
 static struct machine machine;
 static struct boot_entry entry;

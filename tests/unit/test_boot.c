@@ -1,31 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/unit/boot_test.h"
 
-#include <asm/bootparam.h>
 #include <linux/kvm.h>
 
-#define BZ_CODE_OFF 1024
-#define BZ_LEN	    (BZ_CODE_OFF + 0x1000)
-
-static struct setup_header *bz_make(uint8_t image[BZ_LEN])
-{
-	struct setup_header *h = (struct setup_header *)(image + 0x1f1);
-	memset(image, 0, BZ_LEN);
-	memset(image + BZ_CODE_OFF, 0xcc, BZ_LEN - BZ_CODE_OFF);
-	h->setup_sects = 1;
-	h->boot_flag = 0xaa55;
-	h->jump = (sizeof(*h) + 0x1f1 - 0x202) << 8 | 0xeb;
-	h->header = 0x53726448;
-	h->version = 0x020f;
-	h->xloadflags = XLF_KERNEL_64;
-	h->kernel_alignment = 0x200000;
-	h->relocatable_kernel = 1;
-	h->pref_address = 0x1000000;
-	h->init_size = 0x1000000;
-	h->initrd_addr_max = 0x7fffffff;
-	h->cmdline_size = 2047;
-	return h;
-}
+#include "tests/unit/boot_images.h"
 
 static void bzimage(void **state)
 {

@@ -1,47 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/unit/boot_test.h"
 
-#include <elf.h>
-
-struct elf {
-	Elf64_Ehdr eh;
-	Elf64_Phdr load, note;
-	struct {
-		Elf64_Nhdr other;
-		char other_name[8], other_desc[4];
-		Elf64_Nhdr nh;
-		char name[4];
-		uint32_t desc[2];
-	} notes;
-	uint8_t code[64];
-};
-
-static void elf_make(struct elf *e)
-{
-	memset(e, 0, sizeof(*e));
-	memcpy(e->eh.e_ident, ELFMAG, SELFMAG);
-	e->eh.e_ident[EI_CLASS] = ELFCLASS64;
-	e->eh.e_ident[EI_DATA] = ELFDATA2LSB;
-	e->eh.e_machine = EM_X86_64;
-	e->eh.e_phoff = offsetof(struct elf, load);
-	e->eh.e_phentsize = sizeof(Elf64_Phdr);
-	e->eh.e_phnum = 2;
-	e->load = (Elf64_Phdr){.p_type = PT_LOAD,
-			       .p_offset = offsetof(struct elf, code),
-			       .p_paddr = 0x200000,
-			       .p_filesz = 64,
-			       .p_memsz = 0x3000};
-	e->note = (Elf64_Phdr){.p_type = PT_NOTE,
-			       .p_offset = offsetof(struct elf, notes),
-			       .p_filesz = sizeof(e->notes),
-			       .p_align = 4};
-	e->notes.other = (Elf64_Nhdr){.n_namesz = 5, .n_descsz = 3, .n_type = 18};
-	memcpy(e->notes.other_name, "Xenu", 5);
-	e->notes.nh = (Elf64_Nhdr){.n_namesz = 4, .n_descsz = 4, .n_type = 18};
-	memcpy(e->notes.name, "Xen", 4);
-	e->notes.desc[0] = 0x200010;
-	memset(e->code, 0x90, sizeof(e->code));
-}
+#include "tests/unit/boot_images.h"
 
 /* As in the specification of the structure: offsets in bytes. */
 static uint64_t info(unsigned offset, unsigned len)
