@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * seeds FOLDER [KERNEL]: the inputs that each fuzz target starts from, made from what the code itself
+ * declares: the tree of a real blob, the tables of fields, the areas of the guest, the options, kernel
+ * images. So nothing binary is kept in the tree, and a new field or option is a seed at once.
+ */
+#include "tests/fuzz/machine.h"
+#include "tests/unit/boot_images.h"
+
+#include "vmm/options_table.h"
+
+static const char *folder;
+static uint8_t seed[65536];
+static size_t seed_len;
+static unsigned seed_count;
+
+static void put(const void *data, size_t len)
+{
+	assert_true(seed_len + len <= sizeof(seed));
+	memcpy(seed + seed_len, data, len);
+	seed_len += len;
+}
+
+static void put_num(uint64_t value, size_t len)
+{
+	put(&value, len);
+}
+
+static void done(const char *target)
+{
+	char path[4096];
+	snprintf(path, sizeof(path), "%s/%s", folder, target);
+	mkdir(path, 0777);
+	snprintf(path, sizeof(path), "%s/%s/%04u", folder, target, seed_count++);
+	FILE *f = fopen(path, "wb");
+	if (!f || fwrite(seed, 1, seed_len, f) != seed_len || fclose(f))
+		fail_msg("%s: %s", path, strerror(errno));
+	seed_len = 0;
+}
+
+/* ---- accesses (machine.h) ---- */
+
+enum { AREA_ALL, AREA_CONFIG, AREA_PM = 3, AREA_MSI = 4, AREA_MSIX = 5, AREA_CF8 = 8 };
+
+static const struct area *area_list(unsigned *n)
+{
+	static struct area areas[32];
+	*n = fuzz_areas(paused[0].m, areas);
+	return areas;
+}
+
+static void put_access(unsigned area, unsigned off, unsigned len, bool write, uint64_t value)
+{
+	unsigned n;
+	const struct area *a = &area_list(&n)[area];
+	unsigned kind = a->pio ? (len == 4 ? 2 : len - 1) : len - 1;
+	put_num(0, 1);
+	put_num(area, 1);
+	put_num(kind | (write ? 8 : 0), 1);
+	put_num(off, input_width(a->len));
+	if (write)
+		put_num(value, len);
+}
+
+static void put_update(void)
+{
+	put_num(0xff, 1);
+}
+
+static void pci_seeds(void)
+{
+	unsigned n;
+	area_list(&n);
+	for (unsigned area = 0; area < n; area++) {
+		put_num(area % GUESTS, 1);
+		for (unsigned off = 0; off < 16; off += 4) {
+			put_access(area, off, 4, false, 0);
+			put_access(area, off, 4, true, 0xffffffff);
+			put_access(area, off, 2, true, 0);
+		}
+		put_update();
+		done("pci");
+	}
+	for (unsigned kind = 0; kind < GUESTS; kind++) {
+		put_num(kind, 1);
+		for (unsigned bar = 0; bar < 6; bar++) { /* sizing, then another place */
+			put_access(AREA_CONFIG, PCI_BASE_ADDRESS_0 + 4 * bar, 4, true, ~0u);
+			put_access(AREA_CONFIG, PCI_BASE_ADDRESS_0 + 4 * bar, 4, false, 0);
+			put_access(AREA_CONFIG, PCI_BASE_ADDRESS_0 + 4 * bar, 4, true,
+				   LAYOUT_MMIO32_BASE + bar * MIB);
+		}
+		put_access(AREA_CONFIG, PCI_COMMAND, 2, true, 0);
+		put_access(AREA_CONFIG, PCI_COMMAND, 2, true, 7);
+		put_update();
+		for (unsigned on = 0; on < 3; on++) { /* off, on, off */
+			put_access(AREA_MSIX, PCI_MSIX_FLAGS, 2, true, on % 2 ? 0x8000 : 0);
+			put_access(AREA_MSI, PCI_MSI_FLAGS, 2, true, on % 2 ? 0x21 : 0);
+			put_access(n - 2, 16 * on + 12, 4, true, on % 2);
+			put_update();
+		}
+		put_access(AREA_PM, PCI_PM_CTRL, 2, true, 3); /* asleep and awake */
+		put_update();
+		put_access(AREA_PM, PCI_PM_CTRL, 2, true, 0);
+		put_access(AREA_CF8, 0, 4, true, 0x80000800);
+		put_access(AREA_CF8, 4, 4, false, 0);
+		done("pci");
+	}
+	for (unsigned refuses = 1; refuses < 4; refuses++) { /* slots, irqfds, vectors */
+		put_num(GUEST_INTX, 1);
+		put_num(0xe0, 1);
+		put_num(refuses, 1);
+		put_num(1, 1);
+		for (unsigned i = 0; i < 12; i++) {
+			unsigned slot = 1 + i % 3;
+			put_access(AREA_ALL, (slot << 15) + PCI_COMMAND, 2, true, 0x400);
+			put_access(AREA_ALL, (slot << 15) + PCI_COMMAND, 2, true, 7);
+			put_access(AREA_MSIX, PCI_MSIX_FLAGS, 2, true, i & 1 ? 0x8000 : 0);
+		}
+		put_update();
+		done("pci");
+	}
+}
+
+/* ---- one edit of each place in the blob, a few accesses, an update ---- */
+
+static void put_guest(void)
+{
+	unsigned n;
+	area_list(&n);
+	for (unsigned area = 0; area < n; area++)
+		put_access(area, 0, area_list(&n)[area].pio ? 1 : 4, area & 1, 1);
+	put_update();
+}
+
+static void device_seeds(void)
+{
+	const struct state_tree *tree = &paused[GUEST_MSIX].m->tree;
+	for (unsigned s = 0; s < tree->n; s++) {
+		for (unsigned f = 0; f < tree->sections[s].cls->nfields; f++) {
+			const struct field *field = &tree->sections[s].cls->fields[f];
+			put_num(GUEST_MSIX, 1);
+			put_num(1, 1); /* one edit */
+			put_num(s, 1);
+			put_num(f, 1);
+			if (field->len_offset != FIELD_FIXED)
+				put_num(0, 1);
+			put_num(0, input_width(field->count)); /* its first element ... */
+			put_num(f, 1);			       /* ... gets one of the edges */
+			put_num(0, 1);
+			put_guest();
+			done("device");
+		}
+	}
+}
+
+static void blob_seeds(void)
+{
+	enum { NODES = 12, EDITS = 9, HEADER_WORDS = 10 };
+	for (unsigned node = 0; node < NODES; node++) {
+		for (unsigned edit = 0; edit < EDITS; edit++) {
+			put_num(edit % GUESTS, 1);
+			put_num(1, 1); /* one edit, no pokes */
+			put_num(0, 1);
+			put_num(node, 1);
+			put_num(edit, 1);
+			put_num(edit * 2 + node, 1);
+			put_num(node * 11, 1);
+			put_num(0, 2); /* of this version, all of it */
+			put_guest();
+			done("blob");
+		}
+	}
+	for (unsigned word = 0; word < HEADER_WORDS; word++) {
+		put_num(GUEST_MSI, 1);
+		put_num(0, 1);
+		put_num(1, 1); /* one poke */
+		put_num(word, 1);
+		put_num(0x0f + word, 2);
+		put_num(0, 2);
+		put_guest();
+		done("blob");
+	}
+	for (unsigned version = 1; version < 18; version++) {
+		put_num(GUEST_INTX, 1);
+		put_num(0, 2);
+		put_num(0xff, 1);
+		put_num(version, 1);
+		put_num(1, 1);
+		done("blob");
+	}
+}
+
+/* ---- the others ---- */
+
+static void put_words(const char *const *words)
+{
+	for (; *words; words++)
+		put(*words, strlen(*words) + 1);
+	done("options");
+}
+
+static void options_seeds(void)
+{
+	static const char *const lines[][8] = {
+		{"-k", "vmlinuz", "-i", "initrd", "-p", "console=ttyS0", NULL},
+		{"--kernel=k", "--mem", "512M,collapse,path=/dev/shm", NULL},
+		{"-kk", "-m64", "-c64", "--console", "pty:/tmp/link", NULL},
+		{"-k", "k", "-m", "1G,hugetlb=2M", "--vfio", "0000:00:05.0,rom=off", NULL},
+		{"-k", "k", "--vfio", "05:1f.7", "--testdev", "trigger=3,unmask=4", NULL},
+		{"-k", "k", "--console", "unix:/tmp/socket", "--name", "a.b_c-1", NULL},
+		{"-k", "k", "--stop-timeout", "0", "--update-timeout", "100", NULL},
+		{"--kernl", "k", NULL},
+		{"-k", NULL},
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(lines); i++)
+		put_words(lines[i]);
+	for (unsigned i = 0; i < options_table_len; i++) {
+		const struct option_entry *o = &options_table[i];
+		char name[64];
+		snprintf(name, sizeof(name), "--%s", o->name);
+		put_words((const char *[]){"-k", "k", name, o->def ? o->def : o->arg, NULL});
+	}
+}
+
+static void kernel_seeds(const char *path)
+{
+	uint8_t bz[BZ_LEN];
+	struct elf elf;
+	bz_make(bz);
+	elf_make(&elf);
+	for (unsigned how = 0; how < 4; how++) {
+		put_num(how, 1);
+		put(bz, sizeof(bz));
+		done("kernel");
+		put_num(how, 1);
+		put(&elf, sizeof(elf));
+		done("kernel");
+	}
+	FILE *f = path ? fopen(path, "rb") : NULL;
+	if (!f)
+		return;
+	put_num(1, 1);
+	seed_len += fread(seed + seed_len, 1, sizeof(seed) - seed_len, f);
+	fclose(f);
+	done("kernel");
+}
+
+static void ports_seeds(void)
+{
+	for (unsigned which = 0; which < 5; which++) {
+		for (unsigned mode = 0; mode < 4; mode++) {
+			put_num(which, 1);
+			for (unsigned reg = 0; reg < 16; reg++) {
+				put_num(0, 1);
+				put_num(reg << 4 | 8, 1); /* write a byte, then read it */
+				put_num(mode == 1 ? 0xff : mode == 2 ? 1u << reg % 8 : reg, 1);
+				put_num(0, 1);
+				put_num(reg << 4, 1);
+				put_num(0xc0, 1);
+				put_num(3 + reg % 2 * 7, 1);
+				put_num(reg % 4, 1);
+			}
+			done("ports");
+		}
+	}
+}
+
+static void console_seeds(void)
+{
+	static const char *const typed[] = {"hello\r", "\1a\1\1\1?", "\1x", "a\1", "\1b\1a\1"};
+	for (unsigned i = 0; i < 2 * ARRAY_LEN(typed); i++) {
+		const char *text = typed[i / 2];
+		put_num(i & 1, 1);
+		put_num(strlen(text), 1);
+		put_num(0, 1);
+		put(text, strlen(text));
+		for (unsigned step = 4; step > 0; step--) { /* turn, take, read, write */
+			put_num(200, 1);
+			put_num(step, 1);
+		}
+		done("console");
+	}
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2)
+		return 2;
+	folder = argv[1];
+	fuzz_paused(0);
+	pci_seeds();
+	device_seeds();
+	blob_seeds();
+	options_seeds();
+	kernel_seeds(argc > 2 ? argv[2] : NULL);
+	ports_seeds();
+	console_seeds();
+	return 0;
+}
