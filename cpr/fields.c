@@ -127,7 +127,7 @@ int fields_read(const void *fdt, int node, const struct state_class *cls, void *
 	for (uint32_t i = 0; i < cls->nfields; i++) {
 		const struct field *f = &cls->fields[i];
 		int len;
-		const void *in = fdt_getprop(fdt, node, f->name, &len);
+		const void *in = node < 0 ? NULL : fdt_getprop(fdt, node, f->name, &len);
 		if (in) {
 			int rc = read_field(cls, f, state, in, len, err);
 			if (rc)

@@ -7,7 +7,7 @@
  *
  * A state struct is plain: no pointers, no implicit padding (a unit test adds up its fields). Fields
  * are found by name and never renamed. Rules when loading (design: State):
- *   - a missing field takes its declared default, unless it is FIELD_REQUIRED: then it refuses;
+ *   - a missing field takes its declared default, unless it is required: then it refuses;
  *   - an unknown property is ignored;
  *   - a property of the wrong length refuses.
  * Integers are stored as big-endian cells, u64 as two cells, arrays as rows of those; kernel
@@ -16,6 +16,7 @@
 #ifndef MOLT_FIELDS_H
 #define MOLT_FIELDS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,6 +51,10 @@ struct state_class {
 	uint32_t size;	  /* sizeof(struct) */
 	const struct field *fields;
 	uint32_t nfields;
+	/* Oldest version of this class that may load what this one saves; 0: any. Raised when a field is
+	 * added that a guest cannot do without: an older program then refuses instead of dropping it. */
+	uint32_t needs;
+	bool optional; /* a program that does not know the class may drop its nodes */
 };
 
 /* S: state struct, m: member. _SINCE variants declare version and default. */
@@ -97,19 +102,21 @@ struct state_class {
 		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1        \
 	}
 
-#define STATE_CLASS(var, name_, version_, S, table)                                                \
+/* More designators may follow: .needs, .optional. */
+#define STATE_CLASS(var, name_, version_, S, table, ...)                                           \
 	const struct state_class var = {.name = (name_),                                           \
 					.version = (version_),                                     \
 					.size = sizeof(S),                                         \
 					.fields = (table),                                         \
-					.nfields = ARRAY_LEN(table)}
+					.nfields = ARRAY_LEN(table),                               \
+					__VA_ARGS__}
 
 /* Writes all fields of @state as properties of the node open in the sequential-write tree @fdt.
  * Returns 0 or -errno (-ENOSPC: the buffer is too small). */
 int fields_write(void *fdt, const struct state_class *cls, const void *state, struct error *err);
 
 /* Fills @state (of cls->size bytes) from node @node of @fdt, which need not be trusted beyond
- * fdt_check_full(). On success every field is written, but for the elements of counted arrays beyond
+ * fdt_check_full(); from nothing but defaults when @node is negative. On success every field is written, but for the elements of counted arrays beyond
  * the used ones: large arrays are mostly empty, and clearing them would cost their pages. */
 int fields_read(const void *fdt, int node, const struct state_class *cls, void *state,
 		struct error *err);

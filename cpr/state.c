@@ -76,7 +76,9 @@ static int write_section(void *fdt, const struct state_section *s, struct error 
 		rc = fdt_property_string(fdt, "class", s->cls->name);
 	if (!rc)
 		rc = fdt_property_u32(fdt, "version", s->cls->version);
-	if (!rc && s->optional)
+	if (!rc && s->cls->needs > 1)
+		rc = fdt_property_u32(fdt, "needs", s->cls->needs);
+	if (!rc && s->cls->optional)
 		rc = fdt_property(fdt, "optional", NULL, 0);
 	if (rc)
 		return error_set(err, ENOSPC, "state %s: %s", s->node, fdt_strerror(rc));
@@ -209,17 +211,40 @@ int state_claim(struct state_blob *blob, const char *node)
 	return -1;
 }
 
-int state_load_section(struct state_blob *blob, const struct state_section *s, struct error *err)
+static bool all_have_defaults(const struct state_class *cls)
 {
-	int node = state_claim(blob, s->node);
-	if (node < 0)
-		return error_set(err, ENOENT, "state %s: the node is missing", s->node);
+	for (uint32_t i = 0; i < cls->nfields; i++)
+		if (cls->fields[i].required)
+			return false;
+	return true;
+}
+
+static int check_class(const void *fdt, int node, const struct state_section *s, struct error *err)
+{
 	int len;
-	const char *cls = fdt_getprop(blob->fdt, node, "class", &len);
+	const char *cls = fdt_getprop(fdt, node, "class", &len);
 	if (!cls || len < 1 || cls[len - 1] || strcmp(cls, s->cls->name))
 		return error_set(err, EPROTO, "state %s: class %.32s, expected %s", s->node,
 				 cls && len > 0 && !cls[len - 1] ? cls : "missing", s->cls->name);
-	int rc = fields_read(blob->fdt, node, s->cls, s->state, err);
+	const void *needs = fdt_getprop(fdt, node, "needs", &len);
+	if (needs && len != (int)sizeof(uint32_t))
+		return error_set(err, EBADMSG, "state %s: property needs is damaged", s->node);
+	if (needs && fdt32_ld(needs) > s->cls->version)
+		return error_set(err, EPROTO,
+				 "state %s: needs version %u of class %s, this program has %u",
+				 s->node, fdt32_ld(needs), s->cls->name, s->cls->version);
+	return 0;
+}
+
+int state_load_section(struct state_blob *blob, const struct state_section *s, struct error *err)
+{
+	int node = state_claim(blob, s->node);
+	if (node < 0 && !all_have_defaults(s->cls))
+		return error_set(err, ENOENT, "state %s: the node is missing", s->node);
+	int rc = node < 0 ? 0 : check_class(blob->fdt, node, s, err);
+	if (rc)
+		return rc;
+	rc = fields_read(blob->fdt, node, s->cls, s->state, err);
 	if (rc)
 		return error_prefix(err, "node %s", s->node);
 	return s->post_load ? s->post_load(s->opaque, err) : 0;

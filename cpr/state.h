@@ -3,12 +3,18 @@
  * The state blob: a flattened device tree in a sealed memfd (design: State).
  *
  *   / { compatible = "molt,state-1"; program-version; build-id;
- *       fds { names; numbers; ... };  machine { ... };  serial@3f8 { class; version; ... };  cpu@0 { ... } }
+ *       fds { names; numbers; ... };  serial@3f8 { class; version; ... };  cpu@0 { ... } }
  *
  * followed, at fdt_totalsize() rounded up to 8, by a 16-byte trailer with the checksum: so the file
  * as it is can be read with dtc or fdtdump.
  *
  * One node per section; every section is registered in a state_tree, saved and loaded by its table.
+ * Rules for what does not match, beside those for fields (fields.h):
+ *   - a section without a node is loaded as from an empty one: each field takes its default, and the
+ *     section refuses if one is required;
+ *   - a node that no section claims refuses, unless its class is optional;
+ *   - a node of a newer class version is loaded like any other, unless it needs that version
+ *     (state_class.needs): then it refuses.
  */
 #ifndef MOLT_STATE_H
 #define MOLT_STATE_H
@@ -26,11 +32,12 @@ struct error;
 #define STATE_NODE_LEN	   48
 
 struct state_section {
-	char node[STATE_NODE_LEN]; /* unique: "serial@3f8", "vfio@0000:00:05.0", "cpu@0" */
+	/* Unique: the class's name, and @ and where it is if there may be several ("serial@3f8",
+	 * "vfio@0000,00,05.0", "ram"); characters as in a device tree, so that dtc takes it. */
+	char node[STATE_NODE_LEN];
 	const struct state_class *cls;
-	void *state;   /* of cls->size bytes; owned by the device */
-	bool optional; /* a program that does not know this node may ignore it */
-	void *opaque;  /* given to the hooks */
+	void *state;  /* of cls->size bytes; owned by the device */
+	void *opaque; /* given to the hooks */
 	/* Copy live values into @state. Device lock held; the guest may run (a trial blob). */
 	int (*pre_save)(void *opaque, struct error *err);
 	/* Check @state, make it live. */
@@ -81,7 +88,8 @@ struct state_blob {
  * -EPROTO: of a format this program does not know. */
 int state_open(struct state_blob *blob, const void *data, size_t len, struct error *err);
 
-/* Loads one section by its node name and calls post_load. -ENOENT: no such node. */
+/* Loads one section by its node name and calls post_load. -ENOENT: no such node, and a field of the
+ * class is required. -EPROTO: another class, or it needs a newer version of it. */
 int state_load_section(struct state_blob *blob, const struct state_section *s, struct error *err);
 
 /* Loads every section of @tree that is not loaded yet; then refuses (-EPROTO) if the blob has a node

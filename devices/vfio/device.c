@@ -233,6 +233,9 @@ static int section_register(struct vfio_dev *dev, int (*post_load)(void *, struc
 					.opaque = dev,
 					.post_load = post_load};
 	snprintf(section.node, sizeof(section.node), "vfio@%s", dev->bdf);
+	for (char *c = section.node; *c; c++)
+		if (*c == ':') /* no character of a device tree's names */
+			*c = ',';
 	return state_register(&dev->dev.m->tree, &section, err);
 }
 

@@ -24,6 +24,20 @@ static const struct field gadget_fields[] = {
 };
 static STATE_CLASS(gadget_class, "gadget", 1, struct gadget, gadget_fields);
 static STATE_CLASS(other_class, "other", 1, struct gadget, gadget_fields);
+static STATE_CLASS(optional_class, "gadget", 1, struct gadget, gadget_fields, .optional = true);
+static STATE_CLASS(newer_class, "gadget", 3, struct gadget, gadget_fields, .needs = 2);
+
+/* Nothing of it is required. */
+struct trinket {
+	uint32_t shine;
+	uint32_t weight;
+};
+
+static const struct field trinket_fields[] = {
+	FIELD_U_SINCE(struct trinket, shine, 1, 7),
+	FIELD_U_SINCE(struct trinket, weight, 1, 0),
+};
+static STATE_CLASS(trinket_class, "trinket", 1, struct trinket, trinket_fields);
 
 static struct gadget one = {1, 3, {10, 20, 30}, {1, 2, 3}, "first"};
 static struct gadget two = {2, 0, {0}, {9}, "second"};
@@ -33,10 +47,9 @@ static size_t len;
 static struct fdset fds;
 static struct state_tree tree;
 
-static int add(struct state_tree *t, const char *node, const struct state_class *cls, void *data,
-	       bool optional)
+static int add(struct state_tree *t, const char *node, const struct state_class *cls, void *data)
 {
-	struct state_section s = {.cls = cls, .state = data, .optional = optional};
+	struct state_section s = {.cls = cls, .state = data};
 	strcpy(s.node, node);
 	return state_register(t, &s, NULL);
 }
@@ -44,8 +57,8 @@ static int add(struct state_tree *t, const char *node, const struct state_class 
 static int setup(void **state)
 {
 	tree.n = 0;
-	add(&tree, "gadget@1", &gadget_class, &one, false);
-	add(&tree, "gadget@2", &gadget_class, &two, false);
+	add(&tree, "gadget@1", &gadget_class, &one);
+	add(&tree, "gadget@2", &gadget_class, &two);
 	if (!fds.n)
 		fdset_keep(&fds, "something", dup(STDERR_FILENO), NULL);
 	return state_save(&tree, &fds, &header, buf, sizeof(buf), &len, NULL);
@@ -56,8 +69,8 @@ static int open_and_load(const void *data, size_t n, struct error *err)
 	static struct gadget a, b;
 	struct state_blob blob;
 	struct state_tree t = {.n = 0};
-	add(&t, "gadget@1", &gadget_class, &a, false);
-	add(&t, "gadget@2", &gadget_class, &b, false);
+	add(&t, "gadget@1", &gadget_class, &a);
+	add(&t, "gadget@2", &gadget_class, &b);
 	int rc = state_open(&blob, data, n, err);
 	if (!rc)
 		rc = state_claim(&blob, "fds") < 0 ? -ENOENT : 0;
@@ -71,8 +84,8 @@ static void round_trip(void **state)
 	struct state_tree t = {.n = 0};
 	struct error err;
 	assert_true(len <= state_size_bound(&tree, &fds));
-	add(&t, "gadget@1", &gadget_class, &a, false);
-	add(&t, "gadget@2", &gadget_class, &b, false);
+	add(&t, "gadget@1", &gadget_class, &a);
+	add(&t, "gadget@2", &gadget_class, &b);
 	assert_int_equal(state_open(&blob, buf, len, &err), 0);
 	assert_string_equal(blob.header.version, "1.2.3");
 	assert_string_equal(blob.header.build_id, "abcdef");
@@ -93,7 +106,7 @@ static void size_bound_is_enough(void **state)
 	char node[STATE_NODE_LEN];
 	for (int i = 0; i < 100; i++) {
 		snprintf(node, sizeof(node), "gadget@a-rather-long-name-of-a-node-%08d", i);
-		add(&t, node, &gadget_class, &most, true);
+		add(&t, node, &optional_class, &most);
 	}
 	bound = state_size_bound(&t, &fds);
 	void *p = malloc(bound);
@@ -109,6 +122,13 @@ static int load_exact(const void *data, size_t n, struct error *err)
 	int rc = open_and_load(p, n, err);
 	free(p);
 	return rc;
+}
+
+static int hook_calls, hook_rc;
+static int counting_hook(void *opaque, struct error *err)
+{
+	hook_calls++;
+	return 0;
 }
 
 static void truncated_at_every_byte(void **state)
@@ -159,16 +179,16 @@ static void nodes_too_many_and_too_few(void **state)
 	struct gadget g;
 	struct state_tree extra = tree, less = {.n = 0};
 
-	add(&extra, "gadget@3", &gadget_class, &one, false);
+	add(&extra, "gadget@3", &gadget_class, &one);
 	assert_int_equal(state_save(&extra, &fds, &header, buf, sizeof(buf), &len, &err), 0);
 	assert_int_equal(open_and_load(buf, len, &err), -EPROTO);
 	assert_non_null(strstr(err.text, "gadget@3"));
 
-	extra.sections[2].optional = true;
+	extra.sections[2].cls = &optional_class;
 	assert_int_equal(state_save(&extra, &fds, &header, buf, sizeof(buf), &len, &err), 0);
 	assert_int_equal(open_and_load(buf, len, &err), 0);
 
-	add(&less, "gadget@1", &gadget_class, &one, false);
+	add(&less, "gadget@1", &gadget_class, &one);
 	assert_int_equal(state_save(&less, &fds, &header, buf, sizeof(buf), &len, &err), 0);
 	assert_int_equal(open_and_load(buf, len, &err), -ENOENT);
 	assert_non_null(strstr(err.text, "gadget@2"));
@@ -184,10 +204,51 @@ static void a_node_of_another_class(void **state)
 {
 	struct error err;
 	struct state_tree t = {.n = 0};
-	add(&t, "gadget@1", &other_class, &one, false);
-	add(&t, "gadget@2", &gadget_class, &two, false);
+	add(&t, "gadget@1", &other_class, &one);
+	add(&t, "gadget@2", &gadget_class, &two);
 	assert_int_equal(state_save(&t, &fds, &header, buf, sizeof(buf), &len, &err), 0);
 	assert_int_equal(open_and_load(buf, len, &err), -EPROTO);
+}
+
+static void a_missing_node_takes_defaults(void **state)
+{
+	struct error err;
+	struct state_blob blob;
+	struct trinket t = {1, 1};
+	struct state_section s = {.node = "trinket", .cls = &trinket_class, .state = &t};
+	s.post_load = counting_hook;
+	hook_calls = 0;
+	assert_int_equal(state_open(&blob, buf, len, &err), 0);
+	assert_int_equal(state_load_section(&blob, &s, &err), 0);
+	assert_int_equal(t.shine, 7);
+	assert_int_equal(t.weight, 0);
+	assert_int_equal(hook_calls, 1);
+}
+
+static void a_newer_class_says_what_it_needs(void **state)
+{
+	struct error err;
+	struct state_blob blob;
+	struct gadget g;
+	struct state_class reader = newer_class;
+	struct state_section s = {.node = "gadget@1", .cls = &reader, .state = &g};
+	tree.sections[0].cls = &newer_class;
+	assert_int_equal(state_save(&tree, &fds, &header, buf, sizeof(buf), &len, &err), 0);
+	assert_int_equal(state_open(&blob, buf, len, &err), 0);
+	for (reader.version = 1; reader.version <= 4; reader.version++) {
+		int rc = state_load_section(&blob, &s, &err);
+		assert_int_equal(rc, reader.version < 2 ? -EPROTO : 0);
+	}
+	reader.version = 1;
+	state_load_section(&blob, &s, &err);
+	assert_string_equal(err.text, "state gadget@1: needs version 2 of class gadget, this "
+				      "program has 1");
+	/* Newer, but it does not say that it needs anything: what is unknown is dropped. */
+	reader.needs = 0;
+	reader.version = 9;
+	tree.sections[0].cls = &reader;
+	assert_int_equal(state_save(&tree, &fds, &header, buf, sizeof(buf), &len, &err), 0);
+	assert_int_equal(open_and_load(buf, len, &err), 0);
 }
 
 static void another_format(void **state)
@@ -244,7 +305,6 @@ static void more_nodes_than_fit(void **state)
 	assert_int_equal(open_and_load(big, n, &err), -EBADMSG);
 }
 
-static int hook_calls, hook_rc;
 static int hook(void *opaque, struct error *err)
 {
 	hook_calls++;
@@ -280,15 +340,15 @@ static void registration(void **state)
 	char node[STATE_NODE_LEN];
 	for (int i = 0; i < STATE_MAX_SECTIONS; i++) {
 		snprintf(node, sizeof(node), "n%d", i);
-		assert_int_equal(add(t, node, &gadget_class, &one, false), 0);
+		assert_int_equal(add(t, node, &gadget_class, &one), 0);
 	}
-	assert_int_equal(add(t, "n7", &gadget_class, &one, false), -EEXIST);
-	assert_int_equal(add(t, "more", &gadget_class, &one, false), -ENOSPC);
+	assert_int_equal(add(t, "n7", &gadget_class, &one), -EEXIST);
+	assert_int_equal(add(t, "more", &gadget_class, &one), -ENOSPC);
 	state_unregister(t, "n7");
 	assert_int_equal(t->n, STATE_MAX_SECTIONS - 1);
 	assert_string_equal(t->sections[7].node, "n8");
 	state_unregister(t, "n7");
-	assert_int_equal(add(t, "n7", &gadget_class, &one, false), 0);
+	assert_int_equal(add(t, "n7", &gadget_class, &one), 0);
 	free(t);
 }
 
@@ -313,6 +373,8 @@ int main(void)
 		cmocka_unit_test_setup(every_byte_changed_and_signed, setup),
 		cmocka_unit_test_setup(nodes_too_many_and_too_few, setup),
 		cmocka_unit_test_setup(a_node_of_another_class, setup),
+		cmocka_unit_test_setup(a_missing_node_takes_defaults, setup),
+		cmocka_unit_test_setup(a_newer_class_says_what_it_needs, setup),
 		cmocka_unit_test_setup(another_format, setup),
 		cmocka_unit_test_setup(a_broken_end_of_the_tree, setup),
 		cmocka_unit_test_setup(an_old_version_of_trees, setup),

@@ -40,7 +40,7 @@ static const struct field cpu_fields[] = {
 };
 #undef S
 
-STATE_CLASS(cpu_state_class, "cpu-x86", 1, struct vcpu_state, cpu_fields);
+STATE_CLASS(cpu_state_class, "cpu", 1, struct vcpu_state, cpu_fields);
 
 struct msr_list {
 	struct kvm_msrs head;
