@@ -46,7 +46,7 @@ static int check_mode(int fd, const struct stat *st, const char *path, struct er
 	return 0;
 }
 
-static int open_program(const char *path, bool insecure, struct error *err)
+int prepare_program(const char *path, bool insecure, struct error *err)
 {
 	struct stat st;
 	fd_auto int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -90,7 +90,7 @@ static int check_devices(struct machine *m, struct reasons *reasons, struct erro
 int prepare_check(struct machine *m, struct program *p, const char *path, struct reasons *reasons,
 		  struct error *err)
 {
-	fd_auto int fd = open_program(path, m->opt.insecure_exe, err);
+	fd_auto int fd = prepare_program(path, m->opt.insecure_exe, err);
 	int rc = fd < 0 ? fd : 0;
 	if (!rc) {
 		pthread_mutex_lock(&m->lock);

@@ -3,6 +3,8 @@
 #ifndef MOLT_PREPARE_H
 #define MOLT_PREPARE_H
 
+#include <stdbool.h>
+
 struct error;
 struct machine;
 struct program;
@@ -13,5 +15,9 @@ struct reasons;
  * was checked is what runs. Or -errno with the first reason in @err, and all of them in @reasons. */
 int prepare_check(struct machine *m, struct program *p, const char *path, struct reasons *reasons,
 		  struct error *err);
+
+/* Opens the program at @path, if it is a file that this host can run; unless @insecure it must also belong
+ * to root or to the caller, and nobody else may write it. Returns its descriptor or -errno. */
+int prepare_program(const char *path, bool insecure, struct error *err);
 
 #endif

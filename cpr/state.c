@@ -69,6 +69,22 @@ size_t state_size_bound(const struct state_tree *tree, const struct fdset *fds)
 	return align_up(n, PAGE_LEN);
 }
 
+const char *state_string(const void *fdt, int node, const char *name)
+{
+	int len;
+	const char *s = fdt_getprop(fdt, node, name, &len);
+	return s && len > 0 && !s[len - 1] ? s : NULL;
+}
+
+bool state_is_header(const char *property)
+{
+	static const char *const names[] = {"class", "version", "needs", "optional"};
+	for (unsigned i = 0; i < ARRAY_LEN(names); i++)
+		if (!strcmp(property, names[i]))
+			return true;
+	return false;
+}
+
 static int write_section(void *fdt, const struct state_section *s, struct error *err)
 {
 	int rc = fdt_begin_node(fdt, s->node);
@@ -222,10 +238,10 @@ static bool all_have_defaults(const struct state_class *cls)
 static int check_class(const void *fdt, int node, const struct state_section *s, struct error *err)
 {
 	int len;
-	const char *cls = fdt_getprop(fdt, node, "class", &len);
-	if (!cls || len < 1 || cls[len - 1] || strcmp(cls, s->cls->name))
+	const char *cls = state_string(fdt, node, "class");
+	if (!cls || strcmp(cls, s->cls->name))
 		return error_set(err, EPROTO, "state %s: class %.32s, expected %s", s->node,
-				 cls && len > 0 && !cls[len - 1] ? cls : "missing", s->cls->name);
+				 cls ? cls : "missing", s->cls->name);
 	const void *needs = fdt_getprop(fdt, node, "needs", &len);
 	if (needs && len != (int)sizeof(uint32_t))
 		return error_set(err, EBADMSG, "state %s: property needs is damaged", s->node);

@@ -103,6 +103,12 @@ bool state_claimed(const struct state_blob *blob, const char *node);
  * *@at behind it; 0: no more. */
 int state_unclaimed(const struct state_blob *blob, unsigned *at, struct error *err);
 
+/* The property as a string, or NULL: missing, or not terminated. */
+const char *state_string(const void *fdt, int node, const char *name);
+
+/* Is that property of a node the format's own, not a field of its class? */
+bool state_is_header(const char *property);
+
 /* The node of that name for other readers (fdset), or -1. Counts as claimed. */
 int state_claim(struct state_blob *blob, const char *node);
 

@@ -148,6 +148,7 @@ static void cmos_destroy(struct device *dev)
 
 const struct device_class cmos_class = {
 	.name = "cmos",
+	.state = &cmos_state_class,
 	.create = cmos_create,
 	.realize = cmos_realize,
 	.reset = cmos_reset,

@@ -179,6 +179,7 @@ static void power_destroy(struct device *dev)
 
 const struct device_class power_class = {
 	.name = "power",
+	.state = &power_state_class,
 	.create = power_create,
 	.realize = power_realize,
 	.reset = power_reset,

@@ -330,6 +330,7 @@ static void serial_destroy(struct device *dev)
 
 const struct device_class serial_class = {
 	.name = "serial",
+	.state = &serial_state_class,
 	.create = serial_create,
 	.realize = serial_realize,
 	.reset = serial_reset,

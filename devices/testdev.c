@@ -269,6 +269,7 @@ static void testdev_destroy(struct device *base)
 
 const struct device_class testdev_class = {
 	.name = "testdev",
+	.state = &testdev_state_class,
 	.usage = "trigger=FD[,unmask=FD]",
 	.create = testdev_create,
 	.open = testdev_open,

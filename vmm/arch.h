@@ -11,7 +11,11 @@
 
 struct error;
 struct machine;
+struct state_class;
 struct vcpu;
+
+/* State that every machine of this architecture has; ends with NULL. */
+extern const struct state_class *const arch_state_classes[];
 
 /* Guest physical layout of @size bytes of RAM: fills state->gpa/len/offset/nregions. */
 struct ram_state;

@@ -31,7 +31,7 @@ static const struct field console_fields[] = {
 	FIELD_OPAQUE_LEN(struct console_state, in, in_len),
 	FIELD_OPAQUE_LEN(struct console_state, ring, ring_len),
 };
-static STATE_CLASS(console_class, "console", 1, struct console_state, console_fields);
+STATE_CLASS(console_state_class, "console", 1, struct console_state, console_fields);
 
 /* --- watching --- */
 
@@ -264,7 +264,7 @@ static int console_new(struct machine *m, const char *spec, bool open, struct co
 		rc = con->be->open(con, colon ? colon + 1 : NULL, err);
 	struct state_section section = {
 		.node = "console",
-		.cls = &console_class,
+		.cls = &console_state_class,
 		.state = &con->state,
 		.opaque = con,
 		.post_load = post_load,

@@ -16,6 +16,9 @@
 struct console;
 struct error;
 struct machine;
+struct state_class;
+
+extern const struct state_class console_state_class;
 
 /* Reader of host input. Called with the device lock held from the event loop. Returns how many of
  * @len bytes were taken; the rest is offered again after console_ready(). */

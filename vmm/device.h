@@ -29,10 +29,12 @@
 struct device;
 struct error;
 struct machine;
+struct state_class;
 
 struct device_class {
-	const char *name;  /* "vfio" */
-	const char *usage; /* one line for --help: "BDF[,rom=on]" or NULL */
+	const char *name;		 /* "vfio" */
+	const char *usage;		 /* one line for --help: "BDF[,rom=on]" or NULL */
+	const struct state_class *state; /* of its section: what the schema says of it */
 	/* @arg: the option's text, owned by the caller and valid for the machine's life. */
 	int (*create)(struct machine *m, const char *arg, struct device **out, struct error *err);
 	int (*open)(struct device *dev, struct error *err);

@@ -12,6 +12,7 @@
 
 #include "cpr/adopt.h"
 #include "cpr/fault.h"
+#include "cpr/inspect.h"
 #include "cpr/keeper.h"
 #include "cpr/preflight.h"
 #include "cpr/program.h"
@@ -199,7 +200,7 @@ static int run(int argc, char *argv[])
 
 static void usage(FILE *out)
 {
-	fprintf(out, "usage: molt run OPTIONS    run a guest (molt run --help)\n"
+	fprintf(out, "usage: molt run OPTIONS    run a guest (molt run --help)\n" INSPECT_USAGE
 		     "       molt --version\n"
 		     "       molt --help\n"
 		     "signals of a running guest: SIGUSR1 updates the program in place,\n"
@@ -216,6 +217,13 @@ static int help(int argc, char *argv[])
 {
 	usage(stdout);
 	return 0;
+}
+
+static int state(int argc, char *argv[])
+{
+	struct error err;
+	int rc = inspect_run(argc - 2, argv + 2, &err);
+	return rc < 0 ? fail(&err) : rc;
 }
 
 static int man_options(int argc, char *argv[])
@@ -237,6 +245,7 @@ static const struct {
 	bool alone; /* takes no further words */
 } verbs[] = {
 	{"run", run, false},
+	{"state", state, false},
 	{"--version", version, true},
 	{"-V", version, true},
 	{"--help", help, true},

@@ -106,16 +106,26 @@ static void print_case(FILE *out, enum option_complete complete, const char *act
 void options_completion(FILE *out)
 {
 	/* A device's colons are word breaks to readline: bash-completion's helpers undo that. */
-	fprintf(out, "# bash completion for molt(1), loaded by bash-completion\n"
-		     "_molt() {\n"
-		     "\t# shellcheck disable=SC2034 # words: set by _init_completion\n"
-		     "\tlocal cur prev words cword\n"
-		     "\t_init_completion -n : || return\n"
-		     "\tif ((cword == 1)); then\n"
-		     "\t\tmapfile -t COMPREPLY < <(compgen -W 'run --help --version' -- \"$cur\")\n"
-		     "\t\treturn\n"
-		     "\tfi\n"
-		     "\tcase $prev in\n");
+	fprintf(out,
+		"# bash completion for molt(1), loaded by bash-completion\n"
+		"_molt() {\n"
+		"\t# shellcheck disable=SC2034 # words: set by _init_completion\n"
+		"\tlocal cur prev words cword\n"
+		"\t_init_completion -n : || return\n"
+		"\tif ((cword == 1)); then\n"
+		"\t\tmapfile -t COMPREPLY < <(compgen -W 'run state --help --version' -- "
+		"\"$cur\")\n"
+		"\t\treturn\n"
+		"\tfi\n"
+		"\tif [[ ${words[1]} == state ]]; then\n"
+		"\t\tlocal words_of_state='--json --dts'\n"
+		"\t\t((cword > 2)) || words_of_state='dump schema diff'\n"
+		"\t\tmapfile -t COMPREPLY < <(compgen -W \"$words_of_state\" -- \"$cur\")\n"
+		"\t\t((cword == 2)) || mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -f "
+		"-- \"$cur\")\n"
+		"\t\treturn\n"
+		"\tfi\n"
+		"\tcase $prev in\n");
 	print_case(out, COMPLETE_FILE, "mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")");
 	print_case(out, COMPLETE_BDF,
 		   "mapfile -t COMPREPLY < <(cd /sys/bus/pci/drivers/vfio-pci 2>/dev/null &&\n"

@@ -203,6 +203,7 @@ static void host_destroy(struct device *dev)
 
 const struct device_class pci_host_class = {
 	.name = "pci-host",
+	.state = &pci_host_state_class,
 	.create = host_create,
 	.realize = host_realize,
 	.reset = host_reset,

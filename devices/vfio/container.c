@@ -284,6 +284,7 @@ static void container_destroy(struct device *dev)
 
 const struct device_class vfio_container_class = {
 	.name = "vfio-container",
+	.state = &container_state_class,
 	.create = container_create,
 	.open = container_open,
 	.realize = container_realize,

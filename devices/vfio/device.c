@@ -311,6 +311,7 @@ static void vfio_destroy(struct device *base)
 
 const struct device_class vfio_class = {
 	.name = "vfio",
+	.state = &vfio_state_class,
 	.usage = "BDF[,rom=on|off]",
 	.create = vfio_create,
 	.open = vfio_open,

@@ -22,6 +22,8 @@ static const struct field x86_fields[] = {
 
 STATE_CLASS(x86_state_class, "x86", 1, struct x86_state, x86_fields);
 
+const struct state_class *const arch_state_classes[] = {&x86_state_class, &cpu_state_class, NULL};
+
 void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 {
 	*out = (struct arch_pci_layout){

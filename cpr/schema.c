@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+#include "cpr/schema.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <libfdt.h>
+#include <string.h>
+
+#include "cpr/program.h"
+#include "vmm/arch.h"
+#include "vmm/base/build.h"
+#include "vmm/base/error.h"
+#include "vmm/console.h"
+#include "vmm/device.h"
+#include "vmm/devices.h"
+#include "vmm/ram.h"
+
+/* Of every machine, beside its devices' and the architecture's. */
+static const struct state_class *const machine_classes[] = {
+	&program_state_class,
+	&ram_state_class,
+	&console_state_class,
+};
+
+static void add_class(struct schema *s, const struct state_class *cls, bool always)
+{
+	struct schema_class *c = &s->classes[s->n++];
+	*c = (struct schema_class){.version = cls->version,
+				   .needs = cls->needs,
+				   .optional = cls->optional,
+				   .always = always};
+	snprintf(c->name, sizeof(c->name), "%s", cls->name);
+	snprintf(c->node, sizeof(c->node), "%s", cls->name);
+	for (uint32_t i = 0; i < cls->nfields; i++) {
+		const struct field *f = &cls->fields[i];
+		struct schema_field *to = &c->fields[c->nfields++];
+		*to = (struct schema_field){.type = f->type,
+					    .size = f->size,
+					    .count = f->count,
+					    .counted = f->len_offset != FIELD_FIXED,
+					    .required = f->required,
+					    .since = f->since,
+					    .def = f->def};
+		snprintf(to->name, sizeof(to->name), "%s", f->name);
+	}
+}
+
+static void add_devices(struct schema *s, const struct device_class *const *table, bool always)
+{
+	for (; *table; table++)
+		if ((*table)->state)
+			add_class(s, (*table)->state, always);
+}
+
+void schema_own(struct schema *s)
+{
+	memset(s, 0, sizeof(*s));
+	snprintf(s->version, sizeof(s->version), "%s", build_version());
+	snprintf(s->build_id, sizeof(s->build_id), "%s", build_id());
+	for (unsigned i = 0; i < ARRAY_LEN(machine_classes); i++)
+		add_class(s, machine_classes[i], true);
+	for (unsigned i = 0; arch_state_classes[i]; i++)
+		add_class(s, arch_state_classes[i], true);
+	add_devices(s, devices_fixed, true);
+	add_devices(s, devices_optional, false);
+}
+
+/* ---- of a blob ---- */
+
+void schema_name(char *to, size_t size, const char *from)
+{
+	size_t n = 0;
+	for (; *from && n + 1 < size; from++)
+		to[n++] = (char)(isalnum((unsigned char)*from) || strchr(",._+*#@-", *from) ? *from
+											    : '?');
+	to[n] = 0;
+}
+
+static uint32_t number(const void *fdt, int node, const char *name)
+{
+	int len;
+	const void *p = fdt_getprop(fdt, node, name, &len);
+	return p && len == (int)sizeof(uint32_t) ? fdt32_ld(p) : 0;
+}
+
+static int add_node(struct schema *s, const void *fdt, int node, const char *name,
+		    struct error *err)
+{
+	if (s->n == SCHEMA_MAX_CLASSES)
+		return error_set(err, E2BIG, "state: more than %d nodes", SCHEMA_MAX_CLASSES);
+	struct schema_class *c = &s->classes[s->n];
+	int prop, len;
+	const char *cls = state_string(fdt, node, "class");
+
+	*c = (struct schema_class){.version = number(fdt, node, "version"),
+				   .needs = number(fdt, node, "needs"),
+				   .optional = fdt_getprop(fdt, node, "optional", NULL),
+				   .always = true};
+	schema_name(c->node, sizeof(c->node), name);
+	if (!cls)
+		return error_set(err, EBADMSG, "state %s: a node without a class", c->node);
+	schema_name(c->name, sizeof(c->name), cls);
+	fdt_for_each_property_offset(prop, fdt, node)
+	{
+		const char *field;
+		fdt_getprop_by_offset(fdt, prop, &field, &len);
+		if (state_is_header(field))
+			continue;
+		if (c->nfields == SCHEMA_MAX_FIELDS)
+			return error_set(err, E2BIG, "state %s: more than %d fields", c->node,
+					 SCHEMA_MAX_FIELDS);
+		struct schema_field *f = &c->fields[c->nfields++];
+		*f = (struct schema_field){.type = FIELD_OPAQUE, .size = (uint32_t)len, .count = 1};
+		schema_name(f->name, sizeof(f->name), field);
+	}
+	s->n++;
+	return 0;
+}
+
+int schema_of_blob(struct schema *s, const struct state_blob *blob, struct error *err)
+{
+	memset(s, 0, sizeof(*s));
+	s->is_blob = true;
+	memcpy(s->version, blob->header.version, sizeof(s->version));
+	memcpy(s->build_id, blob->header.build_id, sizeof(s->build_id));
+	for (unsigned i = 0; i < blob->n; i++) {
+		if (!strcmp(blob->nodes[i].name, "fds"))
+			continue;
+		int rc = add_node(s, blob->fdt, blob->nodes[i].node, blob->nodes[i].name, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+const struct schema_class *schema_find(const struct schema *s, const char *class_name)
+{
+	for (unsigned i = 0; i < s->n; i++)
+		if (!strcmp(s->classes[i].name, class_name))
+			return &s->classes[i];
+	return NULL;
+}
+
+const struct schema_field *schema_field_find(const struct schema_class *c, const char *name)
+{
+	for (unsigned i = 0; i < c->nfields; i++)
+		if (!strcmp(c->fields[i].name, name))
+			return &c->fields[i];
+	return NULL;
+}
