@@ -52,5 +52,7 @@ const struct test_case test_cases[] = {
 	/* One row of drives_fault.c per "update". */
 	{"fault", "gap", drive_fault, 1, 100, 0, 1000, {QUICK}},
 	{"fault-2", "gap", drive_fault, 2, 100, 0, 1000, {QUICK}},
+	/* The same of drives_skew.c, two guests each. */
+	{"skew", "gap", drive_skew, 1, 100, 0, 1000},
 };
 const unsigned test_cases_len = sizeof(test_cases) / sizeof(test_cases[0]);

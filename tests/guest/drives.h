@@ -25,5 +25,7 @@ int drive_level(struct session *s, unsigned updates);
 int drive_halt(struct session *s, unsigned updates);
 /* Updates that fail, each row of a table: the guest goes on in the old program. */
 int drive_fault(struct session *s, unsigned updates);
+/* Updates between programs whose state differs, each row of a table, there and back. */
+int drive_skew(struct session *s, unsigned updates);
 
 #endif

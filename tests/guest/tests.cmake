@@ -16,6 +16,6 @@ foreach(line ${lines})
   add_test(NAME guest/${name} COMMAND ${CMAKE_BINARY_DIR}/tests/guest-runner
     --molt $<TARGET_FILE:molt> --guests ${CMAKE_BINARY_DIR}/guests ${GUEST_ARGS} ${name})
   set_tests_properties(guest/${name} PROPERTIES
-    ENVIRONMENT MOLT_FAULTY=$<TARGET_FILE:molt-faulty>
+    ENVIRONMENT "MOLT_FAULTY=$<TARGET_FILE:molt-faulty>;MOLT_SKEW=${CMAKE_BINARY_DIR}/tests/molt-skew-"
     LABELS guest TIMEOUT 1000 SKIP_RETURN_CODE 77 RUN_SERIAL ON)
 endforeach()

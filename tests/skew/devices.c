@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The device table of a molt of another version: one of SKEW_... says what is different about the
+ * state of its CMOS clock, or of what it has beside. Linked instead of vmm/devices.c, all else is this
+ * version's (skew.cmake). tests/guest/drives_skew.c says what each must lead to.
+ */
+#define devices_fixed devices_of_today
+#include "vmm/devices.c" /* NOLINT: the rest of the table is the same */
+#undef devices_fixed
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "vmm/base/error.h"
+#include "vmm/base/num.h"
+#include "vmm/machine.h"
+
+#define S struct cmos_state
+
+/* It has no member of its own, but the last byte of the clock's memory. */
+#define LATER(required_)                                                                           \
+	{                                                                                          \
+		.name = "later", .type = FIELD_UINT, .required = (required_),                      \
+		.offset = offsetof(S, nvram) + sizeof(((S *)0)->nvram) - 1, .size = 1, .count = 1, \
+		.len_offset = FIELD_FIXED, .since = 2, .def = 0x5a                                 \
+	}
+
+static const struct field fields[] = {
+#ifndef SKEW_removed
+	FIELD_U(S, index),
+#endif
+#ifdef SKEW_resized
+	{.name = "nvram",
+	 .type = FIELD_OPAQUE,
+	 .required = 1,
+	 .offset = offsetof(S, nvram),
+	 .size = 64,
+	 .count = 1,
+	 .len_offset = FIELD_FIXED,
+	 .since = 1},
+#else
+	FIELD_RAW(S, nvram),
+#endif
+#if defined(SKEW_newer) || defined(SKEW_needed)
+	LATER(0),
+#elif defined(SKEW_required)
+	LATER(1),
+#endif
+};
+#undef S
+
+#ifdef SKEW_renamed
+#define NAME "rtc"
+#else
+#define NAME "cmos"
+#endif
+#ifdef SKEW_needed
+#define NEEDS 2
+#else
+#define NEEDS 0
+#endif
+static STATE_CLASS(skewed_state, NAME, 2, struct cmos_state, fields, .needs = NEEDS);
+
+/* ---- the clock as it is, but for its state ---- */
+
+static const struct device_class skewed;
+
+static int skewed_create(struct machine *m, const char *arg, struct device **out, struct error *err)
+{
+	int rc = cmos_class.create(m, arg, out, err);
+	if (!rc)
+		(*out)->cls = &skewed;
+	return rc;
+}
+
+static int skewed_realize(struct device *dev, struct error *err)
+{
+	int rc = cmos_class.realize(dev, err);
+	struct state_section *s = &dev->m->tree.sections[dev->m->tree.n - 1];
+	if (!rc) {
+		s->cls = &skewed_state;
+		snprintf(s->node, sizeof(s->node), NAME "@70");
+	}
+	return rc;
+}
+
+static int skewed_reset(struct device *dev, struct error *err)
+{
+	return cmos_class.reset(dev, err);
+}
+
+static void skewed_destroy(struct device *dev)
+{
+	cmos_class.destroy(dev);
+}
+
+static const struct device_class skewed = {
+	.name = "cmos",
+	.state = &skewed_state,
+	.create = skewed_create,
+	.realize = skewed_realize,
+	.reset = skewed_reset,
+	.destroy = skewed_destroy,
+};
+
+/* ---- a device that today's molt does not have ---- */
+
+#if defined(SKEW_extra) || defined(SKEW_optional)
+struct extra_state {
+	uint32_t value;
+	uint32_t reserved;
+};
+
+struct extra {
+	struct device dev;
+	struct extra_state state;
+};
+
+static const struct field extra_fields[] = {
+	FIELD_U_SINCE(struct extra_state, value, 1, 7),
+	FIELD_U_SINCE(struct extra_state, reserved, 1, 0),
+};
+
+#ifdef SKEW_optional
+#define OPTIONAL true
+#else
+#define OPTIONAL false
+#endif
+static STATE_CLASS(extra_state_class, "extra", 1, struct extra_state, extra_fields,
+		   .optional = OPTIONAL);
+static const struct device_class extra_class;
+
+static int extra_create(struct machine *m, const char *arg, struct device **out, struct error *err)
+{
+	struct extra *extra = calloc(1, sizeof(*extra));
+	if (!extra)
+		return error_errno(err, ENOMEM, "extra device");
+	extra->dev = (struct device){.cls = &extra_class, .m = m, .name = "extra"};
+	*out = &extra->dev;
+	return 0;
+}
+
+static int extra_loaded(void *opaque, struct error *err)
+{
+	const struct extra *extra = opaque;
+	if (extra->state.value == 7)
+		return 0;
+	return error_set(err, EBADMSG, "state extra@0: the default was not taken");
+}
+
+static int extra_realize(struct device *dev, struct error *err)
+{
+	struct state_section section = {.node = "extra@0",
+					.cls = &extra_state_class,
+					.state = &((struct extra *)dev)->state,
+					.opaque = dev,
+					.post_load = extra_loaded};
+	return state_register(&dev->m->tree, &section, err);
+}
+
+static int extra_reset(struct device *dev, struct error *err)
+{
+	((struct extra *)dev)->state.value = 7;
+	return 0;
+}
+
+static void extra_destroy(struct device *dev)
+{
+	free(dev);
+}
+
+static const struct device_class extra_class = {
+	.name = "extra",
+	.state = &extra_state_class,
+	.create = extra_create,
+	.realize = extra_realize,
+	.reset = extra_reset,
+	.destroy = extra_destroy,
+};
+#define EXTRA &extra_class,
+#else
+#define EXTRA
+#endif
+
+const struct device_class *const devices_fixed[] = {
+	&serial_class, &skewed, &power_class, &pci_host_class, EXTRA NULL,
+};
