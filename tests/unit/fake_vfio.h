@@ -62,7 +62,7 @@ static void config_le(unsigned off, uint32_t val, unsigned len)
 	assert_int_equal(pwrite(vf.device, &val, len, at), len);
 }
 
-static uint32_t hw_config(unsigned off, unsigned len)
+static inline uint32_t hw_config(unsigned off, unsigned len)
 {
 	uint32_t val = 0;
 	off_t at = (off_t)fake_regions[VFIO_PCI_CONFIG_REGION_INDEX].fd_off + off;
@@ -287,26 +287,31 @@ static struct machine *vfio_machine(bool fresh)
 	return m;
 }
 
-static struct vfio_dev *vfio_of(struct machine *m)
+static inline struct vfio_dev *vfio_of(struct machine *m)
 {
 	return (struct vfio_dev *)machine_device(m, "vfio", NULL);
 }
 
-static struct vfio_container *container_of(struct machine *m)
+static inline struct vfio_container *container_of(struct machine *m)
 {
 	return (struct vfio_container *)machine_device(m, "vfio-container", NULL);
 }
 
-/* A fresh guest, running; /dev/vfio has been opened already. */
-static struct machine *vfio_running(void)
+/* Starts a fresh guest; /dev/vfio has been opened already. */
+static void vfio_run(struct machine *m)
 {
-	struct machine *m = vfio_machine(true);
 	struct error err = {0};
 	assert_int_equal(fdset_keep(&m->fds, "container0", vf.container, &err), 0);
 	assert_int_equal(fdset_keep(&m->fds, "vfio-group:7", vf.group, &err), 0);
 	assert_int_equal(fdset_keep(&m->fds, "vfio:" BDF, vf.device, &err), 0);
 	if (fake_realize(m, &err) || fake_reset(m, &err) || fake_start(m, &err))
 		fail_msg("%s", err.text);
+}
+
+static inline struct machine *vfio_running(void)
+{
+	struct machine *m = vfio_machine(true);
+	vfio_run(m);
 	return m;
 }
 

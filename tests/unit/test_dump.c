@@ -16,7 +16,7 @@ struct gadget {
 	uint8_t pad[3];
 	uint32_t n;
 	uint64_t list[12];
-	uint8_t page[40];
+	uint8_t page[37];
 	char text[24];
 };
 
@@ -33,7 +33,7 @@ static struct gadget full = {
 	.small = 200,
 	.n = 10,
 	.list = {1, UINT64_MAX, 3, 4, 5, 6, 7, 8, 9, 10},
-	.page = {1, 2, 3, [39] = 0xff},
+	.page = {1, 2, 3, [36] = 0xff},
 	.text = "a \"b\" \\ c",
 };
 static struct gadget empty = {.text = ""};
@@ -64,7 +64,7 @@ static int setup(void **state)
 
 	char text[] = "schema molt,state-1 1.2.3 ab\nclass gadget version 4 needs 2\n"
 		      "  small u8 1 since 1 required\n  list u64 0..12 since 1 required\n"
-		      "  page bytes:40 1 since 1 required\n  text string:24 1 since 1 required\n";
+		      "  page bytes:37 1 since 1 required\n  text string:24 1 since 1 required\n";
 	assert_int_equal(schema_parse(&known, text, &err), 0);
 	return 0;
 }
@@ -87,7 +87,7 @@ static void as_text(void **state)
 		"\n  \"some:thing\" ",
 		"\ngadget@1,2.3: class gadget version 4 needs 2\n  small 0xc8\n"
 		"  list 0x1 0xffffffffffffffff 0x3 0x4 0x5 0x6 0x7 0x8 ... (10)\n"
-		"  page 010203000000000000000000000000000000000000000000... (40 bytes)\n"
+		"  page 010203000000000000000000000000000000000000000000... (37 bytes)\n"
 		"  text \"a \\\"b\\\" \\\\ c\"\n",
 		"\ngadget@2: class gadget version 4 needs 2\n  small 0x0\n  list\n",
 		"\nother: class other version 1 optional\n"
