@@ -6,11 +6,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 
@@ -118,15 +120,34 @@ static const struct {
 	{"flood", 0, act_flood}, {"linger", 0, act_linger}, {"roam", 0, act_roam},
 };
 
+/* What is to be done at this point, in @buf; "" if nothing is. */
+static const char *fault_action(const char *name, char *buf, size_t size)
+{
+	char words[256];
+	const char *fault = fault_wanted(words, sizeof(words));
+	size_t n = strlen(name);
+	buf[0] = 0;
+	for (; fault && *fault; fault += strcspn(fault, " "), fault += strspn(fault, " "))
+		if (!strncmp(fault, name, n) && fault[n] == ':')
+			snprintf(buf, size, "%.*s", (int)strcspn(fault + n + 1, " "),
+				 fault + n + 1);
+	return buf;
+}
+
+int fault_error(const char *name, struct error *err)
+{
+	char buf[32];
+	if (strcmp(fault_action(name, buf, sizeof(buf)), "fail"))
+		return 0;
+	return error_set(err, EIO, "fault point %s", name);
+}
+
 void fault_point(const char *name)
 {
-	char buf[64];
-	const char *fault = fault_wanted(buf, sizeof(buf));
-	size_t n = strlen(name);
-	if (!fault || strncmp(fault, name, n) || fault[n] != ':')
-		return;
+	char buf[32];
+	const char *action = fault_action(name, buf, sizeof(buf));
 	for (unsigned i = 0; i < ARRAY_LEN(actions); i++) {
-		if (strcmp(fault + n + 1, actions[i].action))
+		if (strcmp(action, actions[i].action))
 			continue;
 		if (actions[i].sig)
 			raise(actions[i].sig);

@@ -173,6 +173,17 @@ void report_brought_back(struct machine *m, const struct report *r)
 	end(m, &l);
 }
 
+void report_lost(struct machine *m, const struct error *why)
+{
+	struct line l;
+	begin(&l, "lost");
+	put_string(&l, "reason", why->text);
+	put_string(&l, "remedy", why->hint);
+	put_string(&l, "version", build_version());
+	put_string(&l, "build", build_id());
+	end(m, &l);
+}
+
 void report_refused(struct machine *m, const struct error *why, const struct reasons *reasons)
 {
 	struct line l;

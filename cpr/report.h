@@ -29,6 +29,9 @@ void report_done(struct machine *m, const struct report *r);
 /* The new program failed before commit; the old one has the guest again. */
 void report_brought_back(struct machine *m, const struct report *r);
 
+/* The guest is lost; this process ends. */
+void report_lost(struct machine *m, const struct error *why);
+
 /* Refused or undone: the guest runs on in the old program. @reasons: everything that speaks
  * against it, when it was found before the pause. */
 void report_refused(struct machine *m, const struct error *why, const struct reasons *reasons);

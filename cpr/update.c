@@ -22,6 +22,7 @@
 #include "cpr/fault.h"
 #include "cpr/handover.h"
 #include "cpr/keeper.h"
+#include "cpr/lost.h"
 #include "cpr/prepare.h"
 #include "cpr/program.h"
 #include "cpr/report.h"
@@ -254,26 +255,29 @@ static void finish(struct machine *m, struct program *p, enum program_mode mode,
 	blob_close(blob);
 }
 
-int update_resume(struct machine *m, struct program *p, const struct program_incoming *in,
-		  bool *committed, struct error *err)
+/* The image that takes over; *page stays NULL until it is mapped. */
+static int resume(struct machine *m, struct program *p, const struct program_incoming *in,
+		  struct blob *blob, struct handover **page, bool *committed, struct error *err)
 {
 	uint64_t main_ns = now_ns();
 	static struct state_blob state;
-	struct blob blob;
-	struct handover *times = NULL;
 
-	int rc = blob_adopt(&blob, in->blob_fd, err);
+	int rc = blob_adopt(blob, in->blob_fd, err);
 	if (!rc)
-		rc = state_open(&state, blob.map, blob.len, err);
+		rc = state_open(&state, blob->map, blob->len, err);
 	if (!rc)
-		rc = adopt_process(m, p, in, &state, &times, err);
+		rc = adopt_process(m, p, in, &state, page, err);
 	if (rc) /* blob or descriptors: the keeper has good ones, so this image just ends */
 		return rc;
+	struct handover *times = *page;
 	rescue_set_page(times);
 	fault_point("adopt");
 	times->stamps[STAMP_EXEC] = main_ns;
 	handover_stamp(times, STAMP_ADOPT);
-	rc = restore(m, times, &state, err);
+	if (in->mode == PROGRAM_RESCUE)
+		rc = fault_error("rescue", err);
+	if (!rc)
+		rc = restore(m, times, &state, err);
 	if (!rc)
 		rc = commit(m, in->mode, times, err);
 	if (rc) {
@@ -286,6 +290,19 @@ int update_resume(struct machine *m, struct program *p, const struct program_inc
 	handover_hold(HANDOVER_HEAD_START_MS);
 	if (!rc)
 		rc = machine_serve(m, err);
-	finish(m, p, in->mode, &blob, &state, times);
+	if (!rc)
+		finish(m, p, in->mode, blob, &state, times);
+	return rc;
+}
+
+int update_resume(struct machine *m, struct program *p, const struct program_incoming *in,
+		  bool *committed, struct error *err)
+{
+	struct blob blob;
+	struct handover *times = NULL;
+	int rc = resume(m, p, in, &blob, &times, committed, err);
+	/* Before commit the keeper brings the old program back; unless this was it. */
+	if (rc && (*committed || in->mode == PROGRAM_RESCUE))
+		lost_tell(m, &blob, times, err);
 	return rc;
 }

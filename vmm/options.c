@@ -219,6 +219,10 @@ const struct option_entry options_table[] = {
 	 COMPLETE_NONE, parse_name, AT(name)},
 	{"report", 0, "FILE", "Append one JSON record to FILE for each update.", NULL, GROUP_RUN,
 	 COMPLETE_FILE, parse_file, AT(report)},
+	{"keep-failed-state", 0, "FILE",
+	 "When an update has lost the guest (exit status 71), write its state to FILE, for molt "
+	 "state dump. It holds the guest's registers and its console's last lines.",
+	 NULL, GROUP_DEBUG, COMPLETE_FILE, parse_file, AT(keep_failed_state)},
 	{"stop-timeout", 0, "SECONDS",
 	 "After SIGTERM or SIGINT, how long the guest may take to power off.", "30", GROUP_RUN,
 	 COMPLETE_NONE, parse_number, AT(stop_timeout_s), .min = 0, .max = 86400},

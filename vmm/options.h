@@ -19,15 +19,16 @@ struct error;
 #define OPTIONS_MAX_CPUS    64
 
 struct options {
-	const char *kernel;	 /* -k */
-	const char *initrd;	 /* -i, NULL: none */
-	const char *cmdline;	 /* -p, "" by default */
-	struct ram_options mem;	 /* -m, 256 MiB by default; at least 32 MiB */
-	uint32_t cpus;		 /* -c, 1 */
-	const char *console;	 /* --console, "stdio" */
-	const char *name;	 /* --name, NULL: "guest-PID"; [A-Za-z0-9._-]{1,32} */
-	const char *report;	 /* --report FILE: one JSON record per update is appended; NULL */
-	uint32_t stop_timeout_s; /* --stop-timeout, 30: SIGTERM to forced end */
+	const char *kernel;	/* -k */
+	const char *initrd;	/* -i, NULL: none */
+	const char *cmdline;	/* -p, "" by default */
+	struct ram_options mem; /* -m, 256 MiB by default; at least 32 MiB */
+	uint32_t cpus;		/* -c, 1 */
+	const char *console;	/* --console, "stdio" */
+	const char *name;	/* --name, NULL: "guest-PID"; [A-Za-z0-9._-]{1,32} */
+	const char *report;	/* --report FILE: one JSON record per update is appended; NULL */
+	const char *keep_failed_state; /* --keep-failed-state FILE; NULL */
+	uint32_t stop_timeout_s;       /* --stop-timeout, 30: SIGTERM to forced end */
 	uint32_t update_timeout_ms;    /* --update-timeout, 5000: from exec to commit */
 	uint32_t preflight_timeout_ms; /* --preflight-timeout, 10000 */
 	bool insecure_exe; /* --insecure-exe: an update may run a file that others can write */

@@ -54,5 +54,7 @@ const struct test_case test_cases[] = {
 	{"fault-2", "gap", drive_fault, 2, 100, 0, 1000, {QUICK}},
 	/* The same of drives_skew.c, two guests each. */
 	{"skew", "gap", drive_skew, 1, 100, 0, 1000},
+	{"lost", "gap", drive_lost, 1, 1, 0, 1000, {"--keep-failed-state", "%D/kept"}},
+	{"lost-plain", "gap", drive_lost, 1, 1, 0, 1000},
 };
 const unsigned test_cases_len = sizeof(test_cases) / sizeof(test_cases[0]);

@@ -27,5 +27,7 @@ int drive_halt(struct session *s, unsigned updates);
 int drive_fault(struct session *s, unsigned updates);
 /* Updates between programs whose state differs, each row of a table, there and back. */
 int drive_skew(struct session *s, unsigned updates);
+/* The new program ends, the old one cannot come back: the guest is lost, and says so. */
+int drive_lost(struct session *s, unsigned updates);
 
 #endif

@@ -20,9 +20,8 @@
 
 #include "session.h"
 
-#define BOOT_MS	  20000
-#define RECORD_MS 20000
-#define CUT_LEN	  8192
+#define BOOT_MS 20000
+#define CUT_LEN 8192
 
 enum outcome {
 	REFUSED,  /* nothing was replaced */
@@ -170,25 +169,6 @@ static int install(struct session *s, unsigned row)
 	return rename(next, s->program) ? session_fail(s, "rename: %s", strerror(errno)) : 0;
 }
 
-/* The next record of the report, whoever wrote it: the pid may change. */
-static int next_record(struct session *s)
-{
-	uint64_t until = clock_ns() + RECORD_MS * 1000000ull * s->set->slow;
-	for (;;) {
-		ssize_t n = pread(s->report, s->record, sizeof(s->record) - 1, s->report_at);
-		s->record[n > 0 ? n : 0] = 0;
-		char *end = strchr(s->record, '\n');
-		if (end) {
-			*end = 0;
-			s->report_at += end - s->record + 1;
-			return 0;
-		}
-		if (clock_ns() > until)
-			return session_fail(s, "no record: the guest is lost");
-		usleep(500);
-	}
-}
-
 static unsigned count_fds(pid_t pid)
 {
 	char path[64];
@@ -275,7 +255,7 @@ int drive_fault(struct session *s, unsigned updates)
 	if (session_expect(s, "READY", BOOT_MS) || check_guest(s, &fds))
 		return -1;
 	for (unsigned row = 0; row < ROWS && row < updates; row++) {
-		bool good = !install(s, row) && !kill(s->pid, SIGUSR1) && !next_record(s) &&
+		bool good = !install(s, row) && !kill(s->pid, SIGUSR1) && !session_next_record(s) &&
 			    !check_row(s, row) && !check_guest(s, &fds);
 		rmdir(s->program);
 		if (!good || session_update(s) || check_guest(s, &fds)) {

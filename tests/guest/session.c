@@ -259,6 +259,24 @@ int session_update_end(struct session *s)
 	return session_alive(s) ? 0 : session_dead(s);
 }
 
+int session_next_record(struct session *s)
+{
+	uint64_t until = clock_ns() + UPDATE_DEADLINE_MS * 1000000ull * s->set->slow;
+	for (;;) {
+		ssize_t n = pread(s->report, s->record, sizeof(s->record) - 1, s->report_at);
+		s->record[n > 0 ? n : 0] = 0;
+		char *end = strchr(s->record, '\n');
+		if (end) {
+			*end = 0;
+			s->report_at += end - s->record + 1;
+			return 0;
+		}
+		if (clock_ns() > until)
+			return session_fail(s, "no record: the guest is lost");
+		usleep(500);
+	}
+}
+
 int session_update(struct session *s)
 {
 	return session_update_begin(s) ? -1 : session_update_end(s);

@@ -92,6 +92,8 @@ int session_install(struct session *s, bool b);
 int session_update_begin(struct session *s);
 int session_update_end(struct session *s);
 int session_update(struct session *s);
+/* Waits for the report's next record, whoever writes it: the process id may have changed. */
+int session_next_record(struct session *s);
 /* Expects PASS, power off and exit code 0. */
 int session_finish(struct session *s);
 

@@ -77,6 +77,8 @@ static void child_exec(struct session *s, const char *cmdline, const char *kerne
 		for (const char *p = s->test->args[i]; *p && to < end; p++) {
 			if (p[0] == '%' && (p[1] == 'T' || p[1] == 'U'))
 				to += sprintf(to, "%d", *++p == 'T' ? s->trigger : s->unmask);
+			else if (p[0] == '%' && p[1] == 'D' && ++p)
+				to += snprintf(to, (size_t)(end - to), "%s", s->dir);
 			else
 				*to++ = *p;
 		}
@@ -146,7 +148,7 @@ int session_start(struct session *s, const struct settings *set, const struct te
 void session_end(struct session *s)
 {
 	static const char *const files[] = {"molt",   "molt.a", "molt.b", "molt.new",
-					    "report", "log",	"fault"};
+					    "report", "log",	"fault",  "kept"};
 	char path[160];
 
 	if (s->pid > 0 && !s->exited) {
