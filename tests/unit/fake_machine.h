@@ -2,7 +2,8 @@
 /*
  * A machine without KVM for tests of the PCI bus and its devices. Each test file that includes this
  * replaces vmm/vm.c, vmm/machine.c and the architecture's layout; buses, interrupts and the state
- * codec are the real ones. Weak fakes give way to the real ones where those are linked in.
+ * codec are the real ones. Weak fakes give way to the real ones where those are linked in, unless the file
+ * says otherwise.
  */
 #ifndef MOLT_TEST_FAKE_MACHINE_H
 #define MOLT_TEST_FAKE_MACHINE_H
@@ -16,6 +17,10 @@
 #include "tests/unit/unit.h"
 #include "vmm/arch.h"
 #include "vmm/machine.h"
+
+#ifndef FAKE_LINKAGE
+#define FAKE_LINKAGE __attribute__((weak))
+#endif
 
 #define FAKE_ECAM   0xe0000000ull
 #define FAKE_MMIO32 0xc0000000ull
@@ -108,7 +113,7 @@ int machine_add_device(struct machine *m, const struct device_class *cls, const 
 	return rc;
 }
 
-__attribute__((weak)) void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len)
+FAKE_LINKAGE void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len)
 {
 	for (uint32_t i = 0; i < ram->state.nregions; i++)
 		if (gpa >= ram->state.gpa[i] &&
@@ -117,7 +122,7 @@ __attribute__((weak)) void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t
 	return NULL;
 }
 
-__attribute__((weak)) void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
+FAKE_LINKAGE void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 {
 	*out = (struct arch_pci_layout){.ecam_base = FAKE_ECAM,
 					.ecam_len = MIB,

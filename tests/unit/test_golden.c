@@ -8,6 +8,7 @@
  * The machine is the unit tests' (fake_vfio.h): the same everywhere. Devices load as they do in an
  * update; what belongs to KVM or to the process is loaded, but not used.
  */
+#define FAKE_LINKAGE /* the fakes, though the real ones are linked in: their values are in the trees */
 #include "tests/unit/fake_vfio.h"
 
 #include <stdio.h>
