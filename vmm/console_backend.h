@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "cpr/fields.h"
+#include "vmm/claim.h"
 #include "vmm/console.h"
 #include "vmm/loop.h"
 #include "vmm/terminal.h"
@@ -33,7 +34,7 @@ struct console {
 	struct console_state state;
 	int in_fd, out_fd;		/* -1: none (now); may be the same one */
 	int listen_fd;			/* unix: where clients come from, or -1 */
-	char path[256];			/* of the socket or link that goes away at the end, or "" */
+	char path[CLAIM_PATH_LEN];	/* of the socket or link that goes away at the end, or "" */
 	uint32_t in_events, out_events; /* watched now */
 	bool started;
 	bool terminal;	 /* input is a terminal we use: escapes count */

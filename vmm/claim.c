@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/claim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "cpr/fdset.h"
+#include "vmm/base/error.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/num.h"
+
+/* Does somebody accept connections at this socket? Its owner may be a program without our lock. */
+static bool socket_is_live(const struct sockaddr_un *addr)
+{
+	fd_auto int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return true;
+	return !connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) || errno != ECONNREFUSED;
+}
+
+static int in_use(const char *what, const char *path, struct error *err)
+{
+	error_set(err, EADDRINUSE, "%s: %.200s is in use by another process", what, path);
+	error_hint(err, "end that process, or give another path");
+	return error_exit(err, EXIT_CONFIG);
+}
+
+static int remove_stale(const char *what, const char *path, unsigned type, struct error *err)
+{
+	struct stat st;
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : error_errno(err, errno, "%s: %.200s", what, path);
+	if ((st.st_mode & S_IFMT) != type)
+		return error_set(err, EEXIST, "%s: %.200s exists and is no %s", what, path,
+				 type == S_IFSOCK ? "socket" : "symbolic link");
+	if (type == S_IFSOCK) {
+		struct sockaddr_un addr = {.sun_family = AF_UNIX};
+		memcpy(addr.sun_path, path, strlen(path));
+		if (socket_is_live(&addr))
+			return in_use(what, path, err);
+	}
+	return unlink(path) < 0 ? error_errno(err, errno, "%s: removing stale %.200s", what, path)
+				: 0;
+}
+
+int claim_path(struct fdset *fds, const char *lock_name, const char *what, const char *path,
+	       unsigned type, struct error *err)
+{
+	char lock[CLAIM_PATH_LEN + 8];
+	size_t room = type == S_IFSOCK ? member_len(struct sockaddr_un, sun_path) - 1
+				       : CLAIM_PATH_LEN - 1;
+	if (strlen(path) > room)
+		return error_set(err, ENAMETOOLONG, "%s: path %.200s is longer than %zu bytes",
+				 what, path, room);
+	if (fdset_take(fds, lock_name) >= 0)
+		return 0; /* ours since before the update */
+	snprintf(lock, sizeof(lock), "%s.lock", path);
+	fd_auto int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return error_errno(err, errno, "%s: lock file %.200s", what, lock);
+	/* The lock belongs to the open file: it goes over exec, and with its last holder. The file
+	 * itself stays: removing it would let two owners lock two files of that name. */
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return in_use(what, path, err);
+	int rc = fdset_keep(fds, lock_name, fd, err);
+	if (rc)
+		return rc;
+	fd = -1;
+	return remove_stale(what, path, type, err);
+}
+
+int claim_listen(const char *what, const char *path, int backlog, struct error *err)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	fd_auto int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return error_errno(err, errno, "%s: socket", what);
+	memcpy(addr.sun_path, path, strlen(path));
+	/* bind gives the file the socket's own mode (less the umask): never open to others. */
+	if (fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+	    listen(fd, backlog) < 0)
+		return error_errno(err, errno, "%s: socket %.200s", what, path);
+	int listening = fd;
+	fd = -1;
+	return listening;
+}
