@@ -10,9 +10,10 @@
 
 #include "vmm/base/error.h"
 
-int loop_init(struct loop *loop, pthread_mutex_t *device_lock, struct error *err)
+int loop_init(struct loop *loop, const char *name, pthread_mutex_t *lock, struct error *err)
 {
-	loop->lock = device_lock;
+	loop->name = name;
+	loop->lock = lock;
 	pthread_cond_init(&loop->wake, NULL);
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	return loop->epoll_fd < 0 ? error_errno(err, errno, "event loop: epoll") : 0;
@@ -80,13 +81,13 @@ static void *run(void *opaque)
 	struct loop *loop = opaque;
 	struct epoll_event ev[16];
 
-	prctl(PR_SET_NAME, "molt-loop");
+	prctl(PR_SET_NAME, loop->name);
 	for (;;) {
 		int n = epoll_wait(loop->epoll_fd, ev, 16, -1);
 		pthread_mutex_lock(loop->lock);
 		for (int i = 0; i < n; i++) {
 			struct loop_watch *w = ev[i].data.ptr;
-			while (loop->parked)
+			while (__atomic_load_n(&loop->parked, __ATOMIC_RELAXED))
 				pthread_cond_wait(&loop->wake, loop->lock);
 			if (!w->dead)
 				w->handler(w->opaque, ev[i].events);
@@ -108,15 +109,17 @@ int loop_start(struct loop *loop, struct error *err)
 
 void loop_park(struct loop *loop)
 {
+	/* Before the lock: a loop that always has something to do takes it again and again, and could
+	 * keep us waiting; so it stops before its next handler. */
+	__atomic_store_n(&loop->parked, true, __ATOMIC_RELAXED);
 	pthread_mutex_lock(loop->lock);
-	loop->parked = true;
 	pthread_mutex_unlock(loop->lock);
 }
 
 void loop_unpark(struct loop *loop)
 {
 	pthread_mutex_lock(loop->lock);
-	loop->parked = false;
+	__atomic_store_n(&loop->parked, false, __ATOMIC_RELAXED);
 	pthread_cond_broadcast(&loop->wake);
 	pthread_mutex_unlock(loop->lock);
 }

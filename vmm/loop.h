@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The event loop: one thread, epoll, all asynchronous device work. Handlers run with the device lock
- * held. loop_park makes it stop between two handlers, so that device code is quiet by construction.
+ * Event loops, one thread with epoll each: the machine's for all asynchronous device work, whose
+ * handlers run with the device lock held, and the control socket's with a lock of its own. loop_park
+ * makes it stop between two handlers, so that device code is quiet by construction.
  */
 #ifndef MOLT_LOOP_H
 #define MOLT_LOOP_H
@@ -23,18 +24,19 @@ struct loop_watch {
 };
 
 struct loop {
+	const char *name; /* of the thread */
 	int epoll_fd;
 	pthread_t thread;
 	bool running;
-	pthread_mutex_t *lock; /* the device lock */
+	pthread_mutex_t *lock; /* held while handlers run: the device lock */
 	pthread_cond_t wake;
-	bool parked;
+	bool parked; /* atomic */
 	struct loop_watch *watches;
 };
 
-int loop_init(struct loop *loop, pthread_mutex_t *device_lock, struct error *err);
+int loop_init(struct loop *loop, const char *name, pthread_mutex_t *lock, struct error *err);
 
-/* Watches @fd (stays the caller's). Device lock held, or before loop_start. -EPERM: a regular file,
+/* Watches @fd (stays the caller's). Its lock held, or before loop_start. -EPERM: a regular file,
  * which is always ready and cannot be watched. */
 int loop_add(struct loop *loop, int fd, uint32_t events, loop_handler handler, void *opaque,
 	     struct error *err);
@@ -43,7 +45,7 @@ void loop_remove(struct loop *loop, int fd);
 
 int loop_start(struct loop *loop, struct error *err);
 
-/* After loop_park returns no handler runs until loop_unpark. Caller must not hold the device lock. */
+/* After loop_park returns no handler runs until loop_unpark. Caller must not hold the loop's lock. */
 void loop_park(struct loop *loop);
 void loop_unpark(struct loop *loop);
 

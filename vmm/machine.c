@@ -127,7 +127,7 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 {
 	m->fresh = !blob;
 	irq_init(&m->irq, &m->vm);
-	int rc = loop_init(&m->loop, &m->lock, err);
+	int rc = loop_init(&m->loop, "molt-loop", &m->lock, err);
 	if (!rc)
 		rc = vm_open(&m->vm, &m->fds, err);
 	if (!rc)
