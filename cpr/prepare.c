@@ -90,6 +90,8 @@ static int check_devices(struct machine *m, struct reasons *reasons, struct erro
 int prepare_check(struct machine *m, struct program *p, const char *path, struct reasons *reasons,
 		  struct error *err)
 {
+	if (m->ending)
+		return error_set(err, EBUSY, "the guest was asked to power off");
 	fd_auto int fd = prepare_program(path, m->opt.insecure_exe, err);
 	int rc = fd < 0 ? fd : 0;
 	if (!rc) {

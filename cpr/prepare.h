@@ -10,6 +10,10 @@ struct machine;
 struct program;
 struct reasons;
 
+/* Opens the program at @path for execution and checks the file: executable, for this architecture, and
+ * (unless @insecure) in nobody else's hands. Returns the descriptor (close-on-exec) or -errno. */
+int prepare_program(const char *path, bool insecure, struct error *err);
+
 /* Can the guest be given to the program at @path? Opens and checks the file, asks every device, and then
  * the program itself (cpr/preflight.h). Returns the program's descriptor, which is kept as "successor": what
  * was checked is what runs. Or -errno with the first reason in @err, and all of them in @reasons. */

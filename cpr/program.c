@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cpr/fdset.h"
@@ -18,17 +19,21 @@ extern char **environ;
 static const struct field program_fields[] = {
 	FIELD_STR(S, path),
 	FIELD_U(S, updates),
+	FIELD_U_SINCE(S, started_s, 2, 0),
 	FIELD_OPAQUE_LEN(S, args, args_len),
 };
 #undef S
 
-STATE_CLASS(program_state_class, "program", 1, struct program, program_fields);
+STATE_CLASS(program_state_class, "program", 2, struct program, program_fields);
 
 int program_init(struct program *p, int argc, char *const argv[], struct error *err)
 {
 	const char *execfn = (const char *)getauxval(AT_EXECFN);
 	char cwd[PROGRAM_PATH_LEN] = "";
+	struct timespec now;
 	memset(p, 0, sizeof(*p));
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	p->started_s = (uint64_t)now.tv_sec;
 	if (!execfn || !execfn[0])
 		execfn = argv[0];
 	if (execfn[0] != '/' && !getcwd(cwd, sizeof(cwd)))

@@ -19,6 +19,7 @@ struct program {
 	char path[PROGRAM_PATH_LEN]; /* absolute, symbolic links kept */
 	uint32_t args_len;
 	uint32_t updates;	     /* updates this guest has seen */
+	uint64_t started_s;	     /* CLOCK_BOOTTIME when the guest was started, 0: not known */
 	char args[PROGRAM_ARGS_LEN]; /* argv, each with its NUL */
 };
 

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -12,9 +11,12 @@
 #include "cpr/handover.h"
 #include "vmm/base/build.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/json.h"
 #include "vmm/base/log.h"
 #include "vmm/base/reasons.h"
+#include "vmm/control.h"
 #include "vmm/machine.h"
+#include "vmm/notify.h"
 
 /* Each phase lasts from the stamp before it to its own. The pause is what lies between PREPARE and
  * RUN. */
@@ -64,113 +66,132 @@ void report_reopen(struct machine *m)
 	pthread_mutex_unlock(&m->lock);
 }
 
-/* A record under construction; whatever does not fit is cut, and the record dropped. */
-struct line {
-	char text[32768];
-	size_t len;
-};
+#define RECORD_LEN 32768
 
-static void put(struct line *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void put(struct line *l, const char *fmt, ...)
-{
-	va_list ap;
-	va_start(ap, fmt);
-	int n = vsnprintf(l->text + l->len, sizeof(l->text) - l->len, fmt, ap);
-	va_end(ap);
-	if (n > 0)
-		l->len += (size_t)n;
-	if (l->len >= sizeof(l->text))
-		l->len = sizeof(l->text) - 1;
-}
-
-/* A quoted string and a comma. */
-static void put_text(struct line *l, const char *value)
-{
-	put(l, "\"");
-	for (const char *c = value; *c; c++) {
-		if (*c == '"' || *c == '\\')
-			put(l, "\\%c", *c);
-		else if ((unsigned char)*c < 0x20)
-			put(l, "\\u%04x", (unsigned char)*c);
-		else
-			put(l, "%c", *c);
-	}
-	put(l, "\",");
-}
-
-static void put_string(struct line *l, const char *key, const char *value)
-{
-	put(l, "\"%s\":", key);
-	put_text(l, value);
-}
-
-static void begin(struct line *l, const char *result)
+static void begin(struct json *j, char *buf, const char *event, const char *result)
 {
 	struct timespec ts;
 	clock_gettime(CLOCK_REALTIME, &ts);
-	l->len = 0;
-	put(l, "{\"event\":\"update\",\"result\":\"%s\",\"time\":%lld.%09ld,\"pid\":%d,", result,
-	    (long long)ts.tv_sec, ts.tv_nsec, (int)getpid());
+	json_begin(j, buf, RECORD_LEN);
+	json_open(j, NULL, '{');
+	json_string(j, "event", event);
+	json_string(j, "result", result);
+	json_raw(j, "time", "%lld.%09ld", (long long)ts.tv_sec, ts.tv_nsec);
+	json_number(j, "pid", (uint64_t)getpid());
 }
 
-static void end(struct machine *m, struct line *l)
+static bool end(struct json *j)
 {
-	l->len--; /* the last comma */
-	put(l, "}\n");
+	json_close(j, '}');
+	return json_end(j);
+}
+
+static void put_version(struct json *j)
+{
+	json_string(j, "version", build_version());
+	json_string(j, "build", build_id());
+}
+
+/* @reasons: all of them; none: it was refused later, while the guest stood still. */
+static void put_reasons(struct json *j, const struct error *why, const struct reasons *reasons)
+{
+	json_string(j, "reason", why->text);
+	json_open(j, "reasons", '[');
+	for (unsigned i = 0; i < reasons->n; i++)
+		json_string(j, NULL, reasons->text[i]);
+	if (!reasons->n)
+		json_string(j, NULL, why->text);
+	json_close(j, ']');
+	json_string(j, "remedy", why->hint);
+}
+
+/* The record of an update that has ended, to the file and to the control socket. */
+static void record(struct machine *m, struct json *j)
+{
+	if (!end(j)) {
+		log_warn("the update's record is longer than %d bytes: left out", RECORD_LEN);
+		return;
+	}
 	pthread_mutex_lock(&m->lock);
 	int fd = fdset_take(&m->fds, "report");
 	pthread_mutex_unlock(&m->lock);
-	if (fd >= 0 && fd_write_all(fd, l->text, l->len))
+	if (fd >= 0 && fd_write_all(fd, j->text, j->len))
 		log_warn("--report %s: record not written: %s", m->opt.report, strerror(errno));
+	control_update_ended(m->control, j->text, j->len);
+}
+
+void report_started(struct machine *m, const char *path)
+{
+	char buf[RECORD_LEN];
+	struct json j;
+	notify_reloading();
+	begin(&j, buf, "update", "started");
+	json_string(&j, "exe", path);
+	put_version(&j);
+	if (end(&j))
+		control_publish(m->control, j.text, j.len);
+}
+
+static void put_phases(struct json *j, const uint64_t *t)
+{
+	uint64_t begin_ns = t[STAMP_REQUEST];
+	json_open(j, "phases", '{');
+	for (unsigned i = 0; i < ARRAY_LEN(phases); i++) {
+		json_number(j, phases[i].name, t[phases[i].end] - begin_ns);
+		begin_ns = t[phases[i].end];
+	}
+	json_close(j, '}');
 }
 
 void report_done(struct machine *m, const struct report *r)
 {
 	const uint64_t *t = r->times->stamps;
 	uint64_t pause_ns = t[STAMP_RUN] - t[STAMP_PREPARE];
-	char page[64];
-	struct line l;
+	unsigned long long us = pause_ns / 1000;
+	char page[64], buf[RECORD_LEN];
+	struct json j;
 
 	ram_page_text(&m->ram, page, sizeof(page));
 	log_info("update %u: %s -> %s, guest paused %llu.%03llu ms, state %zu bytes, pages %s",
-		 r->update, r->old_version, build_version(), (unsigned long long)pause_ns / 1000000,
-		 (unsigned long long)pause_ns / 1000 % 1000, r->blob_len, page);
-	begin(&l, "ok");
-	put(&l, "\"update\":%u,\"pause_ns\":%llu,\"total_ns\":%llu,\"phases\":{", r->update,
-	    (unsigned long long)pause_ns, (unsigned long long)(t[STAMP_RUN] - t[STAMP_REQUEST]));
-	uint64_t begin_ns = t[STAMP_REQUEST];
-	for (unsigned i = 0; i < ARRAY_LEN(phases); i++) {
-		put(&l, "%s\"%s\":%llu", i ? "," : "", phases[i].name,
-		    (unsigned long long)(t[phases[i].end] - begin_ns));
-		begin_ns = t[phases[i].end];
-	}
-	put(&l, "},\"blob_bytes\":%zu,\"vcpus\":%u,", r->blob_len, m->opt.cpus);
-	put_string(&l, "page_size", page);
-	put_string(&l, "old_version", r->old_version);
-	put_string(&l, "new_version", build_version());
-	put_string(&l, "old_build", r->old_build);
-	put_string(&l, "new_build", build_id());
-	end(m, &l);
+		 r->update, r->old_version, build_version(), us / 1000, us % 1000, r->blob_len,
+		 page);
+	begin(&j, buf, "update", "ok");
+	json_number(&j, "update", r->update);
+	json_number(&j, "pause_ns", pause_ns);
+	json_number(&j, "total_ns", t[STAMP_RUN] - t[STAMP_REQUEST]);
+	put_phases(&j, t);
+	json_number(&j, "blob_bytes", r->blob_len);
+	json_number(&j, "vcpus", m->opt.cpus);
+	json_string(&j, "page_size", page);
+	json_string(&j, "old_version", r->old_version);
+	json_string(&j, "new_version", build_version());
+	json_string(&j, "old_build", r->old_build);
+	json_string(&j, "new_build", build_id());
+	notify_send("READY=1", "update %u: %s, paused %llu.%03llu ms", r->update, build_version(),
+		    us / 1000, us % 1000);
+	record(m, &j);
 }
 
 void report_brought_back(struct machine *m, const struct report *r)
 {
 	const uint64_t *t = r->times->stamps;
 	uint64_t pause_ns = t[STAMP_RUN] - t[STAMP_PREPARE];
-	char reason[HANDOVER_REASON_LEN];
-	struct line l;
+	char reason[HANDOVER_REASON_LEN], ready[64], buf[RECORD_LEN];
+	struct json j;
 
 	snprintf(reason, sizeof(reason), "%.*s", HANDOVER_REASON_LEN - 1, r->times->reason);
 	log_info(
 		"update failed, the guest runs on in the old program %s (pid %d) after %llu ms: %s",
 		build_version(), (int)getpid(), (unsigned long long)pause_ns / 1000000, reason);
-	begin(&l, "brought-back");
-	put(&l, "\"pause_ns\":%llu,", (unsigned long long)pause_ns);
-	put_string(&l, "reason", reason);
-	put_string(&l, "version", build_version());
-	put_string(&l, "build", build_id());
-	end(m, &l);
+	begin(&j, buf, "update", "brought-back");
+	json_number(&j, "pause_ns", pause_ns);
+	json_string(&j, "reason", reason);
+	put_version(&j);
+	/* The process may be another one than the supervisor knows, and it is told before anybody asks
+	 * it to act on the record. */
+	snprintf(ready, sizeof(ready), "MAINPID=%d\nREADY=1", (int)getpid());
+	notify_send(ready, "update failed, %s runs on: %s", build_version(), reason);
+	record(m, &j);
 }
 
 void report_lost(struct machine *m, const struct error *why)
@@ -186,23 +207,40 @@ void report_lost(struct machine *m, const struct error *why)
 
 void report_refused(struct machine *m, const struct error *why, const struct reasons *reasons)
 {
-	struct line l;
+	char buf[RECORD_LEN];
+	struct json j;
 	log_info("update refused, the guest runs on: %s", why->text);
 	for (unsigned i = 0; reasons->n > 1 && i < reasons->n; i++)
 		log_info("  reason: %s", reasons->text[i]);
 	if (why->hint[0])
 		log_info("  remedy: %s", why->hint);
-	begin(&l, "refused");
-	put_string(&l, "reason", why->text);
-	put(&l, "\"reasons\":[");
-	for (unsigned i = 0; i < reasons->n; i++)
-		put_text(&l, reasons->text[i]);
-	if (!reasons->n) /* refused later, while the guest stood still */
-		put_text(&l, why->text);
-	l.len--; /* the last comma */
-	put(&l, "],");
-	put_string(&l, "remedy", why->hint);
-	put_string(&l, "version", build_version());
-	put_string(&l, "build", build_id());
-	end(m, &l);
+	begin(&j, buf, "update", "refused");
+	put_reasons(&j, why, reasons);
+	put_version(&j);
+	notify_send("READY=1", "update refused: %s", why->text);
+	record(m, &j);
+}
+
+void report_checked(struct machine *m, const struct error *why, const struct reasons *reasons)
+{
+	char buf[RECORD_LEN];
+	struct json j;
+	begin(&j, buf, "check", why ? "refused" : "ok");
+	if (why)
+		put_reasons(&j, why, reasons);
+	put_version(&j);
+	if (end(&j))
+		control_answer(m->control, j.text, j.len);
+}
+
+void report_ended(struct machine *m)
+{
+	char buf[RECORD_LEN];
+	struct json j;
+	notify_send("STOPPING=1", "%s", m->stop_reason);
+	begin(&j, buf, "end", "ok");
+	json_number(&j, "code", (uint64_t)m->stop_code);
+	json_string(&j, "reason", m->stop_reason);
+	if (end(&j))
+		control_publish(m->control, j.text, j.len);
 }

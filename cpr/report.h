@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the operator and programs read of an update: one log line, one JSON record (--report). */
+/*
+ * What the operator, programs and the supervisor are told of an update: one log line; one JSON record
+ * (--report; the control socket's answer and events); notify_send. On the leader, never in the pause.
+ */
 #ifndef MOLT_REPORT_H
 #define MOLT_REPORT_H
 
@@ -24,6 +27,9 @@ int report_open(struct machine *m, struct error *err);
 /* SIGHUP: the file may have been rotated away. */
 void report_reopen(struct machine *m);
 
+/* It begins: to the control socket and the supervisor only. */
+void report_started(struct machine *m, const char *path);
+
 void report_done(struct machine *m, const struct report *r);
 
 /* The new program failed before commit; the old one has the guest again. */
@@ -35,5 +41,11 @@ void report_lost(struct machine *m, const struct error *why);
 /* Refused or undone: the guest runs on in the old program. @reasons: everything that speaks
  * against it, when it was found before the pause. */
 void report_refused(struct machine *m, const struct error *why, const struct reasons *reasons);
+
+/* To whoever asked whether it could be done. @why: why not, NULL: it could. */
+void report_checked(struct machine *m, const struct error *why, const struct reasons *reasons);
+
+/* The guest has ended, or is made to: m->stop_code, m->stop_reason. */
+void report_ended(struct machine *m);
 
 #endif

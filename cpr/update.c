@@ -29,7 +29,9 @@
 #include "cpr/rescue.h"
 #include "vmm/arch.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/log.h"
 #include "vmm/base/reasons.h"
+#include "vmm/control.h"
 #include "vmm/machine.h"
 
 /* One update in the old program. */
@@ -73,6 +75,8 @@ static int prepare(struct update *u, struct reasons *reasons, struct error *err)
 	if (u->new_fd < 0)
 		return u->new_fd;
 	uint64_t preflight_ns = now_ns();
+	/* The keeper copies the descriptors: no client comes or goes any more. */
+	control_park(u->m->control);
 	pthread_mutex_lock(&u->m->lock); /* the table that vCPUs may add vectors to */
 	int rc = prepare_handover(u, err);
 	pthread_mutex_unlock(&u->m->lock);
@@ -141,6 +145,8 @@ static int become(struct update *u, struct error *err)
 static void undo_prepare(struct update *u)
 {
 	struct fdset *fds = &u->m->fds;
+	if (u->times) /* a keeper that has seen no decision would wait for one */
+		handover_decide(u->times, HANDOVER_COMMITTED);
 	pthread_mutex_lock(&u->m->lock);
 	keeper_cancel(&u->keeper, fds);
 	handover_close(u->times, fds);
@@ -148,6 +154,7 @@ static void undo_prepare(struct update *u)
 	pthread_mutex_unlock(&u->m->lock);
 	blob_close(&u->blob);
 	program_image_free(&u->image);
+	control_unpark(u->m->control);
 }
 
 static void resume_in_place(struct update *u)
@@ -176,6 +183,9 @@ int update_run(struct machine *m, struct program *p, const struct update_request
 			   .keeper = {.wake = -1, .self_pidfd = -1}};
 	uint32_t updates = p->updates;
 	struct reasons own = {0}, *reasons = req->reasons ? req->reasons : &own;
+
+	if (!req->check)
+		report_started(m, u.path);
 	int rc = prepare(&u, reasons, err);
 	if (!rc && !req->check) {
 		rc = pause_guest(&u, err);
@@ -261,6 +271,7 @@ static int resume(struct machine *m, struct program *p, const struct program_inc
 {
 	uint64_t main_ns = now_ns();
 	static struct state_blob state;
+	struct error why;
 
 	int rc = blob_adopt(blob, in->blob_fd, err);
 	if (!rc)
@@ -290,9 +301,15 @@ static int resume(struct machine *m, struct program *p, const struct program_inc
 	handover_hold(HANDOVER_HEAD_START_MS);
 	if (!rc)
 		rc = machine_serve(m, err);
-	if (!rc)
-		finish(m, p, in->mode, blob, &state, times);
-	return rc;
+	if (rc)
+		return rc;
+	/* Neither failing is a reason to lose the guest. */
+	if (control_open(m, &why))
+		log_error(&why);
+	finish(m, p, in->mode, blob, &state, times);
+	if (control_start(m->control, &why))
+		log_error(&why);
+	return 0;
 }
 
 int update_resume(struct machine *m, struct program *p, const struct program_incoming *in,

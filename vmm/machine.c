@@ -33,7 +33,7 @@ void machine_stop(struct machine *m, int code, const char *reason)
 	}
 	pthread_mutex_unlock(&once);
 	if (first)
-		pthread_kill(m->leader, MACHINE_STOP_SIGNAL);
+		pthread_kill(m->leader, MACHINE_WAKE_SIGNAL);
 }
 
 static void access_bus(struct machine *m, struct bus *bus, uint64_t addr, struct bus_access *access)

@@ -21,11 +21,13 @@
 
 #define MACHINE_MAX_DEVICES 64
 
-/* Sent to the leader when the machine shall end. */
-#define MACHINE_STOP_SIGNAL SIGRTMIN
+/* Sent to the leader: the machine shall end, or somebody asks for something. Has the same number in
+ * every C library, and does nothing where it is not blocked. */
+#define MACHINE_WAKE_SIGNAL SIGURG
 
 struct arch;
 struct console;
+struct control;
 
 struct machine {
 	struct options opt;
@@ -41,12 +43,14 @@ struct machine {
 	unsigned ndevices;
 	unsigned ndetached; /* the first of them, inside an update */
 	struct console *console;
-	struct arch *arch;  /* vmm/arch/: boot, interrupt controller, clock */
-	struct vcpu *vcpus; /* opt.cpus of them */
+	struct control *control; /* NULL: none */
+	struct arch *arch;	 /* vmm/arch/: boot, interrupt controller, clock */
+	struct vcpu *vcpus;	 /* opt.cpus of them */
 	struct vcpu_gate gate;
 	bool fresh; /* this program created the guest; false: took it over */
 
 	pthread_t leader;
+	bool ending;   /* the guest was asked to power off: no updates any more */
 	int stop_code; /* exit code asked for by machine_stop, -1 while running */
 	char stop_reason[128];
 };

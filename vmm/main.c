@@ -18,12 +18,16 @@
 #include "cpr/program.h"
 #include "cpr/report.h"
 #include "cpr/rescue.h"
+#include "cpr/serve.h"
 #include "cpr/update.h"
 #include "devices/power.h"
 #include "vmm/base/build.h"
 #include "vmm/base/log.h"
+#include "vmm/client.h"
 #include "vmm/console.h"
+#include "vmm/control.h"
 #include "vmm/machine.h"
+#include "vmm/notify.h"
 
 static struct machine machine;
 static struct program program;
@@ -36,7 +40,7 @@ static void block_signals(sigset_t *set)
 	sigemptyset(set);
 	for (unsigned i = 0; i < ARRAY_LEN(waited); i++)
 		sigaddset(set, waited[i]);
-	sigaddset(set, MACHINE_STOP_SIGNAL);
+	sigaddset(set, MACHINE_WAKE_SIGNAL);
 	sigset_t blocked = *set;
 	sigaddset(&blocked, SIGUSR2); /* the kick: vCPU threads unblock it */
 	sigaddset(&blocked, SIGPIPE);
@@ -66,20 +70,25 @@ struct stopping {
 	uint64_t deadline_ns;
 };
 
-static void ask_to_power_off(struct machine *m, struct stopping *stop, int sig)
+static void ask_to_power_off(struct machine *m, struct stopping *stop, int sig, const char *by)
 {
-	if (stop->sig) {
-		machine_stop(m, 128 + sig, "ended by a second signal");
-		return;
-	}
+	m->ending = true;
 	pthread_mutex_lock(&m->lock);
 	bool listens = power_button(machine_device(m, "power", NULL));
 	pthread_mutex_unlock(&m->lock);
 	stop->sig = sig;
 	stop->deadline_ns = now_ns() + m->opt.stop_timeout_s * 1000000000ull;
 	log_info("%s: power button pressed%s; the guest has %u s, a second signal ends it at once",
-		 sig == SIGTERM ? "SIGTERM" : "SIGINT",
-		 listens ? "" : " (the guest does not listen to it yet)", m->opt.stop_timeout_s);
+		 by, listens ? "" : " (the guest does not listen to it yet)",
+		 m->opt.stop_timeout_s);
+}
+
+static void on_stop_signal(struct machine *m, struct stopping *stop, int sig)
+{
+	if (stop->sig)
+		machine_stop(m, 128 + sig, "ended by a second signal");
+	else
+		ask_to_power_off(m, stop, sig, sig == SIGTERM ? "SIGTERM" : "SIGINT");
 }
 
 static int wait_signal(const sigset_t *set, const struct stopping *stop)
@@ -93,7 +102,8 @@ static int wait_signal(const sigset_t *set, const struct stopping *stop)
 	return sigtimedwait(set, NULL, &ts);
 }
 
-/* The leader: waits for signals and performs updates. Returns the exit code. */
+/* The leader: waits for signals, serves the control socket's requests, performs updates. Returns the
+ * exit code. */
 static int lead(struct machine *m, const sigset_t *set)
 {
 	const struct update_request here = {0};
@@ -104,7 +114,9 @@ static int lead(struct machine *m, const sigset_t *set)
 		if (sig == SIGUSR1)
 			update_run(m, &program, &here, &err);
 		else if (sig == SIGTERM || sig == SIGINT)
-			ask_to_power_off(m, &stop, sig);
+			on_stop_signal(m, &stop, sig);
+		else if (sig == MACHINE_WAKE_SIGNAL && serve_request(m, &program) && !stop.sig)
+			ask_to_power_off(m, &stop, SIGTERM, "control socket");
 		else if (sig == SIGHUP)
 			report_reopen(m);
 		else if (sig == SIGCHLD)
@@ -135,6 +147,8 @@ static int start_fresh(struct machine *m, int argc, char *const argv[], struct e
 	if (!rc)
 		rc = report_open(m, err);
 	if (!rc)
+		rc = control_open(m, err);
+	if (!rc)
 		rc = machine_build(m, NULL, err);
 	if (!rc)
 		rc = vcpus_start(m, err);
@@ -142,7 +156,15 @@ static int start_fresh(struct machine *m, int argc, char *const argv[], struct e
 		rc = vcpus_wait_loaded(m, err);
 	if (!rc)
 		rc = machine_start(m, err);
-	return rc ? rc : machine_serve(m, err);
+	if (!rc)
+		rc = machine_serve(m, err);
+	if (!rc)
+		rc = control_start(m->control, err);
+	if (rc)
+		return rc;
+	serve_warn(m, &program);
+	notify_send("READY=1", "the guest runs");
+	return 0;
 }
 
 /* An image of an update that could not take the guest over. Before commit its end is the keeper's
@@ -187,12 +209,16 @@ static int run(int argc, char *argv[])
 					    .exit = EXIT_USAGE});
 	if (in.mode == PROGRAM_FRESH) {
 		open_standard_fds();
-		if (start_fresh(m, argc, argv, &err))
+		if (start_fresh(m, argc, argv, &err)) {
+			control_close(m->control);
 			return fail(&err);
+		}
 	} else if (update_resume(m, &program, &in, &committed, &err)) {
 		return lost(&err, in.mode, committed);
 	}
 	int code = lead(m, &set);
+	report_ended(m);
+	control_close(m->control);
 	machine_destroy(m);
 	log_info("%s (exit %d)", m->stop_reason, code);
 	return code;
@@ -200,9 +226,13 @@ static int run(int argc, char *argv[])
 
 static void usage(FILE *out)
 {
-	fprintf(out, "usage: molt run OPTIONS    run a guest (molt run --help)\n" INSPECT_USAGE
-		     "       molt --version\n"
+	fprintf(out, "usage: molt run OPTIONS    run a guest (molt run --help)\n"
+		     "       molt status GUEST [--json]\n"
+		     "       molt update GUEST [--check] [--exe FILE] [--json]\n"
+		     "       molt stop GUEST [--json]\n"
+		     "       molt events GUEST\n" INSPECT_USAGE "       molt --version\n"
 		     "       molt --help\n"
+		     "GUEST is a --name, or the path of a control socket (with a slash in it)\n"
 		     "signals of a running guest: SIGUSR1 updates the program in place,\n"
 		     "       SIGTERM and SIGINT power off, SIGHUP reopens the report file\n");
 }
@@ -246,6 +276,10 @@ static const struct {
 } verbs[] = {
 	{"run", run, false},
 	{"state", state, false},
+	{"status", client_status, false},
+	{"update", client_update, false},
+	{"stop", client_stop, false},
+	{"events", client_events, false},
 	{"--version", version, true},
 	{"-V", version, true},
 	{"--help", help, true},

@@ -168,6 +168,16 @@ static int parse_name(struct options *opt, const struct option_entry *o, const c
 	return parse_string(opt, o, text, err);
 }
 
+/* A path has a slash: what has none is a guest's name to those who use the socket. */
+static int parse_control(struct options *opt, const struct option_entry *o, const char *text,
+			 struct error *err)
+{
+	if (strcmp(text, "none") && !strchr(text, '/'))
+		return usage(err, o, text,
+			     "none, or a path with a slash in it, such as ./molt.sock");
+	return parse_string(opt, o, text, err);
+}
+
 /* The option's name is the device class's; its text is the class's business. */
 static int parse_device(struct options *opt, const struct option_entry *o, const char *text,
 			struct error *err)
@@ -215,8 +225,15 @@ const struct option_entry options_table[] = {
 	 "makes a symbolic link to the pseudo terminal. unix:PATH listens for one client, which "
 	 "first gets the last lines.",
 	 "stdio", GROUP_DEVICES, COMPLETE_CONSOLE, parse_console, AT(console)},
-	{"name", 0, "NAME", "Name of the guest, put before each line of the log.", NULL, GROUP_RUN,
-	 COMPLETE_NONE, parse_name, AT(name)},
+	{"name", 0, "NAME",
+	 "Name of the guest, put before each line of the log. It also gives the guest a control "
+	 "socket under that name.",
+	 NULL, GROUP_RUN, COMPLETE_NONE, parse_name, AT(name)},
+	{"control", 0, "PATH|none",
+	 "Where to make the control socket, for molt status, update, stop and events. Without this "
+	 "option there is one for a guest with a --name only, /run/molt/NAME.sock for root and "
+	 "$XDG_RUNTIME_DIR/molt/NAME.sock for others. none: no socket.",
+	 NULL, GROUP_RUN, COMPLETE_FILE, parse_control, AT(control)},
 	{"report", 0, "FILE", "Append one JSON record to FILE for each update.", NULL, GROUP_RUN,
 	 COMPLETE_FILE, parse_file, AT(report)},
 	{"keep-failed-state", 0, "FILE",

@@ -26,7 +26,9 @@ struct options {
 	uint32_t cpus;		/* -c, 1 */
 	const char *console;	/* --console, "stdio" */
 	const char *name;	/* --name, NULL: "guest-PID"; [A-Za-z0-9._-]{1,32} */
-	const char *report;	/* --report FILE: one JSON record per update is appended; NULL */
+	const char
+		*control;   /* --control: path with a slash, or "none"; NULL: by the name, if any */
+	const char *report; /* --report FILE: one JSON record per update is appended; NULL */
 	const char *keep_failed_state; /* --keep-failed-state FILE; NULL */
 	uint32_t stop_timeout_s;       /* --stop-timeout, 30: SIGTERM to forced end */
 	uint32_t update_timeout_ms;    /* --update-timeout, 5000: from exec to commit */

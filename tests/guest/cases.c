@@ -7,6 +7,7 @@
 
 #define TESTDEV	      "--testdev", "trigger=%T"
 #define TESTDEV_LEVEL "--testdev", "trigger=%T,unmask=%U"
+#define CONTROL	      "--control", "%D/ctl"
 #define HOLD(ms)      "--debug-hold", #ms
 
 #define QUICK "--update-timeout", "1000", "--preflight-timeout", "4000"
@@ -49,6 +50,15 @@ const struct test_case test_cases[] = {
 	{"irq-hold", "irq", drive_irq, 1, 49, 5000, 15000, {TESTDEV, HOLD(30)}},
 	{"level", "level", drive_level, 1, 100, 0, 3000, {TESTDEV_LEVEL}},
 	{"level-hold", "level", drive_level, 1, 48, 5000, 15000, {TESTDEV_LEVEL, HOLD(30)}},
+	{"control", "gap", drive_control, 1, 2, 0, 0, {CONTROL}},
+	{"control-busy",
+	 "gap",
+	 drive_busy,
+	 1,
+	 4,
+	 0,
+	 0,
+	 {CONTROL, HOLD(500), "--stop-timeout", "0"}},
 	/* One row of drives_fault.c per "update". */
 	{"fault", "gap", drive_fault, 1, 100, 0, 1000, {QUICK}},
 	{"fault-2", "gap", drive_fault, 2, 100, 0, 1000, {QUICK}},

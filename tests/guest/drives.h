@@ -29,5 +29,9 @@ int drive_fault(struct session *s, unsigned updates);
 int drive_skew(struct session *s, unsigned updates);
 /* The new program ends, the old one cannot come back: the guest is lost, and says so. */
 int drive_lost(struct session *s, unsigned updates);
+/* Everything that molt's own verbs ask over the control socket, and what the supervisor is told. */
+int drive_control(struct session *s, unsigned updates);
+/* Signals and requests that come while an update is under way. */
+int drive_busy(struct session *s, unsigned updates);
 
 #endif

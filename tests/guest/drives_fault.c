@@ -255,7 +255,7 @@ int drive_fault(struct session *s, unsigned updates)
 	if (session_expect(s, "READY", BOOT_MS) || check_guest(s, &fds))
 		return -1;
 	for (unsigned row = 0; row < ROWS && row < updates; row++) {
-		bool good = !install(s, row) && !kill(s->pid, SIGUSR1) && !session_next_record(s) &&
+		bool good = !install(s, row) && !kill(s->pid, SIGUSR1) && !session_record(s) &&
 			    !check_row(s, row) && !check_guest(s, &fds);
 		rmdir(s->program);
 		if (!good || session_update(s) || check_guest(s, &fds)) {

@@ -100,7 +100,7 @@ static int check_end(struct session *s)
 {
 	int status;
 	char reason[700];
-	if (session_next_record(s))
+	if (session_record(s))
 		return -1;
 	pid_t pid = (pid_t)record_number(s->record, "pid");
 	record_text(s->record, "reason", reason, sizeof(reason));

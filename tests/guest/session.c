@@ -211,6 +211,24 @@ int session_update_begin(struct session *s)
 	return kill(s->pid, SIGUSR1) ? session_fail(s, "kill: %s", strerror(errno)) : 0;
 }
 
+int session_record(struct session *s)
+{
+	uint64_t until = clock_ns() + UPDATE_DEADLINE_MS * 1000000ull * s->set->slow;
+	for (;;) {
+		ssize_t n = pread(s->report, s->record, sizeof(s->record) - 1, s->report_at);
+		s->record[n > 0 ? n : 0] = 0;
+		char *end = strchr(s->record, '\n');
+		if (end) {
+			*end = 0;
+			s->report_at += end - s->record + 1;
+			return 0;
+		}
+		if (clock_ns() > until)
+			return session_fail(s, "no record: the guest is lost");
+		usleep(500);
+	}
+}
+
 int session_update_end(struct session *s)
 {
 	uint64_t until = clock_ns() + (uint64_t)UPDATE_DEADLINE_MS * 1000000 * s->set->slow;
@@ -257,24 +275,6 @@ int session_update_end(struct session *s)
 		s->pauses_ns[s->updates] = (uint64_t)pause;
 	s->updates++;
 	return session_alive(s) ? 0 : session_dead(s);
-}
-
-int session_next_record(struct session *s)
-{
-	uint64_t until = clock_ns() + UPDATE_DEADLINE_MS * 1000000ull * s->set->slow;
-	for (;;) {
-		ssize_t n = pread(s->report, s->record, sizeof(s->record) - 1, s->report_at);
-		s->record[n > 0 ? n : 0] = 0;
-		char *end = strchr(s->record, '\n');
-		if (end) {
-			*end = 0;
-			s->report_at += end - s->record + 1;
-			return 0;
-		}
-		if (clock_ns() > until)
-			return session_fail(s, "no record: the guest is lost");
-		usleep(500);
-	}
 }
 
 int session_update(struct session *s)

@@ -37,6 +37,7 @@ struct session {
 	pid_t pid;
 	int in, out, report; /* guest's input, guest's output, report file */
 	int trigger, unmask; /* eventfds of the test device, -1: none */
+	int notify; /* socket of the supervisor that we play for cases with --control, or -1 */
 	char dir[64], program[96];
 	char error[1024];
 
@@ -92,8 +93,8 @@ int session_install(struct session *s, bool b);
 int session_update_begin(struct session *s);
 int session_update_end(struct session *s);
 int session_update(struct session *s);
-/* Waits for the report's next record, whoever writes it: the process id may have changed. */
-int session_next_record(struct session *s);
+/* The next record of the report in s->record, whoever wrote it: the pid may change. */
+int session_record(struct session *s);
 /* Expects PASS, power off and exit code 0. */
 int session_finish(struct session *s);
 

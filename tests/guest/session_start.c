@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,9 +91,23 @@ static void child_exec(struct session *s, const char *cmdline, const char *kerne
 	char fault[128];
 	snprintf(fault, sizeof(fault), "@%s/fault", s->dir);
 	setenv("MOLT_FAULT", fault, 1); /* for builds with faults (drives_fault.c) */
+	snprintf(fault, sizeof(fault), "%s/notify", s->dir);
+	if (s->notify >= 0)
+		setenv("NOTIFY_SOCKET", fault, 1);
 	execv(argv[0], argv);
 	fprintf(stderr, "exec %s: %s\n", argv[0], strerror(errno));
 	_exit(126);
+}
+
+/* The supervisor's end of $NOTIFY_SOCKET. */
+static int supervise(struct session *s)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/notify", s->dir);
+	s->notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (bind(s->notify, (struct sockaddr *)&addr, sizeof(addr)))
+		return session_fail(s, "bind %s: %s", addr.sun_path, strerror(errno));
+	return 0;
 }
 
 int session_start(struct session *s, const struct settings *set, const struct test_case *test,
@@ -104,7 +120,7 @@ int session_start(struct session *s, const struct settings *set, const struct te
 	s->set = set;
 	s->test = test;
 	s->random = set->seed | 1;
-	s->in = s->out = s->report = s->trigger = s->unmask = -1;
+	s->in = s->out = s->report = s->trigger = s->unmask = s->notify = -1;
 	s->max_updates = updates;
 	s->pauses_ns = calloc(updates + 1, sizeof(*s->pauses_ns));
 	s->gaps_ns = calloc(updates + 1, sizeof(*s->gaps_ns));
@@ -125,6 +141,8 @@ int session_start(struct session *s, const struct settings *set, const struct te
 			s->trigger = eventfd(0, EFD_NONBLOCK);
 		if (strstr(test->args[i], "%U"))
 			s->unmask = eventfd(0, EFD_NONBLOCK);
+		if (!strcmp(test->args[i], "--control") && supervise(s))
+			return -1;
 	}
 	if (s->report < 0 || pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC))
 		return session_fail(s, "pipes: %s", strerror(errno));
@@ -147,8 +165,9 @@ int session_start(struct session *s, const struct settings *set, const struct te
 
 void session_end(struct session *s)
 {
-	static const char *const files[] = {"molt",   "molt.a", "molt.b", "molt.new",
-					    "report", "log",	"fault",  "kept"};
+	static const char *const files[] = {"molt",   "molt.a",	  "molt.b", "molt.new",
+					    "report", "log",	  "fault",  "notify",
+					    "ctl",    "ctl.lock", "kept"};
 	char path[160];
 
 	if (s->pid > 0 && !s->exited) {
@@ -160,7 +179,7 @@ void session_end(struct session *s)
 		unlink(path);
 	}
 	rmdir(s->dir);
-	int fds[] = {s->in, s->out, s->report, s->trigger, s->unmask};
+	int fds[] = {s->in, s->out, s->report, s->trigger, s->unmask, s->notify};
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);

@@ -38,6 +38,7 @@ static void defaults(void **state)
 	assert_int_equal(opt.cpus, 1);
 	assert_string_equal(opt.console, "stdio");
 	assert_null(opt.name);
+	assert_null(opt.control);
 	assert_null(opt.report);
 	assert_int_equal(opt.stop_timeout_s, 30);
 	assert_int_equal(opt.update_timeout_ms, 5000);
@@ -54,7 +55,7 @@ static void everything(void **state)
 		      "--cpus 8 --vfio 0000:00:05.0 --testdev x --vfio 0000:00:06.0,rom=on "
 		      "--console pty:/run/tty --name a.b-c_9 --report r --stop-timeout 0 "
 		      "--update-timeout 60000 --insecure-exe --preflight-timeout 7000 --debug-hold "
-		      "5"),
+		      "5 --control /run/c.sock"),
 		0);
 	assert_string_equal(opt.kernel, "k");
 	assert_string_equal(opt.initrd, "i");
@@ -69,6 +70,7 @@ static void everything(void **state)
 	assert_string_equal(opt.console, "pty:/run/tty");
 	assert_string_equal(opt.name, "a.b-c_9");
 	assert_string_equal(opt.report, "r");
+	assert_string_equal(opt.control, "/run/c.sock");
 	assert_int_equal(opt.stop_timeout_s, 0);
 	assert_int_equal(opt.update_timeout_ms, 60000);
 	assert_int_equal(opt.preflight_timeout_ms, 7000);
@@ -179,6 +181,8 @@ static void refusals(void **state)
 		{"-k k --name 123456789012345678901234567890123", "--name", "32"},
 		{"-k k --name=", "--name", "32"},
 		{"--kernel=", "--kernel", "file name"},
+		{"-k k --control web", "--control: 'web'", "with a slash"},
+		{"-k k --control=", "--control: ''", "none"},
 		{"-k k --update-timeout 99", "--update-timeout", "from 100"},
 		{"-k k --insecure-exe=yes", "--insecure-exe", "no argument"},
 	};

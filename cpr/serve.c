@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+#include "cpr/serve.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cpr/prepare.h"
+#include "cpr/program.h"
+#include "cpr/report.h"
+#include "cpr/update.h"
+#include "vmm/base/build.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/json.h"
+#include "vmm/base/log.h"
+#include "vmm/base/reasons.h"
+#include "vmm/control.h"
+#include "vmm/control_request.h"
+#include "vmm/machine.h"
+
+/* Each of the devices at its worst, and the last record. */
+#define ANSWER_LEN (MACHINE_MAX_DEVICES * 1536 + 16384)
+
+static void begin(struct json *j, char *buf, size_t size, const char *event)
+{
+	json_begin(j, buf, size);
+	json_open(j, NULL, '{');
+	json_string(j, "event", event);
+	json_string(j, "result", "ok");
+}
+
+static void put_version(struct json *j)
+{
+	json_string(j, "version", build_version());
+	json_string(j, "build", build_id());
+}
+
+static void answer(struct machine *m, struct json *j)
+{
+	json_close(j, '}');
+	if (json_end(j))
+		control_answer(m->control, j->text, j->len);
+	else
+		control_answer_error(m->control, &(struct error){.text = "the answer is too long"});
+}
+
+/* Device lock held. 0: it can be kept now. */
+static int check_device(struct device *dev, struct error *err)
+{
+	return dev->cls->check ? dev->cls->check(dev, err) : 0;
+}
+
+static void put_devices(struct json *j, struct machine *m)
+{
+	struct error err;
+	json_open(j, "devices", '[');
+	pthread_mutex_lock(&m->lock);
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		int rc = check_device(m->devices[i], &err);
+		json_open(j, NULL, '{');
+		json_string(j, "name", m->devices[i]->name);
+		json_string(j, "class", m->devices[i]->cls->name);
+		json_bool(j, "kept", !rc);
+		if (rc) {
+			json_string(j, "reason", err.text);
+			json_string(j, "remedy", err.hint);
+		}
+		json_close(j, '}');
+	}
+	pthread_mutex_unlock(&m->lock);
+	json_close(j, ']');
+}
+
+static uint64_t uptime_s(const struct program *p)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	return p->started_s && (uint64_t)ts.tv_sec > p->started_s
+		       ? (uint64_t)ts.tv_sec - p->started_s
+		       : 0;
+}
+
+static void status(struct machine *m, const struct program *p)
+{
+	static char buf[ANSWER_LEN];
+	char page[64];
+	struct json j;
+	const char *last = control_last_record(m->control);
+
+	ram_page_text(&m->ram, page, sizeof(page));
+	begin(&j, buf, sizeof(buf), "status");
+	if (m->opt.name)
+		json_string(&j, "name", m->opt.name);
+	json_number(&j, "pid", (uint64_t)getpid());
+	put_version(&j);
+	json_string(&j, "exe", p->path);
+	json_string(&j, "state", m->ending ? "powering off" : "running");
+	json_number(&j, "uptime_s", uptime_s(p));
+	json_number(&j, "updates", p->updates);
+	json_number(&j, "vcpus", m->opt.cpus);
+	json_number(&j, "memory_bytes", m->ram.state.size);
+	json_string(&j, "page_size", page);
+	put_devices(&j, m);
+	if (last[0])
+		json_raw(&j, "last_update", "%.*s", (int)strcspn(last, "\n"), last);
+	answer(m, &j);
+}
+
+static void update(struct machine *m, struct program *p, const struct control_request *req)
+{
+	struct reasons reasons = {0};
+	struct update_request asked = {
+		.path = req->exe[0] ? req->exe : NULL, .check = req->check, .reasons = &reasons};
+	struct error err;
+	if (!req->check)
+		control_await_update(m->control);
+	int rc = update_run(m, p, &asked, &err);
+	if (req->check)
+		report_checked(m, rc ? &err : NULL, &reasons);
+}
+
+bool serve_request(struct machine *m, struct program *p)
+{
+	struct control_request req;
+	char buf[1024];
+	struct json j;
+
+	if (!control_take(m->control, &req))
+		return false;
+	switch (req.word) {
+	case CONTROL_STATUS:
+		status(m, p);
+		return false;
+	case CONTROL_UPDATE:
+		update(m, p, &req);
+		return false;
+	case CONTROL_VERSION:
+		begin(&j, buf, sizeof(buf), "version");
+		put_version(&j);
+		break;
+	case CONTROL_EVENTS:
+		begin(&j, buf, sizeof(buf), "events");
+		put_version(&j);
+		control_subscribe(m->control);
+		break;
+	case CONTROL_STOP:
+		begin(&j, buf, sizeof(buf), "stop");
+		json_number(&j, "timeout_s", m->opt.stop_timeout_s);
+		break;
+	}
+	answer(m, &j);
+	return req.word == CONTROL_STOP;
+}
+
+void serve_warn(struct machine *m, const struct program *p)
+{
+	struct error err;
+	fd_auto int fd = prepare_program(p->path, m->opt.insecure_exe, &err);
+	if (fd < 0) {
+		log_warn("updates will be refused: %s", err.text);
+		if (err.hint[0])
+			log_info("  remedy: %s", err.hint);
+	}
+	pthread_mutex_lock(&m->lock);
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		if (!check_device(m->devices[i], &err))
+			continue;
+		log_warn("updates will be refused: %s cannot be kept: %s", m->devices[i]->name,
+			 err.text);
+		if (err.hint[0])
+			log_info("  remedy: %s", err.hint);
+	}
+	pthread_mutex_unlock(&m->lock);
+}

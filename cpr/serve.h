@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* What is done for those who ask over the control socket. On the leader. */
+#ifndef MOLT_SERVE_H
+#define MOLT_SERVE_H
+
+#include <stdbool.h>
+
+struct machine;
+struct program;
+
+/* Serves one request, if there is one. Does not return from an update that works. True: the guest is to
+ * be stopped, which is the caller's business (the answer was given). */
+bool serve_request(struct machine *m, struct program *p);
+
+/* Says in the log what an update would be refused for as things are. */
+void serve_warn(struct machine *m, const struct program *p);
+
+#endif

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest is asked, updated and stopped with molt's own verbs. The runner is also its supervisor:
+ * what is sent to $NOTIFY_SOCKET must say when it is ready, reloading, and which process it is.
+ */
+#include "drives.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "session.h"
+#include "verb.h"
+
+#define BOOT_MS	  30000
+#define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+/* The next message to the supervisor must contain all of these; it waits, under the case's deadline. */
+static int notified(struct session *s, const char *a, const char *b)
+{
+	char text[2048];
+	ssize_t n = recv(s->notify, text, sizeof(text) - 1, 0);
+	text[n > 0 ? n : 0] = 0;
+	if (!strstr(text, a) || !strstr(text, b))
+		return session_fail(s, "the supervisor was told '%s', expected '%s' and '%s'", text,
+				    a, b);
+	return 0;
+}
+
+static int event(struct session *s, struct verb *events, const char *name, const char *result)
+{
+	const char *line = verb_line(events);
+	if (!line || !record_is(line, "event", name) || !record_is(line, "result", result))
+		return session_fail(s, "expected event %s %s, got '%.300s'", name, result,
+				    line ?: "the end");
+	return 0;
+}
+
+/* What an update that ended well or ill is to tell everybody; the guest answers after it. */
+static int told(struct session *s, struct verb *events, const char *result, const char *ready)
+{
+	if (event(s, events, "update", "started") || event(s, events, "update", result) ||
+	    notified(s, "RELOADING=1", "\nMONOTONIC_USEC=") || notified(s, "READY=1", ready) ||
+	    session_record(s))
+		return -1;
+	if (!record_is(s->record, "result", result))
+		return session_fail(s, "the report says %.300s", s->record);
+	return session_ask(s, 'r', "GAP ") ? -1 : 0;
+}
+
+static int update_done(struct session *s, struct verb *events, struct verb *v, const char *exe)
+{
+	const char *const *more = exe ? ARGS("--json", "--exe", exe) : ARGS("--json");
+	if (verb_run(s, v, 0, "\"result\":\"ok\"", "update", more) ||
+	    told(s, events, "ok", "STATUS=update"))
+		return -1;
+	v->text[strcspn(v->text, "\n")] = 0;
+	if (strcmp(v->text, s->record))
+		return session_fail(s, "the answer is no copy of the record: %.300s", v->text);
+	s->pauses_ns[s->updates++] = (uint64_t)record_number(s->record, "pause_ns");
+	return 0;
+}
+
+/* The faulty molt is named with --exe; who asked is answered by the old program. */
+static int update_brought_back(struct session *s, struct verb *events, struct verb *v,
+			       const char *fault, const char *reason, bool new_pid)
+{
+	char path[160], main_pid[32];
+	const char *faulty = getenv("MOLT_FAULTY");
+	if (!faulty)
+		return session_fail(s, "MOLT_FAULTY names no program");
+	snprintf(path, sizeof(path), "%s/fault", s->dir);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, fault, strlen(fault)) < 0)
+		return session_fail(s, "write %s: %s", path, strerror(errno));
+	close(fd);
+	if (verb_run(s, v, 70, reason, "update", ARGS("--exe", faulty)))
+		return -1;
+	/* The old program's process: said in the answer's record, and to the supervisor. */
+	if (event(s, events, "update", "started"))
+		return -1;
+	const char *line = verb_line(events);
+	pid_t pid = line ? (pid_t)record_number(line, "pid") : 0;
+	if (!line || !record_is(line, "result", "brought-back") || (pid == s->pid) == new_pid)
+		return session_fail(s, "fault %s: event %.300s", fault, line ?: "missing");
+	snprintf(main_pid, sizeof(main_pid), "MAINPID=%d\n", (int)pid);
+	if (notified(s, "RELOADING=1", "") || notified(s, main_pid, "READY=1") || session_record(s))
+		return -1;
+	if (new_pid) {
+		waitpid(s->pid, NULL, 0);
+		s->pid = pid;
+	}
+	return session_ask(s, 'r', "GAP ") ? -1 : 0;
+}
+
+static int refusals(struct session *s, struct verb *events, struct verb *v)
+{
+	char report[96];
+	snprintf(report, sizeof(report), "%s/report", s->dir);
+	if (verb_run(s, v, 70, "not executable", "update", ARGS("--check", "--exe", report)) ||
+	    verb_run(s, v, 70, "\"event\":\"check\",\"result\":\"refused\"", "update",
+		     ARGS("--check", "--json", "--exe", report)) ||
+	    verb_run(s, v, 70, "remedy: chmod", "update", ARGS("--exe", report)) ||
+	    told(s, events, "refused", "STATUS=update refused"))
+		return -1;
+	if (verb_start(s, v, "status", "/nowhere/sock", NULL) || verb_end(v) != 4 ||
+	    !strstr(v->text, "remedy:"))
+		return session_fail(s, "no guest: %.300s", v->text);
+	return 0;
+}
+
+int drive_control(struct session *s, unsigned updates)
+{
+	static struct verb events, v;
+	char pid[32], b[96];
+
+	(void)updates;
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	snprintf(pid, sizeof(pid), "\"pid\":%d,", (int)s->pid);
+	snprintf(b, sizeof(b), "%s/molt.b", s->dir);
+	if (session_expect(s, "READY", BOOT_MS) || notified(s, "READY=1", "STATUS=") ||
+	    verb_start(s, &events, "events", NULL, NULL) || event(s, &events, "events", "ok"))
+		return -1;
+	if (verb_run(s, &v, 0, pid, "status", ARGS("--json")) ||
+	    verb_run(s, &v, 0, "can be kept", "status", NULL) || session_install(s, true) ||
+	    verb_run(s, &v, 0, "yes", "update", ARGS("--check")) ||
+	    verb_run(s, &v, 0, "\"updates\":0,", "status", ARGS("--json")) ||
+	    update_done(s, &events, &v, NULL) ||
+	    verb_run(s, &v, 0, pid, "status", ARGS("--json")) || refusals(s, &events, &v) ||
+	    update_brought_back(s, &events, &v, "adopt:segv", "signal 11", false) ||
+	    update_brought_back(s, &events, &v, "adopt:kill", "ended before", true) ||
+	    update_done(s, &events, &v, b))
+		return -1;
+	snprintf(pid, sizeof(pid), "\"pid\":%d,", (int)s->pid);
+	if (verb_run(s, &v, 0, pid, "status", ARGS("--json")) ||
+	    verb_run(s, &v, 0, "\"updates\":2,", "status", ARGS("--json")) ||
+	    verb_run(s, &v, 0, "\"last_update\":{\"event\":\"update\",\"result\":\"ok\"", "status",
+		     ARGS("--json")))
+		return -1;
+	/* A guest that does not listen to its power button: it may be pressed often. */
+	if (verb_run(s, &v, 0, "power button", "stop", NULL) ||
+	    verb_run(s, &v, 0, "\"timeout_s\":30", "stop", ARGS("--json")) ||
+	    verb_run(s, &v, 0, "powering off", "status", NULL) ||
+	    verb_run(s, &v, 70, "asked to power off", "update", NULL) ||
+	    told(s, &events, "refused", "power off"))
+		return -1;
+	if (session_send(s, "q", 1) || session_finish(s) || event(s, &events, "end", "ok") ||
+	    notified(s, "STOPPING=1", "powered off"))
+		return -1;
+	int status = verb_end(&events);
+	return status ? session_fail(s, "molt events: exit status %d", status) : 0;
+}
+
+/* The other side of the pause is reached while the update that was asked for is under way. */
+static int update_begun(struct session *s, struct verb *events, struct verb *v)
+{
+	return verb_start(s, v, "update", NULL, ARGS("--json")) ||
+			       event(s, events, "update", "started")
+		       ? -1
+		       : 0;
+}
+
+static int record_ok(struct session *s)
+{
+	if (session_record(s))
+		return -1;
+	if (!record_is(s->record, "result", "ok"))
+		return session_fail(s, "unexpected record %.300s", s->record);
+	s->pauses_ns[s->updates++] = (uint64_t)record_number(s->record, "pause_ns");
+	return 0;
+}
+
+int drive_busy(struct session *s, unsigned updates)
+{
+	static struct verb events, first, second, v;
+
+	(void)updates;
+	if (session_expect(s, "READY", BOOT_MS) || verb_start(s, &events, "events", NULL, NULL) ||
+	    event(s, &events, "events", "ok") || update_begun(s, &events, &first))
+		return -1;
+	/* Two signals are one, once this update is through; a request is done after it too. */
+	kill(s->pid, SIGUSR1);
+	kill(s->pid, SIGUSR1);
+	if (verb_start(s, &second, "update", NULL, ARGS("--json")) || record_ok(s) ||
+	    record_ok(s) || record_ok(s))
+		return -1;
+	int rc = verb_end(&first) | verb_end(&second);
+	if (rc || !strstr(first.text, "\"update\":1,") ||
+	    !strstr(second.text, "\"result\":\"ok\"") || strstr(second.text, "\"update\":1,"))
+		return session_fail(s, "%.300s%.300s", first.text, second.text);
+	if (verb_run(s, &v, 0, "\"updates\":3,", "status", ARGS("--json")) ||
+	    session_ask(s, 'r', "GAP "))
+		return -1;
+	for (unsigned i = 0; i < 5; i++)
+		if (event(s, &events, "update", i % 2 ? "started" : "ok"))
+			return -1;
+
+	/* The end waits for the end of the update. */
+	if (update_begun(s, &events, &first) || kill(s->pid, SIGTERM) || record_ok(s) ||
+	    event(s, &events, "update", "ok") || event(s, &events, "end", "ok"))
+		return -1;
+	waitpid(s->pid, &s->status, 0);
+	s->exited = true;
+	if (verb_end(&first) || verb_end(&events) || !WIFEXITED(s->status) ||
+	    WEXITSTATUS(s->status) != 128 + SIGTERM)
+		return session_fail(s, "after SIGTERM: status %x, update %.300s", s->status,
+				    first.text);
+	snprintf(s->line, sizeof(s->line), "PASS busy");
+	return 0;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The verbs that talk to a running guest over its control socket (molt(1)). Each gets all of main's
+ * arguments and returns the exit status. They include nothing of the machine.
+ */
+#ifndef MOLT_CLIENT_H
+#define MOLT_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct error;
+
+int client_status(int argc, char *argv[]);
+int client_update(int argc, char *argv[]);
+int client_stop(int argc, char *argv[]);
+int client_events(int argc, char *argv[]);
+
+/* For people: what a `status` answer says. */
+void client_show_status(const char *answer);
+
+/* A connection to a guest, and what has come from it. */
+struct client_link {
+	int fd;
+	char *buf;		/* owned */
+	size_t len, room, used; /* bytes in it; of these the line returned last */
+};
+
+/* @target: name or path. Errors say which guests there are. */
+int client_connect(struct client_link *l, const char *target, struct error *err);
+int client_send(struct client_link *l, const char *line, struct error *err);
+/* The next line without its newline, valid until the next call. NULL: an error, -EPIPE: the other side
+ * has closed. */
+char *client_line(struct client_link *l, struct error *err);
+void client_close(struct client_link *l);
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* Tells the supervisor that started molt how it goes: datagrams to $NOTIFY_SOCKET (sd_notify(3)). */
+#ifndef MOLT_NOTIFY_H
+#define MOLT_NOTIFY_H
+
+/* Sends @assignments ("READY=1", several separated by newlines; "": none) and a STATUS= line. Does
+ * nothing without a supervisor, never waits, and says so once if nobody takes it. Opens a socket
+ * each time: not in the pause. */
+void notify_send(const char *assignments, const char *status, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* An update begins: RELOADING=1 with the time that systemd wants beside it. */
+void notify_reloading(void);
+
+#endif
