@@ -19,12 +19,12 @@ extern char **environ;
 static const struct field program_fields[] = {
 	FIELD_STR(S, path),
 	FIELD_U(S, updates),
-	FIELD_U_SINCE(S, started_s, 2, 0),
+	FIELD_U(S, started_s),
 	FIELD_OPAQUE_LEN(S, args, args_len),
 };
 #undef S
 
-STATE_CLASS(program_state_class, "program", 2, struct program, program_fields);
+STATE_CLASS(program_state_class, "program", 1, struct program, program_fields);
 
 int program_init(struct program *p, int argc, char *const argv[], struct error *err)
 {

@@ -196,13 +196,13 @@ void report_brought_back(struct machine *m, const struct report *r)
 
 void report_lost(struct machine *m, const struct error *why)
 {
-	struct line l;
-	begin(&l, "lost");
-	put_string(&l, "reason", why->text);
-	put_string(&l, "remedy", why->hint);
-	put_string(&l, "version", build_version());
-	put_string(&l, "build", build_id());
-	end(m, &l);
+	const struct reasons none = {0};
+	char buf[RECORD_LEN];
+	struct json j;
+	begin(&j, buf, "update", "lost");
+	put_reasons(&j, why, &none);
+	put_version(&j);
+	record(m, &j);
 }
 
 void report_refused(struct machine *m, const struct error *why, const struct reasons *reasons)

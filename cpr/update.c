@@ -20,6 +20,7 @@
 #include "cpr/adopt.h"
 #include "cpr/blob.h"
 #include "cpr/fault.h"
+#include "cpr/finish.h"
 #include "cpr/handover.h"
 #include "cpr/keeper.h"
 #include "cpr/lost.h"
@@ -231,38 +232,13 @@ static int restore(struct machine *m, struct handover *times, struct state_blob 
 static int commit(struct machine *m, enum program_mode mode, struct handover *times,
 		  struct error *err)
 {
+	rescue_disarm();
 	bool ours = mode == PROGRAM_RESCUE ? handover_owner(times) == HANDOVER_TAKEN
 					   : handover_decide(times, HANDOVER_COMMITTED);
 	if (!ours)
 		return error_set(err, ETIMEDOUT, "somebody else has the guest already");
-	rescue_disarm();
 	handover_stamp(times, STAMP_COMMIT);
 	return 0;
-}
-
-/* The guest runs: lets the keeper go, and with it the old VM and address space; then reports. */
-static void finish(struct machine *m, struct program *p, enum program_mode mode, struct blob *blob,
-		   const struct state_blob *state, struct handover *times)
-{
-	struct report report = {.times = times,
-				.old_version = state->header.version,
-				.old_build = state->header.build_id,
-				.blob_len = state->len};
-	pthread_mutex_lock(&m->lock);
-	keeper_release(&m->fds);
-	program_settle(p, &m->fds, mode);
-	fdset_close_untaken(&m->fds);
-	fdset_cloexec(&m->fds, true, NULL);
-	report.update = p->updates;
-	pthread_mutex_unlock(&m->lock);
-	if (mode == PROGRAM_NEW)
-		report_done(m, &report);
-	else
-		report_brought_back(m, &report);
-	pthread_mutex_lock(&m->lock);
-	handover_close(times, &m->fds);
-	pthread_mutex_unlock(&m->lock);
-	blob_close(blob);
 }
 
 /* The image that takes over; *page stays NULL until it is mapped. */
@@ -271,7 +247,6 @@ static int resume(struct machine *m, struct program *p, const struct program_inc
 {
 	uint64_t main_ns = now_ns();
 	static struct state_blob state;
-	struct error why;
 
 	int rc = blob_adopt(blob, in->blob_fd, err);
 	if (!rc)
@@ -301,15 +276,9 @@ static int resume(struct machine *m, struct program *p, const struct program_inc
 	handover_hold(HANDOVER_HEAD_START_MS);
 	if (!rc)
 		rc = machine_serve(m, err);
-	if (rc)
-		return rc;
-	/* Neither failing is a reason to lose the guest. */
-	if (control_open(m, &why))
-		log_error(&why);
-	finish(m, p, in->mode, blob, &state, times);
-	if (control_start(m->control, &why))
-		log_error(&why);
-	return 0;
+	if (!rc)
+		finish(m, p, in->mode, blob, &state, times);
+	return rc;
 }
 
 int update_resume(struct machine *m, struct program *p, const struct program_incoming *in,
