@@ -60,6 +60,9 @@ RAW static void take_or_leave(struct handover *h)
 		leave();
 }
 
+static const char last_words[] =
+	"molt: update failed, and the old program cannot be executed again: the guest is lost\n";
+
 /* The image is gone and the word is ours: become the old program. */
 RAW static void bring_back(const struct keeper *k)
 {
@@ -68,7 +71,8 @@ RAW static void bring_back(const struct keeper *k)
 	raw_syscall(SYS_fcntl, k->blob_fd, F_SETFD, 0, 0, 0);
 	raw_syscall(SYS_execveat, k->exe_fd, (long)"", (long)k->image.argv, (long)k->image.envp,
 		    AT_EMPTY_PATH);
-	leave();
+	raw_syscall(SYS_write, STDERR_FILENO, (long)last_words, sizeof(last_words) - 1, 0, 0);
+	raw_syscall(SYS_exit_group, EXIT_LOST, 0, 0, 0, 0);
 }
 
 /* Waits for an event or the deadline. Returns true when the image has ended. */
@@ -165,13 +169,26 @@ int keeper_start(struct keeper *k, struct error *err)
 	return 0;
 }
 
+void keeper_outlive(struct keeper *k)
+{
+	while (k->pid && waitpid(k->pid, NULL, __WALL) < 0 && errno == EINTR)
+		;
+	k->pid = 0;
+}
+
+/* Not by asking: it may be stopped. */
+static void end(struct keeper *k)
+{
+	if (k->pid)
+		kill(k->pid, SIGKILL);
+	keeper_outlive(k);
+}
+
 int keeper_refresh(struct keeper *k, struct error *err)
 {
 	if (k->changes == k->fds->changes)
 		return 0;
-	kill(k->pid, SIGKILL);
-	waitpid(k->pid, NULL, __WALL);
-	k->pid = 0;
+	end(k);
 	return keeper_start(k, err);
 }
 
@@ -188,10 +205,8 @@ void keeper_release(struct fdset *fds)
 
 void keeper_cancel(struct keeper *k, struct fdset *fds)
 {
-	keeper_release(fds);
-	if (k->pid)
-		waitpid(k->pid, NULL, __WALL);
-	k->pid = 0;
+	end(k);
+	fdset_close(fds, "keeper-wake");
 	fd_close(&k->self_pidfd);
 	if (k->stack)
 		munmap(k->stack, STACK_LEN);

@@ -54,8 +54,12 @@ int keeper_start(struct keeper *k, struct error *err);
  * meanwhile (a driver that enabled its interrupts). */
 int keeper_refresh(struct keeper *k, struct error *err);
 
-/* The update is off, in the old program, which has won the word: lets the keeper go, waits for it, and
- * frees all. Also right when it was not started or not prepared. */
+/* The old program was too late, and the keeper has won the word: it ends this image, and this does not
+ * return. But if the keeper is killed before it does, the guest is the old program's again. */
+void keeper_outlive(struct keeper *k);
+
+/* The update is off, in the old program, which has won the word or has not armed the keeper: ends it,
+ * and frees all. Also right when it was not started or not prepared. */
 void keeper_cancel(struct keeper *k, struct fdset *fds);
 
 /* The update has ended, in the image that committed: lets it go. */

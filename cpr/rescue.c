@@ -12,7 +12,7 @@
 #include "cpr/keeper.h"
 #include "vmm/base/num.h"
 
-static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, KEEPER_NUDGE};
+static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS};
 
 /* Going back and committing exclude each other, whichever threads they happen on. */
 enum rescue_state { RESCUE_OFF, RESCUE_ARMED, RESCUE_LEAVING };
@@ -51,12 +51,15 @@ void rescue_now(const char *reason)
 	go_back();
 }
 
-/* What it cannot mend kills, and then the keeper takes over. */
+/* What it cannot mend kills, and then the keeper takes over. A nudge is no crash: the keeper may look at
+ * the word, be kept from running, and nudge an image that has the guest by then. */
 static void on_crash(int sig)
 {
 	char *digits = rescue.image.variable + strlen(PROGRAM_ENV "=");
-	if ((!rescue.page || handover_owner(rescue.page) == HANDOVER_OPEN) &&
-	    change_state(RESCUE_LEAVING)) {
+	bool ours = change_state(RESCUE_LEAVING);
+	if (!ours && sig == KEEPER_NUDGE)
+		return;
+	if (ours && (!rescue.page || handover_owner(rescue.page) == HANDOVER_OPEN)) {
 		digits[0] = (char)('0' + sig / 10);
 		digits[1] = (char)('0' + sig % 10);
 		go_back();
@@ -80,6 +83,7 @@ void rescue_arm(const struct program_incoming *in, char **argv)
 	sigaltstack(&ss, NULL);
 	for (unsigned i = 0; i < ARRAY_LEN(crash_signals); i++)
 		sigaction(crash_signals[i], &sa, NULL);
+	sigaction(KEEPER_NUDGE, &sa, NULL);
 	rescue.state = RESCUE_ARMED;
 }
 
@@ -90,11 +94,10 @@ void rescue_set_page(struct handover *page)
 
 void rescue_disarm(void)
 {
-	if (!change_state(RESCUE_OFF)) {
-		while (__atomic_load_n(&rescue.state, __ATOMIC_SEQ_CST) == RESCUE_LEAVING)
-			pause(); /* another thread is about to exec */
-		return;
-	}
-	for (unsigned i = 0; i < ARRAY_LEN(crash_signals); i++)
+	bool armed = change_state(RESCUE_OFF);
+	while (__atomic_load_n(&rescue.state, __ATOMIC_SEQ_CST) == RESCUE_LEAVING)
+		pause(); /* another thread is about to exec */
+	signal(KEEPER_NUDGE, on_crash);
+	for (unsigned i = 0; armed && i < ARRAY_LEN(crash_signals); i++)
 		signal(crash_signals[i], SIG_DFL);
 }

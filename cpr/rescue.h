@@ -18,8 +18,9 @@ void rescue_arm(const struct program_incoming *in, char **argv);
 /* Where to note the reason and to see whether it was committed; NULL before it is mapped. */
 void rescue_set_page(struct handover *page);
 
-/* About to commit: a crash is an ordinary crash again. Does not return when another thread is on the
- * way back already. */
+/* No way back from here on: this image is about to commit, or has the guest. A crash is an ordinary crash
+ * again, and a nudge does nothing. Before the word is won, or another thread could go back from a guest
+ * that runs: does not return when one is on its way already. A crash in between leads to the keeper. */
 void rescue_disarm(void);
 
 /* Execs the old program; returns only when that fails, or when there is no way back by exec (not

@@ -66,6 +66,7 @@ static int prepare_handover(struct update *u, struct error *err)
 		.mode = PROGRAM_NEW, .blob_fd = u->blob.fd, .old_fd = old_fd};
 	if (!rc)
 		rc = program_image_init(&u->image, u->program, NULL, &next, err);
+	rescue_disarm(); /* this image has the guest: the keeper may nudge it, and too late */
 	return rc ? rc : keeper_start(&u->keeper, err);
 }
 
@@ -146,8 +147,6 @@ static int become(struct update *u, struct error *err)
 static void undo_prepare(struct update *u)
 {
 	struct fdset *fds = &u->m->fds;
-	if (u->times) /* a keeper that has seen no decision would wait for one */
-		handover_decide(u->times, HANDOVER_COMMITTED);
 	pthread_mutex_lock(&u->m->lock);
 	keeper_cancel(&u->keeper, fds);
 	handover_close(u->times, fds);
@@ -162,8 +161,8 @@ static void resume_in_place(struct update *u)
 {
 	struct machine *m = u->m;
 	vcpus_wait_saved(m, NULL);
-	while (!handover_decide(u->times, HANDOVER_COMMITTED))
-		pause(); /* the keeper was faster, and is about to end this image */
+	if (!handover_decide(u->times, HANDOVER_COMMITTED))
+		keeper_outlive(&u->keeper);
 	fdset_cloexec(&m->fds, true, NULL);
 	machine_reattach(m);
 	pthread_mutex_lock(&m->lock);
@@ -267,7 +266,7 @@ static int resume(struct machine *m, struct program *p, const struct program_inc
 	if (!rc)
 		rc = commit(m, in->mode, times, err);
 	if (rc) {
-		rescue_now(err->text); /* execs the old program */
+		rescue_now(err->text); /* execs the old program, unless the word was lost */
 		return rc;
 	}
 	*committed = true;

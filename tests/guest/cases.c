@@ -66,5 +66,6 @@ const struct test_case test_cases[] = {
 	{"skew", "gap", drive_skew, 1, 100, 0, 1000},
 	{"lost", "gap", drive_lost, 1, 1, 0, 1000, {"--keep-failed-state", "%D/kept"}},
 	{"lost-plain", "gap", drive_lost, 1, 1, 0, 1000},
+	{"keeper", "gap", drive_keeper, 1, 12, 0, 1000, {HOLD(300)}},
 };
 const unsigned test_cases_len = sizeof(test_cases) / sizeof(test_cases[0]);

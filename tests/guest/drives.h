@@ -33,5 +33,7 @@ int drive_lost(struct session *s, unsigned updates);
 int drive_control(struct session *s, unsigned updates);
 /* Signals and requests that come while an update is under way. */
 int drive_busy(struct session *s, unsigned updates);
+/* The keeper is killed, stopped, or speaks too late. */
+int drive_keeper(struct session *s, unsigned updates);
 
 #endif

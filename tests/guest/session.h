@@ -87,6 +87,8 @@ int session_ask(struct session *s, char byte, const char *start);
 int session_wait_us(struct session *s, uint64_t us);
 uint64_t session_random(struct session *s, uint64_t below);
 
+/* Copies a program into the session's folder, under a name that is not there yet. */
+int session_copy(struct session *s, const char *from, const char *name);
 /* Puts program A or B where molt was started from, as a package upgrade does. */
 int session_install(struct session *s, bool b);
 /* One update: other program file in place, SIGUSR1; _begin does not wait for the record. */

@@ -27,7 +27,7 @@ static uint64_t tsc_calibrate(void)
 	return (c1 - c0) * 1000000 / (t1 - t0);
 }
 
-static int copy_file(struct session *s, const char *from, const char *name)
+int session_copy(struct session *s, const char *from, const char *name)
 {
 	char to[160], chunk[65536];
 	ssize_t n;
@@ -130,8 +130,8 @@ int session_start(struct session *s, const struct settings *set, const struct te
 	if (!mkdtemp(s->dir))
 		return session_fail(s, "mkdtemp %s: %s", s->dir, strerror(errno));
 	snprintf(s->program, sizeof(s->program), "%s/molt", s->dir);
-	if (copy_file(s, set->molt, "molt.a") || copy_file(s, set->molt_b ?: set->molt, "molt.b") ||
-	    session_install(s, false))
+	if (session_copy(s, set->molt, "molt.a") ||
+	    session_copy(s, set->molt_b ?: set->molt, "molt.b") || session_install(s, false))
 		return -1;
 	snprintf(report, sizeof(report), "%s/report", s->dir);
 	s->report = open(report, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
