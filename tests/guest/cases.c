@@ -31,6 +31,7 @@ const struct test_case test_cases[] = {
 	{"stress-4", "stress", drive_stress, 4, 1000, 0, 8000},
 	{"stress-8", "stress", drive_stress, 8, 100, 0, 8000},
 	{"stress-x2apic", "stress", drive_stress, 2, 200, 0, 8000, {0}, "x2apic=1"},
+	{"soak", "stress", drive_soak, 2, 300, 0, 2000, .long_updates = 10000},
 	{"regs-1", "regs", drive_plain, 1, 200, 0, 5000},
 	{"regs-2", "regs", drive_plain, 2, 200, 0, 5000},
 	{"timer", "timer", drive_armed, 1, 50, 0, 20000},

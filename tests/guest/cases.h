@@ -22,9 +22,10 @@ struct test_case {
 	const char *cmdline; /* the guest's, after cpus=, tsc_khz=, updates=, slow=; may be NULL */
 	/* Why it cannot pass on a KVM without hardware virtualisation; NULL: it can. */
 	const char *soft_kvm_note;
+	unsigned long_updates; /* with --long; 0: as many as otherwise */
 };
 
-/* Ends a case that hangs. */
+/* Ends a case that hangs; with --long, ten times as much. */
 #define TEST_DEADLINE_S 300
 
 extern const struct test_case test_cases[];

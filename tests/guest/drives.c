@@ -167,8 +167,6 @@ static int run_lines(struct session *s, unsigned updates, unsigned *sent)
 	struct stress st = {0};
 	unsigned lines;
 
-	if (session_expect(s, "READY", BOOT_MS))
-		return -1;
 	s->on_line = stress_line;
 	s->opaque = &st;
 	for (unsigned i = 0; i < updates; i++) {
@@ -188,10 +186,10 @@ static int run_lines(struct session *s, unsigned updates, unsigned *sent)
 
 int drive_lines(struct session *s, unsigned updates)
 {
-	return run_lines(s, updates, NULL);
+	return session_expect(s, "READY", BOOT_MS) ? -1 : run_lines(s, updates, NULL);
 }
 
-int drive_stress(struct session *s, unsigned updates)
+int stress_run(struct session *s, unsigned updates)
 {
 	unsigned sent = 0, received;
 
@@ -201,6 +199,11 @@ int drive_stress(struct session *s, unsigned updates)
 	    received != sent)
 		return session_fail(s, "sent %u bytes, but '%s'", sent, s->line);
 	return 0;
+}
+
+int drive_stress(struct session *s, unsigned updates)
+{
+	return session_expect(s, "READY", BOOT_MS) ? -1 : stress_run(s, updates);
 }
 
 int drive_armed(struct session *s, unsigned updates)

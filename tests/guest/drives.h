@@ -13,6 +13,10 @@ int drive_gap(struct session *s, unsigned updates);
 int drive_clock(struct session *s, unsigned updates);
 /* Numbered lines from the guest, numbered bytes to it, none lost, doubled or changed. */
 int drive_stress(struct session *s, unsigned updates);
+/* That, from READY on. */
+int stress_run(struct session *s, unsigned updates);
+/* That, and nothing molt holds grows over the updates. */
+int drive_soak(struct session *s, unsigned updates);
 /* Numbered lines only. */
 int drive_lines(struct session *s, unsigned updates);
 /* One update whenever the guest says "ARMED". */

@@ -59,7 +59,11 @@ static void deadline(int sig)
 static enum verdict case_run(const struct settings *set, const struct test_case *t)
 {
 	struct session s;
-	unsigned updates = set->updates && set->updates < t->updates ? set->updates : t->updates;
+	unsigned updates = set->long_run && t->long_updates ? t->long_updates : t->updates;
+	unsigned deadline_s = TEST_DEADLINE_S * set->slow * (set->long_run ? 10 : 1);
+
+	if (set->updates && set->updates < updates)
+		updates = set->updates;
 
 	if (t->soft_kvm_note && set->soft_kvm) {
 		printf("SKIP guest/%s: this KVM is software: %s\n", t->name, t->soft_kvm_note);
@@ -68,15 +72,15 @@ static enum verdict case_run(const struct settings *set, const struct test_case 
 	uint64_t start = clock_ns();
 	int rc = session_start(&s, set, t, updates);
 	running = rc ? 0 : s.pid;
-	alarm(TEST_DEADLINE_S * set->slow);
+	alarm(deadline_s);
 	if (!rc)
 		rc = t->drive(&s, updates);
 	alarm(0);
 	running = 0;
 	double seconds = (double)(clock_ns() - start) / 1e9;
 	if (rc) {
-		if (seconds >= TEST_DEADLINE_S * set->slow)
-			printf("    deadline of %u s passed\n", TEST_DEADLINE_S * set->slow);
+		if (seconds >= deadline_s)
+			printf("    deadline of %u s passed\n", deadline_s);
 		printf("not ok guest/%s after %u updates: %s (--seed %llu)\n", t->name, s.updates,
 		       s.error, (unsigned long long)set->seed);
 		session_show(&s);
@@ -116,6 +120,7 @@ static int usage(int code)
 		"  --updates N     at most N updates per case\n"
 		"  --slow N        all deadlines N times longer ($MOLT_SLOW)\n"
 		"  --seed N        of the random waits\n"
+		"  --long          the long versions of the cases ($MOLT_LONG, not empty)\n"
 		"  --bench         the pause by phase, beside the program --floor; --json: as "
 		"JSON\n"
 		"  --list          names of the cases\n"
@@ -135,6 +140,7 @@ enum {
 	OPT_UPDATES,
 	OPT_SLOW,
 	OPT_SEED,
+	OPT_LONG,
 	OPT_BENCH,
 	OPT_FLOOR,
 	OPT_JSON,
@@ -150,6 +156,7 @@ static const struct option options[] = {
 	{"updates", required_argument, NULL, OPT_UPDATES},
 	{"slow", required_argument, NULL, OPT_SLOW},
 	{"seed", required_argument, NULL, OPT_SEED},
+	{"long", no_argument, NULL, OPT_LONG},
 	{"bench", no_argument, NULL, OPT_BENCH},
 	{"floor", required_argument, NULL, OPT_FLOOR},
 	{"json", no_argument, NULL, OPT_JSON},
@@ -190,6 +197,9 @@ int main(int argc, char **argv)
 		case OPT_SEED:
 			set.seed = strtoull(optarg, NULL, 10);
 			break;
+		case OPT_LONG:
+			set.long_run = true;
+			break;
 		case OPT_BENCH:
 			bench = true;
 			break;
@@ -214,6 +224,9 @@ int main(int argc, char **argv)
 	}
 	set.soft_kvm = !kvm_is_hardware();
 	set.emulated = host_is_emulated();
+	const char *longer = getenv("MOLT_LONG");
+	if (longer && longer[0])
+		set.long_run = true;
 	if (getenv("MOLT"))
 		set.molt = getenv("MOLT");
 	if (!set.slow)

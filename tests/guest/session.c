@@ -274,6 +274,8 @@ int session_update_end(struct session *s)
 	if (s->updates < s->max_updates)
 		s->pauses_ns[s->updates] = (uint64_t)pause;
 	s->updates++;
+	if (s->on_update && s->on_update(s))
+		return -1;
 	return session_alive(s) ? 0 : session_dead(s);
 }
 

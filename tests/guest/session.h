@@ -29,6 +29,7 @@ struct settings {
 	bool soft_kvm; /* /dev/kvm here does without the processor's virtualisation */
 	bool emulated; /* this host's processor is QEMU's emulation */
 	bool verbose;
+	bool long_run; /* the long versions: test_case.long_updates */
 };
 
 struct session {
@@ -53,7 +54,9 @@ struct session {
 	bool (*on_line)(struct session *s, const char *line);
 	/* Called again and again while the runner waits for something; nonzero: failed. */
 	int (*on_poll)(struct session *s);
-	void *opaque;
+	/* Called after each good update; nonzero: failed. */
+	int (*on_update)(struct session *s);
+	void *opaque; /* on_line's and on_poll's */
 
 	uint64_t random;
 	uint64_t tsc_khz;

@@ -19,3 +19,4 @@ foreach(line ${lines})
     ENVIRONMENT "MOLT_FAULTY=$<TARGET_FILE:molt-faulty>;MOLT_SKEW=${CMAKE_BINARY_DIR}/tests/molt-skew-"
     LABELS guest TIMEOUT 1000 SKIP_RETURN_CODE 77 RUN_SERIAL ON)
 endforeach()
+set_tests_properties(guest/soak PROPERTIES TIMEOUT 3600) # with $MOLT_LONG

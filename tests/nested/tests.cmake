@@ -36,3 +36,4 @@ set_tests_properties(nested/artefacts PROPERTIES DEPENDS "${NESTED_NAMES}")
 # One bed at a time: an emulated host wants a core, and its time is what the guests live by.
 set_tests_properties(${NESTED_NAMES} nested/artefacts PROPERTIES LABELS nested TIMEOUT 900
   SKIP_RETURN_CODE 77 RESOURCE_LOCK bed ENVIRONMENT "NESTED_BUILD=${CMAKE_BINARY_DIR}")
+set_tests_properties(nested/soak PROPERTIES TIMEOUT 10800) # with $MOLT_LONG, three tries of it
