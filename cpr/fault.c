@@ -46,6 +46,12 @@ static void act_hang(void)
 		pause();
 }
 
+/* And then as if nothing had been. */
+static void act_slow(void)
+{
+	usleep(1000000);
+}
+
 static void act_deaf(void)
 {
 	signal(SIGTERM, SIG_IGN);
@@ -118,6 +124,7 @@ static const struct {
 	{"exit", 0, act_exit},	 {"hang", 0, act_hang},	    {"deaf", 0, act_deaf},
 	{"close", 0, act_close}, {"fork", 0, act_fork},	    {"garbage", 0, act_garbage},
 	{"flood", 0, act_flood}, {"linger", 0, act_linger}, {"roam", 0, act_roam},
+	{"slow", 0, act_slow},
 };
 
 /* What is to be done at this point, in @buf; "" if nothing is. */

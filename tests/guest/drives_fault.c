@@ -122,15 +122,29 @@ static int file_copy(struct session *s, const char *from, const char *to, enum k
 	return file_write(s, to, data, kind == CUT ? CUT_LEN : (size_t)n, mode);
 }
 
+/* The build of molt that does @action, as @next. */
+static int put_faulty(struct session *s, const char *action, const char *next)
+{
+	const char *faulty = getenv("MOLT_FAULTY");
+	char fault[160];
+
+	snprintf(fault, sizeof(fault), "%s/fault", s->dir);
+	if (!faulty)
+		return session_fail(s, "MOLT_FAULTY names no program");
+	return file_write(s, fault, action, strlen(action), 0600) ||
+			       file_copy(s, faulty, next, FAULT, 0755)
+		       ? -1
+		       : 0;
+}
+
 static int install(struct session *s, unsigned row)
 {
 	static const char text[] = "This is no program.\n", script[] = "#!/bin/sh\nexit 0\n";
-	char next[160], fault[160], molt[160];
-	const char *arg = rows[row].arg, *faulty = getenv("MOLT_FAULTY");
+	char next[160], molt[160];
+	const char *arg = rows[row].arg;
 
 	snprintf(next, sizeof(next), "%s/molt.new", s->dir);
 	snprintf(molt, sizeof(molt), "%s/molt.a", s->dir);
-	snprintf(fault, sizeof(fault), "%s/fault", s->dir);
 	unlink(next);
 	unlink(s->program);
 	switch (rows[row].kind) {
@@ -151,10 +165,7 @@ static int install(struct session *s, unsigned row)
 			return -1;
 		break;
 	case FAULT:
-		if (!faulty)
-			return session_fail(s, "MOLT_FAULTY names no program");
-		if (file_write(s, fault, arg, strlen(arg), 0600) ||
-		    file_copy(s, faulty, next, FAULT, 0755))
+		if (put_faulty(s, arg, next))
 			return -1;
 		break;
 	case OTHER:
@@ -269,5 +280,11 @@ int drive_fault(struct session *s, unsigned updates)
 		done++;
 	}
 	printf("FAULT rows=%u survived=%u excepted=0\n", (unsigned)ROWS, done);
-	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
+	/* A guest that ends while the new program is still being asked is not carried over. */
+	unlink(s->program);
+	return put_faulty(s, "preflight:slow", s->program) || kill(s->pid, SIGUSR1) ||
+			       session_wait_us(s, 100000) || session_send(s, "q", 1) ||
+			       session_finish(s)
+		       ? -1
+		       : 0;
 }
