@@ -85,13 +85,13 @@ static void as_text(void **state)
 	static const char *const lines[] = {
 		"state molt,state-1 of molt 1.2.3, build abcdef, ",
 		"\n  \"some:thing\" ",
-		"\ngadget@1,2.3: class gadget version 4 needs 2\n  small 0xc8\n"
-		"  list 0x1 0xffffffffffffffff 0x3 0x4 0x5 0x6 0x7 0x8 ... (10)\n"
-		"  page 010203000000000000000000000000000000000000000000... (37 bytes)\n"
-		"  text \"a \\\"b\\\" \\\\ c\"\n",
+		("\ngadget@1,2.3: class gadget version 4 needs 2\n  small 0xc8\n"
+		 "  list 0x1 0xffffffffffffffff 0x3 0x4 0x5 0x6 0x7 0x8 ... (10)\n"
+		 "  page 010203000000000000000000000000000000000000000000... (37 bytes)\n"
+		 "  text \"a \\\"b\\\" \\\\ c\"\n"),
 		"\ngadget@2: class gadget version 4 needs 2\n  small 0x0\n  list\n",
-		"\nother: class other version 1 optional\n"
-		"  small 000000c8 (unknown to this program)\n",
+		("\nother: class other version 1 optional\n"
+		 "  small 000000c8 (unknown to this program)\n"),
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(lines); i++)
 		if (!strstr(text, lines[i]))
