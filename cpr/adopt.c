@@ -2,6 +2,7 @@
 #include "cpr/adopt.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 
@@ -24,7 +25,10 @@ static void blame_signal(struct handover *page, int sig)
 	char reason[80];
 	if (!sig)
 		return;
-	if (sig == KEEPER_NUDGE)
+	if (sig == SIGSYS)
+		snprintf(reason, sizeof(reason),
+			 "the new program made a system call that it may not; its log names it");
+	else if (sig == KEEPER_NUDGE)
 		snprintf(reason, sizeof(reason), "the new program did not take over in time");
 	else
 		snprintf(reason, sizeof(reason), "the new program crashed (signal %d)", sig);

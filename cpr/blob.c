@@ -16,6 +16,13 @@
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
 
+/* The guest's registers are in it. */
+static void keep_out_of_dumps(void *map, size_t len)
+{
+	if (map)
+		madvise(map, len, MADV_DONTDUMP);
+}
+
 /* Pages made and mapped now: their first touch is most of the cost of writing (facts). The memfd is
  * never mapped writable: taking such a mapping away, as sealing asks for, would cost more than a write. */
 int blob_create(struct blob *b, const struct state_tree *tree, const struct fdset *fds,
@@ -31,6 +38,8 @@ int blob_create(struct blob *b, const struct state_tree *tree, const struct fdse
 	b->map = map == MAP_FAILED ? NULL : map;
 	void *text = mmap(NULL, b->size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
 	b->text = text == MAP_FAILED ? NULL : text;
+	keep_out_of_dumps(b->map, b->size);
+	keep_out_of_dumps(b->text, b->size);
 	return b->map && b->text ? 0 : error_errno(err, errno, "state blob of %zu bytes", b->size);
 }
 
@@ -73,6 +82,7 @@ int blob_adopt(struct blob *b, int fd, struct error *err)
 		b->map = NULL;
 		return error_errno(err, errno, "state blob of %zu bytes", b->size);
 	}
+	keep_out_of_dumps(b->map, b->size);
 	return 0;
 }
 
@@ -80,8 +90,10 @@ void blob_close(struct blob *b)
 {
 	if (b->map)
 		munmap(b->map, b->size);
-	if (b->text)
+	if (b->text) {
+		explicit_bzero(b->text, b->size);
 		munmap(b->text, b->size);
+	}
 	if (b->fd >= 0)
 		close(b->fd);
 	*b = (struct blob){.fd = -1};

@@ -5,16 +5,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
+#include "vmm/confine.h"
 
 #define STATUS_WALLED 8 /* of roam: everything was refused */
 #define STATUS_LOOSE  9
@@ -114,17 +117,32 @@ static void act_roam(void)
 	_exit(loose ? STATUS_LOOSE : STATUS_WALLED);
 }
 
+/* As a vCPU's thread, whose filter does not know this call. */
+static void *call_forbidden(void *opaque)
+{
+	confine_enter(CONFINE_VCPU, NULL);
+	syscall(SYS_getppid);
+	return NULL;
+}
+
+static void act_forbidden(void)
+{
+	pthread_t thread;
+	if (!pthread_create(&thread, NULL, call_forbidden, NULL))
+		pthread_join(thread, NULL);
+}
+
 static const struct {
 	const char *action;
 	int sig;
 	void (*act)(void);
 } actions[] = {
-	{"segv", SIGSEGV, NULL}, {"abort", SIGABRT, NULL},  {"stop", SIGSTOP, NULL},
-	{"kill", SIGKILL, NULL}, {"bus", SIGBUS, NULL},	    {"crash", 0, act_crash},
-	{"exit", 0, act_exit},	 {"hang", 0, act_hang},	    {"deaf", 0, act_deaf},
-	{"close", 0, act_close}, {"fork", 0, act_fork},	    {"garbage", 0, act_garbage},
-	{"flood", 0, act_flood}, {"linger", 0, act_linger}, {"roam", 0, act_roam},
-	{"slow", 0, act_slow},
+	{"segv", SIGSEGV, NULL}, {"abort", SIGABRT, NULL},	  {"stop", SIGSTOP, NULL},
+	{"kill", SIGKILL, NULL}, {"bus", SIGBUS, NULL},		  {"crash", 0, act_crash},
+	{"exit", 0, act_exit},	 {"hang", 0, act_hang},		  {"deaf", 0, act_deaf},
+	{"close", 0, act_close}, {"fork", 0, act_fork},		  {"garbage", 0, act_garbage},
+	{"flood", 0, act_flood}, {"linger", 0, act_linger},	  {"roam", 0, act_roam},
+	{"slow", 0, act_slow},	 {"forbidden", 0, act_forbidden},
 };
 
 /* What is to be done at this point, in @buf; "" if nothing is. */

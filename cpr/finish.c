@@ -26,6 +26,8 @@ void finish(struct machine *m, struct program *p, enum program_mode mode, struct
 	fdset_cloexec(&m->fds, true, NULL);
 	report.update = p->updates;
 	pthread_mutex_unlock(&m->lock);
+	blob_close(blob);
+	vcpus_forget(m);
 	if (mode == PROGRAM_NEW)
 		report_done(m, &report);
 	else
@@ -33,7 +35,6 @@ void finish(struct machine *m, struct program *p, enum program_mode mode, struct
 	pthread_mutex_lock(&m->lock);
 	handover_close(times, &m->fds);
 	pthread_mutex_unlock(&m->lock);
-	blob_close(blob);
 	if (control_start(m->control, &err))
 		log_error(&err);
 }

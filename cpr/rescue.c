@@ -2,6 +2,7 @@
 #include "cpr/rescue.h"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
@@ -23,7 +24,13 @@ static struct {
 	struct handover *page;
 	struct program_image image;
 	sigset_t mask; /* what is blocked in every image */
+	bool handed;   /* a thread leaves it to the leader to go back */
 } rescue;
+
+static bool state_is(enum rescue_state state)
+{
+	return __atomic_load_n(&rescue.state, __ATOMIC_SEQ_CST) == (int)state;
+}
 
 static bool change_state(enum rescue_state to)
 {
@@ -51,18 +58,47 @@ void rescue_now(const char *reason)
 	go_back();
 }
 
+/* The leader execs: any other thread may have a filter (vmm/confine.h), which would survive that. */
+static bool is_leader(void)
+{
+	return syscall(SYS_gettid) == getpid();
+}
+
+/* Waits for the leader's exec, with a call that threads with a filter may make too. */
+static void wait_for_exec(void)
+{
+	static int never;
+	for (;;)
+		syscall(SYS_futex, &never, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+}
+
+static void leave(int sig)
+{
+	char *digits = rescue.image.variable + strlen(PROGRAM_ENV "=");
+	digits[0] = (char)('0' + sig / 10);
+	digits[1] = (char)('0' + sig % 10);
+	if (is_leader()) {
+		go_back();
+		return;
+	}
+	__atomic_store_n(&rescue.handed, true, __ATOMIC_SEQ_CST);
+	syscall(SYS_tgkill, getpid(), getpid(), sig);
+	wait_for_exec();
+}
+
 /* What it cannot mend kills, and then the keeper takes over. A nudge is no crash: the keeper may look at
  * the word, be kept from running, and nudge an image that has the guest by then. */
 static void on_crash(int sig)
 {
-	char *digits = rescue.image.variable + strlen(PROGRAM_ENV "=");
-	bool ours = change_state(RESCUE_LEAVING);
-	if (!ours && sig == KEEPER_NUDGE)
-		return;
-	if (ours && (!rescue.page || handover_owner(rescue.page) == HANDOVER_OPEN)) {
-		digits[0] = (char)('0' + sig / 10);
-		digits[1] = (char)('0' + sig % 10);
+	if (change_state(RESCUE_LEAVING)) {
+		if (!rescue.page || handover_owner(rescue.page) == HANDOVER_OPEN)
+			leave(sig);
+	} else if (is_leader() && __atomic_exchange_n(&rescue.handed, false, __ATOMIC_SEQ_CST)) {
 		go_back();
+	} else if (!is_leader() && state_is(RESCUE_LEAVING)) {
+		wait_for_exec(); /* on the way already */
+	} else if (sig == KEEPER_NUDGE) {
+		return;
 	}
 	signal(sig, SIG_DFL);
 	raise(sig);
@@ -95,9 +131,11 @@ void rescue_set_page(struct handover *page)
 void rescue_disarm(void)
 {
 	bool armed = change_state(RESCUE_OFF);
-	while (__atomic_load_n(&rescue.state, __ATOMIC_SEQ_CST) == RESCUE_LEAVING)
+	while (state_is(RESCUE_LEAVING))
 		pause(); /* another thread is about to exec */
 	signal(KEEPER_NUDGE, on_crash);
+	/* SIGSYS is the sandbox's by now, which asks on_crash, no longer armed. */
 	for (unsigned i = 0; armed && i < ARRAY_LEN(crash_signals); i++)
-		signal(crash_signals[i], SIG_DFL);
+		if (crash_signals[i] != SIGSYS)
+			signal(crash_signals[i], SIG_DFL);
 }

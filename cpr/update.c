@@ -170,6 +170,7 @@ static void resume_in_place(struct update *u)
 	pthread_mutex_unlock(&m->lock);
 	vcpus_go(m);
 	loop_unpark(&m->loop);
+	vcpus_forget(m);
 }
 
 int update_run(struct machine *m, struct program *p, const struct update_request *req,
@@ -212,8 +213,9 @@ static int restore(struct machine *m, struct handover *times, struct state_blob 
 		rc = machine_build(m, state, err);
 	handover_stamp(times, STAMP_BUILD);
 	fault_point("build");
-	if (!rc)
-		rc = vcpus_start(m, err); /* each loads itself; meanwhile: */
+	if (rc)
+		return rc;
+	vcpus_start(m); /* each loads itself; meanwhile: */
 	if (!rc)
 		rc = machine_adopt(m, err);
 	if (!rc)

@@ -118,6 +118,10 @@ static int cmos_create(struct machine *m, const char *arg, struct device **out, 
 static int cmos_realize(struct device *dev, struct error *err)
 {
 	struct cmos *cmos = (struct cmos *)dev;
+	const time_t epoch = 0;
+	struct tm tm;
+	gmtime_r(&epoch,
+		 &tm); /* glibc reads the time zone's file now: a vCPU's thread may open none */
 	struct bus_region region = {.base = LAYOUT_CMOS_PORT,
 				    .len = 2,
 				    .name = "cmos",

@@ -9,6 +9,7 @@
  *   0x000  32 bits, read: a counter, which the read increments
  *   0x008  64 bits: keeps what was written; parts of it may be accessed
  *   0x010  32 bits, read: how many accesses were made to register 8
+ *   0x018  32 bits, write: makes a harmless system call that the sandbox forbids (getppid; of 1: an ioctl)
  *   0x800  MSI-X table, 1 vector       0xc00  its pending bits
  *
  * trigger= alone makes MSI-X with one vector; with unmask=, INTA.
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "devices/pci/msix.h"
@@ -35,6 +37,7 @@
 #define REG_COUNTER 0x000
 #define REG_SCRATCH 0x008
 #define REG_TOUCHED 0x010
+#define REG_FORBID  0x018
 #define TABLE_OFF   0x800
 #define PBA_OFF	    0xc00
 #define MSIX_CAP    0x40
@@ -78,7 +81,12 @@ static void registers_access(struct testdev *dev, struct bus_access *access)
 			store_le(bytes, access->value, access->len);
 		else
 			access->value = load_le(bytes, access->len);
-	} else if (!access->write) {
+	} else if (access->write) {
+		if (off == REG_FORBID && access->value == 1)
+			ioctl(-1, FIONREAD, NULL);
+		else if (off == REG_FORBID)
+			getppid();
+	} else {
 		access->value = 0;
 		if (off == REG_COUNTER)
 			access->value = s->counter++;

@@ -91,6 +91,7 @@ static void drop_oldest(struct console_state *s, uint32_t n)
 {
 	memmove(s->ring, s->ring + n, s->ring_len - n);
 	s->ring_len -= n;
+	explicit_bzero(s->ring + s->ring_len, n);
 	if (s->unsent > s->ring_len)
 		s->unsent = s->ring_len;
 }
@@ -148,8 +149,10 @@ static void send_unsent(struct console *con)
 	}
 	if (con->out_fd < 0 && con->be->lossless)
 		s->unsent = 0; /* there is nobody left to wait for */
-	if (!s->unsent && !con->be->history)
+	if (!s->unsent && !con->be->history) {
+		explicit_bzero(s->ring, s->ring_len);
 		s->ring_len = 0;
+	}
 }
 
 size_t console_write(struct console *con, const uint8_t *buf, size_t len)

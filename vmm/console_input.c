@@ -57,6 +57,7 @@ static void deliver(struct console *con)
 	con->delivering = false;
 	s->in_len -= (uint32_t)n;
 	memmove(s->in, s->in + n, s->in_len);
+	explicit_bzero(s->in + s->in_len, n); /* it may have been a password */
 }
 
 /* Reads once, when the reader has taken all there was. Returns false at the end, for now or ever.
@@ -86,6 +87,7 @@ static bool read_input(struct console *con)
 		memcpy(s->in, buf, (size_t)n);
 		s->in_len = (uint32_t)n;
 	}
+	explicit_bzero(buf, sizeof(buf));
 	deliver(con);
 	return true;
 }

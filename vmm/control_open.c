@@ -95,7 +95,7 @@ int control_open(struct machine *m, struct error *err)
 		ctl->clients[i] = (struct control_client){.ctl = ctl, .fd = -1};
 	pthread_mutex_lock(&m->lock);
 	ctl->listen_fd = fdset_take(&m->fds, "control");
-	int rc = loop_init(&ctl->loop, "molt-control", &ctl->lock, err);
+	int rc = loop_init(&ctl->loop, "molt-control", CONFINE_CONTROL, &ctl->lock, err);
 	if (!rc && ctl->listen_fd < 0)
 		rc = listen_anew(ctl, err);
 	else if (!rc)

@@ -9,10 +9,14 @@
 #include <unistd.h>
 
 #include "vmm/base/error.h"
+#include "vmm/base/log.h"
+#include "vmm/confine.h"
 
-int loop_init(struct loop *loop, const char *name, pthread_mutex_t *lock, struct error *err)
+int loop_init(struct loop *loop, const char *name, enum confine_thread filter,
+	      pthread_mutex_t *lock, struct error *err)
 {
 	loop->name = name;
+	loop->filter = filter;
 	loop->lock = lock;
 	pthread_cond_init(&loop->wake, NULL);
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -80,8 +84,12 @@ static void *run(void *opaque)
 {
 	struct loop *loop = opaque;
 	struct epoll_event ev[16];
+	struct error err;
 
 	prctl(PR_SET_NAME, loop->name);
+	/* The vCPUs' filters went on before, so this one does too, unless memory is short. */
+	if (confine_enter(loop->filter, &err))
+		log_error(&err);
 	for (;;) {
 		int n = epoll_wait(loop->epoll_fd, ev, 16, -1);
 		pthread_mutex_lock(loop->lock);

@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/confine.h"
+
 struct error;
 
 typedef void (*loop_handler)(void *opaque, uint32_t events); /* EPOLLIN, ... */
@@ -25,6 +27,7 @@ struct loop_watch {
 
 struct loop {
 	const char *name; /* of the thread */
+	enum confine_thread filter;
 	int epoll_fd;
 	pthread_t thread;
 	bool running;
@@ -34,7 +37,8 @@ struct loop {
 	struct loop_watch *watches;
 };
 
-int loop_init(struct loop *loop, const char *name, pthread_mutex_t *lock, struct error *err);
+int loop_init(struct loop *loop, const char *name, enum confine_thread filter,
+	      pthread_mutex_t *lock, struct error *err);
 
 /* Watches @fd (stays the caller's). Its lock held, or before loop_start. -EPERM: a regular file,
  * which is always ready and cannot be watched. */

@@ -10,6 +10,7 @@
 #include "vmm/arch.h"
 #include "vmm/console.h"
 #include "vmm/devices.h"
+#include "vmm/confine.h"
 
 struct device *machine_device(struct machine *m, const char *class_name, struct device *after)
 {
@@ -127,7 +128,9 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 {
 	m->fresh = !blob;
 	irq_init(&m->irq, &m->vm);
-	int rc = loop_init(&m->loop, "molt-loop", &m->lock, err);
+	int rc = confine_init(m->opt.sandbox, err);
+	if (!rc)
+		rc = loop_init(&m->loop, "molt-loop", CONFINE_LOOP, &m->lock, err);
 	if (!rc)
 		rc = vm_open(&m->vm, &m->fds, err);
 	if (!rc)
@@ -146,6 +149,8 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 		rc = each_device(m, STEP(realize), err);
 	if (!rc)
 		rc = vcpus_init(m, err);
+	if (!rc)
+		rc = vcpus_spawn(m, err);
 	if (!rc)
 		rc = blob ? state_load(blob, &m->tree, err) : each_device(m, STEP(reset), err);
 	/* The interrupt controllers last: once they exist every memory slot waits for a grace

@@ -150,10 +150,10 @@ static int start_fresh(struct machine *m, int argc, char *const argv[], struct e
 		rc = control_open(m, err);
 	if (!rc)
 		rc = machine_build(m, NULL, err);
-	if (!rc)
-		rc = vcpus_start(m, err);
-	if (!rc)
-		rc = vcpus_wait_loaded(m, err);
+	if (rc)
+		return rc;
+	vcpus_start(m);
+	rc = vcpus_wait_loaded(m, err);
 	if (!rc)
 		rc = machine_start(m, err);
 	if (!rc)

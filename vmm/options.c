@@ -156,6 +156,19 @@ static int parse_console(struct options *opt, const struct option_entry *o, cons
 	return usage(err, o, text, "stdio, pty, pty:LINK, file:PATH, unix:PATH or none");
 }
 
+static int parse_sandbox(struct options *opt, const struct option_entry *o, const char *text,
+			 struct error *err)
+{
+	static const char *const modes[] = {
+		[CONFINE_KILL] = "kill", [CONFINE_LOG] = "log", [CONFINE_OFF] = "off"};
+	for (unsigned i = 0; i < ARRAY_LEN(modes); i++)
+		if (!strcmp(text, modes[i])) {
+			opt->sandbox = (enum confine_mode)i;
+			return 0;
+		}
+	return usage(err, o, text, "kill, log or off");
+}
+
 static int parse_name(struct options *opt, const struct option_entry *o, const char *text,
 		      struct error *err)
 {
@@ -258,6 +271,12 @@ const struct option_entry options_table[] = {
 	 "belongs "
 	 "to another user than root and the one who runs molt.",
 	 NULL, GROUP_RUN, COMPLETE_NONE, parse_flag, AT(insecure_exe)},
+	{"sandbox", 0, "kill|log|off",
+	 "What happens when a thread that serves the guest makes a system call that it has no need "
+	 "of: kill ends the guest with status 159, log lets the call pass. Both name it in the "
+	 "log. "
+	 "off puts no filters on.",
+	 CONFINE_DEFAULT, GROUP_RUN, COMPLETE_SANDBOX, parse_sandbox},
 	{"testdev", 0, "ARGUMENT", "Add a test device. May be repeated.", NULL, GROUP_DEBUG,
 	 COMPLETE_NONE, parse_device},
 	{"debug-hold", 0, "MS", "Hold every update's pause open this long before exec.", "0",

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "vmm/ram.h"
+#include "vmm/confine.h"
 
 struct error;
 
@@ -34,6 +35,7 @@ struct options {
 	uint32_t update_timeout_ms;    /* --update-timeout, 5000: from exec to commit */
 	uint32_t preflight_timeout_ms; /* --preflight-timeout, 10000 */
 	bool insecure_exe; /* --insecure-exe: an update may run a file that others can write */
+	enum confine_mode sandbox; /* --sandbox, CONFINE_KILL; CONFINE_LOG in sanitized builds */
 	uint32_t hold_ms; /* --debug-hold MS: tests: the pause is held open this long before exec */
 	struct {
 		const char *cls;	/* device class: "vfio", "testdev" */

@@ -12,7 +12,13 @@ struct options;
 enum option_group { GROUP_GUEST, GROUP_DEVICES, GROUP_RUN, GROUP_DEBUG, GROUP_COUNT };
 
 /* What a shell offers as the argument. */
-enum option_complete { COMPLETE_NONE, COMPLETE_FILE, COMPLETE_BDF, COMPLETE_CONSOLE };
+enum option_complete {
+	COMPLETE_NONE,
+	COMPLETE_FILE,
+	COMPLETE_BDF,
+	COMPLETE_CONSOLE,
+	COMPLETE_SANDBOX
+};
 
 struct option_entry {
 	const char *name; /* long name, without the dashes */

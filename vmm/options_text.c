@@ -152,6 +152,8 @@ void options_completion(FILE *out)
 		   "mapfile -t COMPREPLY < <(compgen -W 'stdio pty pty: file: unix: none' -- "
 		   "\"$cur\")\n"
 		   "\t\t__ltrim_colon_completions \"$cur\"");
+	print_case(out, COMPLETE_SANDBOX,
+		   "mapfile -t COMPREPLY < <(compgen -W 'kill log off' -- \"$cur\")");
 	fprintf(out, "\tesac\n\tmapfile -t COMPREPLY < <(compgen -W '");
 	for (unsigned i = 0; i < options_table_len; i++)
 		fprintf(out, "--%s ", options_table[i].name);

@@ -26,8 +26,7 @@ static struct termios2 saved_settings;
 static int saved_fd = -1; /* -1: nothing to put back */
 
 /* How the program may die without anybody asking. */
-static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL,
-				    SIGFPE,  SIGSYS, SIGTRAP, SIGQUIT};
+static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGTRAP, SIGQUIT};
 static struct sigaction former[ARRAY_LEN(fatal_signals)];
 
 bool terminal_usable(int fd)

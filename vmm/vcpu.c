@@ -17,6 +17,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
 #include "vmm/machine.h"
+#include "vmm/confine.h"
 
 #define KICK_SIGNAL SIGUSR2
 
@@ -277,6 +278,14 @@ static bool wait_go(struct vcpu *cpu)
 	return go;
 }
 
+static void wait_built(struct vcpu_gate *gate)
+{
+	pthread_mutex_lock(&gate->lock);
+	while (gate->want == GATE_BUILD)
+		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
+	pthread_mutex_unlock(&gate->lock);
+}
+
 static void sched_save(struct vcpu *cpu)
 {
 	struct vcpu_sched *s = vcpu_arch_sched(cpu);
@@ -319,8 +328,9 @@ static void *thread(void *opaque)
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	cpu->tid = (pid_t)syscall(SYS_gettid);
 
-	int rc = 0;
-	if (!cpu->m->fresh) {
+	int rc = confine_enter(CONFINE_VCPU, &err);
+	wait_built(gate);
+	if (!rc && !cpu->m->fresh) {
 		sched_load(cpu);
 		rc = create(cpu, &err);
 		if (!rc)
@@ -360,9 +370,14 @@ static int wait_done(struct machine *m, struct error *err)
 	return rc;
 }
 
-int vcpus_start(struct machine *m, struct error *err)
+static void set_want(struct vcpu_gate *gate, int want)
 {
-	m->gate.want = GATE_HOLD;
+	__atomic_store_n(&gate->want, want, __ATOMIC_RELEASE);
+}
+
+int vcpus_spawn(struct machine *m, struct error *err)
+{
+	m->gate.want = GATE_BUILD;
 	m->gate.done = 0;
 	m->gate.rc = 0;
 	for (uint32_t i = 0; i < m->opt.cpus; i++) {
@@ -373,14 +388,17 @@ int vcpus_start(struct machine *m, struct error *err)
 	return 0;
 }
 
+void vcpus_start(struct machine *m)
+{
+	pthread_mutex_lock(&m->gate.lock);
+	set_want(&m->gate, GATE_HOLD);
+	pthread_cond_broadcast(&m->gate.to_vcpus);
+	pthread_mutex_unlock(&m->gate.lock);
+}
+
 int vcpus_wait_loaded(struct machine *m, struct error *err)
 {
 	return wait_done(m, err);
-}
-
-static void set_want(struct vcpu_gate *gate, int want)
-{
-	__atomic_store_n(&gate->want, want, __ATOMIC_RELEASE);
 }
 
 void vcpus_go(struct machine *m)
@@ -426,6 +444,12 @@ int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error 
 int vcpus_wait_saved(struct machine *m, struct error *err)
 {
 	return m->gate.want == GATE_PAUSE ? wait_done(m, err) : 0;
+}
+
+void vcpus_forget(struct machine *m)
+{
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		vcpu_arch_forget(&m->vcpus[i]);
 }
 
 void vcpus_stop(struct machine *m)

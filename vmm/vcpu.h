@@ -40,7 +40,7 @@ struct vcpu_sched {
 struct vcpu_gate {
 	pthread_mutex_t lock;
 	pthread_cond_t to_vcpus, to_leader;
-	enum { GATE_HOLD, GATE_RUN, GATE_PAUSE, GATE_STOP } want;
+	enum { GATE_BUILD, GATE_HOLD, GATE_RUN, GATE_PAUSE, GATE_STOP } want;
 	unsigned round;	 /* counts the pauses */
 	unsigned parked; /* out of the guest, all exits finished */
 	unsigned done;	 /* saved or loaded */
@@ -61,8 +61,10 @@ int vcpus_create(struct machine *m, struct error *err);
 int vcpus_try(struct machine *m, struct error *err);
 
 /* Starts the threads. Unless the guest is fresh each creates and restores its vCPU first; all wait in
- * the gate; vcpus_wait_loaded returns when all are there, with the first error. vcpus_go opens it. */
-int vcpus_start(struct machine *m, struct error *err);
+ * the gate; vcpus_wait_loaded returns when all are there, with the first error; vcpus_wait_confined when
+ * all have their filter on as well. vcpus_go opens it. */
+int vcpus_spawn(struct machine *m, struct error *err);
+void vcpus_start(struct machine *m);
 int vcpus_wait_loaded(struct machine *m, struct error *err);
 void vcpus_go(struct machine *m);
 
@@ -73,6 +75,10 @@ void vcpus_go(struct machine *m);
 int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error *err),
 		struct error *err);
 int vcpus_wait_saved(struct machine *m, struct error *err);
+
+/* The guest runs: clears what is left of general and vector registers that were saved or loaded. By the
+ * leader. */
+void vcpus_forget(struct machine *m);
 
 /* Ends the threads for good (machine teardown). */
 void vcpus_stop(struct machine *m);
@@ -86,6 +92,7 @@ int vcpu_arch_init(struct vcpu *cpu, struct error *err);   /* allocates and regi
 int vcpu_arch_create(struct vcpu *cpu, struct error *err); /* CPUID; fresh: reset state */
 int vcpu_arch_save(struct vcpu *cpu, struct error *err);
 int vcpu_arch_load(struct vcpu *cpu, struct error *err);
+void vcpu_arch_forget(struct vcpu *cpu); /* clears general and vector registers */
 
 /* The scheduling part of the state. */
 struct vcpu_sched *vcpu_arch_sched(struct vcpu *cpu);

@@ -8,6 +8,7 @@
 #define TESTDEV	      "--testdev", "trigger=%T"
 #define TESTDEV_LEVEL "--testdev", "trigger=%T,unmask=%U"
 #define CONTROL	      "--control", "%D/ctl"
+#define SANDBOX(mode) "--sandbox", #mode
 #define HOLD(ms)      "--debug-hold", #ms
 
 #define QUICK "--update-timeout", "1000", "--preflight-timeout", "4000"
@@ -61,12 +62,17 @@ const struct test_case test_cases[] = {
 	 0,
 	 {CONTROL, HOLD(500), "--stop-timeout", "0"}},
 	/* One row of drives_fault.c per "update". */
-	{"fault", "gap", drive_fault, 1, 100, 0, 1000, {QUICK}},
-	{"fault-2", "gap", drive_fault, 2, 100, 0, 1000, {QUICK}},
+	{"fault", "gap", drive_fault, 1, 100, 0, 1000, {QUICK, SANDBOX(kill)}},
+	{"fault-2", "gap", drive_fault, 2, 100, 0, 1000, {QUICK, SANDBOX(kill)}},
 	/* The same of drives_skew.c, two guests each. */
 	{"skew", "gap", drive_skew, 1, 100, 0, 1000},
 	{"lost", "gap", drive_lost, 1, 1, 0, 1000, {"--keep-failed-state", "%D/kept"}},
 	{"lost-plain", "gap", drive_lost, 1, 1, 0, 1000},
 	{"keeper", "gap", drive_keeper, 1, 12, 0, 1000, {HOLD(300)}},
+	{"user", "gap", drive_user, 2, 50, 0, 5000, {SANDBOX(kill)}, .user = true},
+	{"secrets", "secret", drive_secrets, 2, 10, 0, 5000, {"--mem", "32M"}},
+	{"sandbox-kill", "forbid", drive_forbid_kill, 2, 5, 0, 5000, {TESTDEV, SANDBOX(kill)}},
+	{"sandbox-log", "forbid", drive_forbid_log, 2, 5, 0, 5000, {TESTDEV, SANDBOX(log)}},
+	{"sandbox-off", "forbid", drive_forbid_off, 2, 5, 0, 5000, {TESTDEV, SANDBOX(off)}},
 };
 const unsigned test_cases_len = sizeof(test_cases) / sizeof(test_cases[0]);

@@ -40,4 +40,13 @@ int drive_busy(struct session *s, unsigned updates);
 /* The keeper is killed, stopped, or speaks too late. */
 int drive_keeper(struct session *s, unsigned updates);
 
+/* As an ordinary user, and on when /dev/kvm cannot be opened any more. */
+int drive_user(struct session *s, unsigned updates);
+/* A register's contents are nowhere in molt's memory after an update. */
+int drive_secrets(struct session *s, unsigned updates);
+/* Threads make system calls that the sandbox forbids, after some updates. */
+int drive_forbid_kill(struct session *s, unsigned updates);
+int drive_forbid_log(struct session *s, unsigned updates);
+int drive_forbid_off(struct session *s, unsigned updates);
+
 #endif

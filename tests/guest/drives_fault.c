@@ -72,6 +72,7 @@ static const struct {
 	{"crash at once", FAULT, "entry:segv", NEW_PID, "ended before"},
 	{"hang at once", FAULT, "entry:hang", NEW_PID, ""},
 	{"stop at once", FAULT, "entry:stop", NEW_PID, "in time"},
+	{"build: forbidden", FAULT, "build:forbidden", SAME_PID, "a system call that it may not"},
 	{"start: crash", FAULT, "start:segv", SAME_PID, "signal 11"},
 	{"start: abort", FAULT, "start:abort", SAME_PID, "signal 6"},
 	{"start: hang", FAULT, "start:hang", SAME_PID, "in time"},
@@ -262,6 +263,7 @@ int drive_fault(struct session *s, unsigned updates)
 {
 	unsigned fds = 0, done = 0;
 
+	s->forbidden = true; /* in one of the rows */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (session_expect(s, "READY", BOOT_MS) || check_guest(s, &fds))
 		return -1;

@@ -15,6 +15,7 @@
 #include "bench.h"
 #include "cases.h"
 #include "session.h"
+#include "session_user.h"
 
 enum verdict { PASSED = 0, FAILED = 1, SKIPPED = 77 };
 
@@ -67,6 +68,12 @@ static enum verdict case_run(const struct settings *set, const struct test_case 
 
 	if (t->soft_kvm_note && set->soft_kvm) {
 		printf("SKIP guest/%s: this KVM is software: %s\n", t->name, t->soft_kvm_note);
+		return SKIPPED;
+	}
+	if (t->user && !session_user_possible()) {
+		printf("SKIP guest/%s: becoming another user with a /dev/kvm of its own needs root "
+		       "and a mount namespace\n",
+		       t->name);
 		return SKIPPED;
 	}
 	uint64_t start = clock_ns();

@@ -284,20 +284,27 @@ int session_update(struct session *s)
 	return session_update_begin(s) ? -1 : session_update_end(s);
 }
 
+int session_exits(struct session *s, int code)
+{
+	uint64_t until = clock_ns() + (uint64_t)END_DEADLINE_MS * 1000000 * s->set->slow;
+	while (session_alive(s)) {
+		output_read(s, 1);
+		if (clock_ns() > until)
+			return session_fail(s, "molt does not end");
+	}
+	return WIFEXITED(s->status) && WEXITSTATUS(s->status) == code ? 0 : session_dead(s);
+}
+
 int session_finish(struct session *s)
 {
 	if (session_expect(s, "PASS", 60000))
 		return -1;
 	char pass[SESSION_LINE];
 	memcpy(pass, s->line, sizeof(pass));
-	uint64_t until = clock_ns() + (uint64_t)END_DEADLINE_MS * 1000000 * s->set->slow;
-	while (session_alive(s)) {
-		output_read(s, 1);
-		if (clock_ns() > until)
-			return session_fail(s, "molt does not end after the guest's power-off");
-	}
-	if (!WIFEXITED(s->status) || WEXITSTATUS(s->status))
-		return session_dead(s);
+	if (session_exits(s, 0))
+		return -1;
+	if (!s->forbidden && session_logged(s, "sandbox:"))
+		return session_fail(s, "molt made a system call that its sandbox forbids");
 	memcpy(s->line, pass, sizeof(pass));
 	s->records = calloc(1, (size_t)s->report_at + 1);
 	return s->records && pread(s->report, s->records, (size_t)s->report_at, 0) == s->report_at

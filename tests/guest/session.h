@@ -48,6 +48,7 @@ struct session {
 	char tail[SESSION_TAIL][SESSION_LINE]; /* the last lines, for failures */
 	unsigned lines;
 	bool exited;
+	bool forbidden; /* molt is made to do what its sandbox forbids */
 	int status;
 
 	/* Called for each line before anybody else sees it; true: taken. */
@@ -102,6 +103,11 @@ int session_update(struct session *s);
 int session_record(struct session *s);
 /* Expects PASS, power off and exit code 0. */
 int session_finish(struct session *s);
+
+/* Waits for molt to end with that exit code. */
+int session_exits(struct session *s, int code);
+/* Is @text among molt's own messages? */
+bool session_logged(const struct session *s, const char *text);
 
 /* Numbers of the last record. -1: not there. */
 int64_t record_number(const char *record, const char *key);

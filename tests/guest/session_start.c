@@ -14,6 +14,7 @@
 
 #include "cases.h"
 #include "session.h"
+#include "session_user.h"
 
 #define SHOW_LOG 1500 /* bytes of molt's messages shown with a failure */
 
@@ -94,6 +95,8 @@ static void child_exec(struct session *s, const char *cmdline, const char *kerne
 	snprintf(fault, sizeof(fault), "%s/notify", s->dir);
 	if (s->notify >= 0)
 		setenv("NOTIFY_SOCKET", fault, 1);
+	if (s->test->user)
+		session_user_become(s);
 	execv(argv[0], argv);
 	fprintf(stderr, "exec %s: %s\n", argv[0], strerror(errno));
 	_exit(126);
@@ -147,6 +150,11 @@ int session_start(struct session *s, const struct settings *set, const struct te
 	if (s->report < 0 || pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC))
 		return session_fail(s, "pipes: %s", strerror(errno));
 	snprintf(kernel, sizeof(kernel), "%s/%s", set->guests, test->guest);
+	if (test->user) { /* who may not look into the build folder */
+		if (session_copy(s, kernel, "kernel") || session_user_give(s, report))
+			return -1;
+		snprintf(kernel, sizeof(kernel), "%s/kernel", s->dir);
+	}
 	snprintf(cmdline, sizeof(cmdline), "cpus=%u tsc_khz=%llu updates=%u slow=%u emulated=%d %s",
 		 test->cpus, (unsigned long long)s->tsc_khz, updates, set->slow, set->emulated,
 		 test->cmdline ?: "");
@@ -167,7 +175,7 @@ void session_end(struct session *s)
 {
 	static const char *const files[] = {"molt",   "molt.a",	  "molt.b", "molt.new",
 					    "report", "log",	  "fault",  "notify",
-					    "ctl",    "ctl.lock", "kept"};
+					    "ctl",    "ctl.lock", "kept",   "kernel"};
 	char path[160];
 
 	if (s->pid > 0 && !s->exited) {
@@ -178,6 +186,7 @@ void session_end(struct session *s)
 		snprintf(path, sizeof(path), "%s/%s", s->dir, files[i]);
 		unlink(path);
 	}
+	session_user_end(s);
 	rmdir(s->dir);
 	int fds[] = {s->in, s->out, s->report, s->trigger, s->unmask, s->notify};
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
@@ -186,6 +195,23 @@ void session_end(struct session *s)
 	free(s->records);
 	free(s->pauses_ns);
 	free(s->gaps_ns);
+}
+
+bool session_logged(const struct session *s, const char *text)
+{
+	char path[160];
+	bool found = false;
+
+	snprintf(path, sizeof(path), "%s/log", s->dir);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	off_t len = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+	char *log = calloc(1, (size_t)len + 1);
+	if (log && len && pread(fd, log, (size_t)len, 0) == len)
+		found = strstr(log, text);
+	free(log);
+	if (fd >= 0)
+		close(fd);
+	return found;
 }
 
 void session_show(const struct session *s)

@@ -241,6 +241,7 @@ guest_stop() {
 	END=$(guest_line END)
 	[ -n "$END" ] || fail "the guest did not close its account (molt's status $status)"
 	quiet_expect "molt's exit status" "$status" -eq 0
+	quiet_expect "system calls that the sandbox forbids" "$(grep -c sandbox: "$LOG")" -eq 0
 	quiet_expect "boots" "$(guest_count READY)" -eq 1
 	quiet_expect "FAIL lines of the guest" "$(guest_count FAIL)" -eq 0
 	quiet_expect "heartbeats, none missing" "$(guest_count BEAT)" -eq "$(field "$END" beats)"

@@ -38,6 +38,21 @@ static void emit(const char *level, const char *fmt, va_list ap)
 	(void)ignored;
 }
 
+void log_signal(const char *text)
+{
+	char line[600];
+	const char *parts[] = {"molt", log_name, ": ", text};
+	size_t len = 0;
+	for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		for (const char *c = parts[i]; *c && len < sizeof(line) - 2; c++)
+			line[len++] = *c;
+	if (__atomic_load_n(&log_raw, __ATOMIC_RELAXED))
+		line[len++] = '\r';
+	line[len++] = '\n';
+	ssize_t ignored = write(STDERR_FILENO, line, len);
+	(void)ignored;
+}
+
 void log_info(const char *fmt, ...)
 {
 	va_list ap;

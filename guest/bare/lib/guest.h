@@ -140,12 +140,17 @@ struct testdev {
 #define TESTDEV_COUNTER 0x000 /* reads count up */
 #define TESTDEV_SCRATCH 0x008 /* 64 bits */
 #define TESTDEV_TOUCHED 0x010 /* accesses to the scratch register */
+#define TESTDEV_FORBID	0x018 /* a write makes a system call that is forbidden */
 #define TESTDEV_TABLE	0x800
 #define TESTDEV_PBA	0xc00
 void testdev_find(struct testdev *t);
 /* MSI-X vector 0 to CPU 0 as @vector. */
 void testdev_msix_enable(const struct testdev *t, uint8_t vector);
 void testdev_msix_mask(const struct testdev *t, bool masked);
+static inline void testdev_write(const struct testdev *t, unsigned reg, uint32_t v)
+{
+	*(volatile uint32_t *)(t->bar + reg) = v;
+}
 static inline uint32_t testdev_read(const struct testdev *t, unsigned reg)
 {
 	return *(volatile uint32_t *)(t->bar + reg);

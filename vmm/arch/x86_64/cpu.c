@@ -238,6 +238,14 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err)
 	return run_steps(cpu, load_steps, ARRAY_LEN(load_steps), "KVM_SET", err);
 }
 
+/* What programs compute with. Control registers and MSRs stay: KVM is to accept the trial blob of the next
+ * preflight, which is made of what is here. */
+void vcpu_arch_forget(struct vcpu *cpu)
+{
+	explicit_bzero(&cpu->state->regs, sizeof(cpu->state->regs));
+	explicit_bzero(cpu->state->xsave, sizeof(cpu->state->xsave));
+}
+
 struct vcpu_sched *vcpu_arch_sched(struct vcpu *cpu)
 {
 	return &cpu->state->sched;

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/confine.h"
+
+#include <errno.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "vmm/base/error.h"
+#include "vmm/base/log.h"
+#include "vmm/confine_rules.h"
+#include "vmm/terminal.h"
+
+#ifndef SYS_SECCOMP
+#define SYS_SECCOMP 1 /* si_code (asm-generic/siginfo.h) */
+#endif
+#define LOG_EACH 8 /* messages for each call in mode log: a guest may cause them */
+
+static enum confine_mode mode = CONFINE_OFF;
+static struct sigaction former;
+static _Thread_local char thread_name[16];
+static _Thread_local bool filtered;
+
+/* ---- a call that is not allowed; async-signal-safe from here on ---- */
+
+struct text {
+	char buf[400];
+	size_t len;
+};
+
+static void put(struct text *t, const char *s)
+{
+	while (*s && t->len < sizeof(t->buf) - 1)
+		t->buf[t->len++] = *s++;
+	t->buf[t->len] = 0;
+}
+
+static void put_number(struct text *t, unsigned long v, unsigned base)
+{
+	char digits[24], *p = digits + sizeof(digits) - 1;
+	*p = 0;
+	do
+		*--p = "0123456789abcdef"[v % base];
+	while (v /= base);
+	if (base == 16)
+		put(t, "0x");
+	put(t, p);
+}
+
+static void describe(struct text *t, const siginfo_t *info, const long args[6])
+{
+	put(t, "sandbox: thread ");
+	put(t, filtered ? thread_name : "of molt");
+	if (info->si_arch != arch_confine_audit) {
+		put(t, ": a system call of another architecture, number ");
+		put_number(t, (unsigned)info->si_syscall, 10);
+		return;
+	}
+	put(t, ": system call ");
+	put(t, confine_call_name(info->si_syscall));
+	put(t, " (");
+	put_number(t, (unsigned)info->si_syscall, 10);
+	put(t, info->si_syscall == SYS_ioctl ? "), request " : "), arguments ");
+	if (info->si_syscall == SYS_ioctl)
+		put_number(t, (uint32_t)args[1], 16);
+	for (unsigned i = 0; info->si_syscall != SYS_ioctl && i < 6; i++) {
+		put(t, i ? " " : "");
+		put_number(t, (unsigned long)args[i], 16);
+	}
+	put(t, ", at ");
+	put_number(t, (unsigned long)(uintptr_t)info->si_call_addr, 16);
+}
+
+/* Would go wrong when made from inside a signal handler. */
+static bool replayable(long nr)
+{
+	switch (nr) {
+	case SYS_clone:
+#ifdef SYS_clone3
+	case SYS_clone3:
+#endif
+#ifdef SYS_fork
+	case SYS_fork:
+	case SYS_vfork:
+#endif
+	case SYS_rt_sigreturn:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static void make_it(const siginfo_t *info, void *context, const long args[6], struct text *t)
+{
+	static uint8_t seen[512];
+	unsigned nr = (unsigned)info->si_syscall % ARRAY_LEN(seen);
+	bool can = info->si_arch == arch_confine_audit && replayable(info->si_syscall);
+
+	put(t, can ? ": not allowed, but made" : ": not allowed, and returns ENOSYS");
+	if (__atomic_load_n(&seen[nr], __ATOMIC_RELAXED) < LOG_EACH) {
+		__atomic_fetch_add(&seen[nr], 1, __ATOMIC_RELAXED);
+		log_signal(t->buf);
+	}
+	arch_confine_return(context, can ? arch_confine_call(info->si_syscall, args) : -ENOSYS);
+}
+
+static void on_sigsys(int sig, siginfo_t *info, void *context)
+{
+	int saved_errno = errno;
+	struct text t = {.len = 0};
+	long args[6];
+
+	if (info->si_code == SYS_SECCOMP) {
+		arch_confine_args(context, args);
+		describe(&t, info, args);
+		if (mode == CONFINE_LOG && filtered) {
+			make_it(info, context, args, &t);
+			errno = saved_errno;
+			return;
+		}
+		put(&t, filtered ? ": not allowed" : ": refused by a filter that is not molt's");
+		log_signal(t.buf);
+	}
+	terminal_restore();
+	if (former.sa_handler != SIG_DFL && former.sa_handler != SIG_IGN)
+		former.sa_handler(sig); /* of an update that is not committed: does not return */
+	_exit(128 + sig);
+}
+
+/* ---- putting filters on ---- */
+
+int confine_init(enum confine_mode wanted, struct error *err)
+{
+	struct sigaction sa = {.sa_sigaction = on_sigsys, .sa_flags = SA_SIGINFO}, now;
+
+	mode = wanted;
+	sigaction(SIGSYS, NULL, &now);
+	if (!(now.sa_flags & SA_SIGINFO) || now.sa_sigaction != on_sigsys) {
+		former = now;
+		sigaction(SIGSYS, &sa, NULL);
+	}
+	/* Without CAP_SYS_ADMIN a filter may only be put on who cannot gain privileges any more. */
+	if (mode != CONFINE_OFF && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return error_errno(err, errno, "sandbox: no_new_privs");
+	return 0;
+}
+
+int confine_enter(enum confine_thread thread, struct error *err)
+{
+	struct confine_row rows[CONFINE_MAX_ROWS];
+	struct sock_filter code[CONFINE_MAX_CODE];
+	const struct confine_env env = {
+		.pid = (uint32_t)getpid(),
+		.tid = (uint32_t)syscall(SYS_gettid),
+		.pass = mode == CONFINE_LOG ? arch_confine_pass() : 0,
+	};
+
+	if (mode == CONFINE_OFF)
+		return 0;
+	prctl(PR_GET_NAME, thread_name);
+	filtered = true;
+	unsigned n = confine_compile(rows, confine_rows(thread, rows), &env, code, ARRAY_LEN(code));
+	struct sock_fprog program = {.len = (unsigned short)n, .filter = code};
+	if (n && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0)
+		return 0;
+	filtered = false;
+	error_errno(err, n ? errno : E2BIG, "sandbox: filter of thread %s", thread_name);
+	error_hint(err, "the kernel needs CONFIG_SECCOMP_FILTER; --sandbox off does without");
+	return error_exit(err, EXIT_HOST);
+}
