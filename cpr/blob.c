@@ -72,9 +72,13 @@ int blob_adopt(struct blob *b, int fd, struct error *err)
 	struct stat st;
 	*b = (struct blob){.fd = fd};
 	int seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0 || (seals & SEALS) != SEALS)
+	if (seals < 0)
+		return error_errno(err, errno, "state blob: descriptor %d is no memfd", fd);
+	if ((seals & SEALS) != SEALS)
 		return error_set(err, EBADMSG, "state blob: descriptor %d is no sealed memfd", fd);
-	if (fstat(fd, &st) < 0 || st.st_size <= 0)
+	if (fstat(fd, &st) < 0)
+		return error_errno(err, errno, "state blob: descriptor %d", fd);
+	if (st.st_size <= 0)
 		return error_set(err, EBADMSG, "state blob: descriptor %d is empty", fd);
 	b->size = b->len = (size_t)st.st_size;
 	b->map = mmap(NULL, b->size, PROT_READ, MAP_PRIVATE, fd, 0);

@@ -9,6 +9,25 @@
 #include "vmm/control.h"
 #include "vmm/machine.h"
 
+#define SERVE_TRIES   100
+#define SERVE_WAIT_MS 50
+
+/* There is no way back any more: what is missing for a thread or a watch now may be there in a moment.
+ * Without them the guest still has its memory, its vCPUs and its passed-through devices. */
+static void serve(struct machine *m)
+{
+	struct error err;
+	for (unsigned tries = 0; machine_serve(m, &err); tries++) {
+		if (!tries)
+			log_error(&err);
+		if (tries == SERVE_TRIES) {
+			log_warn("console and device models stand still until the next update");
+			return;
+		}
+		handover_hold(SERVE_WAIT_MS);
+	}
+}
+
 void finish(struct machine *m, struct program *p, enum program_mode mode, struct blob *blob,
 	    const struct state_blob *state, struct handover *times)
 {
@@ -17,6 +36,7 @@ void finish(struct machine *m, struct program *p, enum program_mode mode, struct
 				.old_build = state->header.build_id,
 				.blob_len = state->len};
 	struct error err;
+	serve(m);
 	if (control_open(m, &err))
 		log_error(&err);
 	pthread_mutex_lock(&m->lock);

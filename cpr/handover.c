@@ -42,7 +42,11 @@ struct handover *handover_adopt(struct fdset *fds, struct error *err)
 {
 	struct stat st;
 	int fd = fdset_take(fds, "handover");
-	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size != (off_t)PAGE_LEN) {
+	if (fd >= 0 && fstat(fd, &st) < 0) {
+		error_errno(err, errno, "handover page: descriptor %d", fd);
+		return NULL;
+	}
+	if (fd < 0 || st.st_size != (off_t)PAGE_LEN) {
 		error_set(err, EBADF, "handover page: descriptor %d is not it", fd);
 		return NULL;
 	}

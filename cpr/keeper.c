@@ -25,6 +25,9 @@
 #define STACK_LEN 16384
 #define NS_PER_S  1000000000ull
 
+#define EXEC_TRIES   100
+#define EXEC_WAIT_NS 20000000
+
 /* ---- the keeper itself ---- */
 
 RAW __attribute__((noreturn)) static void leave(void)
@@ -69,8 +72,13 @@ RAW static void bring_back(const struct keeper *k)
 	for (unsigned i = 0; i < k->fds->n; i++)
 		raw_syscall(SYS_fcntl, k->fds->e[i].fd, F_SETFD, 0, 0, 0);
 	raw_syscall(SYS_fcntl, k->blob_fd, F_SETFD, 0, 0, 0);
-	raw_syscall(SYS_execveat, k->exe_fd, (long)"", (long)k->image.argv, (long)k->image.envp,
-		    AT_EMPTY_PATH);
+	/* It returns only when it failed; what was missing may be there in a moment. */
+	struct timespec ts = {.tv_nsec = EXEC_WAIT_NS};
+	for (int tries = 0; tries < EXEC_TRIES; tries++) {
+		raw_syscall(SYS_execveat, k->exe_fd, (long)"", (long)k->image.argv,
+			    (long)k->image.envp, AT_EMPTY_PATH);
+		raw_syscall(SYS_nanosleep, (long)&ts, 0, 0, 0, 0);
+	}
 	raw_syscall(SYS_write, STDERR_FILENO, (long)last_words, sizeof(last_words) - 1, 0, 0);
 	raw_syscall(SYS_exit_group, EXIT_LOST, 0, 0, 0, 0);
 }
@@ -114,9 +122,9 @@ RAW __attribute__((noreturn)) static int keep(void *opaque)
 		} else {
 			take_or_leave(h);
 			raw_blame(h, "the new program did not take over in time");
-			raw_syscall(SYS_pidfd_send_signal, k->self_pidfd, SIGKILL, 0, 0, 0);
-			while (!wait_event(k, NS_PER_S))
-				;
+			do
+				raw_syscall(SYS_pidfd_send_signal, k->self_pidfd, SIGKILL, 0, 0, 0);
+			while (!wait_event(k, NS_PER_S));
 			bring_back(k);
 		}
 	}
@@ -198,8 +206,9 @@ void keeper_release(struct fdset *fds)
 	int wake = fdset_take(fds, "keeper-wake");
 	if (wake < 0)
 		return;
-	ssize_t ignored = write(wake, &one, sizeof(one));
-	(void)ignored; /* an eventfd that was just opened takes a one */
+	/* An eventfd that was just opened takes a one. Unheard, the keeper goes at its deadline. */
+	for (int tries = 0; tries < 3 && write(wake, &one, sizeof(one)) < 0; tries++)
+		;
 	fdset_close(fds, "keeper-wake");
 }
 

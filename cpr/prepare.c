@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cpr/limits.h"
 #include "cpr/preflight.h"
 #include "vmm/arch.h"
 #include "vmm/base/fd.h"
@@ -38,8 +39,11 @@ static int check_mode(int fd, const struct stat *st, const char *path, struct er
 		return error_set(err, EACCES, "%s: not a regular file", path);
 	if (!st->st_size)
 		return error_set(err, ENOEXEC, "%s: the file is empty", path);
-	if (!(st->st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) ||
-	    syscall(SYS_faccessat2, fd, "", X_OK, AT_EACCESS | AT_EMPTY_PATH) < 0) {
+	int code =
+		syscall(SYS_faccessat2, fd, "", X_OK, AT_EACCESS | AT_EMPTY_PATH) < 0 ? errno : 0;
+	if (code && code != EACCES)
+		return error_errno(err, code, "program %s", path);
+	if (code || !(st->st_mode & (S_IXUSR | S_IXGRP | S_IXOTH))) {
 		error_set(err, EACCES, "%s: not executable", path);
 		return error_hint(err, "chmod 755 %s", path);
 	}
@@ -93,7 +97,7 @@ int prepare_check(struct machine *m, struct program *p, const char *path, struct
 	if (m->ending)
 		return error_set(err, EBUSY, "the guest was asked to power off");
 	fd_auto int fd = prepare_program(path, m->opt.insecure_exe, err);
-	int rc = fd < 0 ? fd : 0;
+	int rc = fd < 0 ? fd : limits_check(&m->ram, err);
 	if (!rc) {
 		pthread_mutex_lock(&m->lock);
 		rc = check_devices(m, reasons, err);

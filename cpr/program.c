@@ -77,7 +77,7 @@ struct program_incoming program_incoming(void)
 	bool good =
 		sscanf(text, "%d,%d,%d,%d%n", &in.sig, &mode, &in.blob_fd, &in.old_fd, &end) == 4 &&
 		!text[end] && in.blob_fd > STDERR_FILENO && in.old_fd > STDERR_FILENO &&
-		mode >= PROGRAM_NEW && mode <= PROGRAM_PREFLIGHT;
+		mode >= PROGRAM_NEW && mode <= PROGRAM_AGAIN;
 	in.mode = good ? (enum program_mode)mode : PROGRAM_CONFUSED;
 	unsetenv(PROGRAM_ENV);
 	return in;

@@ -37,8 +37,15 @@ enum program_mode {
 	PROGRAM_BACK,	   /* the old program again, execed by the new one, which failed */
 	PROGRAM_RESCUE,	   /* the old program again, execed by the keeper: another process id */
 	PROGRAM_PREFLIGHT, /* a new program, only asked whether it could (cpr/preflight.h) */
+	PROGRAM_AGAIN,	   /* the one the keeper execed failed, and execed itself once more */
 	PROGRAM_CONFUSED,  /* the variable is there but makes no sense */
 };
+
+/* The image that the keeper execed, or that one's second try: nobody else is left. */
+static inline bool program_from_keeper(enum program_mode mode)
+{
+	return mode == PROGRAM_RESCUE || mode == PROGRAM_AGAIN;
+}
 
 struct program_incoming {
 	enum program_mode mode;

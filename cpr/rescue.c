@@ -22,6 +22,7 @@ static struct {
 	int state; /* enum rescue_state */
 	int old_fd;
 	struct handover *page;
+	enum handover_owner owner; /* of an update that this image may still go back from */
 	struct program_image image;
 	sigset_t mask; /* what is blocked in every image */
 	bool handed;   /* a thread leaves it to the leader to go back */
@@ -54,7 +55,8 @@ void rescue_now(const char *reason)
 {
 	if (!change_state(RESCUE_LEAVING)) /* once */
 		return;
-	handover_blame(rescue.page, reason);
+	if (rescue.page)
+		handover_blame(rescue.page, reason);
 	go_back();
 }
 
@@ -91,7 +93,7 @@ static void leave(int sig)
 static void on_crash(int sig)
 {
 	if (change_state(RESCUE_LEAVING)) {
-		if (!rescue.page || handover_owner(rescue.page) == HANDOVER_OPEN)
+		if (!rescue.page || handover_owner(rescue.page) == rescue.owner)
 			leave(sig);
 	} else if (is_leader() && __atomic_exchange_n(&rescue.handed, false, __ATOMIC_SEQ_CST)) {
 		go_back();
@@ -108,13 +110,16 @@ void rescue_arm(const struct program_incoming *in, char **argv)
 {
 	static char stack[16384];
 	const stack_t ss = {.ss_sp = stack, .ss_size = sizeof(stack)};
-	const struct program_incoming back = {
-		.mode = PROGRAM_BACK, .blob_fd = in->blob_fd, .old_fd = in->old_fd};
+	bool last = in->mode == PROGRAM_RESCUE;
+	const struct program_incoming back = {.mode = last ? PROGRAM_AGAIN : PROGRAM_BACK,
+					      .blob_fd = in->blob_fd,
+					      .old_fd = in->old_fd};
 	struct sigaction sa = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_NODEFER};
 
 	if (program_image_init(&rescue.image, NULL, argv, &back, NULL))
 		return; /* the keeper is still there */
 	rescue.old_fd = in->old_fd;
+	rescue.owner = last ? HANDOVER_TAKEN : HANDOVER_OPEN;
 	sigprocmask(SIG_SETMASK, NULL, &rescue.mask);
 	sigaltstack(&ss, NULL);
 	for (unsigned i = 0; i < ARRAY_LEN(crash_signals); i++)

@@ -12,7 +12,8 @@
 
 struct handover;
 
-/* Catches crashes from here on. Only in the new program of an update. */
+/* Catches crashes from here on: in the new program of an update; and in the old one that the keeper
+ * has brought back, which tries once more, since nobody else is left who could. */
 void rescue_arm(const struct program_incoming *in, char **argv);
 
 /* Where to note the reason and to see whether it was committed; NULL before it is mapped. */

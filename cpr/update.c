@@ -234,12 +234,23 @@ static int commit(struct machine *m, enum program_mode mode, struct handover *ti
 		  struct error *err)
 {
 	rescue_disarm();
-	bool ours = mode == PROGRAM_RESCUE ? handover_owner(times) == HANDOVER_TAKEN
-					   : handover_decide(times, HANDOVER_COMMITTED);
+	bool ours = program_from_keeper(mode) ? handover_owner(times) == HANDOVER_TAKEN
+					      : handover_decide(times, HANDOVER_COMMITTED);
 	if (!ours)
 		return error_set(err, ETIMEDOUT, "somebody else has the guest already");
 	handover_stamp(times, STAMP_COMMIT);
 	return 0;
+}
+
+/* Execs the old program, unless the word was lost; returns only where that is impossible. */
+static int give_up(enum program_mode mode, struct error *err)
+{
+	if (mode == PROGRAM_RESCUE) {
+		log_error(err);
+		log_info("the old program tries once more");
+	}
+	rescue_now(err->text);
+	return -err->code;
 }
 
 /* The image that takes over; *page stays NULL until it is mapped. */
@@ -255,28 +266,24 @@ static int resume(struct machine *m, struct program *p, const struct program_inc
 	if (!rc)
 		rc = adopt_process(m, p, in, &state, page, err);
 	if (rc) /* blob or descriptors: the keeper has good ones, so this image just ends */
-		return rc;
+		return in->mode == PROGRAM_RESCUE ? give_up(in->mode, err) : rc;
 	struct handover *times = *page;
 	rescue_set_page(times);
 	fault_point("adopt");
 	times->stamps[STAMP_EXEC] = main_ns;
 	handover_stamp(times, STAMP_ADOPT);
-	if (in->mode == PROGRAM_RESCUE)
+	if (program_from_keeper(in->mode))
 		rc = fault_error("rescue", err);
 	if (!rc)
 		rc = restore(m, times, &state, err);
 	if (!rc)
 		rc = commit(m, in->mode, times, err);
-	if (rc) {
-		rescue_now(err->text); /* execs the old program, unless the word was lost */
-		return rc;
-	}
+	if (rc)
+		return give_up(in->mode, err);
 	*committed = true;
 	rc = machine_start(m, err);
 	handover_stamp(times, STAMP_RUN);
 	handover_hold(HANDOVER_HEAD_START_MS);
-	if (!rc)
-		rc = machine_serve(m, err);
 	if (!rc)
 		finish(m, p, in->mode, blob, &state, times);
 	return rc;
@@ -289,7 +296,7 @@ int update_resume(struct machine *m, struct program *p, const struct program_inc
 	struct handover *times = NULL;
 	int rc = resume(m, p, in, &blob, &times, committed, err);
 	/* Before commit the keeper brings the old program back; unless this was it. */
-	if (rc && (*committed || in->mode == PROGRAM_RESCUE))
+	if (rc && (*committed || program_from_keeper(in->mode)))
 		lost_tell(m, &blob, times, err);
 	return rc;
 }

@@ -301,6 +301,8 @@ int console_open(struct machine *m, const char *spec, struct console **out, stru
 int console_start(struct console *con, struct error *err)
 {
 	int rc = 0;
+	if (con->started) /* it was the event loop that failed before */
+		return 0;
 	pthread_mutex_lock(&con->m->lock);
 	console_own_terminal(con);
 	if (con->terminal && !con->state.raw) {

@@ -44,6 +44,7 @@ static void block_signals(sigset_t *set)
 	sigset_t blocked = *set;
 	sigaddset(&blocked, SIGUSR2); /* the kick: vCPU threads unblock it */
 	sigaddset(&blocked, SIGPIPE);
+	sigaddset(&blocked, SIGXFSZ); /* past RLIMIT_FSIZE a write fails, and that is enough */
 	pthread_sigmask(SIG_BLOCK, &blocked, NULL);
 }
 
@@ -172,7 +173,7 @@ static int start_fresh(struct machine *m, int argc, char *const argv[], struct e
 static int lost(struct error *err, enum program_mode mode, bool committed)
 {
 	error_prefix(err, "update failed %s commit", committed ? "after" : "before");
-	if (!committed && mode != PROGRAM_RESCUE)
+	if (!committed && !program_from_keeper(mode))
 		error_hint(err, "none needed: the old program is brought back");
 	else
 		error_exit(err, EXIT_LOST);
@@ -195,11 +196,12 @@ static int run(int argc, char *argv[])
 		}
 	block_signals(&set);
 	struct program_incoming in = program_incoming();
-	if (in.mode == PROGRAM_NEW) {
+	if (in.mode == PROGRAM_NEW)
 		fault_point("entry");
+	if (in.mode == PROGRAM_NEW || in.mode == PROGRAM_RESCUE)
 		rescue_arm(&in, argv);
+	if (in.mode == PROGRAM_NEW)
 		fault_point("start");
-	}
 	machine_init(m);
 	if (in.mode == PROGRAM_PREFLIGHT)
 		_exit(preflight_answer(m, &program)); /* the end of the process frees it all */

@@ -82,7 +82,7 @@ static void descriptors(void **state)
 	assert_int_equal(fd_write_all(fd, "hello\n\n", 7), 0);
 	assert_int_equal(fd_pread_all(fd, buf, 5, 0), 0);
 	assert_memory_equal(buf, "hello", 5);
-	assert_int_equal(fd_pread_all(fd, buf, 8, 0), -EIO);
+	assert_int_equal(fd_pread_all(fd, buf, 8, 0), -ENODATA);
 	assert_int_equal(fd_set_cloexec(fd, false), 0);
 	assert_int_equal(fcntl(fd, F_GETFD), 0);
 	assert_int_equal(fd_set_cloexec(fd, true), 0);

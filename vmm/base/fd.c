@@ -51,7 +51,7 @@ int fd_pread_all(int fd, void *buf, size_t len, off_t off)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return n ? -errno : -EIO;
+			return n ? -errno : -ENODATA;
 		p += n;
 		off += n;
 		len -= (size_t)n;

@@ -76,21 +76,34 @@ static void choose_mmio64(struct machine *m)
 	m->arch->state.mmio64_len = end - base < 256 * GIB ? end - base : 256 * GIB;
 }
 
+/* A question that fails is not a no: the guest's state would be left behind. */
+static int ask(struct machine *m, unsigned cap, long *answer, struct error *err)
+{
+	*answer = vm_ioctl(m->vm.fd, KVM_CHECK_EXTENSION, (void *)(long)cap);
+	return *answer < 0 ? error_errno(err, (int)-*answer, "KVM_CHECK_EXTENSION %u", cap) : 0;
+}
+
 int arch_init(struct machine *m, struct error *err)
 {
 	struct arch *arch = calloc(1, sizeof(*arch));
 	if (!arch)
 		return error_errno(err, ENOMEM, "machine state");
 	m->arch = arch;
-	int len = vm_has(&m->vm, KVM_CAP_XSAVE2);
+	long len, xsave, xcrs;
+	int rc = ask(m, KVM_CAP_XSAVE2, &len, err);
+	if (!rc)
+		rc = ask(m, KVM_CAP_XSAVE, &xsave, err);
+	if (!rc)
+		rc = ask(m, KVM_CAP_XCRS, &xcrs, err);
+	if (rc)
+		return rc;
 	arch->xsave_len =
-		len > (int)sizeof(struct kvm_xsave) ? (uint32_t)len : sizeof(struct kvm_xsave);
+		len > (long)sizeof(struct kvm_xsave) ? (uint32_t)len : sizeof(struct kvm_xsave);
 	if (arch->xsave_len > CPU_MAX_XSAVE)
 		return error_set(err, ENOTSUP,
 				 "this host's XSAVE area has %u bytes, molt carries %d",
 				 arch->xsave_len, CPU_MAX_XSAVE);
-	arch->caps = (vm_has(&m->vm, KVM_CAP_XSAVE) ? ARCH_CAP_XSAVE : 0) |
-		     (vm_has(&m->vm, KVM_CAP_XCRS) ? ARCH_CAP_XCRS : 0);
+	arch->caps = (xsave ? ARCH_CAP_XSAVE : 0) | (xcrs ? ARCH_CAP_XCRS : 0);
 	if (m->fresh)
 		choose_mmio64(m);
 	struct state_section s = {.node = "x86", .cls = &x86_state_class, .state = &arch->state};
@@ -121,7 +134,7 @@ int arch_check_elf(int fd, const char *path, struct error *err)
 {
 	Elf64_Ehdr h;
 	int rc = fd_pread_all(fd, &h, sizeof(h), 0);
-	if (rc && rc != -EIO)
+	if (rc && rc != -ENODATA)
 		return error_errno(err, -rc, "%s", path);
 	if (rc || memcmp(h.e_ident, ELFMAG, SELFMAG)) {
 		error_set(err, ENOEXEC, "%s: not an ELF program", path);
