@@ -170,6 +170,13 @@ static void missing_field(void **state)
 	NO(ask(), "serial.divisor: the field is missing");
 }
 
+static void newer_version_needed(void **state)
+{
+	copy();
+	fdt_setprop_u32(changed, node("serial@3f8"), "needs", 2);
+	NO(ask(), "serial@3f8: needs version 2 of class serial, this program has 1");
+}
+
 static void unknown_node(void **state)
 {
 	copy();
@@ -262,13 +269,14 @@ static void unknown_option(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(unchanged),	 cmocka_unit_test(harmless),
-		cmocka_unit_test(missing_field), cmocka_unit_test(unknown_node),
-		cmocka_unit_test(missing_node),	 cmocka_unit_test(other_class),
-		cmocka_unit_test(bad_value),	 cmocka_unit_test(all_at_once),
-		cmocka_unit_test(bad_format),	 cmocka_unit_test(damaged),
-		cmocka_unit_test(host_refuses),	 cmocka_unit_test(bad_irqchip),
-		cmocka_unit_test(bad_ram),	 cmocka_unit_test(unknown_option),
+		cmocka_unit_test(unchanged),	  cmocka_unit_test(harmless),
+		cmocka_unit_test(missing_field),  cmocka_unit_test(newer_version_needed),
+		cmocka_unit_test(unknown_node),	  cmocka_unit_test(missing_node),
+		cmocka_unit_test(other_class),	  cmocka_unit_test(bad_value),
+		cmocka_unit_test(all_at_once),	  cmocka_unit_test(bad_format),
+		cmocka_unit_test(damaged),	  cmocka_unit_test(host_refuses),
+		cmocka_unit_test(bad_irqchip),	  cmocka_unit_test(bad_ram),
+		cmocka_unit_test(unknown_option),
 	};
 	if (access("/dev/kvm", R_OK | W_OK)) {
 		printf("SKIP preflight child: /dev/kvm cannot be opened: %s\n", strerror(errno));
