@@ -9,7 +9,9 @@
 #define TESTDEV_LEVEL "--testdev", "trigger=%T,unmask=%U"
 #define CONTROL	      "--control", "%D/ctl"
 #define SANDBOX(mode) "--sandbox", #mode
-#define HOLD(ms)      "--debug-hold", #ms
+/* Where no row is meant to hang. */
+#define PATIENT	 "--update-timeout", "20000", "--preflight-timeout", "20000"
+#define HOLD(ms) "--debug-hold", #ms
 
 #define QUICK "--update-timeout", "1000", "--preflight-timeout", "4000"
 
@@ -74,5 +76,20 @@ const struct test_case test_cases[] = {
 	{"sandbox-kill", "forbid", drive_forbid_kill, 2, 5, 0, 5000, {TESTDEV, SANDBOX(kill)}},
 	{"sandbox-log", "forbid", drive_forbid_log, 2, 5, 0, 5000, {TESTDEV, SANDBOX(log)}},
 	{"sandbox-off", "forbid", drive_forbid_off, 2, 5, 0, 5000, {TESTDEV, SANDBOX(off)}},
+	/* The fault matrix (matrix.h). Calls that are made to fail have no number, which no filter lets pass. */
+	{"inject", "gap", drive_inject, 1, 100000, 0, 1000, {PATIENT, SANDBOX(off)}},
+	{"inject-back", "gap", drive_inject_back, 1, 100000, 0, 1000, {PATIENT, SANDBOX(off)}},
+	{"inject-rescue", "gap", drive_inject_rescue, 1, 100000, 0, 1000, {PATIENT, SANDBOX(off)}},
+	{"fault-state", "gap", drive_state, 1, 100000, 0, 1000, {PATIENT}},
+	{"fault-limits", "gap", drive_limits, 1, 100000, 0, 1000, {PATIENT}},
+	{"fault-kill", "gap", drive_kill, 1, 100000, 0, 1000, {PATIENT}},
+	{"fault-stop",
+	 "gap",
+	 drive_stop,
+	 1,
+	 100000,
+	 0,
+	 1000,
+	 {"--update-timeout", "1500", "--preflight-timeout", "20000"}},
 };
 const unsigned test_cases_len = sizeof(test_cases) / sizeof(test_cases[0]);

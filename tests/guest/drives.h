@@ -39,6 +39,18 @@ int drive_control(struct session *s, unsigned updates);
 int drive_busy(struct session *s, unsigned updates);
 /* The keeper is killed, stopped, or speaks too late. */
 int drive_keeper(struct session *s, unsigned updates);
+/* Updates in which one system call fails, each call with each error. */
+int drive_inject(struct session *s, unsigned updates);
+/* The same in the image on the way back, under the same process id and another. */
+int drive_inject_back(struct session *s, unsigned updates);
+int drive_inject_rescue(struct session *s, unsigned updates);
+/* The new image is given other descriptors, or another state. */
+int drive_state(struct session *s, unsigned updates);
+/* Resource limits lowered before an update. */
+int drive_limits(struct session *s, unsigned updates);
+/* Signals at random moments, to the new image and to the keeper. */
+int drive_kill(struct session *s, unsigned updates);
+int drive_stop(struct session *s, unsigned updates);
 
 /* As an ordinary user, and on when /dev/kvm cannot be opened any more. */
 int drive_user(struct session *s, unsigned updates);

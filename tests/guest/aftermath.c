@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+#include "aftermath.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "session.h"
+
+#define MAX_LINES 512
+#define WAIT_MS	  5000
+
+static size_t read_text(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, size - 1);
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = 0;
+	return strlen(text);
+}
+
+static int compare(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+struct lines {
+	char *line[MAX_LINES];
+	unsigned n;
+};
+
+static void add(struct lines *l, const char *text)
+{
+	if (l->n < MAX_LINES && (l->line[l->n] = strdup(text)))
+		l->n++;
+}
+
+/* The program's file is another one after each update, and the old one's name has gone: one name. */
+static void describe_fd(struct session *s, const char *number, struct lines *l)
+{
+	char path[64], link[256], info[512], text[400];
+	unsigned flags = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%.8s", (int)s->pid, number);
+	ssize_t n = readlink(path, link, sizeof(link) - 1);
+	if (n <= 0)
+		return;
+	link[n] = 0;
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%.8s", (int)s->pid, number);
+	read_text(path, info, sizeof(info));
+	char *p = strstr(info, "flags:");
+	if (p)
+		sscanf(p + 6, "%o", &flags);
+	bool program = !strncmp(link, s->dir, strlen(s->dir)) && strstr(link, "/molt");
+	snprintf(text, sizeof(text), "%s%s", program ? "the program" : link,
+		 flags & O_CLOEXEC ? "" : " (stays over exec)");
+	add(l, text);
+}
+
+static void describe_thread(struct session *s, const char *tid, struct lines *l)
+{
+	char path[64], name[32], text[64];
+	snprintf(path, sizeof(path), "/proc/%d/task/%.8s/comm", (int)s->pid, tid);
+	if (!read_text(path, name, sizeof(name)))
+		return;
+	name[strcspn(name, "\n")] = 0;
+	snprintf(text, sizeof(text), "thread %s", name);
+	add(l, text);
+}
+
+static void each(struct session *s, const char *folder, struct lines *l,
+		 void (*describe)(struct session *, const char *, struct lines *))
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)s->pid, folder);
+	DIR *dir = opendir(path);
+	for (struct dirent *e; dir && (e = readdir(dir));)
+		if (e->d_name[0] != '.')
+			describe(s, e->d_name, l);
+	if (dir)
+		closedir(dir);
+}
+
+int aftermath_take(struct session *s, struct aftermath *a)
+{
+	static struct lines l;
+	size_t len = 0;
+
+	l.n = 0;
+	each(s, "fd", &l, describe_fd);
+	each(s, "task", &l, describe_thread);
+	qsort(l.line, l.n, sizeof(l.line[0]), compare);
+	a->text[0] = 0;
+	for (unsigned i = 0; i < l.n; i++) {
+		len += (size_t)snprintf(a->text + len, sizeof(a->text) - len, "%s\n", l.line[i]);
+		free(l.line[i]);
+		if (len >= sizeof(a->text))
+			return session_fail(s, "too many descriptors");
+	}
+	return 0;
+}
+
+/* The first line that only one of them has. */
+static void difference(const char *a, const char *b, char *out, size_t size)
+{
+	while (*a && *b) {
+		size_t na = strcspn(a, "\n"), nb = strcspn(b, "\n");
+		int order = strncmp(a, b, na > nb ? na : nb);
+		if (order) {
+			snprintf(out, size, "%s: %.*s", order < 0 ? "gone" : "left over",
+				 (int)(order < 0 ? na : nb), order < 0 ? a : b);
+			return;
+		}
+		a += na + 1;
+		b += nb + 1;
+	}
+	const char *rest = *a ? a : b;
+	snprintf(out, size, "%s: %.*s", *a ? "gone" : "left over", (int)strcspn(rest, "\n"), rest);
+}
+
+/* Children of any of its threads, in @text. */
+static size_t children(pid_t pid, char *text, size_t size)
+{
+	char path[64];
+	size_t len = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	DIR *dir = opendir(path);
+	text[0] = 0;
+	for (struct dirent *e; dir && (e = readdir(dir));) {
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/task/%.8s/children", (int)pid, e->d_name);
+		len += read_text(path, text + len, size - len);
+	}
+	if (dir)
+		closedir(dir);
+	return len;
+}
+
+int aftermath_check(struct session *s, const struct aftermath *before)
+{
+	static struct aftermath now;
+	char theirs[256], ours[256], only[32], what[300];
+
+	snprintf(only, sizeof(only), "%d ", (int)s->pid);
+	for (int ms = 0; ms < WAIT_MS * (int)s->set->slow; ms++) {
+		if (aftermath_take(s, &now))
+			return -1;
+		children(s->pid, theirs, sizeof(theirs));
+		children(getpid(), ours, sizeof(ours));
+		if (!strcmp(before->text, now.text) && !theirs[0] && !strcmp(ours, only))
+			return 0;
+		usleep(1000);
+	}
+	if (theirs[0])
+		return session_fail(s, "molt has a child left over: %s", theirs);
+	if (strcmp(ours, only))
+		return session_fail(s, "a process is left over: %s(molt is %s)", ours, only);
+	difference(before->text, now.text, what, sizeof(what));
+	return session_fail(s, "%s", what);
+}

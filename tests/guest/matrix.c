@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+#include "matrix.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "session.h"
+
+#define BOOT_MS	  20000
+#define RECORD_MS 60000
+#define MAX_LOST  20
+
+const char *const outcome_names[OUTCOMES] = {"done", "refused", "back", "lost", "not-met"};
+
+static int log_open(struct session *s)
+{
+	char path[160];
+	snprintf(path, sizeof(path), "%s/log", s->dir);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static void log_read(struct matrix *x)
+{
+	int fd = log_open(x->s);
+	ssize_t n = fd < 0 ? 0 : pread(fd, x->log, sizeof(x->log) - 1, x->log_at);
+	if (fd >= 0)
+		close(fd);
+	x->log[n > 0 ? n : 0] = 0;
+}
+
+void matrix_row_begin(struct matrix *x)
+{
+	struct stat st = {0};
+	int fd = log_open(x->s);
+	if (fd >= 0 && !fstat(fd, &st))
+		x->log_at = st.st_size;
+	if (fd >= 0)
+		close(fd);
+	x->s->record[0] = 0;
+	x->records = 0;
+}
+
+/* All records since the last row; the last one stays in s->record. */
+static unsigned read_records(struct matrix *x)
+{
+	struct session *s = x->s;
+	char text[SESSION_RECORD];
+	unsigned n = 0;
+	for (;; n++, x->records++) {
+		ssize_t got = pread(s->report, text, sizeof(text) - 1, s->report_at);
+		text[got > 0 ? got : 0] = 0;
+		char *end = strchr(text, '\n');
+		if (!end)
+			return n;
+		*end = 0;
+		memcpy(s->record, text, (size_t)(end - text) + 1);
+		s->report_at += end - text + 1;
+	}
+}
+
+/* No molt is left that could write a record. */
+static bool nobody_left(void)
+{
+	siginfo_t info;
+	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0;
+}
+
+int matrix_owner(struct matrix *x, pid_t pid)
+{
+	struct session *s = x->s;
+	uint64_t until = clock_ns() + RECORD_MS * 1000000ull * s->set->slow;
+
+	while (!read_records(x) && !pid) {
+		if (clock_ns() > until || (nobody_left() && !read_records(x)))
+			return session_fail(s, "no record: the guest is lost");
+		usleep(500);
+	}
+	if (!pid)
+		pid = (pid_t)record_number(s->record, "pid");
+	if (pid == s->pid)
+		return s->exited ? session_fail(s, "molt ended") : 0;
+	if (!s->exited) /* the image that failed; its successor is our child too: we are the subreaper */
+		waitpid(s->pid, NULL, 0);
+	s->exited = false;
+	s->pid = pid;
+	return 0;
+}
+
+static int check_guest(struct session *s)
+{
+	return session_ask(s, 'r', "GAP ") || session_ask(s, 't', "TSC ") ? -1 : 0;
+}
+
+/* Did molt say what went wrong? Where the update was done all the same, the call was tried again or
+ * nothing depends on it. Either the message or the record will do: the row may have failed the other. */
+static bool told(const struct matrix *x, enum outcome o)
+{
+	static const char *const words[] = {[REFUSED] = "update refused, the guest runs on: ",
+					    [BACK] =
+						    "update failed, the guest runs on in the old "};
+	char reason[64];
+	if (o != REFUSED && o != BACK)
+		return true;
+	const char *p = strstr(x->log, words[o]);
+	if (p && p[strlen(words[o])] != '\n')
+		return true;
+	return record_text(x->s->record, "reason", reason, sizeof(reason)) && reason[0];
+}
+
+enum outcome matrix_judge(struct matrix *x, enum outcome o)
+{
+	struct session *s = x->s;
+	if (check_guest(s) || aftermath_check(s, &x->before))
+		return LOST;
+	log_read(x);
+	if (!told(x, o)) {
+		session_fail(s, "molt does not say why: '%s'", x->log);
+		return LOST;
+	}
+	if (session_update(s) || check_guest(s) || aftermath_check(s, &x->before))
+		return LOST;
+	return o;
+}
+
+enum outcome matrix_row(struct matrix *x)
+{
+	struct session *s = x->s;
+	matrix_row_begin(x);
+	if (session_install(s, false) || inject_update(s, &x->in) || matrix_owner(x, x->in.pid))
+		return LOST;
+	enum outcome o = x->in.image == IMAGE_OLD   ? REFUSED
+			 : x->in.image == IMAGE_NEW ? DONE
+						    : BACK;
+	return matrix_judge(x, o);
+}
+
+/* ---- the guest's beginning and end ---- */
+
+static int begin(struct matrix *x)
+{
+	struct session *s = x->s;
+	if (session_expect(s, "READY", BOOT_MS) || session_update(s) || check_guest(s))
+		return -1;
+	usleep(200000); /* the keeper's end */
+	return aftermath_take(s, &x->before) || aftermath_check(s, &x->before) ? -1 : 0;
+}
+
+int matrix_begin(struct matrix *x, struct session *s)
+{
+	*x = (struct matrix){.s = s};
+	alarm(0); /* every wait here has its own deadline, and the process id may change */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	return begin(x);
+}
+
+/* Whatever a lost row left: children of this process, which adopts them. */
+static void children_end(void)
+{
+	char path[64], text[256];
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	for (unsigned tries = 0; tries < 16; tries++) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+		if (fd >= 0)
+			close(fd);
+		text[n > 0 ? n : 0] = 0;
+		pid_t pid = (pid_t)strtol(text, NULL, 10);
+		if (pid <= 0)
+			return;
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, __WALL);
+	}
+}
+
+int matrix_again(struct matrix *x)
+{
+	struct session *s = x->s;
+	const struct settings *set = s->set;
+	const struct test_case *test = s->test;
+	unsigned updates = s->max_updates;
+
+	session_end(s);
+	children_end();
+	return session_start(s, set, test, updates) || begin(x) ? -1 : 0;
+}
+
+int matrix_count(struct matrix *x, enum outcome o, const char *name)
+{
+	struct session *s = x->s;
+
+	x->rows++;
+	if (o != LOST) {
+		x->survived++;
+		return 0;
+	}
+	printf("  row %s: LOST: %s\n", name, s->error);
+	if (x->rows - x->survived > MAX_LOST)
+		return -1;
+	session_show(s);
+	return matrix_again(x);
+}
+
+void matrix_except(struct matrix *x, const char *name, const char *reason)
+{
+	x->excepted++;
+	printf("  excepted %s: %s\n", name, reason);
+}
+
+int matrix_end(struct matrix *x)
+{
+	struct session *s = x->s;
+	printf("FAULT rows=%u survived=%u excepted=%u\n", x->rows, x->survived, x->excepted);
+	if (x->survived != x->rows)
+		return session_fail(s, "%u rows lost the guest or left something over",
+				    x->rows - x->survived);
+	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
+}
