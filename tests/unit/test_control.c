@@ -166,13 +166,17 @@ static void questions_and_answers(void **state)
 	/* In pieces, and half closed: what was asked is still answered. */
 	for (const char *p = "stop\n"; *p; p++)
 		assert_int_equal(send(fd, p, 1, 0), 1);
-	shutdown(fd, SHUT_WR);
 	take();
 	assert_int_equal(req.word, CONTROL_STOP);
+	shutdown(fd, SHUT_WR);
+	int late = client();
+	while (kept("control-idle:") < 2) /* the doorman has seen both */
+		sched_yield();
 	answer("three\n");
 	assert_string_equal(hear(fd), "three\n");
 	assert_true(closed(fd));
 	close(fd);
+	close(late);
 }
 
 static void what_makes_no_sense(void **state)
@@ -481,6 +485,7 @@ static void stale_and_live_sockets(void **state)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	static struct machine other;
+	char lock[80];
 	strcpy(addr.sun_path, path);
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
@@ -490,6 +495,15 @@ static void stale_and_live_sockets(void **state)
 	assert_null(m.control);
 	fdset_close(&m.fds, "control-lock");
 	close(fd);
+
+	/* Of a molt that is about to listen. */
+	snprintf(lock, sizeof(lock), "%s.lock", path);
+	fd = open(lock, O_RDWR | O_CLOEXEC);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	assert_int_equal(open_control(), -EADDRINUSE);
+	assert_int_equal(access(path, F_OK), 0);
+	close(fd);
+
 	start(); /* nobody is behind it any more */
 	settle();
 
