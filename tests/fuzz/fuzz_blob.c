@@ -120,11 +120,11 @@ static void edit_tree(void *fdt, struct input *in)
 }
 
 /* Trees before version 16 are laid out otherwise, and libfdt reads them. */
-static void age(uint8_t *blob, struct input *in)
+static void age(uint8_t *blob, size_t len, struct input *in)
 {
 	fdt_set_version(blob, input_below(in, 18));
 	fdt_set_last_comp_version(blob, 2);
-	if (input_u8(in) & 1)
+	if (input_u8(in) & 1 && fdt_off_dt_struct(blob) < len - BLOB_TRAILER_LEN - 4)
 		blob[fdt_off_dt_struct(blob) + 4] = '/'; /* the root's name */
 }
 
@@ -134,7 +134,7 @@ static void poke(uint8_t *blob, size_t len, struct input *in)
 	unsigned kind = input_u8(in);
 	size_t at = kind < 96 ? kind % 10 * 4
 			      : fdt_off_dt_struct(blob) + input_below(in, fdt_size_dt_struct(blob));
-	if (at + 4 > len - BLOB_TRAILER_LEN)
+	if (at > len - BLOB_TRAILER_LEN - 4)
 		return;
 	if (kind & 1)
 		fdt32_st(blob + at, (uint32_t)input_num(in, 2));
@@ -153,7 +153,7 @@ static size_t edited(const struct fake_blob *base, struct input *in, uint8_t *ou
 	for (unsigned i = 0; i < pokes; i++)
 		poke(out, len, in);
 	if (input_u8(in) == 0xff)
-		age(out, in);
+		age(out, len, in);
 	blob_sign(out, len);
 	return len;
 }

@@ -402,15 +402,23 @@ static unsigned fuzz_areas(struct machine *m, struct area *out)
 		{true, LAYOUT_POWER_PORT, 16},
 		{true, LAYOUT_KEYBOARD_PORT, 1},
 	};
-	const struct pci_dev *pci = &vfio_of(m)->pci;
+	const struct pci_host *host = (struct pci_host *)machine_device(m, "pci-host", NULL);
 	unsigned n = ARRAY_LEN(fixed);
 	memcpy(out, fixed, sizeof(fixed));
-	for (unsigned bar = 0; bar < PCI_BARS; bar++)
-		if (pci->bars[bar].len)
-			out[n++] = (struct area){bar == 1, pci_bar_addr(pci, bar),
-						 (uint32_t)pci->bars[bar].len};
-	out[n++] = (struct area){false, pci_bar_addr(pci, 0) + 0x2000, NVEC * 16 + 16};
-	out[n++] = (struct area){false, pci_bar_addr(pci, 2) + 0x9000, 16};
+	for (unsigned slot = 1; slot < PCI_SLOTS; slot++) {
+		const struct pci_dev *pci = host->slots[slot];
+		for (unsigned bar = 0; pci && bar < PCI_BARS; bar++)
+			if (pci->bars[bar].len)
+				out[n++] = (struct area){pci->bars[bar].flags & PCI_BAR_IO,
+							 pci_bar_addr(pci, bar),
+							 (uint32_t)pci->bars[bar].len};
+	}
+	/* MSI-X tables and pending bits, with what is around them. */
+	const struct pci_dev *vfio = &vfio_of(m)->pci, *test = host->slots[2];
+	out[n++] = (struct area){false, pci_bar_addr(vfio, 0) + 0x2000, NVEC * 16 + 16};
+	out[n++] = (struct area){false, pci_bar_addr(vfio, 2) + 0x9000, 16};
+	out[n++] = (struct area){false, pci_bar_addr(test, 0) + 0x7f8, 32};
+	out[n++] = (struct area){false, pci_bar_addr(test, 0) + 0xbf8, 24};
 	return n;
 }
 
@@ -455,18 +463,52 @@ static void fuzz_outside(struct machine *m, struct input *in)
 	}
 }
 
-/* An update under the guest: what a guest can bring about can be taken over. */
+static unsigned fuzz_slots_missing(const struct vm *from, const struct vm *in)
+{
+	unsigned missing = 0;
+	for (unsigned i = 0; i < VM_MAX_SLOTS; i++) {
+		unsigned k = 0;
+		while (from->slots[i].len && k < VM_MAX_SLOTS &&
+		       (in->slots[k].gpa != from->slots[i].gpa ||
+			in->slots[k].len != from->slots[i].len))
+			k++;
+		missing += k == VM_MAX_SLOTS;
+	}
+	return missing;
+}
+
+static bool fuzz_same_bus(const struct bus *a, const struct bus *b)
+{
+	bool same = a->n == b->n;
+	for (unsigned i = 0; same && i < a->n; i++)
+		same = a->regions[i].base == b->regions[i].base &&
+		       a->regions[i].len == b->regions[i].len;
+	return same;
+}
+
+/* An update under the guest. What a guest can bring about can be taken over, finds everything where
+ * it was, and is saved as the same again. */
 static struct machine *fuzz_update(struct machine *m)
 {
+	static struct vm vm;
+	static struct bus mmio, pio;
 	struct error err;
 	int rc;
 	fuzz_log.guest = false;
 	fake.slot_error = fake.irqfd_error = 0;
 	fuzz_hardware_keep();
 	struct fake_blob blob = fuzz_save(m);
+	vm = m->vm;
+	mmio = m->mmio;
+	pio = m->pio;
 	fuzz_free(m);
 	m = fuzz_take_over(blob.data, blob.len, &rc, &err);
 	fuzz_expect(!rc, "a guest that cannot be taken over: %s", err.text);
+	fuzz_expect(!fuzz_slots_missing(&vm, &m->vm) && !fuzz_slots_missing(&m->vm, &vm), "slots");
+	fuzz_expect(fuzz_same_bus(&mmio, &m->mmio) && fuzz_same_bus(&pio, &m->pio), "regions");
+	struct fake_blob again = fake_save(m);
+	fuzz_expect(blob.len == again.len && !memcmp(blob.data, again.data, blob.len), "state");
+	free(again.data);
 	free(blob.data);
 	return m;
 }

@@ -95,7 +95,7 @@ static void pci_seeds(void)
 		for (unsigned on = 0; on < 3; on++) { /* off, on, off */
 			put_access(AREA_MSIX, PCI_MSIX_FLAGS, 2, true, on % 2 ? 0x8000 : 0);
 			put_access(AREA_MSI, PCI_MSI_FLAGS, 2, true, on % 2 ? 0x21 : 0);
-			put_access(n - 2, 16 * on + 12, 4, true, on % 2);
+			put_access(n - 4, 16 * on + 12, 4, true, on % 2);
 			put_update();
 		}
 		put_access(AREA_PM, PCI_PM_CTRL, 2, true, 3); /* asleep and awake */
@@ -214,6 +214,11 @@ static void options_seeds(void)
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(lines); i++)
 		put_words(lines[i]);
+	for (unsigned len = 4080; len < 4280; len += 10) { /* about as long as a path may be */
+		char mem[4400];
+		snprintf(mem, sizeof(mem), "64,path=%0*d", (int)len, 0);
+		put_words((const char *[]){"-k", "k", "-m", mem, NULL});
+	}
 	for (unsigned i = 0; i < options_table_len; i++) {
 		const struct option_entry *o = &options_table[i];
 		char name[64];
