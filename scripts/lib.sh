@@ -62,16 +62,24 @@ private_apt() { # STATE_DIR TOOL ARGUMENTS...
 		-o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3 -o Debug::NoLocking=1 "$@"
 }
 
+# A private apt in DIR, with the lists of these suites.
+archive_open() { # DIR SUITE...
+	local dir=$1 uri suite
+	shift
+	uri=$(apt_archive_uri)
+	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial" "$dir/state" "$dir/debs"
+	: >"$dir/status"
+	for suite; do
+		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $suite main"
+	done >"$dir/sources.list"
+	private_apt "$dir" apt-get -o Acquire::http::Timeout=60 update >"$dir/log" 2>&1 ||
+		die 1 "apt-get update for $* failed: $(tail -n 3 "$dir/log")"
+}
+
 # Downloads and unpacks one kernel into the folder $2: vmlinuz, release, lib/modules/RELEASE.
 kernel_unpack() { # VERSION DIR
-	local version=$1 dir=$2 apt=$2/apt suite uri packages vmlinuz
-	suite=$(kernel_suite "$version")
-	uri=$(apt_archive_uri)
-	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/state" "$apt/debs"
-	: >"$apt/status"
-	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $suite main" >"$apt/sources.list"
-	private_apt "$apt" apt-get -o Acquire::http::Timeout=60 update >"$apt/log" 2>&1 ||
-		die 1 "apt-get update for $suite failed: $(tail -n 3 "$apt/log")"
+	local version=$1 dir=$2 apt=$2/apt packages vmlinuz
+	archive_open "$apt" "$(kernel_suite "$version")"
 	# Newer kernels come in several packages; follow the dependencies of the metapackage.
 	packages=$(private_apt "$apt" apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
 		--no-breaks --no-replaces --no-enhances linux-image-amd64 |
@@ -80,7 +88,7 @@ kernel_unpack() { # VERSION DIR
 	if echo "$packages" | grep -q '^linux-image-.*-amd64$'; then
 		packages=$(echo "$packages" | grep -v -- '-unsigned$')
 	fi
-	[ -n "$packages" ] || die 1 "no kernel package found in $suite"
+	[ -n "$packages" ] || die 1 "no package of kernel $version found"
 	# shellcheck disable=SC2086 # one word a package
 	(cd "$apt/debs" && private_apt "$apt" apt-get download $packages) >"$apt/log" 2>&1 ||
 		die 1 "download of $packages failed: $(tail -n 3 "$apt/log")"
@@ -103,31 +111,86 @@ kernel_unpack() { # VERSION DIR
 	rm -rf "$apt"
 }
 
-# Prints the folder of the kernel VERSION, fetching it first if it is not in the cache.
-kernel_fetch() { # VERSION
-	local version=$1 cache dir tmp
-	kernel_suite "$version" >/dev/null
-	cache=$(cache_dir)/kernels
-	dir=$cache/$version
+# Prints the folder NAME of the cache's KIND, having it made first if it is not there: UNPACK NAME FOLDER.
+cache_fetch() { # KIND NAME WHAT UNPACK
+	local name=$2 what=$3 unpack=$4 cache dir tmp
+	cache=$(cache_dir)/$1
+	dir=$cache/$name
 	mkdir -p "$cache"
 	# A second bed started meanwhile waits here for the first one's download.
-	exec 8>"$cache/.lock-$version"
-	flock -w 1800 8 || die 1 "another download of kernel $version holds $cache/.lock-$version"
-	if [ ! -f "$dir/vmlinuz" ]; then
-		stage "fetching Debian's kernel $version into $dir" >&2
+	exec 8>"$cache/.lock-$name"
+	flock -w 1800 8 || die 1 "another download of $what holds $cache/.lock-$name"
+	# Only a complete folder ever gets the final name.
+	if [ ! -d "$dir" ]; then
+		stage "fetching Debian's $what into $dir" >&2
 		# We hold the lock: whatever is half done here belongs to a run that was interrupted.
-		rm -rf "$cache/.new-$version".*
-		tmp=$(mktemp -d "$cache/.new-$version.XXXXXX")
-		# Only a complete folder ever gets the final name.
-		if ! (set -e; kernel_unpack "$version" "$tmp"); then
+		rm -rf "$cache/.new-$name".*
+		tmp=$(mktemp -d "$cache/.new-$name.XXXXXX")
+		if ! (set -e; "$unpack" "$name" "$tmp"); then
 			rm -rf "$tmp"
 			exit 1
 		fi
-		rm -rf "$dir"
+		chmod 755 "$tmp"
 		mv -T "$tmp" "$dir"
 	fi
 	exec 8>&-
 	echo "$dir"
+}
+
+# Prints the folder of the kernel VERSION, fetching it first if it is not in the cache.
+kernel_fetch() { # VERSION
+	kernel_suite "$1" >/dev/null
+	cache_fetch kernels "$1" "kernel $1" kernel_unpack
+}
+
+qemu_suite() { # VERSION
+	case $1 in
+	11.1) echo trixie-backports ;;
+	*) die 2 "unknown QEMU '$1' (known: 11.1)" ;;
+	esac
+}
+
+# What one QEMU needs to run, and no more, under $2/usr: as on a host of its own suite, or from any
+# other folder by its own ld.so (qemu_command).
+qemu_unpack() { # VERSION DIR
+	local dir=$2 apt=$2/apt suite deb name
+	suite=$(qemu_suite "$1")
+	archive_open "$apt" "${suite%-backports}" "$suite"
+	# With an empty status file all that it depends on is new, down to the C library.
+	private_apt "$apt" apt-get install -y --download-only --no-install-recommends -t "$suite" qemu-system-x86 >"$apt/log" 2>&1 ||
+		die 1 "download of qemu-system-x86 from $suite failed: $(tail -n 3 "$apt/log")"
+	for deb in "$apt"/cache/archives/*.deb; do
+		dpkg -x "$deb" "$apt/root"
+	done
+	mkdir -p "$dir/usr/bin" "$dir/usr/lib64" "$dir/usr/lib/x86_64-linux-gnu" "$dir/usr/share/qemu"
+	cp -L "$apt/root/usr/lib64/ld-linux-x86-64.so.2" "$dir/usr/lib64/"
+	for name in qemu-system-x86_64 qemu-system-x86_64-microvm; do
+		cp "$apt/root/usr/bin/$name" "$dir/usr/bin/"
+		qemu_libraries "$apt/root" "$name" | xargs cp -L -t "$dir/usr/lib/x86_64-linux-gnu"
+	done
+	for name in qemu/kvmvapic.bin qemu/linuxboot_dma.bin qemu/multiboot_dma.bin qemu/pvh.bin qemu/qboot.rom \
+		seabios/bios-256k.bin seabios/bios-microvm.bin; do
+		cp -L "$apt/root/usr/share/$name" "$dir/usr/share/qemu/"
+	done
+	rm -rf "$apt"
+}
+
+qemu_libraries() { # ROOT PROGRAM
+	local list
+	list=$("$1/usr/lib64/ld-linux-x86-64.so.2" --library-path "$1/usr/lib/x86_64-linux-gnu" --list "$1/usr/bin/$2") ||
+		die 1 "$2 does not find its libraries: $list"
+	echo "$list" | awk -v root="$1" 'index($3, root) == 1 { print $3 }'
+}
+
+qemu_fetch() { # VERSION
+	qemu_suite "$1" >/dev/null
+	cache_fetch qemu "$1" "QEMU $1" qemu_unpack
+}
+
+# The words that run the QEMU of such a folder, one a line.
+qemu_command() { # DIR
+	printf '%s\n' "$1/usr/lib64/ld-linux-x86-64.so.2" --library-path "$1/usr/lib/x86_64-linux-gnu" \
+		"$1/usr/bin/qemu-system-x86_64" -L "$1/usr/share/qemu"
 }
 
 # Copies modules with all they depend on into DEST, and writes DEST/modules.list in load order.
