@@ -19,6 +19,16 @@ static bool number_in(const char *text, unsigned int lo, unsigned int hi, unsign
 	return true;
 }
 
+static bool flag_in(const char *text, bool *out)
+{
+	unsigned int v;
+
+	if (!number_in(text, 0, 1, &v))
+		return false;
+	*out = v;
+	return true;
+}
+
 static bool name_copy(char *to, size_t size, const char *from)
 {
 	size_t len = strlen(from);
@@ -44,16 +54,12 @@ static bool mode_parse(const char *value, struct config *cfg)
 
 static bool setting_apply(struct config *cfg, const char *key, const char *value)
 {
-	unsigned int flag;
-
 	if (!strcmp(key, "mode"))
 		return mode_parse(value, cfg);
-	if (!strcmp(key, "pings")) {
-		if (!number_in(value, 0, 1, &flag))
-			return false;
-		cfg->pings = flag;
-		return true;
-	}
+	if (!strcmp(key, "pings"))
+		return flag_in(value, &cfg->pings);
+	if (!strcmp(key, "counter"))
+		return flag_in(value, &cfg->counter);
 	if (!strcmp(key, "interval_ms"))
 		return number_in(value, 1, 10000, &cfg->interval_ms);
 	if (!strcmp(key, "sample_ms"))

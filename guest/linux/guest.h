@@ -20,6 +20,7 @@ struct config {
 	unsigned int sample_ms;	  /* molt.sample_ms: between two looks at the clocks, 1..1000 */
 	unsigned int beat_ms;	  /* molt.beat_ms: between two BEAT lines, 100..60000 */
 	unsigned int beats;	  /* molt.beats: end after this many, 0 = never */
+	bool counter;		  /* molt.counter=1: keep a CPU busy with counting (counter.h) */
 	unsigned int port;	  /* molt.port: UDP port of mode udp */
 	char ifname[16];	  /* molt.if */
 	char irq[32];		  /* molt.irq: what the NIC is called in /proc/interrupts */

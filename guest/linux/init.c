@@ -9,6 +9,7 @@
  *   END sent=... ...              the account, after which the machine powers off
  */
 #include "guest.h"
+#include "counter.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -173,6 +174,8 @@ static int start(struct guest *g)
 		return -EIO;
 	if (g->cfg.disk[0] && disk_start(g->cfg.disk))
 		return -EIO;
+	if (g->cfg.counter && counter_start())
+		return -EAGAIN;
 	if (clocks_start(g->cfg.sample_ms))
 		return -EAGAIN;
 	inspect_start();
