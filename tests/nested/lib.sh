@@ -52,7 +52,9 @@ cleanup() {
 # Peers saw it too: about one nested update in a hundred ends with KVM internal error 3, and what
 # then is in the guest's registers is the host's: an instruction of L1's kernel or its modules.
 artefact() { # LOG-OF-MOLT
-	rip=$(sed -n 's/.*KVM internal error 3; rip \([0-9a-f]\{16\}\) .*/\1/p' "$1" 2>/dev/null | tail -n 1)
+	# As molt says it, or QEMU, which dumps all registers.
+	rip=$(sed -n -e 's/.*KVM internal error 3; rip \([0-9a-f]\{16\}\) .*/\1/p' \
+		-e '/Suberror: 3/,/^RIP=/s/^RIP=\([0-9a-f]\{16\}\) .*/\1/p' "$1" 2>/dev/null | tail -n 1)
 	[ -n "$rip" ] || return 1
 	awk -v rip="$rip" '
 		$3 == "_text" { text = $1 } $3 == "_etext" { etext = $1 }
