@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+#include "peer.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+uint64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000;
+}
+
+int complain(const char *fmt, ...)
+{
+	int error = errno;
+	va_list ap;
+
+	fputs("peer: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "%s%s\n", error ? ": " : "", error ? strerror(error) : "");
+	return 1;
+}
+
+int signal_main(int argc, char **argv)
+{
+	if (argc != 2)
+		return 2;
+	printf("%llu\n", (unsigned long long)now_us());
+	fflush(stdout);
+	if (kill(atoi(argv[1]), SIGUSR1))
+		return complain("signal to %s", argv[1]);
+	return 0;
+}
+
+static const struct {
+	const char *word, *usage;
+	int (*main)(int argc, char **argv);
+} words[] = {
+	{"watch", "PID FILE", watch_main}, {"count", "PID MS", count_main},
+	{"signal", "PID", signal_main},	   {"qmp", "[-u TEXT] SOCKET COMMAND...", qmp_main},
+	{"memory", "PID", memory_main},	   {"first", "TEXT COMMAND...", first_main},
+};
+
+int main(int argc, char **argv)
+{
+	size_t count = sizeof(words) / sizeof(words[0]);
+	int status = 2;
+
+	for (size_t i = 0; i < count && argc > 1; i++)
+		if (!strcmp(argv[1], words[i].word))
+			status = words[i].main(argc - 1, argv + 1);
+	if (status == 2)
+		for (size_t i = 0; i < count; i++)
+			fprintf(stderr, "usage: peer %s %s\n", words[i].word, words[i].usage);
+	return status;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * peer: what `scripts/bench peers` needs in the bed's host (L1) to look at a guest from outside and
+ * to talk to QEMU. One static program of a few words; only the files in this folder include this.
+ * All times are microseconds of L1's CLOCK_MONOTONIC.
+ */
+#ifndef BENCH_PEER_H
+#define BENCH_PEER_H
+
+#include <stdint.h>
+
+/* Each returns the program's exit status: 0 done, 1 not (the reason is on stderr), 2 usage. */
+
+/** watch PID FILE: until SIGTERM, appends to FILE a line for each time the guest stood still. */
+int watch_main(int argc, char **argv);
+/** count PID MS: how far the guest counts in that time. */
+int count_main(int argc, char **argv);
+/** signal PID: prints the time, then sends SIGUSR1. */
+int signal_main(int argc, char **argv);
+/** qmp SOCKET COMMAND...: prints the time before the last command, and its answer. */
+int qmp_main(int argc, char **argv);
+/** memory PID: what memory_print() does. */
+int memory_main(int argc, char **argv);
+/** first TEXT COMMAND...: from start to TEXT on its output, and its memory at that moment. */
+int first_main(int argc, char **argv);
+
+/** L1's CLOCK_MONOTONIC in us. */
+uint64_t now_us(void);
+
+/** Prints "rss_kb=KB private_kb=KB guest_kb=KB" of a process: resident without guest memory, of that
+ * what no other process maps, and guest memory. 0, or 1 after complaining. */
+int memory_print(int pid);
+
+/** Prints to stderr what went wrong, with errno's text if it is not 0; returns 1. */
+int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/**
+ * The counter of the guest whose memory process @pid has in its largest memory file, mapped
+ * read-only for the rest of this program's life: it stays valid when @pid is replaced. NULL after
+ * complaining.
+ */
+const volatile uint64_t *counter_find(int pid);
+
+#endif
