@@ -9,7 +9,7 @@
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
-ROUNDS=${ROUNDS:-8} BOOTS=${BOOTS:-5} WAIT=120 TRIES=3
+ROUNDS=${ROUNDS:-8} BOOTS=${BOOTS:-5} WAIT=300 TRIES=3
 QEMU=/usr/bin/qemu-system-x86_64
 MOLT=/bed/molt
 PEER=/bed/peer
