@@ -92,19 +92,10 @@ static int prepare(struct update *u, struct reasons *reasons, struct error *err)
 
 /* ---- old program: pause and save. From here on the guest stands still, and vCPUs save themselves. ---- */
 
-/* Run by the last vCPU to park: nothing may reach an interrupt controller while it is read. */
-static int quiet(struct machine *m, struct error *err)
-{
-	pthread_mutex_lock(&m->lock);
-	int rc = irq_detach_all(&m->irq, err);
-	pthread_mutex_unlock(&m->lock);
-	return rc;
-}
-
 static int pause_guest(struct update *u, struct error *err)
 {
 	loop_park(&u->m->loop);
-	int rc = vcpus_pause(u->m, quiet, err);
+	int rc = vcpus_pause(u->m, machine_quiet, err);
 	if (!rc && u->m->stop_code >= 0) /* it powered off meanwhile: that is not carried over */
 		rc = error_set(err, ECANCELED, "the guest has ended");
 	if (!rc)
@@ -133,10 +124,11 @@ static int save(struct update *u, struct error *err)
 static int become(struct update *u, struct error *err)
 {
 	int rc = fdset_cloexec(&u->m->fds, false, err);
-	if (!rc)
-		rc = fd_set_cloexec(u->blob.fd, false);
 	if (rc)
 		return rc;
+	rc = fd_set_cloexec(u->blob.fd, false);
+	if (rc)
+		return error_errno(err, -rc, "close-on-exec of the state blob");
 	handover_arm(u->times); /* from here on the keeper may bring this program back */
 	syscall(SYS_execveat, u->new_fd, "", u->image.argv, u->image.envp, AT_EMPTY_PATH);
 	return error_errno(err, errno, "exec of %s", u->path);

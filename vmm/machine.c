@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include "vmm/arch.h"
+#include "vmm/confine.h"
 #include "vmm/console.h"
 #include "vmm/devices.h"
-#include "vmm/confine.h"
 
 struct device *machine_device(struct machine *m, const char *class_name, struct device *after)
 {
@@ -164,6 +164,14 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 		rc = arch_boot(m, err);
 	if (!rc && !blob)
 		rc = arch_save(m, err); /* for preflight, as each vCPU's creation does */
+	return rc;
+}
+
+int machine_quiet(struct machine *m, struct error *err)
+{
+	pthread_mutex_lock(&m->lock);
+	int rc = irq_detach_all(&m->irq, err);
+	pthread_mutex_unlock(&m->lock);
 	return rc;
 }
 

@@ -80,6 +80,10 @@ int machine_create_vm(struct machine *m, struct error *err);
  * descriptors m->fds has adopted. On failure the program ends or goes back: nothing is torn down. */
 int machine_build(struct machine *m, struct state_blob *blob, struct error *err);
 
+/* On the last vCPU to park: takes all irqfds off, so that nothing reaches an interrupt controller while it
+ * is read. */
+int machine_quiet(struct machine *m, struct error *err);
+
 /* The devices' part of an update (vmm/device.h). machine_detach: on failure those already detached stay
  * so until machine_reattach, which undoes exactly those. machine_adopt: the new program. */
 int machine_detach(struct machine *m, struct error *err);

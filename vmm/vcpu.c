@@ -16,8 +16,8 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
-#include "vmm/machine.h"
 #include "vmm/confine.h"
+#include "vmm/machine.h"
 
 #define KICK_SIGNAL SIGUSR2
 
