@@ -142,6 +142,10 @@ void log_error(const struct error *err)
 		log_info("  remedy: %s", err->hint);
 }
 
+void log_signal(const char *text)
+{
+}
+
 void log_set_raw(bool raw)
 {
 }
