@@ -1,6 +1,6 @@
 #!/bin/sh
 # The bare-metal guests of tests/guest on kvm_amd, a real KVM: where a software KVM differs, this verdict counts.
-# bed: --kernel 6.1
+# bed: --kernel 6.1 --timeout 400
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
@@ -17,7 +17,9 @@ run_one() { # NAME
 	echo "$UPDATES" >/out/updates
 }
 
-for name in $(/bed/guest-runner --list); do
+# Not again: what is about molt as a process, and the same whatever KVM there is.
+PROCESS='soak|control.*|inject.*|fault.*|skew|lost.*|keeper|user|secrets|sandbox.*'
+for name in $(/bed/guest-runner --list | grep -vxE "$PROCESS"); do
 	run_one "$name"
 	for _ in 1 2; do
 		if [ "$rc" -ne 1 ] || ! artefact "$LOG"; then
