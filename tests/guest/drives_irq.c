@@ -138,7 +138,7 @@ int drive_irq(struct session *s, unsigned updates)
  * it, before the handler could lower the line. There, an unmask event waits until the handler has
  * spoken, or until it is clear that none runs; that it comes at the EOI is not tested.
  */
-#define SOFT_KVM_WAIT_NS 200000000ull
+#define SOFT_KVM_WAIT_NS 600000000ull
 
 struct line {
 	bool asserted, masked;
