@@ -8,6 +8,10 @@
  * Points: entry, start, adopt, build and dma in the program that takes over, preflight in the one that is only
  * asked; each fires in its own kind alone. rescue is in an old program that the keeper has brought back, and
  * knows the action "fail" only: the error of a step. Actions of the others: the table in fault.c.
+ *
+ * dma-N, group-N and forget-N are in any program, when the N-th of such calls has been made (fault_ioctl.c):
+ * a DMA range has its new address, an IOMMU group is given to the VM, DMA addresses are invalid. They know
+ * "fail" too, which is EIO instead of the call.
  */
 #ifndef MOLT_FAULT_H
 #define MOLT_FAULT_H
