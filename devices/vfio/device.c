@@ -239,7 +239,8 @@ static int section_register(struct vfio_dev *dev, int (*post_load)(void *, struc
 	return state_register(&dev->dev.m->tree, &section, err);
 }
 
-/* The device itself cannot be asked: what is left is whether the state agrees with itself. */
+/* The device itself cannot be asked: what is left is whether the state agrees with itself, and KVM with the
+ * interrupts' routes. */
 static int vfio_pretend_load(void *opaque, struct error *err)
 {
 	struct vfio_dev *dev = opaque;
@@ -257,7 +258,7 @@ static int vfio_pretend_load(void *opaque, struct error *err)
 		if (s->bar_len[i] && !is_pow2(s->bar_len[i]))
 			return error_set(err, EBADMSG, "%s: BAR %u of 0x%llx bytes cannot be",
 					 dev->dev.name, i, (unsigned long long)s->bar_len[i]);
-	return vfio_irq_check(dev, err);
+	return vfio_irq_pretend(dev, err);
 }
 
 static int vfio_pretend(struct device *base, struct error *err)

@@ -150,8 +150,9 @@ void vfio_irq_init(struct vfio_dev *dev);
 int vfio_irq_start(struct vfio_dev *dev, struct error *err);
 int vfio_irq_load(struct vfio_dev *dev, struct error *err);
 
-/* In a trial: do mode, vectors and the names of kept eventfds in the loaded state fit each other? */
-int vfio_irq_check(const struct vfio_dev *dev, struct error *err);
+/* In a trial: do mode, vectors and the names of kept eventfds in the loaded state fit each other? The vectors'
+ * messages become routes, for irq_routes_commit(). */
+int vfio_irq_pretend(struct vfio_dev *dev, struct error *err);
 
 /* ---- explain.c: what is wrong with the host, and the remedy. Exit code EXIT_HOST. ---- */
 

@@ -19,7 +19,7 @@ static long no_ioctl(int fd, unsigned long request, void *arg)
 	return -ENOTTY;
 }
 
-/* As a new program does that has nothing but the blob. */
+/* As a new program does that has nothing but the blob, up to the routes of its VM. */
 static int pretend(const struct fake_blob *b, struct error *err)
 {
 	struct machine *m = vfio_machine(false);
@@ -37,6 +37,8 @@ static int pretend(const struct fake_blob *b, struct error *err)
 	}
 	if (!rc)
 		rc = state_load(blob, &m->tree, err);
+	if (!rc)
+		rc = irq_routes_commit(&m->irq, err);
 	fake.ioctl = fake_vfio_ioctl;
 	free(blob);
 	vfio_machine_free(m);
@@ -57,6 +59,32 @@ static void good(void **state)
 		guest_driver(m);
 	}
 	vfio_machine_free(m);
+}
+
+/* KVM is asked about the messages of the vectors that have a route and are not masked. */
+static void routes(void **state)
+{
+	struct machine *m = vfio_running();
+	struct error err = {0};
+	guest_driver(m);
+	struct msix_state *s = &vfio_of(m)->state.msix;
+	const struct msix_state saved = *s;
+	s->gsi[2] = 31;
+	s->gsi[5] = 40;
+	const uint32_t entry[] = {0xfee01000, 0x100, 0x4031, 0};
+	memcpy(&s->table[5 * MSIX_ENTRY_WORDS], entry, sizeof(entry));
+	struct fake_blob blob = fake_save(m);
+	fake.nmsi = 77;
+	if (pretend(&blob, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(fake.nmsi, 1);
+	assert_int_equal(fake.msi[0].gsi, 40);
+	assert_int_equal(fake.msi[0].u.msi.address_lo, entry[0]);
+	assert_int_equal(fake.msi[0].u.msi.address_hi, entry[1]);
+	assert_int_equal(fake.msi[0].u.msi.data, entry[2]);
+	*s = saved;
+	vfio_machine_free(m);
+	free(blob.data);
 }
 
 struct spoil {
@@ -80,6 +108,16 @@ static void words(struct vfio_dev *dev, struct vfio_container *c)
 	dev->state.msix.words--;
 }
 
+static void gsi_twice(struct vfio_dev *dev, struct vfio_container *c)
+{
+	dev->state.msix.gsi[6] = dev->state.msix.gsi[1] = 50;
+}
+
+static void gsi_of_msi(struct vfio_dev *dev, struct vfio_container *c)
+{
+	dev->state.msi.gsi[3] = 5; /* a pin of the IOAPIC */
+}
+
 static void slot(struct vfio_dev *dev, struct vfio_container *c)
 {
 	dev->state.pci.devfn = 9 << 3;
@@ -99,6 +137,8 @@ static const struct spoil spoils[] = {
 	{mode, NULL, "interrupt mode 77"},
 	{vectors, NULL, "with 9 vectors"},
 	{words, NULL, "they do not fit each other"},
+	{gsi_twice, NULL, "vector 6 claims GSI 50"},
+	{gsi_of_msi, NULL, "vector 3 claims GSI 5"},
 	{slot, NULL, "slot 9, here it is 1"},
 	{bar, NULL, "BAR 0 of 0x3000 bytes"},
 	{range, NULL, "the DMA ranges are not the guest's memory"},
@@ -144,6 +184,6 @@ static void bad(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {TEST(good), TEST(bad)};
+	const struct CMUnitTest tests[] = {TEST(good), TEST(routes), TEST(bad)};
 	return cmocka_run_group_tests_name("vfio pretend", tests, NULL, NULL);
 }
