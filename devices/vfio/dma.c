@@ -90,12 +90,11 @@ int vfio_dma_invalidate(struct vfio_container *c, struct error *err)
 	};
 	long rc = vm_ioctl(c->fd, VFIO_IOMMU_UNMAP_DMA, &unmap);
 	if (rc < 0)
-		return error_errno(err, (int)-rc, "vfio-container: invalidating DMA addresses");
+		return error_errno(err, (int)-rc, "invalidating DMA addresses");
 	/* It succeeds whatever there is, and says how much it was. */
 	if (unmap.size != vfio_dma_len(c))
 		return error_set(err, EIO,
-				 "vfio-container: 0x%" PRIx64
-				 " bytes are mapped for DMA, expected 0x%" PRIx64,
+				 "0x%" PRIx64 " bytes are mapped for DMA, expected 0x%" PRIx64,
 				 (uint64_t)unmap.size, vfio_dma_len(c));
 	return 0;
 }
