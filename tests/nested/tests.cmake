@@ -36,4 +36,6 @@ set_tests_properties(nested/artefacts PROPERTIES DEPENDS "${NESTED_NAMES}")
 # One bed at a time: an emulated host wants a core, and its time is what the guests live by.
 set_tests_properties(${NESTED_NAMES} nested/artefacts PROPERTIES LABELS nested TIMEOUT 900
   SKIP_RETURN_CODE 77 RESOURCE_LOCK bed ENVIRONMENT "NESTED_BUILD=${CMAKE_BINARY_DIR}")
-set_tests_properties(nested/soak PROPERTIES TIMEOUT 10800) # with $MOLT_LONG, three tries of it
+set_tests_properties(nested/soak nested/faults PROPERTIES TIMEOUT 10800) # with $MOLT_LONG, three tries of it
+# Part of the fault matrix as well (scripts/test runs it once).
+set_tests_properties(nested/faults PROPERTIES LABELS "nested;fault")
