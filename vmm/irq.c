@@ -13,6 +13,8 @@
 #include "vmm/base/num.h"
 #include "vmm/vm.h"
 
+#define TRIES 3 /* of what has no way back */
+
 void irq_init(struct irq *irq, struct vm *vm)
 {
 	memset(irq, 0, sizeof(*irq));
@@ -197,13 +199,14 @@ int irq_detach_all(struct irq *irq, struct error *err)
 	return 0;
 }
 
-/* After commit there is no way back, so a source that KVM refuses is served by hand: what it counted
- * so far is injected, and the operator is told. */
+/* After commit there is no way back: what fails once is tried again. A source that KVM refuses for good
+ * is served by hand: what it counted so far is injected, and the operator is told. */
 static void attach_or_inject(struct irq *irq, struct irq_source *src)
 {
 	struct error err;
-	if (!attach(irq, src, &err))
-		return;
+	for (int tries = 0; tries < TRIES; tries++)
+		if (!attach(irq, src, &err))
+			return;
 	log_error(&err);
 	uint64_t count;
 	if (read(src->fd, &count, sizeof(count)) != sizeof(count))
@@ -216,15 +219,25 @@ static void attach_or_inject(struct irq *irq, struct irq_source *src)
 	}
 }
 
-void irq_attach_all(struct irq *irq)
+/* Whoever keeps the line masked looks at it again. Left out, the device would stay mute until the next
+ * update. */
+static void unmask(const struct irq_source *src)
 {
 	const uint64_t one = 1;
+	for (int tries = 0; tries < TRIES; tries++)
+		if (write(src->unmask_fd, &one, sizeof(one)) == sizeof(one))
+			return;
+	log_warn("GSI %u: its unmask eventfd cannot be written: %s", src->gsi, strerror(errno));
+}
+
+void irq_attach_all(struct irq *irq)
+{
 	irq->live = true;
 	for (struct irq_source *s = irq->sources; s; s = s->next) {
 		if (!s->wanted)
 			continue;
 		attach_or_inject(irq, s);
-		if (s->kind == IRQ_LEVEL && write(s->unmask_fd, &one, sizeof(one)) < 0)
-			log_warn("GSI %u: its unmask eventfd cannot be written", s->gsi);
+		if (s->kind == IRQ_LEVEL)
+			unmask(s);
 	}
 }

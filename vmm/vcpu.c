@@ -20,6 +20,7 @@
 #include "vmm/machine.h"
 
 #define KICK_SIGNAL SIGUSR2
+#define KICK_TRIES  3
 
 /* Nothing to do: the signal's arrival takes KVM_RUN back to user space, and run->immediate_exit,
  * set before it is sent, closes the race with a thread that is just about to enter. */
@@ -412,12 +413,20 @@ void vcpus_go(struct machine *m)
 	pthread_mutex_unlock(&gate->lock);
 }
 
+/* A guest that has no exits runs on until the signal has come, and nobody would send it again. */
+static void kick(const struct vcpu *cpu)
+{
+	for (int tries = 0; tries < KICK_TRIES; tries++)
+		if (!syscall(SYS_tgkill, getpid(), cpu->tid, KICK_SIGNAL))
+			return;
+}
+
 /* Out of the guest, all of them. Gate lock held. */
 static void kick_all(struct machine *m)
 {
 	for (uint32_t i = 0; i < m->opt.cpus; i++) {
 		m->vcpus[i].run->immediate_exit = 1;
-		syscall(SYS_tgkill, getpid(), m->vcpus[i].tid, KICK_SIGNAL);
+		kick(&m->vcpus[i]);
 	}
 	pthread_cond_broadcast(&m->gate.to_vcpus);
 }
@@ -463,7 +472,7 @@ void vcpus_stop(struct machine *m)
 			m->vcpus[i].run->immediate_exit = 1;
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
 		if (m->vcpus[i].thread)
-			syscall(SYS_tgkill, getpid(), m->vcpus[i].tid, KICK_SIGNAL);
+			kick(&m->vcpus[i]);
 	pthread_cond_broadcast(&m->gate.to_vcpus);
 	pthread_mutex_unlock(&m->gate.lock);
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
