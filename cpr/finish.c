@@ -36,6 +36,7 @@ void finish(struct machine *m, struct program *p, enum program_mode mode, struct
 				.old_build = state->header.build_id,
 				.blob_len = state->len};
 	struct error err;
+	vcpus_confine(m);
 	serve(m);
 	if (control_open(m, &err))
 		log_error(&err);

@@ -207,7 +207,6 @@ static int restore(struct machine *m, struct handover *times, struct state_blob 
 	fault_point("build");
 	if (rc)
 		return rc;
-	vcpus_start(m); /* each loads itself; meanwhile: */
 	if (!rc)
 		rc = machine_adopt(m, err);
 	if (!rc)

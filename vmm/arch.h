@@ -34,8 +34,10 @@ void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out);
 /* Allocates m->arch and registers its state sections (before anything is loaded). */
 int arch_init(struct machine *m, struct error *err);
 
-/* In-kernel interrupt controller, timers; after the memory slots, before the vCPUs (facts). */
+/* In-kernel interrupt controllers: after the memory slots, before the vCPUs (facts); then the timers that
+ * belong to no vCPU, which need the controllers only. */
 int arch_create_irqchip(struct machine *m, struct error *err);
+int arch_create_timers(struct machine *m, struct error *err);
 
 /* Initial register state of a vCPU and what the guest finds in memory: kernel, initrd, tables. */
 int arch_boot(struct machine *m, struct error *err);

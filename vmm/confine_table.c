@@ -73,14 +73,6 @@ static const struct confine_row devices[] = {
 
 static const struct confine_row vcpu[] = {
 	CONFINE_IOCTL(KVM_RUN),
-	CONFINE_IOCTL(KVM_GET_VCPU_MMAP_SIZE),
-	CONFINE_IOCTL(KVM_CREATE_VCPU),
-	CONFINE_IOCTL(KVM_SET_MP_STATE),
-	CONFINE_IOCTL(KVM_SET_REGS),
-	CONFINE_IOCTL(KVM_SET_VCPU_EVENTS),
-	CONFINE_IOCTL(KVM_SET_DEVICE_ATTR),
-	CONFINE_CALL_IS(sched_setaffinity, 0, 0),
-	CONFINE_CALL_IS(sched_setscheduler, 0, 0),
 	/* saving itself at an update */
 	CONFINE_IOCTL(KVM_SET_SIGNAL_MASK),
 	CONFINE_IOCTL(KVM_GET_MP_STATE),

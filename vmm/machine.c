@@ -157,7 +157,11 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	 * period (facts: pause, 2). */
 	if (!rc)
 		rc = arch_create_irqchip(m, err);
-	/* vCPUs that were taken over create themselves, on their own threads (vcpus_start). */
+	/* vCPUs that were taken over create and load themselves from here on, on their own threads. */
+	if (!rc && blob)
+		vcpus_start(m);
+	if (!rc)
+		rc = arch_create_timers(m, err);
 	if (!rc && !blob)
 		rc = vcpus_create(m, err);
 	if (!rc && !blob)

@@ -75,9 +75,10 @@ int machine_add_device(struct machine *m, const struct device_class *cls, const 
 int machine_create_devices(struct machine *m, struct error *err);
 int machine_create_vm(struct machine *m, struct error *err);
 
-/* Builds the machine that m->opt describes, in the order of vmm/device.h, up to vCPUs that exist (of a fresh one) but
- * have not run: a fresh one (@blob NULL) with the kernel loaded, or the one in @blob, whose
- * descriptors m->fds has adopted. On failure the program ends or goes back: nothing is torn down. */
+/* Builds the machine that m->opt describes, in the order of vmm/device.h: a fresh one (@blob NULL) with the
+ * kernel loaded and vCPUs that exist but have not run, or the one in @blob, whose descriptors m->fds has
+ * adopted, with threads that create and load their vCPUs (vcpus_wait_loaded). On failure the program ends or
+ * goes back: nothing is torn down. */
 int machine_build(struct machine *m, struct state_blob *blob, struct error *err);
 
 /* On the last vCPU to park: takes all irqfds off, so that nothing reaches an interrupt controller while it

@@ -84,6 +84,8 @@ static void try_vcpus(struct machine *m, struct reasons *reasons)
 	struct error err;
 	int rc = arch_create_irqchip(m, &err);
 	if (!rc)
+		rc = arch_create_timers(m, &err);
+	if (!rc)
 		rc = vcpus_try(m, &err);
 	if (!rc)
 		rc = irq_routes_commit(&m->irq, &err);

@@ -166,6 +166,20 @@ static bool serve(struct vcpu *cpu)
 	return false;
 }
 
+/* Of a guest that was taken over once it runs: making a filter's code executable disturbs all CPUs, which
+ * was a tenth of the pause. A thread serves nothing of its guest before this. There is no way back any more:
+ * where memory is short it goes on, and tries again with its next exit. */
+static void confine(struct vcpu *cpu)
+{
+	struct error err;
+	if (cpu->confined == VCPU_CONFINED)
+		return;
+	int rc = confine_enter(CONFINE_VCPU, &err);
+	if (rc && cpu->confined == VCPU_LOOSE)
+		log_error(&err);
+	cpu->confined = rc ? VCPU_LOOSE_TOLD : VCPU_CONFINED;
+}
+
 /* Runs until a pause is asked for and every pending exit is finished: with immediate_exit set,
  * KVM_RUN first completes the access the last exit stood for (a split one exits again for each
  * part), and only then returns EINTR (Documentation/virt/kvm/api.rst, KVM_RUN). */
@@ -174,6 +188,7 @@ static void run_guest(struct vcpu *cpu)
 	struct vcpu_gate *gate = &cpu->m->gate;
 	for (;;) {
 		if (ioctl(cpu->fd, KVM_RUN, NULL) == 0) {
+			confine(cpu);
 			if (!serve(cpu))
 				return;
 			continue;
@@ -181,6 +196,7 @@ static void run_guest(struct vcpu *cpu)
 		if (errno == EINTR) {
 			if (__atomic_load_n(&gate->want, __ATOMIC_ACQUIRE) != GATE_RUN)
 				return;
+			confine(cpu); /* vcpus_confine */
 		} else if (errno != EAGAIN) {
 			char what[64];
 			snprintf(what, sizeof(what), "KVM_RUN: %s", strerror(errno));
@@ -329,9 +345,13 @@ static void *thread(void *opaque)
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	cpu->tid = (pid_t)syscall(SYS_gettid);
 
-	int rc = confine_enter(CONFINE_VCPU, &err);
+	int rc = 0;
+	if (cpu->m->fresh) {
+		rc = confine_enter(CONFINE_VCPU, &err);
+		cpu->confined = VCPU_CONFINED;
+	}
 	wait_built(gate);
-	if (!rc && !cpu->m->fresh) {
+	if (!cpu->m->fresh) {
 		sched_load(cpu);
 		rc = create(cpu, &err);
 		if (!rc)
@@ -448,6 +468,12 @@ int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error 
 	int rc = failure(gate, err);
 	pthread_mutex_unlock(&gate->lock);
 	return rc;
+}
+
+void vcpus_confine(struct machine *m)
+{
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		kick(&m->vcpus[i]);
 }
 
 int vcpus_wait_saved(struct machine *m, struct error *err)

@@ -26,6 +26,8 @@ struct vcpu {
 	pthread_t thread;
 	pid_t tid;
 	unsigned round; /* the last pause it took part in */
+	/* has the thread its filter? TOLD: that it could not be had was logged */
+	enum { VCPU_LOOSE, VCPU_LOOSE_TOLD, VCPU_CONFINED } confined;
 };
 
 /* How the thread is scheduled: travels with the vCPU (part of the architecture's state struct). */
@@ -61,8 +63,7 @@ int vcpus_create(struct machine *m, struct error *err);
 int vcpus_try(struct machine *m, struct error *err);
 
 /* Starts the threads. Unless the guest is fresh each creates and restores its vCPU first; all wait in
- * the gate; vcpus_wait_loaded returns when all are there, with the first error; vcpus_wait_confined when
- * all have their filter on as well. vcpus_go opens it. */
+ * the gate; vcpus_wait_loaded returns when all are there, with the first error. vcpus_go opens it. */
 int vcpus_spawn(struct machine *m, struct error *err);
 void vcpus_start(struct machine *m);
 int vcpus_wait_loaded(struct machine *m, struct error *err);
@@ -75,6 +76,10 @@ void vcpus_go(struct machine *m);
 int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error *err),
 		struct error *err);
 int vcpus_wait_saved(struct machine *m, struct error *err);
+
+/* The guest that was taken over runs: has each thread put on its filter, if it was not out of the guest
+ * yet, and therefore did not. Costs a running guest one exit. */
+void vcpus_confine(struct machine *m);
 
 /* The guest runs: clears what is left of general and vector registers that were saved or loaded. By the
  * leader. */

@@ -140,8 +140,11 @@ static void test_arguments(void **state)
 	assert_false(allowed(SYS_ioctl, 1, TIOCSTI));
 	assert_false(allowed(SYS_ioctl, 1, KVM_CREATE_VM));
 	assert_false(allowed(SYS_ioctl, 1, KVM_CREATE_DEVICE));
-	assert_true(allowed(SYS_sched_setaffinity, 0, 0));
-	assert_false(allowed(SYS_sched_setaffinity, 0, PID));
+	assert_false(allowed(SYS_ioctl, 1, KVM_CREATE_VCPU)); /* threads of a guest taken over: before */
+	assert_false(allowed(SYS_ioctl, 1, KVM_SET_REGS));
+	assert_false(allowed(SYS_sched_setaffinity, 0, 0));
+	assert_true(allowed(SYS_madvise, 2, MADV_FREE));
+	assert_false(allowed(SYS_madvise, 2, MADV_HUGEPAGE));
 	assert_false(allowed(SYS_ioctl, 2, KVM_RUN));
 	assert_true(allowed(SYS_mmap, 2, PROT_READ | PROT_WRITE));
 	assert_false(allowed(SYS_mmap, 2, PROT_READ | PROT_EXEC));

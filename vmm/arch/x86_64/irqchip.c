@@ -19,7 +19,6 @@ static uint64_t boottime_ns(void)
 int arch_create_irqchip(struct machine *m, struct error *err)
 {
 	uint64_t identity_gpa = LAYOUT_IDENTITY_GPA;
-	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 
 	/* Intel hosts without unrestricted guest run real mode with these pages; elsewhere they are
 	 * accepted and unused (api.rst, KVM_SET_TSS_ADDR). */
@@ -30,9 +29,13 @@ int arch_create_irqchip(struct machine *m, struct error *err)
 	if (rc < 0)
 		return error_errno(err, (int)-rc, "KVM_SET_TSS_ADDR");
 	rc = vm_ioctl(m->vm.fd, KVM_CREATE_IRQCHIP, NULL);
-	if (rc < 0)
-		return error_errno(err, (int)-rc, "KVM_CREATE_IRQCHIP");
-	rc = vm_ioctl(m->vm.fd, KVM_CREATE_PIT2, &pit);
+	return rc < 0 ? error_errno(err, (int)-rc, "KVM_CREATE_IRQCHIP") : 0;
+}
+
+int arch_create_timers(struct machine *m, struct error *err)
+{
+	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+	long rc = vm_ioctl(m->vm.fd, KVM_CREATE_PIT2, &pit);
 	return rc < 0 ? error_errno(err, (int)-rc, "KVM_CREATE_PIT2") : 0;
 }
 
