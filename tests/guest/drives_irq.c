@@ -1,49 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The test device's interrupt, with the runner in the place of the hardware. */
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "cases.h"
 #include "drives.h"
+#include "line.h"
 #include "session.h"
 
 #define BOOT_MS	  30000
-#define COME_MS	  10000 /* an interrupt that is not there by then was lost */
-#define SETTLE_US 3000	/* one that is not there by then was not made twice */
-
-static int event_signal(struct session *s, int fd)
-{
-	uint64_t one = 1;
-
-	return write(fd, &one, sizeof(one)) == sizeof(one)
-		       ? 0
-		       : session_fail(s, "eventfd: %s", strerror(errno));
-}
-
-/* Asks until the guest has counted @want, then once more after a while: not one too many. */
-static int count_expect(struct session *s, uint64_t want, int pending)
-{
-	uint64_t until = clock_ns() + (uint64_t)COME_MS * 1000000 * s->set->slow, got = 0;
-	int bit = -1;
-
-	for (bool settled = false;;) {
-		if (session_ask(s, 'r', "COUNT "))
-			return -1;
-		sscanf(s->line, "COUNT %llu pending %d", (unsigned long long *)&got, &bit);
-		if (got > want || (got < want && clock_ns() > until) ||
-		    (got == want && pending >= 0 && bit != pending))
-			return session_fail(s, "after update %u: '%s', expected %llu pending %d",
-					    s->updates, s->line, (unsigned long long)want, pending);
-		if (got == want && settled)
-			return 0;
-		settled = got == want;
-		if (session_wait_us(s, settled ? SETTLE_US : 500))
-			return -1;
-	}
-}
+#define SETTLE_US 3000 /* one that is not there by then was not made twice */
 
 /* ---- MSI-X ---- */
 
@@ -130,84 +95,6 @@ int drive_irq(struct session *s, unsigned updates)
 
 /* ---- INTx ---- */
 
-/*
- * What VFIO does for a level interrupt: it signals once and keeps the line masked; an unmask event
- * looks at the line again (Documentation/driver-api/vfio.rst; drivers/vfio/pci/vfio_pci_intrs.c).
- *
- * A KVM ends a level interrupt when the guest writes EOI; the software KVM ends it when it delivers
- * it, before the handler could lower the line. There, an unmask event waits until the handler has
- * spoken, or until it is clear that none runs; that it comes at the EOI is not tested.
- */
-#define SOFT_KVM_WAIT_NS 600000000ull
-
-struct line {
-	bool asserted, masked;
-	bool handled;		/* the guest said that its handler runs */
-	uint64_t unmask_due_ns; /* software KVM: an event that waits, 0: none */
-};
-
-static int line_update(struct session *s)
-{
-	struct line *l = s->opaque;
-
-	if (!l->asserted || l->masked)
-		return 0;
-	l->masked = true;
-	return event_signal(s, s->trigger);
-}
-
-static int line_poll(struct session *s)
-{
-	struct line *l = s->opaque;
-	uint64_t n;
-
-	if (read(s->unmask, &n, sizeof(n)) == sizeof(n))
-		l->unmask_due_ns =
-			clock_ns() + (s->set->soft_kvm ? SOFT_KVM_WAIT_NS * s->set->slow : 0);
-	if (!l->unmask_due_ns || (s->set->soft_kvm && l->handled) ||
-	    (l->asserted && clock_ns() < l->unmask_due_ns))
-		return 0;
-	l->unmask_due_ns = 0;
-	l->masked = false;
-	return line_update(s);
-}
-
-static int line_set(struct session *s, bool asserted)
-{
-	struct line *l = s->opaque;
-
-	l->asserted = asserted;
-	return line_update(s);
-}
-
-/* The guest is in its handler: lower the line, let it end the interrupt, expect the unmask event. */
-static int line_serve(struct session *s)
-{
-	struct line *l = s->opaque;
-	uint64_t until = clock_ns() + (uint64_t)COME_MS * 1000000 * s->set->slow;
-
-	l->handled = false;
-	if (line_set(s, false) || session_send(s, "d", 1))
-		return -1;
-	while (l->masked) {
-		if (session_wait_us(s, 2000))
-			return -1;
-		if (clock_ns() > until)
-			return session_fail(s, "after update %u: no unmask event", s->updates);
-	}
-	return 0;
-}
-
-static int line_handled(struct session *s)
-{
-	struct line *l = s->opaque;
-
-	if (session_expect(s, "IRQ", COME_MS))
-		return -1;
-	l->handled = true;
-	return 0;
-}
-
 static int level_in_handler(struct session *s)
 {
 	return line_set(s, true) || line_handled(s) || session_update(s) || line_serve(s);
@@ -236,23 +123,15 @@ static int level_withdrawn(struct session *s)
 
 int drive_level(struct session *s, unsigned updates)
 {
-	static const struct {
-		int (*run)(struct session *);
-		unsigned interrupts;
-	} rounds[] = {
-		{level_in_handler, 1}, {level_masked, 1}, {level_inside, 1}, {level_withdrawn, 0}};
-	struct line line = {0};
-	uint64_t count = 0;
+	static int (*const rounds[])(struct session *) = {level_in_handler, level_masked,
+							  level_inside, level_withdrawn};
+	struct line line;
 
 	if (session_expect(s, "READY", BOOT_MS))
 		return -1;
-	s->opaque = &line;
-	s->on_poll = line_poll;
-	for (unsigned i = 0; i < updates; i++) {
-		unsigned r = i % (sizeof(rounds) / sizeof(rounds[0]));
-		count += rounds[r].interrupts;
-		if (rounds[r].run(s) || count_expect(s, count, -1))
+	line_attach(s, &line);
+	for (unsigned i = 0; i < updates; i++)
+		if (rounds[i % (sizeof(rounds) / sizeof(rounds[0]))](s) || line_counted(s))
 			return -1;
-	}
 	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
 }
