@@ -2,11 +2,14 @@
 /*
  * level: the test device's INTx line, level-triggered. The handler says "IRQ n" and keeps the line's
  * interrupt in service until the host sends 'd' (the device has lowered the line), then ends it.
- * Host: 'r' reports "COUNT n", 'm' and 'u' mask and unmask the IOAPIC pin, 'q' ends.
+ * Other CPUs count at CPL3; their TSCs never go back.
+ * Host: 'r' reports "COUNT n" once all CPUs have been seen running, 'm' and 'u' mask and unmask the IOAPIC
+ * pin, 'q' ends.
  */
 #include "guest.h"
 
 #define VEC_DEVICE 0x40
+#define SLACK_US   5
 
 static volatile uint64_t count;
 
@@ -19,6 +22,57 @@ static void on_device(struct trap_frame *frame)
 	apic_eoi();
 }
 
+static struct beat {
+	volatile uint64_t count, back; /* back: ticks */
+	uint8_t pad[48];
+} beats[GUEST_MAX_CPUS] __attribute__((aligned(64)));
+
+static uint64_t beat(void *arg)
+{
+	struct beat *b = arg;
+
+	for (uint64_t last = rdtsc(), now;; last = now) {
+		now = rdtsc();
+		if (now + us_to_tsc(SLACK_US) < last)
+			b->back = last - now;
+		b->count++;
+	}
+	return 0;
+}
+
+static void beat_cpu(unsigned cpu)
+{
+	user_call(beat, &beats[cpu]);
+}
+
+struct beat_wait {
+	const struct beat *beat;
+	uint64_t seen, until;
+};
+
+static uint64_t beat_wait(void *arg)
+{
+	const struct beat_wait *w = arg;
+
+	while (w->beat->count == w->seen && rdtsc() < w->until)
+		;
+	return 0;
+}
+
+static void beats_check(void)
+{
+	uint64_t late = 10000000 * option_number("slow", 1);
+
+	for (unsigned i = 1; i < guest_cpus; i++) {
+		struct beat_wait w = {&beats[i], beats[i].count, rdtsc() + us_to_tsc(late)};
+		user_call(beat_wait, &w);
+		if (beats[i].count == w.seen)
+			guest_fail("cpu %u stands still", i);
+		if (beats[i].back)
+			guest_fail("cpu %u: TSC went back by %lu ticks", i, beats[i].back);
+	}
+}
+
 void guest_main(void)
 {
 	volatile uint64_t never = 0;
@@ -27,6 +81,8 @@ void guest_main(void)
 	trap_set(VEC_DEVICE, on_device);
 	testdev_find(&t);
 	ioapic_set(t.pin, IOAPIC_LEVEL | VEC_DEVICE);
+	for (unsigned i = 1; i < guest_cpus; i++)
+		cpu_boot(i, beat_cpu);
 	guest_printf("READY pin %u\n", t.pin);
 	for (;;) {
 		int c = serial_poll();
@@ -37,8 +93,10 @@ void guest_main(void)
 				   IOAPIC_LEVEL | VEC_DEVICE | (c == 'm' ? IOAPIC_MASKED : 0));
 			guest_printf("%s\n", c == 'm' ? "MASKED" : "UNMASKED");
 		}
-		if (c == 'r')
+		if (c == 'r') {
+			beats_check();
 			guest_printf("COUNT %lu\n", count);
+		}
 		if (c < 0)
 			wait_flag(&never, 200);
 	}

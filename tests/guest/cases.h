@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#define TEST_ARGS 6
+#define TEST_ARGS 8
 
 struct session;
 

@@ -2,7 +2,8 @@
 /*
  * Every system call of an update fails once, with each error it can fail with: in the old image, in the
  * new one, in the keeper, and in the image on the way back. Which calls there are is seen in an update
- * that goes well (or back), not listed here.
+ * that goes well (or back), not listed here. With a second vCPU and a level interrupt only the calls are
+ * failed that these add.
  */
 #include <errno.h>
 #include <linux/kvm.h>
@@ -10,10 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
+#include "cases.h"
 #include "drives.h"
+#include "line.h"
 #include "matrix.h"
 #include "session.h"
+
+/* How an update meets the level interrupt of inject-2: pending behind the IOAPIC's mask, or in its
+ * handler. */
+static bool line_masked;
 
 #define TRIES 8 /* to meet a call that threads make only when they meet so */
 
@@ -71,22 +79,30 @@ static enum outcome run_row(struct matrix *x, const struct scenario *sc,
 	return o;
 }
 
-static int run_call(struct matrix *x, const struct scenario *sc, const struct inject_call *call)
+/* Where each call is failed in one way only: not by EINTR, after which most are simply made again. */
+static const int *first_error(const int *errors)
+{
+	return errors[0] == EINTR && errors[1] ? errors + 1 : errors;
+}
+
+static int run_call(struct matrix *x, const struct scenario *sc, const struct inject_call *call,
+		    bool one_error)
 {
 	const struct inject_kind *kind = inject_kind_of(call);
 	const char *only = getenv("MOLT_INJECT"); /* part of a call's name: to look at one */
-	const bool one_error = getenv("MOLT_FAULT_SHORT"); /* each call fails, but in one way */
 	unsigned count[OUTCOMES] = {0};
 	char name[200];
 
 	if (only && !strstr(inject_call_name(call), only))
 		return 0;
+	/* What is done to the line itself is failed while it is pending, which takes longer. */
+	line_masked = call->request == KVM_IRQFD || strstr(call->file, "[eventfd]");
 	if (!kind->errors || (kind->images && !(kind->images & 1u << call->image))) {
 		matrix_except(x, inject_call_name(call), kind->excepted);
 		return 0;
 	}
-	for (const int *error = kind->errors; *error && !(one_error && error > kind->errors);
-	     error++) {
+	const int *first = one_error ? first_error(kind->errors) : kind->errors;
+	for (const int *error = first; *error && !(one_error && error > first); error++) {
 		enum outcome o = NOT_MET;
 		snprintf(name, sizeof(name), "%s %s", inject_call_name(call),
 			 inject_error_name(*error));
@@ -106,9 +122,14 @@ static int run_call(struct matrix *x, const struct scenario *sc, const struct in
 	return 0;
 }
 
-static int run_scenario(struct matrix *x, const struct scenario *sc)
+/* The calls of the scenario as it goes without a fault of ours. */
+struct calls {
+	struct inject_call call[INJECT_MAX_CALLS];
+	unsigned n;
+};
+
+static int record(struct matrix *x, const struct scenario *sc, struct calls *out)
 {
-	static struct inject_call calls[INJECT_MAX_CALLS];
 	struct inject *in = &x->in;
 
 	in->nshots = 0;
@@ -118,20 +139,38 @@ static int run_scenario(struct matrix *x, const struct scenario *sc)
 		in->shots[in->nshots++] = sc->first;
 	if (matrix_row(x) == LOST)
 		return -1;
-	unsigned n = in->ncalls;
-	memcpy(calls, in->calls, n * sizeof(calls[0]));
+	out->n = in->ncalls;
+	memcpy(out->call, in->calls, out->n * sizeof(out->call[0]));
+	return 0;
+}
+
+/* @base: only calls that it does not have are failed; NULL: all. */
+static int run_scenario(struct matrix *x, const struct scenario *sc, const struct calls *base)
+{
+	static struct calls all;
+	static bool fresh[INJECT_MAX_CALLS];
+	const struct inject_call *calls = all.call;
+	/* What is new on a way back fails in the new image in every way. */
+	const bool one_error = getenv("MOLT_FAULT_SHORT") || (base && sc->first.at.nr);
+
+	if (record(x, sc, &all))
+		return -1;
+	if (base && inject_fresh(base->call, base->n, calls, all.n, fresh))
+		return session_fail(x->s, "no memory");
 	printf("  scenario '%s'\n", sc->name);
 	bool in_main = false;
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = 0; i < all.n; i++) {
 		/* The C library's start in the keeper's image: what fails there ends it, and that one
 		 * is the last that could try. main's first call blocks signals. */
 		if (calls[i].image == IMAGE_RESCUE && calls[i].nr == SYS_rt_sigprocmask)
 			in_main = true;
+		if (base && !fresh[i])
+			continue;
 		if (calls[i].image == IMAGE_RESCUE && !in_main)
 			matrix_except(
 				x, inject_call_name(&calls[i]),
 				"a second fault, before main of the last image that could try");
-		else if (sc->images & 1u << calls[i].image && run_call(x, sc, &calls[i]))
+		else if (sc->images & 1u << calls[i].image && run_call(x, sc, &calls[i], one_error))
 			return -1;
 	}
 	return 0;
@@ -142,8 +181,8 @@ static struct matrix matrix;
 int drive_inject(struct session *s, unsigned updates)
 {
 	(void)updates;
-	return matrix_begin(&matrix, s) || run_scenario(&matrix, &updates_well) ||
-			       run_scenario(&matrix, &keeper_idles)
+	return matrix_begin(&matrix, s, NULL) || run_scenario(&matrix, &updates_well, NULL) ||
+			       run_scenario(&matrix, &keeper_idles, NULL)
 		       ? -1
 		       : matrix_end(&matrix);
 }
@@ -151,13 +190,88 @@ int drive_inject(struct session *s, unsigned updates)
 int drive_inject_back(struct session *s, unsigned updates)
 {
 	(void)updates;
-	return matrix_begin(&matrix, s) || run_scenario(&matrix, &goes_back) ? -1
-									     : matrix_end(&matrix);
+	return matrix_begin(&matrix, s, NULL) || run_scenario(&matrix, &goes_back, NULL)
+		       ? -1
+		       : matrix_end(&matrix);
 }
 
 int drive_inject_rescue(struct session *s, unsigned updates)
 {
 	(void)updates;
-	return matrix_begin(&matrix, s) || run_scenario(&matrix, &is_rescued) ? -1
-									      : matrix_end(&matrix);
+	return matrix_begin(&matrix, s, NULL) || run_scenario(&matrix, &is_rescued, NULL)
+		       ? -1
+		       : matrix_end(&matrix);
+}
+
+/* ---- a second vCPU and a level interrupt ---- */
+
+static struct line line;
+
+static void line_plug(struct session *s)
+{
+	if (s->opaque != &line) /* another guest than last time */
+		line_attach(s, &line);
+}
+
+static int line_ready(struct session *s)
+{
+	line_plug(s);
+	if (line_masked && session_ask(s, 'm', "MASKED"))
+		return -1;
+	return line_set(s, true) || (!line_masked && line_handled(s)) ? -1 : 0;
+}
+
+/* The interrupt that was under way comes to its end; else a new one does. */
+static int line_check(struct session *s)
+{
+	line_plug(s);
+	if (!line.asserted) {
+		if (line_set(s, true) || line_handled(s))
+			return -1;
+	} else if (line_masked && (session_ask(s, 'u', "UNMASKED") || line_handled(s))) {
+		return -1;
+	}
+	return line_serve(s) || line_counted(s) ? -1 : 0;
+}
+
+static const struct matrix_guest level = {.ready = line_ready, .check = line_check};
+
+static const struct scenario *const all_scenarios[] = {&updates_well, &goes_back, &is_rescued};
+#define SCENARIOS (sizeof(all_scenarios) / sizeof(all_scenarios[0]))
+
+/* What one vCPU and no interrupt make, which the tests above have had. */
+static int record_base(struct session *s, unsigned n, struct calls *base)
+{
+	const struct settings *set = s->set;
+	const struct test_case *test = s->test;
+	const struct test_case one = {.name = test->name,
+				      .guest = "gap",
+				      .cpus = 1,
+				      .args = {test->args[0], test->args[1], test->args[2],
+					       test->args[3], test->args[4], test->args[5]}};
+	unsigned updates = s->max_updates;
+
+	alarm(0); /* it would end the first guest */
+	session_end(s);
+	if (session_start(s, set, &one, updates) || matrix_begin(&matrix, s, NULL))
+		return -1;
+	for (unsigned i = 0; i < n; i++)
+		if (record(&matrix, all_scenarios[i], &base[i]))
+			return -1;
+	session_end(s);
+	return session_start(s, set, test, updates);
+}
+
+int drive_inject_2(struct session *s, unsigned updates)
+{
+	static struct calls base[SCENARIOS];
+	const unsigned n = getenv("MOLT_FAULT_SHORT") ? 1 : SCENARIOS;
+
+	(void)updates;
+	if (record_base(s, n, base) || matrix_begin(&matrix, s, &level))
+		return -1;
+	for (unsigned i = 0; i < n; i++)
+		if (run_scenario(&matrix, all_scenarios[i], &base[i]))
+			return -1;
+	return matrix_end(&matrix);
 }

@@ -228,7 +228,7 @@ int drive_kill(struct session *s, unsigned updates)
 {
 	bool more = getenv("MOLT_LONG");
 	(void)updates;
-	return matrix_begin(&matrix, s) ||
+	return matrix_begin(&matrix, s, NULL) ||
 			       run(&matrix, "SIGKILL of the new image", kill_image,
 				   more ? 1000 : 150) ||
 			       run(&matrix, "SIGKILL of the keeper", kill_keeper,
@@ -243,8 +243,8 @@ int drive_kill(struct session *s, unsigned updates)
 int drive_stop(struct session *s, unsigned updates)
 {
 	(void)updates;
-	return matrix_begin(&matrix, s) || run(&matrix, "SIGSTOP of the new image", stop_image,
-					       getenv("MOLT_LONG") ? 100 : 15)
+	return matrix_begin(&matrix, s, NULL) || run(&matrix, "SIGSTOP of the new image",
+						     stop_image, getenv("MOLT_LONG") ? 100 : 15)
 		       ? -1
 		       : matrix_end(&matrix);
 }

@@ -92,7 +92,7 @@ int drive_limits(struct session *s, unsigned updates)
 	char name[64];
 	(void)updates;
 
-	if (matrix_begin(&x, s))
+	if (matrix_begin(&x, s, NULL))
 		return -1;
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		for (long long n = rows[i].from; n <= rows[i].to; n += rows[i].step) {

@@ -293,7 +293,7 @@ int drive_state(struct session *s, unsigned updates)
 	static struct matrix x;
 	struct row nothing = {.what = LOOK};
 	(void)updates;
-	if (matrix_begin(&x, s))
+	if (matrix_begin(&x, s, NULL))
 		return -1;
 	look(s->pid); /* no update is under way */
 	for (unsigned i = 0; i < nkept; i++)

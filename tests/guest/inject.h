@@ -77,6 +77,11 @@ long inject_text_in(pid_t pid, const char *text);
 /* "new vcpu0 ioctl KVM_SET_REGS #0", in a static buffer. */
 const char *inject_call_name(const struct inject_call *c);
 
+/* Says of each of @calls whether it is one that the update with the calls @base did not have: those of
+ * each thread are compared in their order, without their numbers. -1: no memory. */
+int inject_fresh(const struct inject_call *base, unsigned nbase, const struct inject_call *calls,
+		 unsigned n, bool *fresh);
+
 /* What can fail, and how. */
 struct inject_kind {
 	int nr;

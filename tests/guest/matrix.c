@@ -93,10 +93,12 @@ int matrix_owner(struct matrix *x, pid_t pid)
 	return 0;
 }
 
-static int check_guest(struct session *s)
+static int check_gap(struct session *s)
 {
 	return session_ask(s, 'r', "GAP ") || session_ask(s, 't', "TSC ") ? -1 : 0;
 }
+
+static const struct matrix_guest gap = {.check = check_gap};
 
 /* Did molt say what went wrong? Where the update was done all the same, the call was tried again or
  * nothing depends on it. Either the message or the record will do: the row may have failed the other. */
@@ -117,14 +119,14 @@ static bool told(const struct matrix *x, enum outcome o)
 enum outcome matrix_judge(struct matrix *x, enum outcome o)
 {
 	struct session *s = x->s;
-	if (check_guest(s) || aftermath_check(s, &x->before))
+	if (x->guest.check(s) || aftermath_check(s, &x->before))
 		return LOST;
 	log_read(x);
 	if (!told(x, o)) {
 		session_fail(s, "molt does not say why: '%s'", x->log);
 		return LOST;
 	}
-	if (session_update(s) || check_guest(s) || aftermath_check(s, &x->before))
+	if (session_update(s) || x->guest.check(s) || aftermath_check(s, &x->before))
 		return LOST;
 	return o;
 }
@@ -133,7 +135,8 @@ enum outcome matrix_row(struct matrix *x)
 {
 	struct session *s = x->s;
 	matrix_row_begin(x);
-	if (session_install(s, false) || inject_update(s, &x->in) || matrix_owner(x, x->in.pid))
+	if (session_install(s, false) || (x->guest.ready && x->guest.ready(s)) ||
+	    inject_update(s, &x->in) || matrix_owner(x, x->in.pid))
 		return LOST;
 	enum outcome o = x->in.image == IMAGE_OLD   ? REFUSED
 			 : x->in.image == IMAGE_NEW ? DONE
@@ -146,15 +149,15 @@ enum outcome matrix_row(struct matrix *x)
 static int begin(struct matrix *x)
 {
 	struct session *s = x->s;
-	if (session_expect(s, "READY", BOOT_MS) || session_update(s) || check_guest(s))
+	if (session_expect(s, "READY", BOOT_MS) || session_update(s) || x->guest.check(s))
 		return -1;
 	usleep(200000); /* the keeper's end */
 	return aftermath_take(s, &x->before) || aftermath_check(s, &x->before) ? -1 : 0;
 }
 
-int matrix_begin(struct matrix *x, struct session *s)
+int matrix_begin(struct matrix *x, struct session *s, const struct matrix_guest *guest)
 {
-	*x = (struct matrix){.s = s};
+	*x = (struct matrix){.s = s, .guest = *(guest ?: &gap)};
 	alarm(0); /* every wait here has its own deadline, and the process id may change */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	return begin(x);

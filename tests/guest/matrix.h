@@ -17,8 +17,15 @@ struct session;
 
 enum outcome { DONE, REFUSED, BACK, LOST, NOT_MET, OUTCOMES };
 
+/* What is done with the guest. */
+struct matrix_guest {
+	int (*ready)(struct session *s); /* before a row's update; NULL: nothing */
+	int (*check)(struct session *s); /* after every update: it lives and is right */
+};
+
 struct matrix {
 	struct session *s;
+	struct matrix_guest guest;
 	struct aftermath before;
 	struct inject in; /* of the row under way */
 	off_t log_at;	  /* where the row's messages begin */
@@ -27,8 +34,9 @@ struct matrix {
 	unsigned rows, survived, excepted;
 };
 
-/* Waits for the guest, and makes one update, after which everything is as after every other. */
-int matrix_begin(struct matrix *x, struct session *s);
+/* Waits for the guest, and makes one update, after which everything is as after every other. @guest NULL:
+ * it is `gap`, whose clocks are looked at. */
+int matrix_begin(struct matrix *x, struct session *s, const struct matrix_guest *guest);
 
 /* One update as x->in says, followed by its tracer, and all checks. LOST: session.error says why. */
 enum outcome matrix_row(struct matrix *x);
