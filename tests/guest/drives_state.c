@@ -19,9 +19,11 @@
 #include "drives.h"
 #include "matrix.h"
 #include "session.h"
+#include "state_bytes.h"
 
-#define MAX_KEPT  64
-#define ALL_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
+#define MAX_KEPT   64
+#define SHORT_STEP 23 /* bytes */
+#define ALL_SEALS  (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
 
 struct kept {
 	int fd;
@@ -139,7 +141,7 @@ static int change(struct session *s, pid_t pid, void *opaque)
 		return session_fail(s, "no descriptor is kept over exec");
 	switch (row->what) {
 	case LOOK:
-		return 0;
+		return state_bytes_take(s, pid, kept[blob].fd);
 	case MISSING:
 		rc = inject_call_in(pid, SYS_close, kept[row->a].fd, 0, 0);
 		break;
@@ -265,7 +267,7 @@ static int run_blobs(struct matrix *x)
 		int (*make)(int from, int to, off_t len, off_t at);
 	} whole[] = {
 		{"not sealed", not_sealed}, {"zeros", zeros}, {"another format", other_format}};
-	/* Every byte of a blob is tried in tests/unit/test_state.c; whole updates with fewer. */
+	/* Whole updates with some bytes, an image alone with every one. */
 	off_t bytes = record_number(x->s->record, "blob_bytes"); /* of the good update just made */
 	off_t step = getenv("MOLT_LONG") ? 61 : 487;
 	char name[100];
@@ -299,6 +301,9 @@ int drive_state(struct session *s, unsigned updates)
 	for (unsigned i = 0; i < nkept; i++)
 		inherited[kept[i].fd] = true;
 	if (run(&x, &nothing, DONE, "nothing changed"))
+		return -1;
+	if (state_bytes_run(s, record_number(s->record, "blob_bytes"),
+			    getenv("MOLT_FAULT_SHORT") ? SHORT_STEP : 1))
 		return -1;
 	return run_descriptors(&x) || run_blobs(&x) ? -1 : matrix_end(&x);
 }
