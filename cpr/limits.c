@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "cpr/sandbox.h"
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
@@ -14,6 +17,10 @@
 
 #define SLACK_LEN (16 * MIB) /* what another build may need beyond this one */
 #define STACK_MIN MIB
+
+/* What an update takes beyond a trial: two states, threads, the keeper, tables of pages. */
+#define ROOM_LEN     (4 * MIB)
+#define ROOM_CPU_LEN (128 * KIB)
 
 /* What this process has mapped, and how much of it is writable and private: the new one needs about the
  * same (proc(5), statm: pages; the second to last number is data and stack). */
@@ -57,5 +64,21 @@ int limits_check(const struct ram *ram, struct error *err)
 		return error_hint(err, "prlimit --pid %d --%s=%llu:", (int)getpid(),
 				  limits[i].option, (unsigned long long)limits[i].need);
 	}
+	return 0;
+}
+
+int limits_try_room(uint32_t cpus, struct error *err)
+{
+	const size_t len = ROOM_LEN + cpus * ROOM_CPU_LEN;
+	char text[16];
+	if (file_read_text(SANDBOX_OOM_FILE, text, sizeof(text)) < 0 ||
+	    strcmp(text, SANDBOX_OOM_FIRST))
+		return 0; /* it would be the guest that is ended */
+	char *room = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (room == MAP_FAILED)
+		return error_errno(err, errno, "%zu KiB for the update", len / KIB);
+	for (size_t at = 0; at < len; at += PAGE_LEN)
+		((volatile char *)room)[at] = 1;
+	munmap(room, len);
 	return 0;
 }

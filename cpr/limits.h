@@ -6,10 +6,17 @@
 #ifndef MOLT_LIMITS_H
 #define MOLT_LIMITS_H
 
+#include <stdint.h>
+
 struct error;
 struct ram;
 
 /* 0, or -ENOMEM with the limit, its value and what is needed. @ram: guest memory as it is mapped now. */
 int limits_check(const struct ram *ram, struct error *err);
+
+/* In the sandbox of preflight, with the trial VM in place: has as much memory as an update takes, and gives
+ * it back. Where a cgroup or the host has not, the kernel ends this process rather than the guest's.
+ * 0 or -errno. */
+int limits_try_room(uint32_t cpus, struct error *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include "cpr/adopt.h"
 #include "cpr/blob.h"
 #include "cpr/fault.h"
+#include "cpr/limits.h"
 #include "cpr/preflight.h"
 #include "cpr/preflight_verdict.h"
 #include "cpr/program.h"
@@ -33,6 +34,8 @@ static void try(struct machine *m, struct program *p, struct reasons *reasons)
 	}
 	m->vm.kvm_fd = PREFLIGHT_KVM;
 	trial_run(m, &state, reasons);
+	if (limits_try_room(m->opt.cpus, &err))
+		reasons_add_error(reasons, &err);
 }
 
 int preflight_answer(struct machine *m, struct program *p)

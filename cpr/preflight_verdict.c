@@ -2,6 +2,7 @@
 #include "cpr/preflight_verdict.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -81,6 +82,13 @@ static int by_hand(const char *path, struct error *err)
 	return error_hint(err, "try it by hand: %.400s --version", path);
 }
 
+static int short_of_memory(struct error *err)
+{
+	return error_hint(err,
+			  "the kernel does that where memory is short: free some on this host, or "
+			  "let molt's memory cgroup have some more MiB");
+}
+
 static int no_answer(const char *path, struct error *err)
 {
 	error_set(err, EPROTO, "%.300s answered the preflight with what is no answer", path);
@@ -130,7 +138,7 @@ int preflight_judge(const struct preflight_end *end, const char *path, struct re
 	if (WIFSIGNALED(end->status)) {
 		error_set(err, EPROTO, "%.300s was ended by signal %d in the preflight", path,
 			  WTERMSIG(end->status));
-		return by_hand(path, err);
+		return WTERMSIG(end->status) == SIGKILL ? short_of_memory(err) : by_hand(path, err);
 	}
 	return judge_answer(end, path, reasons, err);
 }

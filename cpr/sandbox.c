@@ -243,9 +243,22 @@ RAW static long limit(int resource, unsigned value)
 	return rc ? rc : raw_syscall(SYS_prlimit64, 0, resource, (long)&l, 0, 0);
 }
 
+/* Where memory is short the kernel ends a process, and takes the largest: the guest's, unless one offers
+ * itself (proc(5), oom_score_adj; of a vfork child it is its own). Whether that worked is asked before
+ * any memory is tried (limits_try_room). */
+RAW static void first_to_be_ended(void)
+{
+	long fd = raw_syscall(SYS_openat, AT_FDCWD, (long)SANDBOX_OOM_FILE, O_WRONLY, 0, 0);
+	if (fd < 0)
+		return;
+	raw_syscall(SYS_write, fd, (long)SANDBOX_OOM_FIRST, sizeof(SANDBOX_OOM_FIRST) - 1, 0, 0);
+	raw_syscall(SYS_close, fd, 0, 0, 0, 0);
+}
+
 RAW long sandbox_enter(struct sandbox *s)
 {
 	long rc;
+	first_to_be_ended();
 	s->step = "session";
 	rc = raw_syscall(SYS_setsid, 0, 0, 0, 0, 0);
 	if (rc >= 0) {

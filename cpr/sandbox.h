@@ -11,6 +11,10 @@
 #ifndef MOLT_SANDBOX_H
 #define MOLT_SANDBOX_H
 
+/* Written and read by that process itself: ended before all others where memory is short. */
+#define SANDBOX_OOM_FILE  "/proc/self/oom_score_adj"
+#define SANDBOX_OOM_FIRST "1000"
+
 struct sandbox {
 	unsigned cpu_s;	  /* CPU time, seconds */
 	unsigned files;	  /* open descriptors */

@@ -23,7 +23,8 @@ struct test_case {
 	/* Why it cannot pass on a KVM without hardware virtualisation; NULL: it can. */
 	const char *soft_kvm_note;
 	unsigned long_updates; /* with --long; 0: as many as otherwise */
-	bool user; /* molt is an ordinary user's, in the group of /dev/kvm (session_user.h) */
+	bool user;   /* molt is an ordinary user's, in the group of /dev/kvm (session_user.h) */
+	bool cgroup; /* molt is put into a memory cgroup (cgroup.h) */
 };
 
 /* Ends a case that hangs; with --long, ten times as much. */

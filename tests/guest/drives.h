@@ -50,6 +50,8 @@ int drive_inject_2(struct session *s, unsigned updates);
 int drive_state(struct session *s, unsigned updates);
 /* Resource limits lowered before an update. */
 int drive_limits(struct session *s, unsigned updates);
+/* Too little room in a memory cgroup. */
+int drive_memory(struct session *s, unsigned updates);
 /* Signals at random moments, to the new image and to the keeper. */
 int drive_kill(struct session *s, unsigned updates);
 int drive_stop(struct session *s, unsigned updates);

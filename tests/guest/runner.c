@@ -14,6 +14,7 @@
 
 #include "bench.h"
 #include "cases.h"
+#include "cgroup.h"
 #include "session.h"
 #include "session_user.h"
 
@@ -76,6 +77,11 @@ static enum verdict case_run(const struct settings *set, const struct test_case 
 		       t->name);
 		return SKIPPED;
 	}
+	const char *why = t->cgroup ? cgroup_make() : NULL;
+	if (why) {
+		printf("SKIP guest/%s: %s\n", t->name, why);
+		return SKIPPED;
+	}
 	uint64_t start = clock_ns();
 	int rc = session_start(&s, set, t, updates);
 	running = rc ? 0 : s.pid;
@@ -92,6 +98,8 @@ static enum verdict case_run(const struct settings *set, const struct test_case 
 		       s.error, (unsigned long long)set->seed);
 		session_show(&s);
 		session_end(&s);
+		if (t->cgroup)
+			cgroup_remove();
 		return FAILED;
 	}
 	qsort(s.pauses_ns, s.updates, sizeof(*s.pauses_ns), compare);
@@ -104,6 +112,8 @@ static enum verdict case_run(const struct settings *set, const struct test_case 
 	if (set->verbose)
 		printf("    slowest: %s\n", s.slowest);
 	session_end(&s);
+	if (t->cgroup)
+		cgroup_remove();
 	return PASSED;
 }
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cases.h"
+#include "cgroup.h"
 #include "session.h"
 #include "session_user.h"
 
@@ -113,6 +114,8 @@ static void child_exec(struct session *s, const char *cmdline, const char *kerne
 		setenv("NOTIFY_SOCKET", fault, 1);
 	if (s->test->user)
 		session_user_become(s);
+	if (s->test->cgroup && cgroup_enter())
+		_exit(126);
 	execv(argv[0], argv);
 	fprintf(stderr, "exec %s: %s\n", argv[0], strerror(errno));
 	_exit(126);

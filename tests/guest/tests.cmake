@@ -14,7 +14,7 @@ endif()
 foreach(line ${lines})
   string(REGEX REPLACE "^\t{\"([a-z0-9-]+)\".*" "\\1" name "${line}")
   set(label guest)
-  if(name MATCHES "^(inject.*|fault-(state|limits|kill|stop))$")
+  if(name MATCHES "^(inject.*|fault-(state|limits|memory|kill|stop))$")
     # The fault matrix: minutes each, of the program that is shipped; never tried under sanitizers.
     if(MOLT_SANITIZE)
       continue()
