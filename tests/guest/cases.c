@@ -68,6 +68,7 @@ const struct test_case test_cases[] = {
 	{"fault-2", "gap", drive_fault, 2, 100, 0, 1000, {QUICK, SANDBOX(kill)}},
 	/* The same of drives_skew.c, two guests each. */
 	{"skew", "gap", drive_skew, 1, 100, 0, 1000},
+	{"lost-control", "gap", drive_lost, 1, 1, 0, 1000, {CONTROL}},
 	{"lost", "gap", drive_lost, 1, 1, 0, 1000, {"--keep-failed-state", "%D/kept"}},
 	{"lost-plain", "gap", drive_lost, 1, 1, 0, 1000},
 	{"keeper", "gap", drive_keeper, 1, 12, 0, 1000, {HOLD(300)}},

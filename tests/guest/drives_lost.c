@@ -3,6 +3,7 @@
  * The end that no failure but two may lead to: the new program ends, and the old one fails when the
  * keeper has brought it back (both are $MOLT_FAULTY, cpr/fault.h). Exit status 71, the reason in the report,
  * and the state only where --keep-failed-state was given, for its owner only; molt state dump reads it.
+ * With --control it is asked for by `molt update`, which ends with 71 as well.
  */
 #include "drives.h"
 
@@ -19,9 +20,17 @@
 
 #include "cases.h"
 #include "session.h"
+#include "verb.h"
 
 #define BOOT_MS	  20000
 #define EXIT_LOST 71
+#define KEEP	  "--keep-failed-state"
+
+static bool has(const struct session *s, const char *option)
+{
+	const char *arg = s->test->args[0];
+	return arg && !strcmp(arg, option);
+}
 
 /* Runs `molt state WORD FILE [LAST]`, its output to @out. Returns the exit status or -1. */
 static int molt_state(const struct settings *set, const char *word, const char *file,
@@ -65,8 +74,8 @@ static int check_kept(struct session *s, const struct settings *plain)
 	snprintf(kept, sizeof(kept), "%s/kept", s->dir);
 	snprintf(out, sizeof(out), "%s/log", s->dir); /* molt is gone: nobody writes it */
 	if (lstat(kept, &st))
-		return s->test->args[0] ? session_fail(s, "%s: %s", kept, strerror(errno)) : 0;
-	if (!s->test->args[0])
+		return has(s, KEEP) ? session_fail(s, "%s: %s", kept, strerror(errno)) : 0;
+	if (!has(s, KEEP))
 		return session_fail(s, "the state was kept, and nobody asked for it");
 	if ((st.st_mode & 07777) != 0600)
 		return session_fail(s, "%s has mode %o", kept, st.st_mode & 07777);
@@ -82,7 +91,7 @@ static int put_stale(struct session *s)
 {
 	char kept[160];
 	snprintf(kept, sizeof(kept), "%s/kept", s->dir);
-	return s->test->args[0] && symlink("/dev/null", kept) ? session_fail(s, "symlink") : 0;
+	return has(s, KEEP) && symlink("/dev/null", kept) ? session_fail(s, "symlink") : 0;
 }
 
 static int write_fault(struct session *s, const char *fault)
@@ -115,11 +124,31 @@ static int check_end(struct session *s)
 	return 0;
 }
 
+/* By the signal, or as an operator does it, with the program that is shipped. */
+static int ask(struct session *s, struct verb *v, const struct settings *plain)
+{
+	if (!has(s, "--control"))
+		return session_update_begin(s);
+	s->set = plain;
+	return verb_start(s, v, "update", NULL, NULL);
+}
+
+static int check_answer(struct session *s, struct verb *v)
+{
+	if (!has(s, "--control"))
+		return 0;
+	int status = verb_end(v);
+	return status == EXIT_LOST && strstr(v->text, "the guest has ended")
+		       ? 0
+		       : session_fail(s, "molt update: exit status %d: %.500s", status, v->text);
+}
+
 int drive_lost(struct session *s, unsigned updates)
 {
 	const struct settings *plain = s->set;
 	const struct test_case *test = s->test;
 	static struct settings set;
+	static struct verb verb;
 
 	set = *plain;
 	set.molt = getenv("MOLT_FAULTY");
@@ -130,8 +159,8 @@ int drive_lost(struct session *s, unsigned updates)
 	session_end(s);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (session_start(s, &set, test, updates) || session_expect(s, "READY", BOOT_MS) ||
-	    write_fault(s, "start:exit rescue:fail") || put_stale(s) || session_update_begin(s) ||
-	    check_end(s) || check_kept(s, plain))
+	    write_fault(s, "start:exit rescue:fail") || put_stale(s) || ask(s, &verb, plain) ||
+	    check_end(s) || check_answer(s, &verb) || check_kept(s, plain))
 		return -1;
 	snprintf(s->line, sizeof(s->line), "lost, as it should be");
 	return 0;
