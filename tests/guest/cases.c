@@ -13,8 +13,6 @@
 #define PATIENT	 "--update-timeout", "20000", "--preflight-timeout", "20000"
 #define HOLD(ms) "--debug-hold", #ms
 
-#define QUICK "--update-timeout", "1000", "--preflight-timeout", "4000"
-
 #define NO_SOFT                                                                                    \
 	"no INT n in user mode, and RIP is past an INT3 that is still pending, which "             \
 	"KVM_GET_VCPU_EVENTS then hides"
@@ -64,13 +62,13 @@ const struct test_case test_cases[] = {
 	 0,
 	 {CONTROL, HOLD(500), "--stop-timeout", "0"}},
 	/* One row of drives_fault.c per "update". */
-	{"fault", "gap", drive_fault, 1, 100, 0, 1000, {QUICK, SANDBOX(kill)}},
-	{"fault-2", "gap", drive_fault, 2, 100, 0, 1000, {QUICK, SANDBOX(kill)}},
+	{"fault", "gap", drive_fault, 1, 100, 0, 1000, {PATIENT, SANDBOX(kill)}},
+	{"fault-2", "gap", drive_fault, 2, 100, 0, 1000, {PATIENT, SANDBOX(kill)}},
 	/* The same of drives_skew.c, two guests each. */
 	{"skew", "gap", drive_skew, 1, 100, 0, 1000},
-	{"lost-control", "gap", drive_lost, 1, 1, 0, 1000, {CONTROL}},
 	{"lost", "gap", drive_lost, 1, 1, 0, 1000, {"--keep-failed-state", "%D/kept"}},
 	{"lost-plain", "gap", drive_lost, 1, 1, 0, 1000},
+	{"lost-control", "gap", drive_lost, 1, 1, 0, 1000, {CONTROL}},
 	{"keeper", "gap", drive_keeper, 1, 12, 0, 1000, {HOLD(300)}},
 	{"user", "gap", drive_user, 2, 50, 0, 5000, {SANDBOX(kill)}, .user = true},
 	{"secrets", "secret", drive_secrets, 2, 10, 0, 5000, {"--mem", "32M"}},
@@ -90,6 +88,7 @@ const struct test_case test_cases[] = {
 	 1000,
 	 {PATIENT, SANDBOX(off), TESTDEV_LEVEL}},
 	{"fault-state", "gap", drive_state, 1, 100000, 0, 1000, {PATIENT}},
+	{"fault-limits", "gap", drive_limits, 1, 100000, 0, 1000, {PATIENT}},
 	{"fault-memory",
 	 "gap",
 	 drive_memory,
@@ -99,7 +98,6 @@ const struct test_case test_cases[] = {
 	 1000,
 	 {PATIENT, "--mem", "64M,collapse"},
 	 .cgroup = true},
-	{"fault-limits", "gap", drive_limits, 1, 100000, 0, 1000, {PATIENT}},
 	{"fault-kill", "gap", drive_kill, 1, 100000, 0, 1000, {PATIENT}},
 	{"fault-stop",
 	 "gap",
