@@ -42,7 +42,7 @@ int limits_check(const struct ram *ram, struct error *err)
 	int rc = read_use(&size, &data);
 	if (rc)
 		return error_errno(err, -rc, "/proc/self/statm");
-	/* ram_map() asks for more than it keeps, to align it. */
+	/* ram_map() asks for more than it uses, to align it. */
 	const struct {
 		const char *name, *option;
 		int resource;

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <linux/kvm.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -106,49 +105,48 @@ static uint32_t pin_routes(struct kvm_irq_routing_entry *e)
 {
 	uint32_t n = 0;
 	for (uint32_t gsi = 0; gsi < IRQ_PINS; gsi++) {
-		uint32_t pin = gsi == 0 ? 2 : gsi;
-		if (gsi < 16) {
-			e[n].gsi = gsi;
-			e[n].type = KVM_IRQ_ROUTING_IRQCHIP;
-			e[n].u.irqchip.irqchip =
-				gsi < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE;
-			e[n++].u.irqchip.pin = gsi % 8;
-		}
+		if (gsi < 16)
+			e[n++] = (struct kvm_irq_routing_entry){
+				.gsi = gsi,
+				.type = KVM_IRQ_ROUTING_IRQCHIP,
+				.u.irqchip = {.irqchip = gsi < 8 ? KVM_IRQCHIP_PIC_MASTER
+								 : KVM_IRQCHIP_PIC_SLAVE,
+					      .pin = gsi % 8}};
 		if (gsi == 2)
 			continue;
-		e[n].gsi = gsi;
-		e[n].type = KVM_IRQ_ROUTING_IRQCHIP;
-		e[n].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
-		e[n++].u.irqchip.pin = pin;
+		e[n++] = (struct kvm_irq_routing_entry){
+			.gsi = gsi,
+			.type = KVM_IRQ_ROUTING_IRQCHIP,
+			.u.irqchip = {.irqchip = KVM_IRQCHIP_IOAPIC, .pin = gsi == 0 ? 2 : gsi}};
 	}
 	return n;
 }
+
+/* Made anew each time, in memory of its own: this is within the pause too. */
+static struct {
+	struct kvm_irq_routing head;
+	struct kvm_irq_routing_entry entries[IRQ_MAX_GSI + 2 * IRQ_PINS];
+} table;
 
 int irq_routes_commit(struct irq *irq, struct error *err)
 {
 	if (!irq->routes_dirty)
 		return 0;
-	uint32_t count = 2 * IRQ_PINS;
-	for (struct irq_source *s = irq->sources; s; s = s->next)
-		count++;
-	struct kvm_irq_routing *table =
-		calloc(1, sizeof(*table) + count * sizeof(table->entries[0]));
-	if (!table)
-		return error_errno(err, ENOMEM, "interrupt routes");
-	uint32_t n = pin_routes(table->entries);
+	uint32_t n = pin_routes(table.entries);
 	for (struct irq_source *s = irq->sources; s; s = s->next) {
 		if (s->kind != IRQ_MSI || !s->wanted)
 			continue;
-		struct kvm_irq_routing_entry *e = &table->entries[n++];
-		e->gsi = s->gsi;
-		e->type = KVM_IRQ_ROUTING_MSI;
-		e->u.msi.address_lo = (uint32_t)s->msi_addr;
-		e->u.msi.address_hi = (uint32_t)(s->msi_addr >> 32);
-		e->u.msi.data = s->msi_data;
+		if (n == ARRAY_LEN(table.entries))
+			return error_set(err, E2BIG, "more than %u interrupt routes", n);
+		table.entries[n++] = (struct kvm_irq_routing_entry){
+			.gsi = s->gsi,
+			.type = KVM_IRQ_ROUTING_MSI,
+			.u.msi = {.address_lo = (uint32_t)s->msi_addr,
+				  .address_hi = (uint32_t)(s->msi_addr >> 32),
+				  .data = s->msi_data}};
 	}
-	table->nr = n;
-	long rc = vm_ioctl(irq->vm->fd, KVM_SET_GSI_ROUTING, table);
-	free(table);
+	table.head.nr = n;
+	long rc = vm_ioctl(irq->vm->fd, KVM_SET_GSI_ROUTING, &table);
 	if (rc < 0)
 		return error_errno(err, (int)-rc, "interrupt routes (%u)", n);
 	irq->routes_dirty = false;

@@ -298,10 +298,7 @@ int ram_map(struct ram *ram, struct error *err)
 			    (unsigned long long)(size / MIB));
 		return error_exit(err, EXIT_HOST);
 	}
-	if (hva > room)
-		munmap(room, (size_t)(hva - room));
-	if (hva + size < room + size + align)
-		munmap(hva + size, (size_t)(room + align - hva));
+	/* What is over at both ends, less than @align, stays reserved: this is within the pause. */
 	ram->hva = hva;
 	/* A core dump must not hold the guest's secrets, nor delay the way back by its size. */
 	if (madvise(hva, size, MADV_DONTDUMP) < 0)

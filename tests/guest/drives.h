@@ -55,6 +55,11 @@ int drive_memory(struct session *s, unsigned updates);
 /* Signals at random moments, to the new image and to the keeper. */
 int drive_kill(struct session *s, unsigned updates);
 int drive_stop(struct session *s, unsigned updates);
+/* The system calls in the pause are those of a table; those of the floor program. */
+int drive_calls(struct session *s, unsigned updates);
+int drive_calls_floor(struct session *s, unsigned updates);
+/* molt-counted: how often memory is allocated in the pause. */
+int drive_calls_malloc(struct session *s, unsigned updates);
 
 /* As an ordinary user, and on when /dev/kvm cannot be opened any more. */
 int drive_user(struct session *s, unsigned updates);

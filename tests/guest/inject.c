@@ -125,9 +125,10 @@ static bool same(const struct inject_call *a, const struct inject_call *b)
 	       a->request == b->request;
 }
 
-static void name_file(struct inject_call *c, pid_t tid, uint64_t fd)
+static void name_file(struct inject_call *c, pid_t tid, const uint64_t *args)
 {
 	char path[64], link[128];
+	uint64_t fd = c->nr == SYS_mmap ? args[4] : args[0];
 	if (fd > 4096)
 		return;
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)tid, (int)fd);
@@ -154,7 +155,7 @@ static struct inject_call *record(struct tracer *tr, const struct tracee *t, int
 	for (unsigned i = 0; i < in->ncalls; i++)
 		c->n += same(&in->calls[i], c);
 	if (in->recording)
-		name_file(c, t->tid, args[0]);
+		name_file(c, t->tid, args);
 	in->ncalls++;
 	return c;
 }
@@ -317,12 +318,16 @@ static int seize(struct tracer *tr)
 			return session_fail(tr->s, "ptrace: %s", strerror(errno));
 		}
 		struct tracee *t = add(tr, tid, pid, IMAGE_OLD);
-		if (t)
-			t->role = role_of(pid, tid, &t->cpu);
+		if (!t)
+			continue;
+		t->role = role_of(pid, tid, &t->cpu);
+		t->counts = tr->in->fresh || (tr->in->early && t->role == ROLE_VCPU);
+		if (t->counts)
+			ptrace(PTRACE_INTERRUPT, tid, 0, 0); /* out of KVM_RUN, and in again */
 	}
 	if (dir)
 		closedir(dir);
-	/* Only the leader is stopped: it then waits for a signal again, under trace. */
+	/* The leader is stopped: it then waits for a signal again, under trace. */
 	ptrace(PTRACE_INTERRUPT, pid, 0, 0);
 	return 0;
 }
@@ -406,7 +411,7 @@ int inject_update(struct session *s, struct inject *in)
 			on_stop(&tr, tid, status);
 		if (tid == s->pid &&
 		    !asked) /* it stood still: from here on all its calls are seen */
-			asked = !kill(s->pid, SIGUSR1);
+			asked = !kill(s->pid, in->fresh ? SIGCONT : SIGUSR1);
 	}
 	if (tr.failed)
 		rc = -1;

@@ -51,6 +51,9 @@ struct inject {
 	bool keeper;		 /* trace the keeper, and what it becomes */
 	enum inject_image until; /* leave all of them alone once this one begins: NEW or KEEPER */
 	bool recording;		 /* note what each call's descriptor is open on: takes time */
+	bool early;		 /* record vCPUs before their kick too: the guest must be quiet */
+	bool fresh; /* the process was just started and is stopped: all its calls are recorded, and no
+		     * signal asks for an update */
 
 	/* Called once: with the old image's leader standing before exec, when all descriptors are final;
 	 * or with the new one's at its very first call. May use inject_call_in. -1: failed. */

@@ -3,6 +3,7 @@
  * Runs test guests under molt while it is updated: `guest-runner CASE...`, all cases without one.
  * One line per case. Exit code 0: all passed; 1: some failed; 77: some skipped, none failed.
  */
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -49,6 +50,23 @@ static bool host_is_emulated(void)
 	return b == 0x54474354; /* "TCGT" */
 }
 
+/* Static programs name no interpreter. */
+static bool is_static(const char *path)
+{
+	Elf64_Ehdr elf = {0};
+	Elf64_Phdr ph;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool found = fd < 0 || read(fd, &elf, sizeof(elf)) != sizeof(elf);
+
+	for (unsigned i = 0; !found && i < elf.e_phnum; i++)
+		found = pread(fd, &ph, sizeof(ph), (off_t)(elf.e_phoff + i * sizeof(ph))) !=
+				sizeof(ph) ||
+			ph.p_type == PT_INTERP;
+	if (fd >= 0)
+		close(fd);
+	return !found;
+}
+
 static volatile pid_t running;
 
 static void deadline(int sig)
@@ -77,9 +95,16 @@ static enum verdict case_run(const struct settings *set, const struct test_case 
 		       t->name);
 		return SKIPPED;
 	}
+	if (t->shipped && !is_static(set->molt)) {
+		printf("SKIP guest/%s: only for the release build, which is static: set MOLT
+",
+		       t->name);
+		return SKIPPED;
+	}
 	const char *why = t->cgroup ? cgroup_make() : NULL;
 	if (why) {
-		printf("SKIP guest/%s: %s\n", t->name, why);
+		printf("SKIP guest/%s: %s
+", t->name, why);
 		return SKIPPED;
 	}
 	uint64_t start = clock_ns();

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/* The system calls in the pause of an update, and in that of the floor program (tests/bench/floor). */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "calls.h"
+#include "cases.h"
+#include "drives.h"
+#include "inject.h"
+#include "session.h"
+
+#define BOOT_MS 20000
+
+static struct inject in;
+static struct calls calls;
+
+/* One update, traced, to program A or B of the session. */
+static int trace_update(struct session *s, bool b)
+{
+	in = (struct inject){.recording = true, .keeper = true, .early = true};
+	if (session_install(s, b) || inject_update(s, &in) || session_record(s))
+		return -1;
+	if (in.image != IMAGE_NEW || !record_is(s->record, "result", "ok"))
+		return session_fail(s, "no update: %s", s->record);
+	return calls_in_pause(&calls, s, &in);
+}
+
+/* Old VM and old address space end after the pause: until then nothing is unmapped or closed, no thread
+ * ends by itself, and the keeper, which holds both, is there. The old image asks for no memory. */
+static int check_teardown(struct session *s)
+{
+	static const char *const banned[] = {" munmap",
+					     " mremap",
+					     " close",
+					     " exit",
+					     " exit_group",
+					     "old leader brk",
+					     "old leader mmap memory",
+					     "old leader mmap file",
+					     "old vcpus brk",
+					     "old vcpus mmap memory",
+					     "old vcpus mmap file"};
+	bool keeper = false;
+	for (unsigned i = 0; i < sizeof(banned) / sizeof(banned[0]); i++)
+		if (calls_ending(&calls, banned[i]))
+			return session_fail(s, "'%s' in the pause", banned[i]);
+	for (unsigned i = 0; i < in.ncalls; i++)
+		keeper |= in.calls[i].image == IMAGE_KEEPER;
+	if (!keeper || calls.keeper_ended)
+		return session_fail(s, keeper ? "the keeper ended in the pause" : "no keeper");
+	return 0;
+}
+
+static int check_irqchip(struct session *s, const char *whose)
+{
+	if (calls_ending(&calls, "KVM_CREATE_IRQCHIP") != 1 ||
+	    calls_ending(&calls, "KVM_CREATE_PIT2") != 1 ||
+	    calls_ending(&calls, "KVM_SET_IRQCHIP") != 3)
+		return session_fail(s, "%s: not a full irqchip in the kernel", whose);
+	return 0;
+}
+
+/* Stopped at its first instruction. */
+static pid_t floor_start(struct session *s, const char *floor)
+{
+	int status;
+	pid_t pid = fork();
+	if (!pid) {
+		int null = open("/dev/null", O_WRONLY);
+		dup2(null, 1);
+		ptrace(PTRACE_TRACEME, 0, 0, 0);
+		execl(floor, floor, "1", NULL);
+		_exit(126);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status) ||
+	    ptrace(PTRACE_DETACH, pid, 0, SIGSTOP))
+		return session_fail(s, "the floor program %s does not start", floor);
+	return pid;
+}
+
+static int trace_floor(struct session *s)
+{
+	const char *floor = getenv("MOLT_FLOOR");
+	if (!floor)
+		return session_fail(s, "MOLT_FLOOR names no program (ctest sets it)");
+	struct session f = {.set = s->set, .test = s->test, .pid = floor_start(s, floor)};
+	in = (struct inject){.recording = true, .fresh = true};
+	if (f.pid < 0)
+		return -1;
+	if (inject_update(&f, &in) || calls_in_pause(&calls, &f, &in))
+		return session_fail(s, "floor: %s", f.error);
+	return 0;
+}
+
+int drive_calls(struct session *s, unsigned updates)
+{
+	char name[32];
+	snprintf(name, sizeof(name), "molt-%u.txt", s->test->cpus);
+	if (session_expect(s, "READY", BOOT_MS))
+		return -1;
+	for (unsigned i = 0; i < updates; i++)
+		if (trace_update(s, false) || calls_check(&calls, s, name) ||
+		    check_irqchip(s, "molt") || check_teardown(s))
+			return -1;
+	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
+}
+
+int drive_calls_floor(struct session *s, unsigned updates)
+{
+	if (session_expect(s, "READY", BOOT_MS))
+		return -1;
+	for (unsigned i = 0; i < updates; i++)
+		if (trace_floor(s) || check_irqchip(s, "floor") ||
+		    calls_check(&calls, s, "floor.txt"))
+			return -1;
+	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
+}
+
+/* From here on the guest runs under molt-counted, which lies beside molt. */
+static int change_to_counted(struct session *s)
+{
+	char program[512], copy[160];
+	snprintf(program, sizeof(program), "%s-counted", s->set->molt);
+	snprintf(copy, sizeof(copy), "%s/molt.b", s->dir);
+	unlink(copy);
+	return session_copy(s, program, "molt.b") || session_update(s) ? -1 : 0;
+}
+
+int drive_calls_malloc(struct session *s, unsigned updates)
+{
+	if (session_expect(s, "READY", BOOT_MS) || change_to_counted(s))
+		return -1;
+	for (unsigned i = 0; i < updates; i++) {
+		if (trace_update(s, true))
+			return -1;
+		calls_only(&calls, " malloc");
+		if (!calls.total)
+			return session_fail(s, "molt-counted does not count");
+		if (calls_ending(&calls, "old leader malloc") ||
+		    calls_ending(&calls, "old vcpus malloc"))
+			return session_fail(s, "the old image allocates in the pause");
+		if (calls_check(&calls, s, "malloc.txt"))
+			return -1;
+	}
+	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
+}
