@@ -72,7 +72,7 @@ int calls_in_pause(struct calls *c, struct session *s, const struct inject *in)
 		const struct inject_call *call = &in->calls[i];
 		bool leader = call->role == ROLE_LEADER;
 		if (call->image == IMAGE_KEEPER) {
-			c->keeper_ended |= began && !over && call->nr == SYS_exit_group;
+			c->keeper_ended |= !over && call->nr == SYS_exit_group;
 			continue;
 		}
 		if (call->image == IMAGE_OLD && leader && call->nr == SYS_tgkill)
@@ -80,9 +80,7 @@ int calls_in_pause(struct calls *c, struct session *s, const struct inject *in)
 		if (call->image == IMAGE_NEW && leader &&
 		    (call->nr == SYS_nanosleep || call->nr == SYS_clock_nanosleep))
 			over = true;
-		bool within =
-			began &&
-			(!over || (call->image == IMAGE_NEW && !leader && call->role == ROLE_VCPU));
+		bool within = call->role == ROLE_VCPU || (began && !over);
 		if (within && !is_chance(call) && add(c, s, call))
 			return -1;
 	}

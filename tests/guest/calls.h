@@ -26,7 +26,7 @@ struct calls {
 		unsigned n;
 	} line[CALLS_LINES];
 	unsigned lines, total;
-	bool keeper_ended; /* within the pause */
+	bool keeper_ended; /* before the guest ran again */
 };
 
 /* The calls of the pause among those recorded. -1: there is no whole pause in it, or it is too long;

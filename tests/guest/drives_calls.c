@@ -46,14 +46,12 @@ static int check_teardown(struct session *s)
 					     "old vcpus brk",
 					     "old vcpus mmap memory",
 					     "old vcpus mmap file"};
-	bool keeper = false;
 	for (unsigned i = 0; i < sizeof(banned) / sizeof(banned[0]); i++)
 		if (calls_ending(&calls, banned[i]))
 			return session_fail(s, "'%s' in the pause", banned[i]);
-	for (unsigned i = 0; i < in.ncalls; i++)
-		keeper |= in.calls[i].image == IMAGE_KEEPER;
-	if (!keeper || calls.keeper_ended)
-		return session_fail(s, keeper ? "the keeper ended in the pause" : "no keeper");
+	if (!in.keeper_met || calls.keeper_ended)
+		return session_fail(s,
+				    in.keeper_met ? "the keeper ended in the pause" : "no keeper");
 	return 0;
 }
 

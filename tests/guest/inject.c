@@ -99,10 +99,12 @@ static void discover(struct tracer *tr, pid_t tid)
 		return;
 	pid_t tgid = tgid_of(tid);
 	struct tracee *leader = find(tr, tgid);
-	if (tgid == tid)
+	if (tgid == tid) {
 		add(tr, tid, tid, IMAGE_KEEPER)->counts = true;
-	else if (leader)
+		tr->in->keeper_met = true;
+	} else if (leader) {
 		add_thread(tr, leader, tid);
+	}
 }
 
 /* ---- calls ---- */
@@ -201,6 +203,8 @@ static bool on_entry(struct tracer *tr, struct tracee *t, int nr, const uint64_t
 		t->counts = false;
 		return false;
 	}
+	if (tr->in->early && t->image == IMAGE_OLD && nr == SYS_ioctl && args[1] == KVM_RUN)
+		return true; /* a guest that polls makes thousands */
 	if (tr->in->hook && !tr->hooked && t->image == tr->in->hook_image &&
 	    t->role == ROLE_LEADER && (t->image != IMAGE_OLD || nr == SYS_execveat)) {
 		tr->hooked = true;
@@ -332,14 +336,17 @@ static int seize(struct tracer *tr)
 	return 0;
 }
 
-/* Waits for the next stop or end of a tracee: its tid; 0: none in time. */
-static pid_t next_stop(int *status, uint64_t until)
+/* Waits for the next stop or end of a tracee, @leader's first, or a vCPU that polls would be all that is
+ * heard of: its tid; 0: none in time. */
+static pid_t next_stop(pid_t leader, int *status, uint64_t until)
 {
 	sigset_t chld;
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
 	for (;;) {
-		pid_t tid = waitpid(-1, status, WNOHANG | __WALL);
+		pid_t tid = waitpid(leader, status, WNOHANG | __WALL);
+		if (tid <= 0)
+			tid = waitpid(-1, status, WNOHANG | __WALL);
 		if (tid > 0)
 			return tid;
 		if (clock_ns() > until)
@@ -371,7 +378,7 @@ static void detach(struct tracer *tr)
 	for (unsigned i = 0; i < tr->n; i++)
 		ptrace(PTRACE_INTERRUPT, tr->t[i].tid, 0, 0);
 	while (tr->n) {
-		pid_t tid = next_stop(&status, until);
+		pid_t tid = next_stop(tr->s->pid, &status, until);
 		if (!tid)
 			return;
 		if (WIFSTOPPED(status)) {
@@ -402,7 +409,7 @@ int inject_update(struct session *s, struct inject *in)
 	sigprocmask(SIG_BLOCK, &chld, &before);
 	int rc = seize(&tr);
 	while (!rc && tr.n && !tr.ended && !tr.failed) {
-		pid_t tid = next_stop(&status, until);
+		pid_t tid = next_stop(s->pid, &status, until);
 		if (!tid)
 			rc = session_fail(s, "the update does not end");
 		else if (!WIFSTOPPED(status))

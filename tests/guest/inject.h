@@ -51,7 +51,7 @@ struct inject {
 	bool keeper;		 /* trace the keeper, and what it becomes */
 	enum inject_image until; /* leave all of them alone once this one begins: NEW or KEEPER */
 	bool recording;		 /* note what each call's descriptor is open on: takes time */
-	bool early;		 /* record vCPUs before their kick too: the guest must be quiet */
+	bool early;		 /* record vCPUs before their kick too, but not KVM_RUN */
 	bool fresh; /* the process was just started and is stopped: all its calls are recorded, and no
 		     * signal asks for an update */
 
@@ -63,8 +63,9 @@ struct inject {
 
 	/* Result: */
 	enum inject_image
-		image; /* the one that waits for signals again; NONE: no traced one does */
-	pid_t pid;     /* its process */
+		image;	 /* the one that waits for signals again; NONE: no traced one does */
+	pid_t pid;	 /* its process */
+	bool keeper_met; /* it was there, whether or not it came to a call */
 	struct inject_call calls[INJECT_MAX_CALLS]; /* all that were made, in order */
 	unsigned ncalls;
 };
