@@ -287,6 +287,18 @@ static void console_seeds(void)
 	}
 }
 
+/* fuzz_control.c: connect, a word, doorman, leader; then in pieces, with an update in between. */
+static void control_seeds(void)
+{
+	for (unsigned word = 0; word < 14; word++)
+		for (unsigned last = 7; last < 12; last++) {
+			const uint8_t ops[] = {0, 0, 2, 0,  (uint8_t)word, 9, 0, 2, 0,	8, 9, 0, 10,
+					       0, 2, 0, 13, (uint8_t)last, 0, 9, 0, 10, 0};
+			put(ops, sizeof(ops));
+			done("control");
+		}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 2)
@@ -300,5 +312,6 @@ int main(int argc, char **argv)
 	kernel_seeds(argc > 2 ? argv[2] : NULL);
 	ports_seeds();
 	console_seeds();
+	control_seeds();
 	return 0;
 }
