@@ -96,15 +96,13 @@ static enum verdict case_run(const struct settings *set, const struct test_case 
 		return SKIPPED;
 	}
 	if (t->shipped && !is_static(set->molt)) {
-		printf("SKIP guest/%s: only for the release build, which is static: set MOLT
-",
+		printf("SKIP guest/%s: only for the release build, which is static: set MOLT\n",
 		       t->name);
 		return SKIPPED;
 	}
 	const char *why = t->cgroup ? cgroup_make() : NULL;
 	if (why) {
-		printf("SKIP guest/%s: %s
-", t->name, why);
+		printf("SKIP guest/%s: %s\n", t->name, why);
 		return SKIPPED;
 	}
 	uint64_t start = clock_ns();
