@@ -16,6 +16,8 @@
  * KVM_RUN for other reasons than the kick, that of its host. */
 static bool is_chance(const struct inject_call *call)
 {
+	if (call->image == IMAGE_NEW && call->nr == SYS_rt_sigreturn)
+		return true; /* another vCPU runs: this one is asked for its filters already */
 	return call->nr == SYS_futex || call->nr == SYS_pause ||
 	       (call->nr == SYS_ioctl && call->request == KVM_RUN);
 }

@@ -96,6 +96,21 @@ static int trace_floor(struct session *s)
 	return 0;
 }
 
+/* vCPUs that were taken over get their filters once they run: that is not to fall into the next update. */
+static int wait_filtered(struct session *s)
+{
+	uint64_t until = clock_ns() + BOOT_MS * 1000000ull;
+	char command[160];
+	snprintf(command, sizeof(command),
+		 "for t in /proc/%d/task/*; do grep -q ^molt-cpu $t/comm || continue; "
+		 "grep -q 'Seccomp:.*2' $t/status || exit 1; done",
+		 (int)s->pid);
+	while (system(command))
+		if (clock_ns() > until)
+			return session_fail(s, "a vCPU has no filter");
+	return 0;
+}
+
 int drive_calls(struct session *s, unsigned updates)
 {
 	char name[32];
@@ -103,7 +118,7 @@ int drive_calls(struct session *s, unsigned updates)
 	if (session_expect(s, "READY", BOOT_MS))
 		return -1;
 	for (unsigned i = 0; i < updates; i++)
-		if (trace_update(s, false) || calls_check(&calls, s, name) ||
+		if (wait_filtered(s) || trace_update(s, false) || calls_check(&calls, s, name) ||
 		    check_irqchip(s, "molt") || check_teardown(s))
 			return -1;
 	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;

@@ -336,15 +336,17 @@ static int seize(struct tracer *tr)
 	return 0;
 }
 
-/* Waits for the next stop or end of a tracee, @leader's first, or a vCPU that polls would be all that is
- * heard of: its tid; 0: none in time. */
+/* Waits for the next stop or end of a tracee, every other time @leader's first: one that makes calls
+ * without pause would be all that is heard of. Its tid; 0: none in time. */
 static pid_t next_stop(pid_t leader, int *status, uint64_t until)
 {
 	sigset_t chld;
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
 	for (;;) {
-		pid_t tid = waitpid(leader, status, WNOHANG | __WALL);
+		static bool turn;
+		turn = !turn;
+		pid_t tid = turn ? waitpid(leader, status, WNOHANG | __WALL) : 0;
 		if (tid <= 0)
 			tid = waitpid(-1, status, WNOHANG | __WALL);
 		if (tid > 0)
