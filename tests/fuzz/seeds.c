@@ -297,6 +297,14 @@ static void control_seeds(void)
 			put(ops, sizeof(ops));
 			done("control");
 		}
+	/* update exe=/bin/moltaaa..., about as long as a line may be */
+	for (unsigned n = 7; n < 10; n++) {
+		put((const uint8_t[]){0, 0, 2, 0, 1, 2, 0, 6, 2, 0, 7}, 11);
+		for (unsigned i = 0; i < n; i++)
+			put((const uint8_t[]){6, 0}, 2);
+		put((const uint8_t[]){2, 0, 8, 9, 0, 10, 0}, 7);
+		done("control");
+	}
 }
 
 int main(int argc, char **argv)
