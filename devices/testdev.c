@@ -9,6 +9,7 @@
  *   0x000  32 bits, read: a counter, which the read increments
  *   0x008  64 bits: keeps what was written; parts of it may be accessed
  *   0x010  32 bits, read: how many accesses were made to register 8
+ *   0x014  32 bits, write: signals the trigger, as a device's own interrupt does
  *   0x018  32 bits, write: makes a harmless system call that the sandbox forbids (getppid; of 1: an ioctl)
  *   0x800  MSI-X table, 1 vector       0xc00  its pending bits
  *
@@ -37,6 +38,7 @@
 #define REG_COUNTER 0x000
 #define REG_SCRATCH 0x008
 #define REG_TOUCHED 0x010
+#define REG_RAISE   0x014
 #define REG_FORBID  0x018
 #define TABLE_OFF   0x800
 #define PBA_OFF	    0xc00
@@ -70,6 +72,12 @@ struct testdev {
 	struct testdev_state state;
 };
 
+static void raise_irq(struct testdev *dev)
+{
+	const uint64_t one = 1;
+	fd_write_all(dev->trigger_fd, &one, sizeof(one));
+}
+
 static void registers_access(struct testdev *dev, struct bus_access *access)
 {
 	struct testdev_state *s = &dev->state;
@@ -82,7 +90,9 @@ static void registers_access(struct testdev *dev, struct bus_access *access)
 		else
 			access->value = load_le(bytes, access->len);
 	} else if (access->write) {
-		if (off == REG_FORBID && access->value == 1)
+		if (off == REG_RAISE)
+			raise_irq(dev);
+		else if (off == REG_FORBID && access->value == 1)
 			ioctl(-1, FIONREAD, NULL);
 		else if (off == REG_FORBID)
 			getppid();

@@ -3,13 +3,16 @@
  * gap: each CPU runs at CPL3 and notes the largest gap between two readings of the TSC: the pause as
  * the guest sees it. The TSC must never go back, on one CPU or from one to another.
  *
- * Host: 'r' reports "GAP ns,ns,..." (one per CPU, since the last report), 't' reports "TSC n n", as read by
+ * vectors=N: with that many MSI-X vectors of passed-through devices in use.
+ *
+ * Host: 'm' touches all memory and reports "TOUCHED pages ns". 'r' reports "GAP ns,ns,..." (one per CPU, since the last report), 't' reports "TSC n n", as read by
  * RDTSC and from its MSR (software KVMs let the first through untouched); 'q' ends.
  */
 #include "guest.h"
 
-#define MSR_TSC	 0x10
-#define SLACK_US 5
+#define MSR_TSC	   0x10
+#define SLACK_US   5
+#define VEC_DEVICE 0x60
 
 static struct cpu_gap {
 	volatile uint64_t largest, resets, reset_seen, loops;
@@ -75,11 +78,27 @@ static void gap_report(void)
 		gaps[i].resets++;
 }
 
+static void touch_report(void)
+{
+	uint64_t from = rdtsc(), pages = memory_touch();
+
+	guest_printf("TOUCHED %lu %lu\n", pages, tsc_to_ns(rdtsc() - from));
+}
+
+static void vectors_enable(unsigned n)
+{
+	unsigned got = msix_enable_all(n, VEC_DEVICE);
+
+	if (got != n)
+		guest_fail("%u vectors in all devices, not %u", got, n);
+}
+
 void guest_main(void)
 {
 	uint64_t start = rdtsc(), loops = 0, back = 0, behind = 0;
 	struct watch w = {&gaps[0], start, 0};
 
+	vectors_enable((unsigned)option_number("vectors", 0));
 	for (unsigned i = 1; i < guest_cpus; i++)
 		cpu_boot(i, gap_cpu);
 	guest_printf("READY\n");
@@ -90,6 +109,8 @@ void guest_main(void)
 
 		if (c == 'r')
 			gap_report();
+		else if (c == 'm')
+			touch_report();
 		else if (c == 't')
 			guest_printf("TSC %lu %lu\n", rdtsc(), rdmsr(MSR_TSC));
 		else if (c == 'q')

@@ -140,6 +140,7 @@ struct testdev {
 #define TESTDEV_COUNTER 0x000 /* reads count up */
 #define TESTDEV_SCRATCH 0x008 /* 64 bits */
 #define TESTDEV_TOUCHED 0x010 /* accesses to the scratch register */
+#define TESTDEV_RAISE	0x014 /* a write raises its interrupt */
 #define TESTDEV_FORBID	0x018 /* a write makes a system call that is forbidden */
 #define TESTDEV_TABLE	0x800
 #define TESTDEV_PBA	0xc00
@@ -155,6 +156,13 @@ static inline uint32_t testdev_read(const struct testdev *t, unsigned reg)
 {
 	return *(volatile uint32_t *)(t->bar + reg);
 }
+
+/* Makes the first @n MSI-X vectors of all devices, as their numbers go, interrupts of CPU 0, unmasked.
+ * Returns how many there were. */
+unsigned msix_enable_all(unsigned n, uint8_t vector);
+
+/* Touches each page of RAM once, up to 16 GiB; at CPL3. Returns how many. */
+uint64_t memory_touch(void);
 
 void *memcpy(void *to, const void *from, size_t len);
 void *memset(void *to, int c, size_t len);
