@@ -1,4 +1,4 @@
-# peers.awk: the lines of inner.sh's results, as form=table, json or bars (for bars.awk).
+# peers.awk: the lines of inner.sh's results, as form=table, json or bars (for chart.awk).
 # Times come in microseconds; medians of an even count are the lower middle.
 
 function load(line, words, n, i, pair) {

@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#define TEST_ARGS 8
+#define TEST_ARGS 20
 
 struct session;
 

@@ -78,6 +78,21 @@ static uint64_t median(uint64_t *ns, unsigned n)
 	return n ? ns[n / 2] : 0;
 }
 
+int gap_update(struct session *s, uint64_t *ns)
+{
+	/* Little time beside the update: what else the host does with our CPU counts too. */
+	if (wait_random(s) || session_ask(s, 'r', "GAP ") || session_wait_us(s, 1000) ||
+	    session_update(s) || session_wait_us(s, 2000) || session_ask(s, 'r', "GAP "))
+		return -1;
+	*ns = 0;
+	for (char *p = s->line + 4; *p; p += *p == ',') {
+		uint64_t gap = strtoull(p, &p, 10);
+		if (gap > *ns)
+			*ns = gap;
+	}
+	return 0;
+}
+
 int drive_gap(struct session *s, unsigned updates)
 {
 	struct tsc_bounds bounds[2] = {{INT64_MIN, INT64_MAX}, {INT64_MIN, INT64_MAX}};
@@ -85,18 +100,7 @@ int drive_gap(struct session *s, unsigned updates)
 	if (session_expect(s, "READY", BOOT_MS) || tsc_sample(s, bounds))
 		return -1;
 	for (unsigned i = 0; i < updates; i++) {
-		/* Little time beside the update: what else the host does with our CPU counts too. */
-		if (wait_random(s) || session_ask(s, 'r', "GAP ") || session_wait_us(s, 1000) ||
-		    session_update(s) || session_wait_us(s, 2000) || session_ask(s, 'r', "GAP "))
-			return -1;
-		uint64_t largest = 0;
-		for (char *p = s->line + 4; *p; p += *p == ',') {
-			uint64_t ns = strtoull(p, &p, 10);
-			if (ns > largest)
-				largest = ns;
-		}
-		s->gaps_ns[i] = largest;
-		if (tsc_sample(s, bounds))
+		if (gap_update(s, &s->gaps_ns[i]) || tsc_sample(s, bounds))
 			return -1;
 	}
 	/* Of one update the two may differ: the host decides when each thread runs. */

@@ -3,12 +3,16 @@
 #ifndef RUNNER_DRIVES_H
 #define RUNNER_DRIVES_H
 
+#include <stdint.h>
+
 struct session;
 
 /* Updates at random moments, then 'q'. */
 int drive_plain(struct session *s, unsigned updates);
 /* The same, asking the gap guest for its largest gap and its TSC around each. */
 int drive_gap(struct session *s, unsigned updates);
+/* One of those updates: the largest gap of any CPU. */
+int gap_update(struct session *s, uint64_t *ns);
 /* kvmclock stays with the host's clock. */
 int drive_clock(struct session *s, unsigned updates);
 /* Numbered lines from the guest, numbered bytes to it, none lost, doubled or changed. */

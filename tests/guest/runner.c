@@ -161,8 +161,10 @@ static int usage(int code)
 		"  --slow N        all deadlines N times longer ($MOLT_SLOW)\n"
 		"  --seed N        of the random waits\n"
 		"  --long          the long versions of the cases ($MOLT_LONG, not empty)\n"
-		"  --bench         the pause by phase, beside the program --floor; --json: as "
-		"JSON\n"
+		"  --bench NAME    samples of pause (beside the program --floor), memory, sizes, "
+		"cpus, "
+		"devices\n"
+		"                  or io (bench.h)\n"
 		"  --list          names of the cases\n"
 		"  --verbose       the guest's console\n");
 	return code;
@@ -183,7 +185,6 @@ enum {
 	OPT_LONG,
 	OPT_BENCH,
 	OPT_FLOOR,
-	OPT_JSON,
 	OPT_LIST,
 	OPT_VERBOSE,
 	OPT_HELP
@@ -197,9 +198,8 @@ static const struct option options[] = {
 	{"slow", required_argument, NULL, OPT_SLOW},
 	{"seed", required_argument, NULL, OPT_SEED},
 	{"long", no_argument, NULL, OPT_LONG},
-	{"bench", no_argument, NULL, OPT_BENCH},
+	{"bench", required_argument, NULL, OPT_BENCH},
 	{"floor", required_argument, NULL, OPT_FLOOR},
-	{"json", no_argument, NULL, OPT_JSON},
 	{"list", no_argument, NULL, OPT_LIST},
 	{"verbose", no_argument, NULL, OPT_VERBOSE},
 	{"help", no_argument, NULL, OPT_HELP},
@@ -213,8 +213,7 @@ int main(int argc, char **argv)
 			       .guests = getenv("MOLT_GUESTS") ?: "guests",
 			       .slow = number(getenv("MOLT_SLOW")),
 			       .seed = clock_ns()};
-	bool bench = false, json = false;
-	const char *floor = NULL;
+	const char *bench = NULL, *floor = NULL;
 	unsigned passed = 0, failed = 0, skipped = 0;
 
 	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -241,13 +240,10 @@ int main(int argc, char **argv)
 			set.long_run = true;
 			break;
 		case OPT_BENCH:
-			bench = true;
+			bench = optarg;
 			break;
 		case OPT_FLOOR:
 			floor = optarg;
-			break;
-		case OPT_JSON:
-			json = true;
 			break;
 		case OPT_VERBOSE:
 			set.verbose = true;
@@ -283,7 +279,7 @@ int main(int argc, char **argv)
 	}
 	close(kvm);
 	if (bench)
-		return bench_pause(&set, floor, json);
+		return bench_run(&set, bench, floor);
 	for (int i = optind; i < (optind < argc ? argc : optind + (int)test_cases_len); i++) {
 		const struct test_case *t =
 			optind < argc ? case_find(argv[i]) : &test_cases[i - optind];

@@ -1,0 +1,10 @@
+# cmake -D FILE=... -D MEMBERS=member;member -P json.cmake: FILE is JSON, and there is a number above 0 at MEMBERS.
+file(READ ${FILE} text)
+string(JSON type ERROR_VARIABLE error TYPE ${text} ${MEMBERS})
+if(NOT error STREQUAL NOTFOUND OR NOT type STREQUAL NUMBER)
+  message(FATAL_ERROR "${type} ${error}")
+endif()
+string(JSON value GET ${text} ${MEMBERS})
+if(NOT value GREATER 0)
+  message(FATAL_ERROR "${MEMBERS}: ${value}")
+endif()

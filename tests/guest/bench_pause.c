@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* The pause beside that of the floor program (tests/bench/floor), in turns: machines are noisy. */
+#include <stdio.h>
+#include <string.h>
+
+#include "bench.h"
+#include "drives.h"
+#include "session.h"
+
+#define BOOT_MS 30000
+#define ROUNDS	5
+
+/* Every "name":number inside "phases":{...} of a record. */
+static void phases_sample(const char *record)
+{
+	const char *p = strstr(record, "\"phases\"");
+	int used;
+	char name[48];
+	unsigned long long ns;
+
+	p = p ? strchr(p, '{') : NULL;
+	while (p && sscanf(p, "%*[{, ]\"%47[^\"]\" : %llu%n", name, &ns, &used) == 2) {
+		bench_sample_at("phases", name, ns);
+		p += used;
+	}
+}
+
+static int drive(struct session *s, unsigned updates)
+{
+	if (session_expect(s, "READY", BOOT_MS))
+		return -1;
+	for (unsigned i = 0; i < updates; i++) {
+		uint64_t gap;
+		if (gap_update(s, &gap))
+			return -1;
+		bench_sample_at("pause_ns", "", gap);
+		bench_sample_at("pause_reported_ns", "", s->pauses_ns[i]);
+		phases_sample(s->record);
+	}
+	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
+}
+
+static int floor_run(const char *floor, unsigned updates)
+{
+	char command[512];
+	unsigned long long ns;
+	unsigned n = 0;
+
+	snprintf(command, sizeof(command), "'%s' %u", floor, updates);
+	FILE *in = popen(command, "r");
+	if (in && fscanf(in, "gap_ns") == 0)
+		for (; fscanf(in, "%llu", &ns) == 1; n++)
+			bench_sample_at("floor_ns", "", ns);
+	if (in && pclose(in) == 0 && n == updates)
+		return 0;
+	printf("bench: the floor program %s failed\n", floor);
+	return -1;
+}
+
+int bench_pause(const struct settings *set, const char *floor, unsigned updates)
+{
+	static const struct test_case test = {"bench", "gap", drive, 1,
+					      0,       20000, 30000, {"--mem", "256M"}};
+
+	for (unsigned r = 0; r < ROUNDS; r++) {
+		unsigned n = updates / ROUNDS + (r < updates % ROUNDS);
+		if (n && (bench_guest(set, &test, n) || (floor && floor_run(floor, n))))
+			return -1;
+	}
+	return 0;
+}
