@@ -140,7 +140,8 @@ static void test_arguments(void **state)
 	assert_false(allowed(SYS_ioctl, 1, TIOCSTI));
 	assert_false(allowed(SYS_ioctl, 1, KVM_CREATE_VM));
 	assert_false(allowed(SYS_ioctl, 1, KVM_CREATE_DEVICE));
-	assert_false(allowed(SYS_ioctl, 1, KVM_CREATE_VCPU)); /* threads of a guest taken over: before */
+	assert_false(
+		allowed(SYS_ioctl, 1, KVM_CREATE_VCPU)); /* threads of a guest taken over: before */
 	assert_false(allowed(SYS_ioctl, 1, KVM_SET_REGS));
 	assert_false(allowed(SYS_sched_setaffinity, 0, 0));
 	assert_true(allowed(SYS_madvise, 2, MADV_FREE));
