@@ -14,8 +14,6 @@
 #include "vmm/base/build.h"
 #include "vmm/base/error.h"
 
-#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
-
 /* The guest's registers are in it. */
 static void keep_out_of_dumps(void *map, size_t len)
 {
@@ -24,7 +22,7 @@ static void keep_out_of_dumps(void *map, size_t len)
 }
 
 /* Pages made and mapped now: their first touch is most of the cost of writing (facts). The memfd is
- * never mapped writable: taking such a mapping away, as sealing asks for, would cost more than a write. */
+ * never mapped writable: a seal would not stop such a mapping, and taking it away costs more than a write. */
 int blob_create(struct blob *b, const struct state_tree *tree, const struct fdset *fds,
 		struct error *err)
 {
@@ -62,7 +60,7 @@ int blob_write(struct blob *b, const struct state_tree *tree, struct fdset *fds,
 	if (n != (ssize_t)b->len)
 		return error_errno(err, n < 0 ? errno : EIO, "state blob: writing %zu bytes",
 				   b->len);
-	if (fcntl(b->fd, F_ADD_SEALS, SEALS) < 0)
+	if (fcntl(b->fd, F_ADD_SEALS, BLOB_SEALS) < 0)
 		return error_errno(err, errno, "state blob: sealing");
 	return read_back(b, fds, err);
 }
@@ -74,7 +72,7 @@ int blob_adopt(struct blob *b, int fd, struct error *err)
 	int seals = fcntl(fd, F_GET_SEALS);
 	if (seals < 0)
 		return error_errno(err, errno, "state blob: descriptor %d is no memfd", fd);
-	if ((seals & SEALS) != SEALS)
+	if ((seals & BLOB_SEALS) != BLOB_SEALS)
 		return error_set(err, EBADMSG, "state blob: descriptor %d is no sealed memfd", fd);
 	if (fstat(fd, &st) < 0)
 		return error_errno(err, errno, "state blob: descriptor %d", fd);

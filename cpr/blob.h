@@ -3,9 +3,17 @@
 #ifndef MOLT_BLOB_H
 #define MOLT_BLOB_H
 
+#include <fcntl.h> /* F_SEAL_* */
 #include <stddef.h>
 
 #include "cpr/state.h"
+
+/*
+ * Nothing changes it once it is written. F_SEAL_FUTURE_WRITE and not F_SEAL_WRITE, which is the same for a
+ * file that was never mapped writable but waits for all that holds a page of it (reclaim, migration, another
+ * CPU's LRU batch), up to 150 ms, and then fails with EBUSY (mm/memfd.c, memfd_wait_for_pins).
+ */
+#define BLOB_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 
 struct error;
 struct fdset;

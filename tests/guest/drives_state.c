@@ -23,7 +23,7 @@
 
 #define MAX_KEPT   64
 #define SHORT_STEP 23 /* bytes */
-#define ALL_SEALS  (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
+#define ALL_SEALS  (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 
 struct kept {
 	int fd;

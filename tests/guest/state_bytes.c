@@ -14,7 +14,7 @@
 #include "session.h"
 
 #define MAX_WORDS   256
-#define SEALS	    (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
+#define SEALS	    (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 #define AT_ONCE	    2 /* images */
 #define EXIT_STATUS 1
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cpr/adopt.h"
+#include "cpr/blob.h"
 #include "cpr/preflight.h"
 #include "cpr/preflight_verdict.h"
 #include "cpr/program.h"
@@ -22,7 +23,6 @@
 #include "vmm/base/reasons.h"
 #include "vmm/machine.h"
 
-#define SEALS	  (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
 #define ROOM	  (256 * 1024)
 #define NO_KERNEL "/nowhere/kernel"
 
@@ -102,7 +102,7 @@ static int ask_blob(const void *data, size_t len)
 	memset(&err, 0, sizeof(err));
 	end = (struct preflight_end){0};
 	assert_true(write(memfd, data, len) == (ssize_t)len);
-	assert_int_equal(fcntl(memfd, F_ADD_SEALS, SEALS), 0);
+	assert_int_equal(fcntl(memfd, F_ADD_SEALS, BLOB_SEALS), 0);
 	assert_int_equal(pipe(pipes), 0);
 	fflush(NULL);
 	pid_t pid = fork();
