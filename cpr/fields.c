@@ -121,13 +121,31 @@ static void set_default(const struct field *f, void *state)
 			store_le(out + (size_t)i * f->size, f->def, f->size);
 }
 
+/* A property by its name. Blobs are in the order of the tables, so it mostly is the one at *@next; each lookup
+ * by name walks over all that come before it. */
+static const void *property(const void *fdt, int node, const char *name, int *next, int *len)
+{
+	const char *found;
+	const void *value = fdt_getprop_by_offset(fdt, *next, &found, len);
+	if (!value || strcmp(found, name)) {
+		const struct fdt_property *p = fdt_get_property(fdt, node, name, len);
+		if (!p)
+			return NULL;
+		*next = (int)((const char *)p - (const char *)fdt) - (int)fdt_off_dt_struct(fdt);
+		value = p->data;
+	}
+	*next = fdt_next_property_offset(fdt, *next);
+	return value;
+}
+
 int fields_read(const void *fdt, int node, const struct state_class *cls, void *state,
 		struct error *err)
 {
+	int next = -1;
 	for (uint32_t i = 0; i < cls->nfields; i++) {
 		const struct field *f = &cls->fields[i];
 		int len;
-		const void *in = node < 0 ? NULL : fdt_getprop(fdt, node, f->name, &len);
+		const void *in = node < 0 ? NULL : property(fdt, node, f->name, &next, &len);
 		if (in) {
 			int rc = read_field(cls, f, state, in, len, err);
 			if (rc)
