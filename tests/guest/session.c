@@ -211,6 +211,20 @@ int session_update_begin(struct session *s)
 	return kill(s->pid, SIGUSR1) ? session_fail(s, "kill: %s", strerror(errno)) : 0;
 }
 
+/* Until something may have been written to the report. Not by looking again and again: where there are two
+ * processors that would be a tenth of the pause. */
+static void report_wait(struct session *s)
+{
+	struct pollfd watch = {.fd = s->watch, .events = POLLIN};
+	char events[1024];
+
+	if (s->on_poll)
+		usleep(200);
+	else if (poll(&watch, 1, 20) > 0)
+		while (read(s->watch, events, sizeof(events)) > 0)
+			;
+}
+
 int session_record(struct session *s)
 {
 	uint64_t until = clock_ns() + UPDATE_DEADLINE_MS * 1000000ull * s->set->slow;
@@ -225,7 +239,7 @@ int session_record(struct session *s)
 		}
 		if (clock_ns() > until)
 			return session_fail(s, "no record: the guest is lost");
-		usleep(500);
+		report_wait(s);
 	}
 }
 
@@ -251,7 +265,7 @@ int session_update_end(struct session *s)
 			return session_dead(s);
 		if (clock_ns() > until)
 			return session_fail(s, "update %u: no record in the report", s->updates);
-		usleep(200);
+		report_wait(s);
 	}
 	s->record[n] = 0;
 	s->report_at += (off_t)n + 1;

@@ -37,6 +37,7 @@ struct session {
 	const struct test_case *test;
 	pid_t pid;
 	int in, out, report; /* guest's input, guest's output, report file */
+	int watch;	     /* inotify: something was written to the report */
 	int trigger, unmask; /* eventfds of the test device, -1: none */
 	int notify; /* socket of the supervisor that we play for cases with --control, or -1 */
 	char dir[64], program[96];

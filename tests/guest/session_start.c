@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -142,7 +143,7 @@ int session_start(struct session *s, const struct settings *set, const struct te
 	s->set = set;
 	s->test = test;
 	s->random = set->seed | 1;
-	s->in = s->out = s->report = s->trigger = s->unmask = s->notify = -1;
+	s->in = s->out = s->report = s->watch = s->trigger = s->unmask = s->notify = -1;
 	s->max_updates = updates;
 	s->pauses_ns = calloc(updates + 1, sizeof(*s->pauses_ns));
 	s->gaps_ns = calloc(updates + 1, sizeof(*s->gaps_ns));
@@ -166,7 +167,9 @@ int session_start(struct session *s, const struct settings *set, const struct te
 		if (!strcmp(test->args[i], "--control") && supervise(s))
 			return -1;
 	}
-	if (s->report < 0 || pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC))
+	s->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (s->report < 0 || inotify_add_watch(s->watch, report, IN_MODIFY) < 0 ||
+	    pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC))
 		return session_fail(s, "pipes: %s", strerror(errno));
 	snprintf(kernel, sizeof(kernel), "%s/%s", set->guests, test->guest);
 	if (test->user) { /* who may not look into the build folder */
@@ -207,7 +210,7 @@ void session_end(struct session *s)
 	}
 	session_user_end(s);
 	rmdir(s->dir);
-	int fds[] = {s->in, s->out, s->report, s->trigger, s->unmask, s->notify};
+	int fds[] = {s->in, s->out, s->report, s->watch, s->trigger, s->unmask, s->notify};
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
