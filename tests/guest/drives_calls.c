@@ -111,15 +111,26 @@ static int wait_filtered(struct session *s)
 	return 0;
 }
 
+/* Of one machine it is always the same; what it is of a given one, unit/test_golden says. */
+static int check_blob(struct session *s, long *bytes)
+{
+	long now = record_number(s->record, "blob_bytes");
+	if (now <= 0 || (*bytes && now != *bytes))
+		return session_fail(s, "a state of %ld bytes, before of %ld", now, *bytes);
+	*bytes = now;
+	return 0;
+}
+
 int drive_calls(struct session *s, unsigned updates)
 {
+	long bytes = 0;
 	char name[32];
 	snprintf(name, sizeof(name), "molt-%u.txt", s->test->cpus);
 	if (session_expect(s, "READY", BOOT_MS))
 		return -1;
 	for (unsigned i = 0; i < updates; i++)
 		if (wait_filtered(s) || trace_update(s, false) || calls_check(&calls, s, name) ||
-		    check_irqchip(s, "molt") || check_teardown(s))
+		    check_irqchip(s, "molt") || check_teardown(s) || check_blob(s, &bytes))
 			return -1;
 	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
 }
