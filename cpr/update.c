@@ -211,6 +211,9 @@ static int restore(struct machine *m, struct handover *times, struct state_blob 
 		rc = machine_adopt(m, err);
 	if (!rc)
 		rc = irq_routes_commit(&m->irq, err);
+	/* While the vCPUs load themselves, and late: their creation takes the same lock of KVM's. */
+	if (!rc)
+		rc = arch_create_timers(m, err);
 	handover_stamp(times, STAMP_DMA);
 	if (!rc)
 		rc = vcpus_wait_loaded(m, err);

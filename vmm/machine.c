@@ -160,7 +160,7 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	/* vCPUs that were taken over create and load themselves from here on, on their own threads. */
 	if (!rc && blob)
 		vcpus_start(m);
-	if (!rc)
+	if (!rc && !blob)
 		rc = arch_create_timers(m, err);
 	if (!rc && !blob)
 		rc = vcpus_create(m, err);

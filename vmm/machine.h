@@ -16,6 +16,7 @@
 #include "vmm/loop.h"
 #include "vmm/options.h"
 #include "vmm/ram.h"
+#include "vmm/gate.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -46,7 +47,7 @@ struct machine {
 	struct control *control; /* NULL: none */
 	struct arch *arch;	 /* vmm/arch/: boot, interrupt controller, clock */
 	struct vcpu *vcpus;	 /* opt.cpus of them */
-	struct vcpu_gate gate;
+	struct gate gate;
 	bool fresh; /* this program created the guest; false: took it over */
 
 	pthread_t leader;

@@ -33,9 +33,7 @@ int vcpus_init(struct machine *m, struct error *err)
 {
 	struct sigaction sa = {.sa_handler = on_kick};
 	sigaction(KICK_SIGNAL, &sa, NULL);
-	pthread_mutex_init(&m->gate.lock, NULL);
-	pthread_cond_init(&m->gate.to_vcpus, NULL);
-	pthread_cond_init(&m->gate.to_leader, NULL);
+	gate_init(&m->gate, m->opt.cpus);
 	m->vcpus = calloc(m->opt.cpus, sizeof(*m->vcpus));
 	if (!m->vcpus)
 		return error_errno(err, ENOMEM, "%u vCPUs", m->opt.cpus);
@@ -185,7 +183,7 @@ static void confine(struct vcpu *cpu)
  * part), and only then returns EINTR (Documentation/virt/kvm/api.rst, KVM_RUN). */
 static void run_guest(struct vcpu *cpu)
 {
-	struct vcpu_gate *gate = &cpu->m->gate;
+	struct gate *gate = &cpu->m->gate;
 	for (;;) {
 		if (ioctl(cpu->fd, KVM_RUN, NULL) == 0) {
 			confine(cpu);
@@ -231,29 +229,14 @@ void vcpu_flush_pending(struct vcpu *cpu)
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 }
 
-/* ---- the gate ---- */
-
-static void fail(struct vcpu_gate *gate, int rc, const struct error *err)
-{
-	if (!rc || gate->rc)
-		return;
-	gate->rc = rc;
-	gate->err = *err;
-}
-
-/* One vCPU has saved or loaded: the last one wakes the leader. Gate lock held. */
-static void arrive(struct machine *m)
-{
-	if (++m->gate.done == m->opt.cpus)
-		pthread_cond_signal(&m->gate.to_leader);
-}
+/* ---- the threads ---- */
 
 /* Parks; the last one makes the machine quiet and wakes the leader, which has work as well; then
  * everybody saves itself at the same time. */
 static void park_and_save(struct vcpu *cpu)
 {
 	struct machine *m = cpu->m;
-	struct vcpu_gate *gate = &m->gate;
+	struct gate *gate = &m->gate;
 	struct error err;
 
 	pthread_mutex_lock(&gate->lock);
@@ -264,29 +247,28 @@ static void park_and_save(struct vcpu *cpu)
 		return;
 	}
 	cpu->round = gate->round;
-	if (++gate->parked == m->opt.cpus) {
-		fail(gate, gate->quiet(m, &err), &err);
+	if (gate->parked + 1 == gate->cpus) {
+		gate_fail(gate, gate->quiet(m, &err), &err);
 		gate->quiet_done = true;
 		pthread_cond_broadcast(&gate->to_vcpus);
 		pthread_cond_signal(&gate->to_leader);
 	}
+	__atomic_store_n(&gate->parked, gate->parked + 1, __ATOMIC_RELEASE);
 	while (!gate->quiet_done)
 		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
 	bool save = !gate->rc;
 	pthread_mutex_unlock(&gate->lock);
 
 	int rc = save ? vcpu_arch_save(cpu, &err) : 0;
-	pthread_mutex_lock(&gate->lock);
-	fail(gate, rc, &err);
-	arrive(m);
-	pthread_mutex_unlock(&gate->lock);
+	gate_arrive(gate, rc, &err);
 }
 
 /* Waits until the guest may run, or is to pause again before this thread noticed that it might.
  * Returns false when the machine ends. */
 static bool wait_go(struct vcpu *cpu)
 {
-	struct vcpu_gate *gate = &cpu->m->gate;
+	struct gate *gate = &cpu->m->gate;
+	gate_look(gate, &gate->want, GATE_HOLD, GATE_HOLD);
 	pthread_mutex_lock(&gate->lock);
 	while (gate->want == GATE_HOLD || (gate->want == GATE_PAUSE && cpu->round == gate->round))
 		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
@@ -295,8 +277,9 @@ static bool wait_go(struct vcpu *cpu)
 	return go;
 }
 
-static void wait_built(struct vcpu_gate *gate)
+static void wait_built(struct gate *gate)
 {
+	gate_look(gate, &gate->want, GATE_BUILD, GATE_BUILD);
 	pthread_mutex_lock(&gate->lock);
 	while (gate->want == GATE_BUILD)
 		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
@@ -333,7 +316,7 @@ static void sched_load(struct vcpu *cpu)
 static void *thread(void *opaque)
 {
 	struct vcpu *cpu = opaque;
-	struct vcpu_gate *gate = &cpu->m->gate;
+	struct gate *gate = &cpu->m->gate;
 	struct error err;
 	char name[16];
 	sigset_t kick;
@@ -357,10 +340,7 @@ static void *thread(void *opaque)
 		if (!rc)
 			rc = vcpu_arch_load(cpu, &err);
 	}
-	pthread_mutex_lock(&gate->lock);
-	fail(gate, rc, &err);
-	arrive(cpu->m);
-	pthread_mutex_unlock(&gate->lock);
+	gate_arrive(gate, rc, &err);
 
 	while (wait_go(cpu)) {
 		run_guest(cpu);
@@ -372,35 +352,9 @@ static void *thread(void *opaque)
 
 /* ---- the leader's side ---- */
 
-/* Gate lock held. */
-static int failure(const struct vcpu_gate *gate, struct error *err)
-{
-	if (gate->rc && err)
-		*err = gate->err;
-	return gate->rc;
-}
-
-static int wait_done(struct machine *m, struct error *err)
-{
-	struct vcpu_gate *gate = &m->gate;
-	pthread_mutex_lock(&gate->lock);
-	while (gate->done < m->opt.cpus)
-		pthread_cond_wait(&gate->to_leader, &gate->lock);
-	int rc = failure(gate, err);
-	pthread_mutex_unlock(&gate->lock);
-	return rc;
-}
-
-static void set_want(struct vcpu_gate *gate, int want)
-{
-	__atomic_store_n(&gate->want, want, __ATOMIC_RELEASE);
-}
-
 int vcpus_spawn(struct machine *m, struct error *err)
 {
-	m->gate.want = GATE_BUILD;
-	m->gate.done = 0;
-	m->gate.rc = 0;
+	gate_begin(&m->gate, GATE_BUILD);
 	for (uint32_t i = 0; i < m->opt.cpus; i++) {
 		int rc = pthread_create(&m->vcpus[i].thread, NULL, thread, &m->vcpus[i]);
 		if (rc)
@@ -412,23 +366,23 @@ int vcpus_spawn(struct machine *m, struct error *err)
 void vcpus_start(struct machine *m)
 {
 	pthread_mutex_lock(&m->gate.lock);
-	set_want(&m->gate, GATE_HOLD);
+	gate_set(&m->gate, GATE_HOLD);
 	pthread_cond_broadcast(&m->gate.to_vcpus);
 	pthread_mutex_unlock(&m->gate.lock);
 }
 
 int vcpus_wait_loaded(struct machine *m, struct error *err)
 {
-	return wait_done(m, err);
+	return gate_wait_all(&m->gate, err);
 }
 
 void vcpus_go(struct machine *m)
 {
-	struct vcpu_gate *gate = &m->gate;
+	struct gate *gate = &m->gate;
 	pthread_mutex_lock(&gate->lock);
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
 		m->vcpus[i].run->immediate_exit = 0;
-	set_want(gate, GATE_RUN);
+	gate_set(gate, GATE_RUN);
 	pthread_cond_broadcast(&gate->to_vcpus);
 	pthread_mutex_unlock(&gate->lock);
 }
@@ -454,18 +408,21 @@ static void kick_all(struct machine *m)
 int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error *err),
 		struct error *err)
 {
-	struct vcpu_gate *gate = &m->gate;
+	struct gate *gate = &m->gate;
 	pthread_mutex_lock(&gate->lock);
 	gate->round++;
-	gate->parked = gate->done = 0;
-	gate->quiet_done = false;
 	gate->quiet = quiet;
-	gate->rc = 0;
-	set_want(gate, GATE_PAUSE);
+	gate_begin(gate, GATE_PAUSE);
 	kick_all(m);
+	pthread_mutex_unlock(&gate->lock);
+
+	gate_look(gate, &gate->parked, 0, gate->cpus - 1);
+	pthread_mutex_lock(&gate->lock);
 	while (!gate->quiet_done)
 		pthread_cond_wait(&gate->to_leader, &gate->lock);
-	int rc = failure(gate, err);
+	int rc = gate->rc;
+	if (rc)
+		*err = gate->err;
 	pthread_mutex_unlock(&gate->lock);
 	return rc;
 }
@@ -478,7 +435,7 @@ void vcpus_confine(struct machine *m)
 
 int vcpus_wait_saved(struct machine *m, struct error *err)
 {
-	return m->gate.want == GATE_PAUSE ? wait_done(m, err) : 0;
+	return m->gate.want == GATE_PAUSE ? gate_wait_all(&m->gate, err) : 0;
 }
 
 void vcpus_forget(struct machine *m)
@@ -492,7 +449,7 @@ void vcpus_stop(struct machine *m)
 	if (!m->vcpus)
 		return;
 	pthread_mutex_lock(&m->gate.lock);
-	set_want(&m->gate, GATE_STOP);
+	gate_set(&m->gate, GATE_STOP);
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
 		if (m->vcpus[i].run)
 			m->vcpus[i].run->immediate_exit = 1;

@@ -38,20 +38,6 @@ struct vcpu_sched {
 	uint32_t priority;
 };
 
-/* Where the vCPU threads and the leader meet. */
-struct vcpu_gate {
-	pthread_mutex_t lock;
-	pthread_cond_t to_vcpus, to_leader;
-	enum { GATE_BUILD, GATE_HOLD, GATE_RUN, GATE_PAUSE, GATE_STOP } want;
-	unsigned round;	 /* counts the pauses */
-	unsigned parked; /* out of the guest, all exits finished */
-	unsigned done;	 /* saved or loaded */
-	bool quiet_done;
-	int (*quiet)(struct machine *m, struct error *err);
-	int rc; /* first failure of quiet, save or load */
-	struct error err;
-};
-
 /* Allocates m->vcpus and registers their state sections "cpu@N": after all others, as they are saved
  * last. */
 int vcpus_init(struct machine *m, struct error *err);

@@ -146,7 +146,8 @@ static struct inject_call *record(struct tracer *tr, const struct tracee *t, int
 				  const uint64_t *args)
 {
 	struct inject *in = tr->in;
-	if (in->ncalls == INJECT_MAX_CALLS)
+	/* How often a thread looks is chance, and it cannot fail. */
+	if (in->ncalls == INJECT_MAX_CALLS || nr == SYS_sched_yield)
 		return NULL;
 	struct inject_call *c = &in->calls[in->ncalls];
 	*c = (struct inject_call){.image = t->image,

@@ -67,10 +67,13 @@ static long save_tsc(struct vcpu *cpu, struct error *err)
 	return tsc_offset(cpu, KVM_GET_DEVICE_ATTR, &cpu->state->tsc_offset);
 }
 
-/* The frequency before the offset; where it is the host's own KVM needs no telling. */
+/* The frequency before the offset; where it is the host's own KVM needs no telling. That a new vCPU has the
+ * VM's is asked of the VM, which does not load the vCPU for it (api.rst, KVM_GET_TSC_KHZ; Linux 5.16). */
 static long load_tsc(struct vcpu *cpu, struct error *err)
 {
-	long khz = vm_ioctl(cpu->fd, KVM_GET_TSC_KHZ, NULL);
+	long khz = vm_ioctl(cpu->m->vm.fd, KVM_GET_TSC_KHZ, NULL);
+	if (khz < 0)
+		khz = vm_ioctl(cpu->fd, KVM_GET_TSC_KHZ, NULL);
 	if (khz != (long)cpu->state->tsc_khz) {
 		long rc = vm_ioctl(cpu->fd, KVM_SET_TSC_KHZ, (void *)(long)cpu->state->tsc_khz);
 		if (rc < 0)
@@ -149,13 +152,14 @@ struct step {
 
 static const struct step save_steps[] = {
 	{"MP_STATE", save_mp_state, 0}, /* first: reading it may apply a pending INIT or SIPI */
+	/* Before SREGS2 and DEBUGREGS: it may write CR2 and DR6 of a pending exception. */
+	{"VCPU_EVENTS", save_events, 0},
 	{"REGS", save_regs, 0},
 	{"SREGS2", save_sregs, 0},
 	{"XSAVE", save_xsave, KVM_CAP_XSAVE},
 	{"XCRS", save_xcrs, KVM_CAP_XCRS},
 	{"MSRS", save_msrs, 0},
 	{"LAPIC", save_lapic, 0},
-	{"VCPU_EVENTS", save_events, 0},
 	{"DEBUGREGS", save_debugregs, 0},
 	{"TSC_OFFSET", save_tsc, 0},
 };

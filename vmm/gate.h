@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The gate: where the vCPU threads and the leader meet. The leader says what it wants; the threads arrive
+ * when they are there.
+ */
+#ifndef MOLT_GATE_H
+#define MOLT_GATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/base/error.h"
+
+struct machine;
+
+enum gate_want { GATE_BUILD, GATE_HOLD, GATE_RUN, GATE_PAUSE, GATE_STOP };
+
+/* Changed with the lock held. gate_look() reads words without. */
+struct gate {
+	pthread_mutex_t lock;
+	pthread_cond_t to_vcpus, to_leader;
+	uint32_t cpus;
+	bool roomy;	 /* there is a processor for each vCPU */
+	uint32_t want;	 /* enum gate_want */
+	uint32_t parked; /* out of the guest, all exits finished */
+	uint32_t done;	 /* saved or loaded */
+	unsigned round;	 /* counts the pauses */
+	bool quiet_done;
+	int (*quiet)(struct machine *m, struct error *err);
+	int rc; /* first failure of quiet, save or load */
+	struct error err;
+};
+
+void gate_init(struct gate *gate, uint32_t cpus);
+
+/* The leader: from now on @want, for which nobody has arrived yet. Lock held, or no threads yet. */
+void gate_begin(struct gate *gate, enum gate_want want);
+
+/* Lock held. */
+void gate_fail(struct gate *gate, int rc, const struct error *err);
+void gate_set(struct gate *gate, enum gate_want want);
+
+/* One more is done; the last one wakes the leader. */
+void gate_arrive(struct gate *gate, int rc, const struct error *err);
+
+/* Looks for some 0.3 ms, before a wait with the lock, whether *@word leaves [from, to]. To be woken takes as long
+ * as a tenth of the pause where the host is itself virtual. Only where there is room. */
+void gate_look(const struct gate *gate, const uint32_t *word, uint32_t from, uint32_t to);
+
+/* The leader: until all are done. Returns the first failure; @err may be NULL. */
+int gate_wait_all(struct gate *gate, struct error *err);
+
+#endif
