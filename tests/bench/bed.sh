@@ -19,11 +19,18 @@ scale)
 	done
 	;;
 boot)
+	first() { # MEASURE TEXT ARGUMENT...
+		measure=$1 text=$2
+		shift 2
+		seen=$(/bed/peer first "$text" /bed/molt run -m 256M -c 1 "$@" </dev/null 2>>/out/log) || {
+			tail -n 20 /out/log
+			exit 1
+		}
+		echo "$seen" | sed -n "s/^us=\([0-9]*\) .*/$measure\t\t\1/p" >>/out/samples
+	}
 	for _ in $(seq "${UPDATES:-5}"); do
-		/bed/peer first HELLO /bed/molt run -k /bed/guests/hello -m 256M -c 1 -p tsc_khz=1000000 2>>/out/log |
-			sed -n 's/^us=\([0-9]*\) .*/byte_us\t\t\1/p'
-		/bed/peer first READY /bed/molt run -k "$GUEST_KERNEL" -i "$GUEST_INITRD" -m 256M -c 1 -p "console=ttyS0 quiet" 2>>/out/log |
-			sed -n 's/^us=\([0-9]*\) .*/init_us\t\t\1/p'
-	done >/out/samples
+		first byte_us HELLO -k /bed/guests/hello -p tsc_khz=1000000
+		first init_us READY -k "$GUEST_KERNEL" -i "$GUEST_INITRD" -p "console=ttyS0 quiet molt.mode=idle"
+	done
 	;;
 esac
