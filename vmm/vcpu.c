@@ -21,6 +21,7 @@
 
 #define KICK_SIGNAL SIGUSR2
 #define KICK_TRIES  3
+#define RUN_TRIES   3
 
 /* Nothing to do: the signal's arrival takes KVM_RUN back to user space, and run->immediate_exit,
  * set before it is sent, closes the race with a thread that is just about to enter. */
@@ -180,12 +181,14 @@ static void confine(struct vcpu *cpu)
 
 /* Runs until a pause is asked for and every pending exit is finished: with immediate_exit set,
  * KVM_RUN first completes the access the last exit stood for (a split one exits again for each
- * part), and only then returns EINTR (Documentation/virt/kvm/api.rst, KVM_RUN). */
+ * part), and only then returns EINTR (Documentation/virt/kvm/api.rst, KVM_RUN). A guest is not given up
+ * for one failure: memory may be short for a moment. */
 static void run_guest(struct vcpu *cpu)
 {
 	struct gate *gate = &cpu->m->gate;
-	for (;;) {
+	for (int failed = 0;;) {
 		if (ioctl(cpu->fd, KVM_RUN, NULL) == 0) {
+			failed = 0;
 			confine(cpu);
 			if (!serve(cpu))
 				return;
@@ -195,7 +198,7 @@ static void run_guest(struct vcpu *cpu)
 			if (__atomic_load_n(&gate->want, __ATOMIC_ACQUIRE) != GATE_RUN)
 				return;
 			confine(cpu); /* vcpus_confine */
-		} else if (errno != EAGAIN) {
+		} else if (errno != EAGAIN && ++failed == RUN_TRIES) {
 			char what[64];
 			snprintf(what, sizeof(what), "KVM_RUN: %s", strerror(errno));
 			died(cpu, EXIT_INTERNAL, what);
