@@ -100,6 +100,7 @@ const struct test_case test_cases[] = {
 	 0,
 	 1000,
 	 {PATIENT, SANDBOX(off), TESTDEV_LEVEL}},
+	{"inject-run", "pio", drive_inject_run, 1, 500, 0, 0, {PATIENT, SANDBOX(off), TESTDEV}},
 	{"fault-state", "gap", drive_state, 1, 100000, 0, 1000, {PATIENT}},
 	{"fault-limits", "gap", drive_limits, 1, 100000, 0, 1000, {PATIENT}},
 	{"fault-memory",

@@ -50,6 +50,7 @@ int drive_inject_back(struct session *s, unsigned updates);
 int drive_inject_rescue(struct session *s, unsigned updates);
 /* With a second vCPU and a level interrupt: the calls that those add. */
 int drive_inject_2(struct session *s, unsigned updates);
+int drive_inject_run(struct session *s, unsigned updates);
 /* The new image is given other descriptors, or another state. */
 int drive_state(struct session *s, unsigned updates);
 /* Resource limits lowered before an update. */
