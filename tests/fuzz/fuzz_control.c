@@ -156,9 +156,10 @@ static void peer_send(struct peer *p, const char *text, size_t len)
 {
 	ssize_t n = p->fd < 0 || p->shut ? 0 : send(p->fd, text, len, MSG_NOSIGNAL);
 	for (ssize_t i = 0; i < n; i++) {
-		p->bad = p->bad || ++p->sent > CONTROL_LINE_LEN;
-		if (text[i] != '\n')
+		if (text[i] != '\n') {
+			p->bad = p->bad || ++p->sent >= CONTROL_LINE_LEN;
 			continue;
+		}
 		p->lines++;
 		p->sent = 0;
 	}
