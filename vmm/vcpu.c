@@ -195,9 +195,12 @@ static void run_guest(struct vcpu *cpu)
 			continue;
 		}
 		if (errno == EINTR) {
+			/* For its filter (vcpus_confine), unless a pause is wanted, which may be just now. */
+			cpu->run->immediate_exit = 0;
+			__atomic_thread_fence(__ATOMIC_SEQ_CST);
 			if (__atomic_load_n(&gate->want, __ATOMIC_ACQUIRE) != GATE_RUN)
 				return;
-			confine(cpu); /* vcpus_confine */
+			confine(cpu);
 		} else if (errno != EAGAIN && ++failed == RUN_TRIES) {
 			char what[64];
 			snprintf(what, sizeof(what), "KVM_RUN: %s", strerror(errno));
@@ -401,6 +404,7 @@ static void kick(const struct vcpu *cpu)
 /* Out of the guest, all of them. Gate lock held. */
 static void kick_all(struct machine *m)
 {
+	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* what is wanted, before immediate_exit: run_guest */
 	for (uint32_t i = 0; i < m->opt.cpus; i++) {
 		m->vcpus[i].run->immediate_exit = 1;
 		kick(&m->vcpus[i]);
@@ -432,8 +436,10 @@ int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error 
 
 void vcpus_confine(struct machine *m)
 {
-	for (uint32_t i = 0; i < m->opt.cpus; i++)
+	for (uint32_t i = 0; i < m->opt.cpus; i++) {
+		m->vcpus[i].run->immediate_exit = 1; /* it may not be in KVM_RUN yet */
 		kick(&m->vcpus[i]);
+	}
 }
 
 int vcpus_wait_saved(struct machine *m, struct error *err)

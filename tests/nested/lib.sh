@@ -32,6 +32,14 @@ fail() {
 	say "FAILED: $*"
 	tail -n 12 "$LOG" 2>/dev/null | cut -c1-600 | sed 's/^/      molt| /'
 	tr -d '\r' <"$CONSOLE" 2>/dev/null | tail -n 8 | cut -c1-400 | sed 's/^/      guest| /'
+	# Where its threads are, and whether the vCPUs' exits still count.
+	for thread in /proc/"${PID:-0}"/task/*; do
+		[ ! -r "$thread/comm" ] || say "thread $(cat "$thread/comm"): $(cat "$thread/wchan" 2>/dev/null) $(cut -d' ' -f3,14,15 "$thread/stat")"
+	done
+	for when in now later; do
+		cat /sys/kernel/debug/kvm/"${PID:-0}"-*/vcpu*/exits 2>/dev/null | tr '\n' ' ' | sed "s/^/    exits $when: /"
+		[ "$when" = later ] || sleep 2
+	done
 	if artefact "$LOG"; then
 		say "ARTEFACT: KVM internal error 3 at L1's own address $rip: emulated SVM lost the guest"
 		exit 75
