@@ -404,7 +404,8 @@ static void kick(const struct vcpu *cpu)
 /* Out of the guest, all of them. Gate lock held. */
 static void kick_all(struct machine *m)
 {
-	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* what is wanted, before immediate_exit: run_guest */
+	/* What is wanted, before immediate_exit: run_guest. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	for (uint32_t i = 0; i < m->opt.cpus; i++) {
 		m->vcpus[i].run->immediate_exit = 1;
 		kick(&m->vcpus[i]);
