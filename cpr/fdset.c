@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <libfdt.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
+#include "vmm/base/pool.h"
 
 /* 32-bit FNV-1a. */
 static uint32_t hash_name(const char *name)
@@ -48,9 +48,12 @@ static int grow(struct fdset *set, unsigned want, struct error *err)
 	unsigned room = set->room ? set->room : 32;
 	while (room < want)
 		room *= 2;
-	struct fdset_entry *e = realloc(set->e, room * sizeof(*e));
+	struct fdset_entry *e = pool_alloc(room, sizeof(*e));
 	if (!e)
 		return error_errno(err, ENOMEM, "table of %u kept descriptors", room);
+	if (set->n)
+		memcpy(e, set->e, set->n * sizeof(*e));
+	pool_free(set->e);
 	set->e = e;
 	set->room = room;
 	return 0;

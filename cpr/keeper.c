@@ -18,6 +18,7 @@
 
 #include "cpr/fdset.h"
 #include "cpr/handover.h"
+#include "cpr/pending.h"
 #include "cpr/raw.h"
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
@@ -72,6 +73,7 @@ RAW static void bring_back(const struct keeper *k)
 	for (unsigned i = 0; i < k->fds->n; i++)
 		raw_syscall(SYS_fcntl, k->fds->e[i].fd, F_SETFD, 0, 0, 0);
 	raw_syscall(SYS_fcntl, k->blob_fd, F_SETFD, 0, 0, 0);
+	pending_inherit(k->status);
 	/* It returns only when it failed; what was missing may be there in a moment. */
 	struct timespec ts = {.tv_nsec = EXEC_WAIT_NS};
 	for (int tries = 0; tries < EXEC_TRIES; tries++) {
@@ -134,7 +136,7 @@ RAW __attribute__((noreturn)) static int keep(void *opaque)
 
 int keeper_prepare(struct keeper *k, struct fdset *fds, struct error *err)
 {
-	*k = (struct keeper){.wake = -1, .self_pidfd = -1, .fds = fds};
+	*k = (struct keeper){.wake = -1, .self_pidfd = -1, .status = pending_open(), .fds = fds};
 	k->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (k->wake < 0)
 		return error_errno(err, errno, "keeper: eventfd");
@@ -163,7 +165,7 @@ int keeper_way_back(struct keeper *k, struct program *p, struct handover *page, 
 	k->page = page;
 	k->blob_fd = blob_fd;
 	k->exe_fd = exe_fd;
-	return program_image_init(&k->image, p, NULL, &back, err);
+	return program_image_init(&k->image, p, &back, err);
 }
 
 int keeper_start(struct keeper *k, struct error *err)
@@ -217,6 +219,7 @@ void keeper_cancel(struct keeper *k, struct fdset *fds)
 	end(k);
 	fdset_close(fds, "keeper-wake");
 	fd_close(&k->self_pidfd);
+	fd_close(&k->status);
 	if (k->stack)
 		munmap(k->stack, STACK_LEN);
 	k->stack = NULL;

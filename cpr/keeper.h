@@ -33,6 +33,7 @@ struct keeper {
 	unsigned changes;    /* of the descriptor table when it was copied */
 	int wake;	     /* eventfd "keeper-wake": written when the update has ended */
 	int self_pidfd;	     /* of this process, which will be the new image */
+	int status;	     /* pending.h: of the same, or -1 */
 	int blob_fd, exe_fd; /* what the old program is execed with; the caller's */
 	const struct fdset *fds;
 	struct handover *page;

@@ -194,7 +194,7 @@ int preflight_ask(struct machine *m, struct program *p, const char *path, int ex
 	if (!rc)
 		rc = trial_blob(m, &blob, err);
 	if (!rc)
-		rc = program_image_init(&c.image, p, NULL, &next, err);
+		rc = program_image_init(&c.image, p, &next, err);
 	if (!rc) {
 		const int fds[] = {null, null, null, blob.fd, pipes[1], m->vm.kvm_fd, exe_fd};
 		memcpy(c.fds, fds, sizeof(fds));

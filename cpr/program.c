@@ -12,6 +12,7 @@
 
 #include "cpr/fdset.h"
 #include "vmm/base/error.h"
+#include "vmm/base/pool.h"
 
 extern char **environ;
 
@@ -83,24 +84,43 @@ struct program_incoming program_incoming(void)
 	return in;
 }
 
-int program_image_init(struct program_image *img, struct program *p, char **argv,
-		       const struct program_incoming *next, struct error *err)
+static size_t environ_len(void)
 {
 	size_t n = 0;
 	while (environ[n])
 		n++;
-	*img = (struct program_image){.argv = argv};
-	img->envp = calloc(n + 2, sizeof(*img->envp));
-	if (!argv)
-		img->argv = calloc(PROGRAM_MAX_ARGS + 1, sizeof(*img->argv));
-	if (!img->envp || !img->argv)
-		return error_errno(err, ENOMEM, "environment of the next program");
+	return n;
+}
+
+static void fill_environment(struct program_image *img, const struct program_incoming *next)
+{
 	snprintf(img->variable, sizeof(img->variable), PROGRAM_ENV "=%02d,%d,%d,%d", next->sig,
 		 next->mode, next->blob_fd, next->old_fd);
 	img->envp[0] = img->variable;
-	memcpy(img->envp + 1, environ, n * sizeof(*environ));
-	int rc = argv ? 0 : program_argv(p, img->argv, err);
+	memcpy(img->envp + 1, environ, environ_len() * sizeof(*environ));
+}
+
+int program_image_init(struct program_image *img, struct program *p,
+		       const struct program_incoming *next, struct error *err)
+{
+	*img = (struct program_image){0};
+	img->envp = calloc(environ_len() + 2, sizeof(*img->envp));
+	img->argv = calloc(PROGRAM_MAX_ARGS + 1, sizeof(*img->argv));
+	if (!img->envp || !img->argv)
+		return error_errno(err, ENOMEM, "environment of the next program");
+	fill_environment(img, next);
+	int rc = program_argv(p, img->argv, err);
 	return rc < 0 ? rc : 0;
+}
+
+int program_image_back(struct program_image *img, char **argv, const struct program_incoming *next)
+{
+	*img = (struct program_image){.argv = argv};
+	img->envp = pool_alloc(environ_len() + 2, sizeof(*img->envp));
+	if (!img->envp)
+		return -ENOMEM;
+	fill_environment(img, next);
+	return 0;
 }
 
 void program_image_free(struct program_image *img)

@@ -58,18 +58,20 @@ struct program_incoming {
 /* How this image was started; the variable is gone afterwards. */
 struct program_incoming program_incoming(void);
 
-/* argv and environment for the next image, in memory of their own (malloc), so that a crash handler
- * or the keeper can exec with them. @argv may be NULL: the one in @p. */
+/* argv and environment for the next image, in memory of their own, so that a crash handler or the keeper
+ * can exec with them. */
 struct program_image {
 	char **argv, **envp;
 	char variable[64];
 };
 
-int program_image_init(struct program_image *img, struct program *p, char **argv,
+/* With the arguments in @p, until program_image_free. */
+int program_image_init(struct program_image *img, struct program *p,
 		       const struct program_incoming *next, struct error *err);
-
-/* Frees an image that was made from @p. */
 void program_image_free(struct program_image *img);
+
+/* With main's @argv, for the rest of this image's life. */
+int program_image_back(struct program_image *img, char **argv, const struct program_incoming *next);
 
 /* The executable of this very program, open for the way back: descriptor "program" of @fds. */
 int program_open_self(struct fdset *fds, struct error *err);

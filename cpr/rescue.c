@@ -116,7 +116,7 @@ void rescue_arm(const struct program_incoming *in, char **argv)
 					      .old_fd = in->old_fd};
 	struct sigaction sa = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_NODEFER};
 
-	if (program_image_init(&rescue.image, NULL, argv, &back, NULL))
+	if (program_image_back(&rescue.image, argv, &back))
 		return; /* the keeper is still there */
 	rescue.old_fd = in->old_fd;
 	rescue.owner = last ? HANDOVER_TAKEN : HANDOVER_OPEN;

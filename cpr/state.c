@@ -171,7 +171,7 @@ static int read_string(const void *fdt, const char *name, char *out, size_t size
 int state_open(struct state_blob *blob, const void *data, size_t len, struct error *err)
 {
 	struct trailer t;
-	memset(blob, 0, sizeof(*blob));
+	memset(blob, 0, offsetof(struct state_blob, nodes));
 	if (len < sizeof(struct fdt_header) + sizeof(t) || len > INT32_MAX)
 		return error_set(err, EBADMSG, "state blob: %zu bytes are no blob", len);
 	/* libfdt reads older versions too, whose names may be none: it crashes on them itself. */
@@ -211,6 +211,7 @@ int state_open(struct state_blob *blob, const void *data, size_t len, struct err
 			return error_set(err, EBADMSG, "state blob: more than %zu nodes",
 					 ARRAY_LEN(blob->nodes));
 		blob->nodes[blob->n].node = node;
+		blob->nodes[blob->n].used = false;
 		blob->nodes[blob->n++].name = fdt_get_name(data, node, NULL);
 	}
 	return 0;

@@ -46,8 +46,8 @@ struct state_section {
 
 /* The sections of a machine, in the order in which they are saved and loaded. */
 struct state_tree {
-	struct state_section sections[STATE_MAX_SECTIONS];
 	unsigned n;
+	struct state_section sections[STATE_MAX_SECTIONS];
 };
 
 /* Copies @s into the tree. Returns 0, -EEXIST for a second node of that name, -ENOSPC. */

@@ -65,7 +65,7 @@ static int prepare_handover(struct update *u, struct error *err)
 	const struct program_incoming next = {
 		.mode = PROGRAM_NEW, .blob_fd = u->blob.fd, .old_fd = old_fd};
 	if (!rc)
-		rc = program_image_init(&u->image, u->program, NULL, &next, err);
+		rc = program_image_init(&u->image, u->program, &next, err);
 	rescue_disarm(); /* this image has the guest: the keeper may nudge it, and too late */
 	return rc ? rc : keeper_start(&u->keeper, err);
 }
@@ -173,7 +173,7 @@ int update_run(struct machine *m, struct program *p, const struct update_request
 			   .path = req->path ? req->path : p->path,
 			   .new_fd = -1,
 			   .blob.fd = -1,
-			   .keeper = {.wake = -1, .self_pidfd = -1}};
+			   .keeper = {.wake = -1, .self_pidfd = -1, .status = -1}};
 	uint32_t updates = p->updates;
 	struct reasons own = {0}, *reasons = req->reasons ? req->reasons : &own;
 

@@ -7,11 +7,11 @@
 #include "devices/cmos.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <time.h>
 
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/error.h"
+#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define NODE "cmos@70"
@@ -107,7 +107,7 @@ static int cmos_post_load(void *opaque, struct error *err)
 
 static int cmos_create(struct machine *m, const char *arg, struct device **out, struct error *err)
 {
-	struct cmos *cmos = calloc(1, sizeof(*cmos));
+	struct cmos *cmos = pool_alloc(1, sizeof(*cmos));
 	if (!cmos)
 		return error_errno(err, ENOMEM, "CMOS clock");
 	cmos->dev = (struct device){.cls = &cmos_class, .m = m, .name = "cmos"};
@@ -147,7 +147,7 @@ static int cmos_reset(struct device *dev, struct error *err)
 
 static void cmos_destroy(struct device *dev)
 {
-	free(dev);
+	pool_free(dev);
 }
 
 const struct device_class cmos_class = {

@@ -8,12 +8,12 @@
 #include "devices/power.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/error.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
+#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define NODE	 "power@600"
@@ -135,7 +135,7 @@ static void keyboard_access(void *opaque, struct bus_access *access)
 
 static int power_create(struct machine *m, const char *arg, struct device **out, struct error *err)
 {
-	struct power *power = calloc(1, sizeof(*power));
+	struct power *power = pool_alloc(1, sizeof(*power));
 	if (!power)
 		return error_errno(err, ENOMEM, "power device");
 	power->dev = (struct device){.cls = &power_class, .m = m, .name = "power"};
@@ -174,7 +174,7 @@ static int power_start(struct device *dev, struct error *err)
 
 static void power_destroy(struct device *dev)
 {
-	free(dev);
+	pool_free(dev);
 }
 
 const struct device_class power_class = {

@@ -8,11 +8,11 @@
 
 #include <errno.h>
 #include <linux/serial_reg.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/error.h"
+#include "vmm/base/pool.h"
 #include "vmm/console.h"
 #include "vmm/machine.h"
 
@@ -290,7 +290,7 @@ static int serial_post_load(void *opaque, struct error *err)
 
 static int serial_create(struct machine *m, const char *arg, struct device **out, struct error *err)
 {
-	struct serial *serial = calloc(1, sizeof(*serial));
+	struct serial *serial = pool_alloc(1, sizeof(*serial));
 	if (!serial)
 		return error_errno(err, ENOMEM, "serial port");
 	serial->dev = (struct device){.cls = &serial_class, .m = m, .name = "serial"};
@@ -325,7 +325,7 @@ static int serial_reset(struct device *dev, struct error *err)
 
 static void serial_destroy(struct device *dev)
 {
-	free(dev);
+	pool_free(dev);
 }
 
 const struct device_class serial_class = {

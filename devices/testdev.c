@@ -21,7 +21,6 @@
 #include <limits.h>
 #include <linux/pci_regs.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -32,6 +31,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
+#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define BAR_LEN	    4096
@@ -168,7 +168,7 @@ static int parse_arg(struct testdev *dev, const char *arg, struct error *err)
 static int testdev_create(struct machine *m, const char *arg, struct device **out,
 			  struct error *err)
 {
-	struct testdev *dev = calloc(1, sizeof(*dev));
+	struct testdev *dev = pool_alloc(1, sizeof(*dev));
 	if (!dev)
 		return error_errno(err, ENOMEM, "testdev");
 	dev->dev = (struct device){.cls = &testdev_class, .m = m};
@@ -180,7 +180,7 @@ static int testdev_create(struct machine *m, const char *arg, struct device **ou
 	if (!rc)
 		rc = pci_dev_init(&dev->pci, &dev->dev, &testdev_pci_ops, &dev->state.pci, err);
 	if (rc)
-		free(dev);
+		pool_free(dev);
 	else
 		*out = &dev->dev;
 	return rc;
@@ -282,7 +282,7 @@ static void testdev_destroy(struct device *base)
 	irq_remove(&base->m->irq, &dev->intx);
 	if (!dev->level)
 		msix_free(&dev->msix);
-	free(dev);
+	pool_free(dev);
 }
 
 const struct device_class testdev_class = {

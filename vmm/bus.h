@@ -33,8 +33,8 @@ struct bus_region {
 #define BUS_MAX_REGIONS 256
 
 struct bus {
-	struct bus_region regions[BUS_MAX_REGIONS]; /* sorted by base, not overlapping */
 	unsigned n;
+	struct bus_region regions[BUS_MAX_REGIONS]; /* sorted by base, not overlapping */
 };
 
 /* Adds a region. Returns 0; -EEXIST if it overlaps another (the guest may ask for that: not an

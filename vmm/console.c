@@ -5,12 +5,12 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "vmm/base/log.h"
+#include "vmm/base/pool.h"
 #include "vmm/console_backend.h"
 #include "vmm/machine.h"
 
@@ -254,7 +254,7 @@ static int console_new(struct machine *m, const char *spec, bool open, struct co
 {
 	const char *colon = strchr(spec, ':');
 	size_t n = colon ? (size_t)(colon - spec) : strlen(spec);
-	struct console *con = calloc(1, sizeof(*con));
+	struct console *con = pool_alloc(1, sizeof(*con));
 	if (!con)
 		return error_errno(err, ENOMEM, "console");
 	con->m = m;
@@ -275,7 +275,7 @@ static int console_new(struct machine *m, const char *spec, bool open, struct co
 	if (!rc)
 		rc = state_register(&m->tree, &section, err);
 	if (rc) {
-		free(con);
+		pool_free(con);
 		error_exit(err, EXIT_CONFIG);
 		return rc;
 	}

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The control socket is opened, or taken over from the program before this one, and goes in the end. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -9,6 +8,7 @@
 
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/pool.h"
 #include "vmm/claim.h"
 #include "vmm/control_client.h"
 
@@ -86,7 +86,7 @@ int control_open(struct machine *m, struct error *err)
 	bool wanted = m->opt.control ? strcmp(m->opt.control, "none") != 0 : m->opt.name != NULL;
 	if (!wanted)
 		return 0;
-	struct control *ctl = calloc(1, sizeof(*ctl));
+	struct control *ctl = pool_alloc(1, sizeof(*ctl));
 	if (!ctl)
 		return error_errno(err, ENOMEM, "control socket");
 	ctl->m = m;
@@ -102,7 +102,7 @@ int control_open(struct machine *m, struct error *err)
 		take_over(ctl);
 	pthread_mutex_unlock(&m->lock);
 	if (rc) {
-		free(ctl);
+		pool_free(ctl);
 		return rc;
 	}
 	m->control = ctl;

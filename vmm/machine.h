@@ -30,14 +30,10 @@ struct arch;
 struct console;
 struct control;
 
+/* What is large and mostly empty comes last: a new program touches each page within the pause. */
 struct machine {
-	struct options opt;
 	struct fdset fds;
-	struct state_tree tree;
-	struct ram ram;
-	struct vm vm;
 	struct irq irq;
-	struct bus mmio, pio;
 	struct loop loop;
 	pthread_mutex_t lock; /* the device lock: every handler and all device state */
 	struct device *devices[MACHINE_MAX_DEVICES];
@@ -54,6 +50,12 @@ struct machine {
 	bool ending;   /* the guest was asked to power off: no updates any more */
 	int stop_code; /* exit code asked for by machine_stop, -1 while running */
 	char stop_reason[128];
+
+	struct vm vm;
+	struct ram ram;
+	struct options opt;
+	struct state_tree tree;
+	struct bus mmio, pio;
 };
 
 /* Looks for the first device of that class, or the next one after @after. NULL: none. */

@@ -29,7 +29,7 @@
 #include "vmm/machine.h"
 #include "vmm/notify.h"
 
-static struct machine machine;
+static _Alignas(PAGE_LEN) struct machine machine;
 static struct program program;
 
 /* All that the leader waits for, blocked in every thread from the first line of main: a SIGUSR1 that
@@ -128,8 +128,10 @@ static int lead(struct machine *m, const sigset_t *set)
 	return m->stop_code;
 }
 
+/* Where each table begins is written before it is read, or its page would be faulted in twice. */
 static void machine_init(struct machine *m)
 {
+	m->fds.n = m->tree.n = m->pio.n = m->mmio.n = 0;
 	pthread_mutex_init(&m->lock, NULL);
 	m->leader = pthread_self();
 	m->stop_code = -1;

@@ -9,6 +9,7 @@
 
 #include "vmm/base/error.h"
 #include "vmm/base/num.h"
+#include "vmm/base/pool.h"
 #include "vmm/options_table.h"
 
 #define MEM_MIN	  (32 * MIB)
@@ -117,28 +118,28 @@ static int parse_mem_word(struct ram_options *mem, const struct option_entry *o,
 static int parse_mem(struct options *opt, const struct option_entry *o, const char *text,
 		     struct error *err)
 {
-	struct ram_options mem = {0};
-	char copy[sizeof(mem.path) + 128], *rest = copy;
+	struct ram_options *mem = &opt->mem;
+	char copy[sizeof(mem->path) + 128], *rest = copy;
 
 	if (strlen(text) >= sizeof(copy))
 		return usage(err, o, text, "a shorter text");
 	strcpy(copy, text);
-	if (options_parse_size(strsep(&rest, ","), &mem.size))
+	memset(mem, 0, sizeof(*mem));
+	if (options_parse_size(strsep(&rest, ","), &mem->size))
 		return usage(err, o, text, "a size like 256M or 4G, then [,hugetlb=2M|collapse]");
-	if (mem.size < MEM_MIN || mem.size % PAGE_LEN)
+	if (mem->size < MEM_MIN || mem->size % PAGE_LEN)
 		return usage(err, o, text, "at least 32M, in whole pages of 4 KiB");
 	while (rest) {
-		int rc = parse_mem_word(&mem, o, strsep(&rest, ","), err);
+		int rc = parse_mem_word(mem, o, strsep(&rest, ","), err);
 		if (rc)
 			return rc;
 	}
-	if (mem.hugetlb && mem.size % HUGE_LEN)
+	if (mem->hugetlb && mem->size % HUGE_LEN)
 		return usage(err, o, text, "a multiple of 2M with hugetlb=2M");
-	if (mem.hugetlb && (mem.collapse || mem.path[0]))
+	if (mem->hugetlb && (mem->collapse || mem->path[0]))
 		return usage(err, o, text,
 			     "hugetlb=2M alone: its pages are huge already, and it makes its own "
 			     "file (path= may name one on a hugetlbfs instead)");
-	opt->mem = mem;
 	return 0;
 }
 
@@ -394,14 +395,14 @@ int options_parse(struct options *opt, int argc, char *const argv[], struct erro
 			return rc;
 	}
 	/* getopt starts behind the program's name, and may reorder: it gets its own list. */
-	char **words = calloc((size_t)argc + 2, sizeof(*words));
+	char **words = pool_alloc((size_t)argc + 2, sizeof(*words));
 	if (!words)
 		return error_errno(err, ENOMEM, "list of options");
 	words[0] = (char *)"molt";
 	for (int i = 0; i < argc; i++)
 		words[i + 1] = argv[i];
 	int rc = parse_words(opt, argc + 1, words, err);
-	free(words);
+	pool_free(words);
 	if (!rc && !opt->kernel) {
 		error_set(err, EINVAL, "option --kernel is missing");
 		error_hint(err, "molt run --kernel FILE; molt run --help lists the options");

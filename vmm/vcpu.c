@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -16,6 +15,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
+#include "vmm/base/pool.h"
 #include "vmm/confine.h"
 #include "vmm/machine.h"
 
@@ -35,7 +35,7 @@ int vcpus_init(struct machine *m, struct error *err)
 	struct sigaction sa = {.sa_handler = on_kick};
 	sigaction(KICK_SIGNAL, &sa, NULL);
 	gate_init(&m->gate, m->opt.cpus);
-	m->vcpus = calloc(m->opt.cpus, sizeof(*m->vcpus));
+	m->vcpus = pool_alloc(m->opt.cpus, sizeof(*m->vcpus));
 	if (!m->vcpus)
 		return error_errno(err, ENOMEM, "%u vCPUs", m->opt.cpus);
 	for (uint32_t i = 0; i < m->opt.cpus; i++) {
@@ -267,6 +267,8 @@ static void park_and_save(struct vcpu *cpu)
 
 	int rc = save ? vcpu_arch_save(cpu, &err) : 0;
 	gate_arrive(gate, rc, &err);
+	/* Awake until exec ends this thread: it waits for each to have woken up. */
+	gate_look(gate, &gate->want, GATE_PAUSE, GATE_PAUSE);
 }
 
 /* Waits until the guest may run, or is to pause again before this thread noticed that it might.

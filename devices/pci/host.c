@@ -5,12 +5,12 @@
  */
 #include <errno.h>
 #include <linux/pci_regs.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "devices/pci/pci.h"
 #include "vmm/base/error.h"
 #include "vmm/base/num.h"
+#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define CF8_PORT   0xcf8
@@ -95,7 +95,7 @@ static const struct pci_ops host_pci_ops = {.bar_map = no_bar_map, .bar_unmap = 
 
 static int host_create(struct machine *m, const char *arg, struct device **out, struct error *err)
 {
-	struct pci_host *host = calloc(1, sizeof(*host));
+	struct pci_host *host = pool_alloc(1, sizeof(*host));
 	if (!host)
 		return error_errno(err, ENOMEM, "PCI host bridge");
 	host->dev = (struct device){.cls = &pci_host_class, .m = m, .name = "pci-host"};
@@ -198,7 +198,7 @@ static int host_reset(struct device *dev, struct error *err)
 
 static void host_destroy(struct device *dev)
 {
-	free(dev);
+	pool_free(dev);
 }
 
 const struct device_class pci_host_class = {

@@ -2,17 +2,17 @@
 #include "devices/pci/vector.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include "vmm/base/error.h"
 #include "vmm/base/log.h"
+#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 int pci_vectors_init(struct pci_vectors *v, struct device *owner, unsigned n, uint32_t *gsi,
 		     struct error *err)
 {
 	*v = (struct pci_vectors){.owner = owner, .irq = &owner->m->irq, .n = n, .gsi = gsi};
-	v->src = calloc(n ? n : 1, sizeof(*v->src));
+	v->src = pool_alloc(n ? n : 1, sizeof(*v->src));
 	if (!v->src)
 		return error_errno(err, ENOMEM, "%s: %u interrupt vectors", owner->name, n);
 	for (unsigned i = 0; i < n; i++)
@@ -24,7 +24,7 @@ void pci_vectors_free(struct pci_vectors *v)
 {
 	for (unsigned i = 0; v->src && i < v->n; i++)
 		pci_vector_set_fd(v, i, -1);
-	free(v->src);
+	pool_free(v->src);
 	v->src = NULL;
 }
 

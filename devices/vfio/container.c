@@ -16,6 +16,7 @@
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
+#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define CONTAINER_NAME "container0"
@@ -34,7 +35,7 @@ static STATE_CLASS(container_state_class, "vfio-container", 1, struct vfio_conta
 static int container_create(struct machine *m, const char *arg, struct device **out,
 			    struct error *err)
 {
-	struct vfio_container *c = calloc(1, sizeof(*c));
+	struct vfio_container *c = pool_alloc(1, sizeof(*c));
 	if (!c)
 		return error_errno(err, ENOMEM, "VFIO container");
 	c->dev = (struct device){.cls = &vfio_container_class, .m = m, .name = "vfio-container"};
@@ -279,7 +280,7 @@ static void container_destroy(struct device *dev)
 	struct vfio_container *c = (struct vfio_container *)dev;
 	kvm_detach(c);
 	fd_close(&c->kvm_fd);
-	free(c);
+	pool_free(c);
 }
 
 const struct device_class vfio_container_class = {

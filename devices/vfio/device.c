@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 #include "vmm/base/error.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
+#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 static const struct field vfio_fields[] = {
@@ -67,7 +67,7 @@ static int find_container(struct machine *m, struct vfio_container **out, struct
 
 static int vfio_create(struct machine *m, const char *arg, struct device **out, struct error *err)
 {
-	struct vfio_dev *dev = calloc(1, sizeof(*dev));
+	struct vfio_dev *dev = pool_alloc(1, sizeof(*dev));
 	if (!dev)
 		return error_errno(err, ENOMEM, "VFIO device %s", arg);
 	dev->fd = -1;
@@ -85,7 +85,7 @@ static int vfio_create(struct machine *m, const char *arg, struct device **out, 
 	if (!rc)
 		rc = pci_dev_init(&dev->pci, &dev->dev, &vfio_pci_ops, &dev->state.pci, err);
 	if (rc)
-		free(dev);
+		pool_free(dev);
 	else
 		*out = &dev->dev;
 	return rc;
@@ -307,7 +307,7 @@ static void vfio_destroy(struct device *base)
 	if (dev->msi.pci)
 		msi_free(&dev->msi);
 	vfio_regions_free(dev);
-	free(dev);
+	pool_free(dev);
 }
 
 const struct device_class vfio_class = {

@@ -5,6 +5,7 @@
  */
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/console.h"
+#include "vmm/base/pool.h"
 
 #define CTRL_A 1
 
@@ -60,7 +61,7 @@ static void console_end(int in_fd, int out_fd)
 	close(out_fd);
 	close(host_in);
 	close(host_out);
-	free(m.console);
+	pool_free(m.console);
 }
 
 static void step(struct input *in)

@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "vmm/base/pool.h"
 #include "vmm/control_client.h"
 
 #define PEERS	    8 /* fewer than there is room for, unless the leader is late with those who left */
@@ -122,7 +123,7 @@ static void close_control(void)
 		loop->watches = w->next;
 		free(w);
 	}
-	free(m.control);
+	pool_free(m.control);
 	m.control = NULL;
 }
 

@@ -21,6 +21,7 @@
 #include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
+#include "vmm/base/pool.h"
 #include "vmm/console.h"
 
 #define MAX_FDS	    64
@@ -195,12 +196,12 @@ static void fuzz_free(struct machine *m)
 	if (m->ram.hva)
 		munmap(m->ram.hva, FAKE_RAM_LEN);
 	if (m->vcpus)
-		free(m->vcpus[0].state);
-	free(m->vcpus);
-	free(m->arch);
+		pool_free(m->vcpus[0].state);
+	pool_free(m->vcpus);
+	pool_free(m->arch);
 	struct console *con = m->console;
 	fake_destroy(m);
-	free(con);
+	pool_free(con);
 }
 
 /* Takes the guest in @data over. The machine is the caller's, whatever *rc says. */

@@ -193,6 +193,30 @@ static enum outcome ask_again(struct matrix *x)
 	return matrix_judge(x, DONE);
 }
 
+/* Asked for while one is under way, whose image then ends: done by the old program, which came back under
+ * another process id. We are the parent, and do not reap the image before that. */
+static enum outcome ask_and_kill(struct matrix *x)
+{
+	struct session *s = x->s;
+	siginfo_t info;
+	if (hit_image(x, SIGUSR1) || kill(s->pid, SIGKILL) ||
+	    waitid(P_PID, (id_t)s->pid, &info, WEXITED | WNOWAIT))
+		return LOST;
+	if (committed()) {
+		waitpid(s->pid, &s->status, 0);
+		s->exited = true;
+		return NOT_MET;
+	}
+	while (x->records < 2)
+		if (matrix_owner(x, 0))
+			return LOST;
+	if (x->records != 2 || !record_is(s->record, "result", "ok")) {
+		session_fail(s, "%u records, the last is %s", x->records, s->record);
+		return LOST;
+	}
+	return matrix_judge(x, DONE);
+}
+
 /* ---- the rows ---- */
 
 static int run(struct matrix *x, const char *name, enum outcome (*row)(struct matrix *x),
@@ -235,7 +259,9 @@ int drive_kill(struct session *s, unsigned updates)
 				   more ? 500 : 100) ||
 			       run(&matrix, "SIGSTOP of the keeper", stop_keeper,
 				   more ? 200 : 50) ||
-			       run(&matrix, "a second SIGUSR1", ask_again, more ? 200 : 50)
+			       run(&matrix, "a second SIGUSR1", ask_again, more ? 200 : 50) ||
+			       run(&matrix, "a second SIGUSR1, SIGKILL of the new image",
+				   ask_and_kill, more ? 100 : 50)
 		       ? -1
 		       : matrix_end(&matrix);
 }

@@ -468,6 +468,9 @@ take:		/* take_or_leave */
 		counts_taken = true;
 		atomic { assert(runs == NOBODY && !x_inside); runs = RESCUE };
 		answer(); /* report_brought_back */
+#if MUTANT != 17
+		atomic { usr1 -> usr1 = false; taken_again = true }; /* pending_inherit */
+#endif
 		false
 	} unless { k_sig != NONE };
 
@@ -540,8 +543,8 @@ active proctype judge()
 	assert(runs != NOBODY || ordinary || second_failed || (keeper_struck && x_failed));
 	/* The operator has read how it went, or sees that the process has ended. */
 	assert(answered || ordinary || (second_failed && k_image == RESCUE) || (keeper_struck && x_failed));
-	/* A second request is remembered, but for one that was pending in a process that is gone. */
-	assert(!asked_again || taken_again || x_failed);
+	/* A second request is remembered by whoever runs the guest in the end, if nobody stops that. */
+	assert(!asked_again || taken_again || (x_failed && (runs != RESCUE || k_stopped)));
 	/* Nothing is left over, but for a keeper that was stopped, or whose process hangs. */
 	assert(!k_started || k_gone || k_image == RESCUE || k_stopped || (x_failed && !x_gone))
 }

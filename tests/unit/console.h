@@ -19,6 +19,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "vmm/base/pool.h"
 #include "vmm/console_backend.h"
 #include "vmm/machine.h"
 
@@ -157,8 +158,8 @@ static inline void take_over(const char *spec)
 	if (state_save(&m.tree, &m.fds, &header, blob_data, sizeof(blob_data), &len, &err))
 		fail_msg("save: %s", err.text);
 	memset(watches, 0, sizeof(watches));
-	free(m.console);
-	free(m.fds.e);
+	pool_free(m.console);
+	pool_free(m.fds.e);
 	m.fds = fds;
 	m.tree.n = 0;
 	assert_int_equal(state_open(&blob, blob_data, len, &err), 0);
@@ -193,8 +194,8 @@ static inline int teardown(void **state)
 	terminal_restore();
 	while (m.fds.n)
 		fdset_close(&m.fds, m.fds.e[0].name);
-	free(m.fds.e);
-	free(m.console);
+	pool_free(m.fds.e);
+	pool_free(m.console);
 	dup2(saved_in, 0);
 	dup2(saved_out, 1);
 	close(saved_in);

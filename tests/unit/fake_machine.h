@@ -16,6 +16,7 @@
 #include "devices/pci/pci.h"
 #include "tests/unit/unit.h"
 #include "vmm/arch.h"
+#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #ifndef FAKE_LINKAGE
@@ -183,7 +184,7 @@ static inline void fake_destroy(struct machine *m)
 	irq_detach_all(&m->irq, NULL);
 	for (unsigned i = m->ndevices; i-- > 0;)
 		m->devices[i]->cls->destroy(m->devices[i]);
-	free(m->fds.e); /* the descriptors are the test's */
+	pool_free(m->fds.e); /* the descriptors are the test's */
 	free(m);
 }
 

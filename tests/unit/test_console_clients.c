@@ -2,6 +2,7 @@
 /* The console in a file, on a pseudo terminal, on a socket: readers that come late, leave, or do
  * not read. */
 #include "tests/unit/console.h"
+#include "vmm/base/pool.h"
 
 /* --- file --- */
 
@@ -209,7 +210,7 @@ static void stale_sockets_go_and_live_ones_stay(void **state)
 	struct console *con;
 	assert_int_equal(console_open(&other, socket_spec, &con, &err), -EADDRINUSE);
 	assert_non_null(strstr(err.text, socket_path));
-	free(other.fds.e);
+	pool_free(other.fds.e);
 	memset(&other, 0, sizeof(other));
 
 	/* Not a socket at all. */
@@ -218,7 +219,7 @@ static void stale_sockets_go_and_live_ones_stay(void **state)
 	snprintf(lock, sizeof(lock), "%s.lock", folder);
 	unlink(lock);
 	fdset_close(&other.fds, "console-lock");
-	free(other.fds.e);
+	pool_free(other.fds.e);
 }
 
 static void a_path_that_is_too_long(void **state)

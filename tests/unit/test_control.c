@@ -15,6 +15,7 @@
 
 #include "cpr/state.h"
 #include "vmm/base/json.h"
+#include "vmm/base/pool.h"
 #include "vmm/control.h"
 #include "vmm/control_request.h"
 #include "vmm/machine.h"
@@ -132,7 +133,7 @@ static void take_over(void)
 	control_park(m.control);
 	assert_int_equal(state_save(&m.tree, &m.fds, &header, data, sizeof(data), &len, &err), 0);
 	m.control = NULL; /* its thread waits for ever */
-	free(m.fds.e);
+	pool_free(m.fds.e);
 	m.fds = fds;
 	assert_int_equal(state_open(&blob, data, len, &err), 0);
 	assert_int_equal(fdset_adopt(&m.fds, &blob, &err), 0);
@@ -514,7 +515,7 @@ static void stale_and_live_sockets(void **state)
 	settle(); /* the first one is still served */
 	control_close(m.control);
 	assert_int_equal(access(path, F_OK), -1);
-	free(other.fds.e);
+	pool_free(other.fds.e);
 }
 
 static void what_is_no_socket_stays(void **state)
@@ -561,7 +562,7 @@ static int teardown(void **state)
 	control_close(m.control); /* parked for good: then its descriptors may go */
 	while (m.fds.n)
 		fdset_close(&m.fds, m.fds.e[0].name);
-	free(m.fds.e);
+	pool_free(m.fds.e);
 	while (sigtimedwait(&wake, NULL, &none) > 0)
 		;
 	snprintf(command, sizeof(command), "rm -r %s", folder);

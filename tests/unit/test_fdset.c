@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tests/unit/blob.h"
+#include "vmm/base/pool.h"
 
 static struct fdset set;
 static uint64_t buf[8192];
@@ -78,12 +79,14 @@ static void grows_up_to_its_limit(void **state)
 		snprintf(name, sizeof(name), "fd%d", i);
 		assert_int_equal(fdset_keep(&big, name, STDERR_FILENO, &err), 0);
 	}
-	big.n = FDSET_MAX; /* its entries are not looked at: names differ */
-	big.e = realloc(big.e, FDSET_MAX * sizeof(*big.e));
-	big.room = FDSET_MAX;
-	memset(big.e + 2000, 0, (FDSET_MAX - 2000) * sizeof(*big.e));
-	assert_int_equal(fdset_keep(&big, "more", STDERR_FILENO, &err), -ENOSPC);
-	free(big.e);
+	/* The other entries are not looked at: names differ. */
+	struct fdset full = {
+		.e = pool_alloc(FDSET_MAX, sizeof(*full.e)), .n = FDSET_MAX, .room = FDSET_MAX};
+	assert_non_null(full.e);
+	memcpy(full.e, big.e, big.n * sizeof(*big.e));
+	assert_int_equal(fdset_keep(&full, "more", STDERR_FILENO, &err), -ENOSPC);
+	pool_free(full.e);
+	pool_free(big.e);
 }
 
 static void adoption(void **state)
@@ -101,7 +104,7 @@ static void adoption(void **state)
 		assert_int_equal(fdset_take(&other, set.e[i].name), set.e[i].fd);
 	}
 	assert_int_equal(fdset_take(&other, "other"), -1);
-	free(other.e);
+	pool_free(other.e);
 }
 
 static void untaken_ones_are_closed(void **state)
@@ -118,7 +121,7 @@ static void untaken_ones_are_closed(void **state)
 	assert_int_equal(fcntl(set.e[2].fd, F_GETFD), -1);
 	fdset_close(&other, "null");
 	set.n = 0;
-	free(other.e);
+	pool_free(other.e);
 }
 
 /* Puts another file at the number of "ram0": refused by name, in this process and after exec. */
@@ -133,7 +136,7 @@ static void replaced_by(int fd)
 	assert_int_equal(fdset_verify(&set, &err), -EBADF);
 	assert_int_equal(adopt(&other, &err), -EBADF);
 	assert_non_null(strstr(err.text, "ram0"));
-	free(other.e);
+	pool_free(other.e);
 }
 
 static void another_inode(void **state)
@@ -180,7 +183,7 @@ static void closed(void **state)
 	assert_non_null(strstr(err.text, "irq"));
 	assert_int_equal(fdset_cloexec(&set, true, &err), -EBADF);
 	set.n = 2;
-	free(other.e);
+	pool_free(other.e);
 }
 
 struct raw {
@@ -212,7 +215,7 @@ static int adopt_raw(const struct raw *r, struct error *err)
 	fdt_end_node(buf);
 	len = blob_end(buf);
 	int rc = adopt(&other, err);
-	free(other.e);
+	pool_free(other.e);
 	return rc;
 }
 
@@ -281,7 +284,7 @@ static void changed_and_signed(void **state)
 		p[i] ^= 0x41;
 		blob_sign(p, n);
 		refused += state_open(&blob, p, n, &err) || fdset_adopt(&other, &blob, &err);
-		free(other.e);
+		pool_free(other.e);
 		free(p);
 	}
 	assert_true(refused > 100);
@@ -305,6 +308,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(changed_and_signed, keep_some, drop_all),
 	};
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
-	free(set.e);
+	pool_free(set.e);
 	return rc;
 }

@@ -24,6 +24,7 @@
 #include "tests/unit/tree.h"
 #include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/cpu.h"
+#include "vmm/base/pool.h"
 #include "vmm/console_backend.h"
 
 #define SLOT	     1 /* of the passed-through device */
@@ -154,7 +155,7 @@ static void *saved(struct machine *m)
 
 static void machine_free(struct machine *m)
 {
-	free(m->console);
+	pool_free(m->console);
 	vfio_machine_free(m);
 }
 

@@ -12,6 +12,7 @@
 #include "cpr/fdset.h"
 #include "vmm/arch.h"
 #include "vmm/base/error.h"
+#include "vmm/base/pool.h"
 #include "vmm/ram.h"
 
 #define SIZE (64 * MIB)
@@ -272,6 +273,6 @@ int main(void)
 		TEST(the_state_table_is_whole),
 	};
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
-	free(fds.e);
+	pool_free(fds.e);
 	return rc;
 }

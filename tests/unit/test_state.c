@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "tests/unit/blob.h"
+#include "vmm/base/pool.h"
 
 struct gadget {
 	uint32_t number;
@@ -384,6 +385,6 @@ int main(void)
 		cmocka_unit_test_setup(a_buffer_that_is_too_small, setup),
 	};
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
-	free(fds.e);
+	pool_free(fds.e);
 	return rc;
 }

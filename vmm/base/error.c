@@ -5,12 +5,20 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Where errors go that the caller does not want: so that error_hint() and the like still know the code
- * to return. */
-static _Thread_local struct error unwanted;
+/* Of an error that the caller does not want: what error_hint() and the like return. */
+static _Thread_local int unwanted;
+
+static int code_of(const struct error *err)
+{
+	return err ? err->code : unwanted;
+}
 
 static void set(struct error *err, int code, const char *fmt, va_list ap)
 {
+	if (!err) {
+		unwanted = code;
+		return;
+	}
 	err->code = code;
 	err->exit = EXIT_INTERNAL;
 	err->hint[0] = 0;
@@ -20,12 +28,13 @@ static void set(struct error *err, int code, const char *fmt, va_list ap)
 int error_errno(struct error *err, int code, const char *fmt, ...)
 {
 	va_list ap;
-	err = err ? err : &unwanted;
 	va_start(ap, fmt);
 	set(err, code, fmt, ap);
 	va_end(ap);
-	size_t n = strlen(err->text);
-	snprintf(err->text + n, sizeof(err->text) - n, ": %s", strerror(code));
+	if (err) {
+		size_t n = strlen(err->text);
+		snprintf(err->text + n, sizeof(err->text) - n, ": %s", strerror(code));
+	}
 	return -code;
 }
 
@@ -33,26 +42,27 @@ int error_set(struct error *err, int code, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
-	set(err ? err : &unwanted, code, fmt, ap);
+	set(err, code, fmt, ap);
 	va_end(ap);
 	return -code;
 }
 
 int error_hint(struct error *err, const char *fmt, ...)
 {
-	err = err ? err : &unwanted;
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(err->hint, sizeof(err->hint), fmt, ap);
+	if (err)
+		vsnprintf(err->hint, sizeof(err->hint), fmt, ap);
 	va_end(ap);
-	return -err->code;
+	return -code_of(err);
 }
 
 int error_prefix(struct error *err, const char *fmt, ...)
 {
-	err = err ? err : &unwanted;
 	char prefix[200], text[sizeof(err->text)];
 	va_list ap;
+	if (!err)
+		return -code_of(err);
 	va_start(ap, fmt);
 	vsnprintf(prefix, sizeof(prefix), fmt, ap);
 	va_end(ap);
@@ -68,7 +78,7 @@ int error_prefix(struct error *err, const char *fmt, ...)
 
 int error_exit(struct error *err, enum exit_code exit)
 {
-	err = err ? err : &unwanted;
-	err->exit = exit;
-	return -err->code;
+	if (err)
+		err->exit = exit;
+	return -code_of(err);
 }

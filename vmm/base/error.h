@@ -32,20 +32,21 @@ struct error {
 /* Fills @err (may be NULL) with @code (positive errno) and a text to which strerror(code) is
  * appended; returns -code. */
 int error_errno(struct error *err, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+	__attribute__((cold, format(printf, 3, 4)));
 
 /* The same without appending strerror(). */
 int error_set(struct error *err, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+	__attribute__((cold, format(printf, 3, 4)));
 
 /* Adds the remedy; keeps the error otherwise. Returns -err->code, also (of this thread's last error)
  * when @err is NULL. */
-int error_hint(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int error_hint(struct error *err, const char *fmt, ...) __attribute__((cold, format(printf, 2, 3)));
 
 /* Puts "prefix: " before the text. Returns -err->code. */
-int error_prefix(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int error_prefix(struct error *err, const char *fmt, ...)
+	__attribute__((cold, format(printf, 2, 3)));
 
 /* Sets the exit code this error stands for. Returns -err->code. */
-int error_exit(struct error *err, enum exit_code exit);
+int error_exit(struct error *err, enum exit_code exit) __attribute__((cold));
 
 #endif

@@ -3,7 +3,6 @@
 
 #include <elf.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define S struct x86_state
@@ -85,7 +85,7 @@ static int ask(struct machine *m, unsigned cap, long *answer, struct error *err)
 
 int arch_init(struct machine *m, struct error *err)
 {
-	struct arch *arch = calloc(1, sizeof(*arch));
+	struct arch *arch = pool_alloc(1, sizeof(*arch));
 	if (!arch)
 		return error_errno(err, ENOMEM, "machine state");
 	m->arch = arch;

@@ -7,13 +7,13 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/boot.h"
 #include "vmm/arch/x86_64/cpuid.h"
 #include "vmm/base/log.h"
+#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define MSR_IA32_TSC	      0x10
@@ -281,7 +281,7 @@ static int post_load(void *opaque, struct error *err)
 
 int vcpu_arch_init(struct vcpu *cpu, struct error *err)
 {
-	cpu->state = calloc(1, sizeof(*cpu->state));
+	cpu->state = pool_alloc(1, sizeof(*cpu->state));
 	if (!cpu->state)
 		return error_errno(err, ENOMEM, "vCPU %u: state", cpu->index);
 	struct state_section s = {.cls = &cpu_state_class,
@@ -298,7 +298,8 @@ static int set_cpuid(struct vcpu *cpu, struct error *err)
 	struct {
 		struct kvm_cpuid2 head;
 		struct kvm_cpuid_entry2 entries[CPU_MAX_CPUID];
-	} c = {.head.nent = cpu->state->cpuid_len};
+	} c; /* not cleared: most of its pages are never touched */
+	c.head = (struct kvm_cpuid2){.nent = cpu->state->cpuid_len};
 	memcpy(c.entries, cpu->state->cpuid, cpu->state->cpuid_len * sizeof(c.entries[0]));
 	long rc = vm_ioctl(cpu->fd, KVM_SET_CPUID2, &c);
 	return rc < 0 ? error_errno(err, (int)-rc, "vCPU %u: KVM_SET_CPUID2", cpu->index) : 0;

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/base/pool.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define ROOM_LEN 1
+#else
+#define ROOM_LEN POOL_ROOM
+#endif
+#define ALIGN _Alignof(max_align_t)
+
+static _Alignas(max_align_t) uint8_t room[ROOM_LEN];
+static size_t used;
+
+void *pool_alloc(size_t n, size_t size)
+{
+	size_t len;
+	if (__builtin_mul_overflow(n, size, &len))
+		return NULL;
+	if (len > ROOM_LEN)
+		return calloc(n, size);
+	len = (len + ALIGN - 1) & ~(ALIGN - 1);
+	size_t at = __atomic_fetch_add(&used, len, __ATOMIC_RELAXED);
+	return at <= ROOM_LEN && len <= ROOM_LEN - at ? room + at : calloc(n, size);
+}
+
+void pool_free(void *object)
+{
+	uint8_t *p = object;
+	if (p < room || p >= room + ROOM_LEN)
+		free(p);
+}
