@@ -4,6 +4,7 @@
  * the guest sees it. The TSC must never go back, on one CPU or from one to another.
  *
  * vectors=N: with that many MSI-X vectors of passed-through devices in use.
+ * look=N: CPU 0 looks at the console each N ms (2) and stays at CPL3 between.
  *
  * Host: 'm' touches all memory and reports "TOUCHED pages ns". 'r' reports "GAP ns,ns,..." (one per CPU, since the last report), 't' reports "TSC n n", as read by
  * RDTSC and from its MSR (software KVMs let the first through untouched); 'q' ends.
@@ -96,6 +97,7 @@ static void vectors_enable(unsigned n)
 void guest_main(void)
 {
 	uint64_t start = rdtsc(), loops = 0, back = 0, behind = 0;
+	uint64_t look = us_to_tsc(1000 * option_number("look", 2));
 	struct watch w = {&gaps[0], start, 0};
 
 	vectors_enable((unsigned)option_number("vectors", 0));
@@ -103,8 +105,8 @@ void guest_main(void)
 		cpu_boot(i, gap_cpu);
 	guest_printf("READY\n");
 	for (;;) {
-		/* The console is looked at every 2 ms; what that takes is part of the largest gap, as
-		 * an update may well begin there. Only answering is not. */
+		/* What looking at the console takes is part of the largest gap, as an update may well
+		 * begin there. Only answering is not. */
 		int c = serial_poll();
 
 		if (c == 'r')
@@ -120,7 +122,7 @@ void guest_main(void)
 			guest_fail("TSC went back by %lu over a console access", w.from - now);
 		if (c >= 0)
 			w.from = now;
-		w.until = now + us_to_tsc(2000);
+		w.until = now + look;
 		w.from = user_call(gap_watch, &w);
 	}
 	for (unsigned i = 0; i < guest_cpus; i++) {

@@ -103,16 +103,6 @@ unsigned calls_ending(const struct calls *c, const char *end)
 	return n;
 }
 
-void calls_only(struct calls *c, const char *end)
-{
-	unsigned kept = 0;
-	c->total = calls_ending(c, end);
-	for (unsigned i = 0; i < c->lines; i++)
-		if (ends_in(c->line[i].name, end))
-			c->line[kept++] = c->line[i];
-	c->lines = kept;
-}
-
 /* ---- the table: a line "N who call" each; '#' begins a comment ---- */
 
 static FILE *table_open(struct session *s, const char *name, const char *mode, char *path,

@@ -33,9 +33,6 @@ struct calls {
  * session.error says so. */
 int calls_in_pause(struct calls *c, struct session *s, const struct inject *in);
 
-/* Leaves only those whose name ends in @end. */
-void calls_only(struct calls *c, const char *end);
-
 /* How many calls have a name that ends in @end. */
 unsigned calls_ending(const struct calls *c, const char *end);
 
