@@ -27,6 +27,7 @@ void gate_init(struct gate *gate, uint32_t cpus)
 	pthread_cond_init(&gate->to_leader, NULL);
 	gate->cpus = cpus;
 	gate->roomy = sysconf(_SC_NPROCESSORS_ONLN) >= (long)cpus;
+	gate->spare = sysconf(_SC_NPROCESSORS_ONLN) > (long)cpus;
 }
 
 void gate_begin(struct gate *gate, enum gate_want want)

@@ -268,7 +268,8 @@ static void park_and_save(struct vcpu *cpu)
 	int rc = save ? vcpu_arch_save(cpu, &err) : 0;
 	gate_arrive(gate, rc, &err);
 	/* Awake until exec ends this thread: it waits for each to have woken up. */
-	gate_look(gate, &gate->want, GATE_PAUSE, GATE_PAUSE);
+	if (gate->spare)
+		gate_look(gate, &gate->want, GATE_PAUSE, GATE_PAUSE);
 }
 
 /* Waits until the guest may run, or is to pause again before this thread noticed that it might.
