@@ -44,6 +44,7 @@ static void test_after_the_room_comes_the_heap(void **state)
 	uint8_t *large = pool_alloc(2, POOL_ROOM);
 	assert_non_null(large);
 	pool_free(large);
+	pool_free(pool_alloc(0, 8)); /* none is an object, too */
 }
 
 static void test_too_much(void **state)

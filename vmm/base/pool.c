@@ -24,14 +24,13 @@ void *pool_alloc(size_t n, size_t size)
 		return NULL;
 	if (len > ROOM_LEN)
 		return calloc(n, size);
-	len = (len + ALIGN - 1) & ~(ALIGN - 1);
+	len = len ? (len + ALIGN - 1) & ~(ALIGN - 1) : ALIGN;
 	size_t at = __atomic_fetch_add(&used, len, __ATOMIC_RELAXED);
 	return at <= ROOM_LEN && len <= ROOM_LEN - at ? room + at : calloc(n, size);
 }
 
 void pool_free(void *object)
 {
-	uint8_t *p = object;
-	if (p < room || p >= room + ROOM_LEN)
-		free(p);
+	if ((uintptr_t)object - (uintptr_t)room >= ROOM_LEN)
+		free(object);
 }
