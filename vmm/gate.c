@@ -26,8 +26,9 @@ void gate_init(struct gate *gate, uint32_t cpus)
 	pthread_cond_init(&gate->to_vcpus, NULL);
 	pthread_cond_init(&gate->to_leader, NULL);
 	gate->cpus = cpus;
-	gate->roomy = sysconf(_SC_NPROCESSORS_ONLN) >= (long)cpus;
-	gate->spare = sysconf(_SC_NPROCESSORS_ONLN) > (long)cpus;
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	gate->roomy = processors >= (long)cpus;
+	gate->spare = processors > (long)cpus;
 }
 
 void gate_begin(struct gate *gate, enum gate_want want)
