@@ -172,6 +172,20 @@ static enum outcome stop_keeper(struct matrix *x)
 	return hit_keeper(x, SIGSTOP);
 }
 
+/* The update that was asked for during another is done, once. */
+static enum outcome second_done(struct matrix *x)
+{
+	struct session *s = x->s;
+	while (x->records < 2)
+		if (matrix_owner(x, 0))
+			return LOST;
+	if (x->records != 2 || !record_is(s->record, "result", "ok")) {
+		session_fail(s, "%u records, the last is %s", x->records, s->record);
+		return LOST;
+	}
+	return matrix_judge(x, DONE);
+}
+
 /* Asked for while one is under way: done after it, once. */
 static enum outcome ask_again(struct matrix *x)
 {
@@ -183,14 +197,7 @@ static enum outcome ask_again(struct matrix *x)
 	pass_ns(session_random(s, KEEPER_NS));
 	kill(s->pid, SIGUSR1);
 	kill(s->pid, SIGUSR1);
-	while (x->records < 2)
-		if (matrix_owner(x, 0))
-			return LOST;
-	if (x->records != 2 || !record_is(s->record, "result", "ok")) {
-		session_fail(s, "%u records, the last is %s", x->records, s->record);
-		return LOST;
-	}
-	return matrix_judge(x, DONE);
+	return second_done(x);
 }
 
 /* Asked for while one is under way, whose image then ends: done by the old program, which came back under
@@ -207,14 +214,7 @@ static enum outcome ask_and_kill(struct matrix *x)
 		s->exited = true;
 		return NOT_MET;
 	}
-	while (x->records < 2)
-		if (matrix_owner(x, 0))
-			return LOST;
-	if (x->records != 2 || !record_is(s->record, "result", "ok")) {
-		session_fail(s, "%u records, the last is %s", x->records, s->record);
-		return LOST;
-	}
-	return matrix_judge(x, DONE);
+	return second_done(x);
 }
 
 /* ---- the rows ---- */

@@ -220,7 +220,8 @@ update_check() {
 GROWS="irqs recv"
 
 # It does so within a second, or the reason is looked for, and within ten: slow machines stand still for some now and
-# then, update or not. A lost interrupt shows in the slowest answer, or in what the guest's kernel says, as well.
+# then, update or not. A lost interrupt is told by the slowest answer (pings_over_updates), or by the guest's kernel
+# (kernel_calm); where neither is asked, as for pings in the case faults, only by the line that is printed here.
 GROW_BEATS=20
 expect_growth() { # OF-WHAT HEARTBEAT-BEFORE
 	late=
