@@ -9,7 +9,7 @@ export TMPDIR=/tmp
 
 run_one() { # NAME
 	rc=0
-	/bed/guest-runner --molt /bed/molt-a --molt-b /bed/molt-b --guests /bed/guests --slow 10 --updates 10 "$1" \
+	/bed/guest-runner --molt /bed/molt-a --molt-b /bed/molt-b --guests /bed/guests --slow 10 --updates 6 "$1" \
 		>"$LOG" 2>&1 || rc=$?
 	cat "$LOG" >>"$ALL"
 	done=$(sed -n 's/^ok .* updates=\([0-9]*\) .*/\1/p; s/^not ok .* after \([0-9]*\) updates.*/\1/p' "$LOG")

@@ -1,7 +1,7 @@
 #!/bin/sh
 # nvme (MSI-X): blocks written, read and compared without a break over updates. The disk is slow, so
-# that a transfer is under way at every pause and its interrupt comes in the gap between the programs.
-# bed: --device nvme-slow --bind --guest-module nvme
+# that a transfer is under way at every pause and its interrupt comes in the gap between the programs. Linux 6.12.
+# bed: --kernel 6.12 --device nvme-slow --bind --guest-module nvme
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # An ordinary user's molt: in the group of /dev/kvm, owner of the IOMMU group, allowed to lock the guest's
-# memory and no more. It updates, and does so when none of these files can be opened any more.
-# bed: --device e1000e --bind
+# memory and no more. It updates, and does so when none of these files can be opened any more. Linux 7.3, its bzImage.
+# bed: --kernel 7.3 --guest-image bzImage --device e1000e --bind
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
