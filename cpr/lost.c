@@ -9,9 +9,13 @@
 #include "cpr/blob.h"
 #include "cpr/handover.h"
 #include "cpr/report.h"
+#include "cpr/rescue.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
+#include "vmm/console.h"
 #include "vmm/machine.h"
+
+#define LAST_WORDS_S 5
 
 /* A file of its own: one that is there already may be somebody else's, or be open elsewhere. */
 static int keep(const char *path, const struct blob *blob, struct error *err)
@@ -42,4 +46,38 @@ void lost_tell(struct machine *m, const struct blob *blob, const struct handover
 	}
 	error_exit(err, EXIT_LOST);
 	report_lost(m, err);
+}
+
+static struct {
+	struct machine *m;
+	const struct blob *blob;
+	struct handover *const *times;
+} watched;
+
+/* None of this is safe in a handler of a program that has crashed. But the guest is lost in any case: one more
+ * crash, or a lock that is held (hence the alarm), only make it end without words. */
+static void on_crash(int sig)
+{
+	struct error err;
+
+	alarm(LAST_WORDS_S);
+	error_set(&err, EFAULT, "it crashed (signal %d)", sig);
+	lost_tell(watched.m, watched.blob, *watched.times, &err);
+	error_prefix(&err, "update failed before commit");
+	if (watched.m->console)
+		console_own_terminal(watched.m->console);
+	console_restore_terminal();
+	log_error(&err);
+	_exit(EXIT_LOST);
+}
+
+void lost_watch(enum program_mode mode, struct machine *m, const struct blob *blob,
+		struct handover *const *times)
+{
+	if (mode != PROGRAM_AGAIN)
+		return;
+	watched.m = m;
+	watched.blob = blob;
+	watched.times = times;
+	rescue_arm_last(on_crash);
 }

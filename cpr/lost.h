@@ -4,6 +4,8 @@
 #ifndef MOLT_LOST_H
 #define MOLT_LOST_H
 
+#include "cpr/program.h"
+
 struct blob;
 struct error;
 struct handover;
@@ -14,5 +16,10 @@ struct machine;
  * new program's failure, and by where the blob is; its exit code becomes EXIT_LOST. */
 void lost_tell(struct machine *m, const struct blob *blob, const struct handover *times,
 	       struct error *err);
+
+/* Where that image (PROGRAM_AGAIN) is the last that could have the guest: until it has, a crash of it is told
+ * the same way and ends the process with EXIT_LOST. @blob and *@times are looked at then. Else nothing. */
+void lost_watch(enum program_mode mode, struct machine *m, const struct blob *blob,
+		struct handover *const *times);
 
 #endif

@@ -26,6 +26,7 @@ static struct {
 	struct program_image image;
 	sigset_t mask; /* what is blocked in every image */
 	bool handed;   /* a thread leaves it to the leader to go back */
+	bool last;     /* no way back, but a crash is told */
 } rescue;
 
 static bool state_is(enum rescue_state state)
@@ -106,25 +107,40 @@ static void on_crash(int sig)
 	raise(sig);
 }
 
+/* On a stack of their own, which has room for a record's text and costs nothing before it is used. */
+static void catch_crashes(void (*handler)(int sig), int flags)
+{
+	static char stack[131072];
+	const stack_t ss = {.ss_sp = stack, .ss_size = sizeof(stack)};
+	const struct sigaction sa = {.sa_handler = handler, .sa_flags = SA_ONSTACK | flags};
+
+	sigaltstack(&ss, NULL);
+	for (unsigned i = 0; i < ARRAY_LEN(crash_signals); i++)
+		sigaction(crash_signals[i], &sa, NULL);
+}
+
+void rescue_arm_last(void (*tell)(int sig))
+{
+	catch_crashes(tell, SA_RESETHAND);
+	rescue.last = true;
+}
+
 void rescue_arm(const struct program_incoming *in, char **argv)
 {
-	static char stack[16384];
-	const stack_t ss = {.ss_sp = stack, .ss_size = sizeof(stack)};
 	bool last = in->mode == PROGRAM_RESCUE;
 	const struct program_incoming back = {.mode = last ? PROGRAM_AGAIN : PROGRAM_BACK,
 					      .blob_fd = in->blob_fd,
 					      .old_fd = in->old_fd};
-	struct sigaction sa = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_NODEFER};
+	const struct sigaction nudged = {.sa_handler = on_crash,
+					 .sa_flags = SA_ONSTACK | SA_NODEFER};
 
 	if (program_image_back(&rescue.image, argv, &back))
 		return; /* the keeper is still there */
 	rescue.old_fd = in->old_fd;
 	rescue.owner = last ? HANDOVER_TAKEN : HANDOVER_OPEN;
 	sigprocmask(SIG_SETMASK, NULL, &rescue.mask);
-	sigaltstack(&ss, NULL);
-	for (unsigned i = 0; i < ARRAY_LEN(crash_signals); i++)
-		sigaction(crash_signals[i], &sa, NULL);
-	sigaction(KEEPER_NUDGE, &sa, NULL);
+	catch_crashes(on_crash, SA_NODEFER);
+	sigaction(KEEPER_NUDGE, &nudged, NULL);
 	rescue.state = RESCUE_ARMED;
 }
 
@@ -135,12 +151,12 @@ void rescue_set_page(struct handover *page)
 
 void rescue_disarm(void)
 {
-	bool armed = change_state(RESCUE_OFF);
+	bool caught = change_state(RESCUE_OFF) || rescue.last;
 	while (state_is(RESCUE_LEAVING))
 		pause(); /* another thread is about to exec */
 	signal(KEEPER_NUDGE, on_crash);
 	/* SIGSYS is the sandbox's by now, which asks on_crash, no longer armed. */
-	for (unsigned i = 0; armed && i < ARRAY_LEN(crash_signals); i++)
+	for (unsigned i = 0; caught && i < ARRAY_LEN(crash_signals); i++)
 		if (crash_signals[i] != SIGSYS)
 			signal(crash_signals[i], SIG_DFL);
 }

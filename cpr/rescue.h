@@ -16,6 +16,9 @@ struct handover;
  * has brought back, which tries once more, since nobody else is left who could. */
 void rescue_arm(const struct program_incoming *in, char **argv);
 
+/* In that one's second try, which has no way back: @tell is called for a crash, and does not return. */
+void rescue_arm_last(void (*tell)(int sig));
+
 /* Where to note the reason and to see whether it was committed; NULL before it is mapped. */
 void rescue_set_page(struct handover *page);
 

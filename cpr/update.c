@@ -286,8 +286,9 @@ static int resume(struct machine *m, struct program *p, const struct program_inc
 int update_resume(struct machine *m, struct program *p, const struct program_incoming *in,
 		  bool *committed, struct error *err)
 {
-	struct blob blob;
+	struct blob blob = {.fd = -1};
 	struct handover *times = NULL;
+	lost_watch(in->mode, m, &blob, &times);
 	int rc = resume(m, p, in, &blob, &times, committed, err);
 	/* Before commit the keeper brings the old program back; unless this was it. */
 	if (rc && (*committed || program_from_keeper(in->mode)))

@@ -68,6 +68,7 @@ const struct test_case test_cases[] = {
 	{"skew", "gap", drive_skew, 1, 100, 0, 1000},
 	{"lost", "gap", drive_lost, 1, 1, 0, 1000, {"--keep-failed-state", "%D/kept"}},
 	{"lost-plain", "gap", drive_lost, 1, 1, 0, 1000},
+	{"lost-crash", "gap", drive_lost, 1, 1, 0, 1000, {"--keep-failed-state", "%D/kept"}},
 	{"lost-control", "gap", drive_lost, 1, 1, 0, 1000, {CONTROL}},
 	{"keeper", "gap", drive_keeper, 1, 12, 0, 1000, {HOLD(300)}},
 	{"user", "gap", drive_user, 2, 50, 0, 5000, {SANDBOX(kill)}, .user = true},

@@ -3,7 +3,8 @@
  * The end that no failure but two may lead to: the new program ends, and the old one fails when the
  * keeper has brought it back (both are $MOLT_FAULTY, cpr/fault.h). Exit status 71, the reason in the report,
  * and the state only where --keep-failed-state was given, for its owner only; molt state dump reads it.
- * With --control it is asked for by `molt update`, which ends with 71 as well.
+ * With --control it is asked for by `molt update`, which ends with 71 as well. In lost-crash the old program does not
+ * fail but crash, twice.
  */
 #include "drives.h"
 
@@ -104,6 +105,11 @@ static int write_fault(struct session *s, const char *fault)
 	return 0;
 }
 
+static bool crashes(const struct session *s)
+{
+	return !strcmp(s->test->name, "lost-crash");
+}
+
 /* The image that was the new program has ended; its keeper became the old one, and is ours now. */
 static int check_end(struct session *s)
 {
@@ -113,7 +119,8 @@ static int check_end(struct session *s)
 		return -1;
 	pid_t pid = (pid_t)record_number(s->record, "pid");
 	record_text(s->record, "reason", reason, sizeof(reason));
-	if (!record_is(s->record, "result", "lost") || !strstr(reason, "fault point rescue") ||
+	if (!record_is(s->record, "result", "lost") ||
+	    !strstr(reason, crashes(s) ? "it crashed (signal 6)" : "fault point rescue") ||
 	    !strstr(reason, "ended before it had taken over"))
 		return session_fail(s, "unexpected record %s", s->record);
 	if (pid <= 0 || waitpid(pid, &status, 0) != pid)
@@ -159,8 +166,9 @@ int drive_lost(struct session *s, unsigned updates)
 	session_end(s);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (session_start(s, &set, test, updates) || session_expect(s, "READY", BOOT_MS) ||
-	    write_fault(s, "start:exit rescue:fail") || put_stale(s) || ask(s, &verb, plain) ||
-	    check_end(s) || check_answer(s, &verb) || check_kept(s, plain))
+	    write_fault(s, crashes(s) ? "start:exit build:abort" : "start:exit rescue:fail") ||
+	    put_stale(s) || ask(s, &verb, plain) || check_end(s) || check_answer(s, &verb) ||
+	    check_kept(s, plain))
 		return -1;
 	snprintf(s->line, sizeof(s->line), "lost, as it should be");
 	return 0;
