@@ -32,7 +32,7 @@ const struct test_case test_cases[] = {
 	{"stress-4", "stress", drive_stress, 4, 1000, 0, 8000},
 	{"stress-8", "stress", drive_stress, 8, 100, 0, 8000},
 	{"stress-x2apic", "stress", drive_stress, 2, 200, 0, 8000, {0}, "x2apic=1"},
-	{"soak", "stress", drive_soak, 2, 300, 0, 2000, .long_updates = 10000},
+	{"soak", "stress", drive_soak, 2, 200, 0, 2000, .long_updates = 10000},
 	{"regs-1", "regs", drive_plain, 1, 200, 0, 5000},
 	{"regs-2", "regs", drive_plain, 2, 200, 0, 5000},
 	{"timer", "timer", drive_armed, 1, 50, 0, 20000},
@@ -50,7 +50,7 @@ const struct test_case test_cases[] = {
 	{"irq", "irq", drive_irq, 1, 200, 0, 3000, {TESTDEV}},
 	/* The random wait falls inside the pause. */
 	{"irq-hold", "irq", drive_irq, 1, 49, 5000, 15000, {TESTDEV, HOLD(30)}},
-	{"level", "level", drive_level, 1, 100, 0, 3000, {TESTDEV_LEVEL}},
+	{"level", "level", drive_level, 1, 60, 0, 3000, {TESTDEV_LEVEL}},
 	{"level-hold", "level", drive_level, 1, 48, 5000, 15000, {TESTDEV_LEVEL, HOLD(30)}},
 	{"control", "gap", drive_control, 1, 2, 0, 0, {CONTROL}},
 	{"control-busy",

@@ -248,20 +248,25 @@ static int run(struct matrix *x, const char *name, enum outcome (*row)(struct ma
 
 static struct matrix matrix;
 
+/* How many: beside everything else (scripts/test), of this label alone, and of a long run. */
+static unsigned rows(unsigned some, unsigned many, unsigned most)
+{
+	return getenv("MOLT_LONG") ? most : getenv("MOLT_FAULT_SHORT") ? some : many;
+}
+
 int drive_kill(struct session *s, unsigned updates)
 {
-	bool more = getenv("MOLT_LONG");
 	(void)updates;
 	return matrix_begin(&matrix, s, NULL) ||
 			       run(&matrix, "SIGKILL of the new image", kill_image,
-				   more ? 1000 : 150) ||
+				   rows(50, 150, 1000)) ||
 			       run(&matrix, "SIGKILL of the keeper", kill_keeper,
-				   more ? 500 : 100) ||
+				   rows(40, 100, 500)) ||
 			       run(&matrix, "SIGSTOP of the keeper", stop_keeper,
-				   more ? 200 : 50) ||
-			       run(&matrix, "a second SIGUSR1", ask_again, more ? 200 : 50) ||
+				   rows(20, 50, 200)) ||
+			       run(&matrix, "a second SIGUSR1", ask_again, rows(20, 50, 200)) ||
 			       run(&matrix, "a second SIGUSR1, SIGKILL of the new image",
-				   ask_and_kill, more ? 100 : 50)
+				   ask_and_kill, rows(20, 50, 100))
 		       ? -1
 		       : matrix_end(&matrix);
 }
@@ -270,7 +275,7 @@ int drive_stop(struct session *s, unsigned updates)
 {
 	(void)updates;
 	return matrix_begin(&matrix, s, NULL) || run(&matrix, "SIGSTOP of the new image",
-						     stop_image, getenv("MOLT_LONG") ? 100 : 15)
+						     stop_image, rows(5, 15, 100))
 		       ? -1
 		       : matrix_end(&matrix);
 }

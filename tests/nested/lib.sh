@@ -260,7 +260,7 @@ GROWS="irqs recv"
 GROW_BEATS=20
 expect_growth() { # OF-WHAT HEARTBEAT-BEFORE
 	late=
-	last=$((BEAT_N + GROW_BEATS)) first=$BEAT_N
+	grow_from=$BEAT_N last=$((BEAT_N + GROW_BEATS))
 	for name in $GROWS; do
 		until [ "$(field "$BEAT" "$name")" -gt "$(field "$2" "$name")" ] || [ "$BEAT_N" -ge "$last" ]; do
 			late=$name
@@ -269,7 +269,7 @@ expect_growth() { # OF-WHAT HEARTBEAT-BEFORE
 		quiet_expect "$1: $name grows" "$(field "$BEAT" "$name")" -gt "$(field "$2" "$name")"
 	done
 	# Of one heartbeat to the next a slow disk or a slow machine may know nothing.
-	[ $((BEAT_N - first)) -lt 2 ] || say "$1: $late stood still for a second and more, until heartbeat $BEAT_N"
+	[ $((BEAT_N - grow_from)) -lt 2 ] || say "$1: $late stood still for a second and more, until heartbeat $BEAT_N"
 }
 
 version() { "$1" --version | { read -r _ version _ && echo "$version"; }; }

@@ -2,7 +2,7 @@
 # The fault matrix where VFIO is: a row per class of fault, under pings through an e1000e and with a transfer of an nvme
 # disk always under way, memory in two DMA ranges. After each row the guest is well and nothing is left over; after every fifth it is updated.
 # bed: --device e1000e --device nvme-slow --bind --guest-module nvme --mem 5G --timeout 600
-# bed-short: --env FAULTS_LEFT_OUT=^(file|asked|limit)
+# bed-short: --env FAULTS_LEFT_OUT=^(file|asked|limit|start|adopt)
 # bed-long: --timeout 3000 --env FAULTS_ROUNDS=3 --env FAULTS_CONTROL=480
 # shellcheck source=tests/nested/lib.sh
 # shellcheck disable=SC2317 # functions are called by words of the table

@@ -14,6 +14,8 @@ guest_memory() { # the sealed memfd of this size
 	done
 }
 missing() { field "$(beat)" udp_missing; }
+# shellcheck disable=SC2317 # called by wait_until
+all_there() { beat_look && [ "$(field "$BEAT" udp_recv)" -ge "$1" ]; }
 
 guest_start --debug-hold 6000
 arp -s 10.0.2.15 52:54:00:12:34:05
@@ -37,7 +39,9 @@ for round in 1 2; do
 	say "sent: $(cat /tmp/sent); in the memory of the guest that stands still: $found"
 	expect "packets in memory in the pause" "$found" = "found=$PACKETS"
 	update_check
-	expect "packets that reached the guest" "$(field "$(beat)" udp_recv)" -eq $((first + PACKETS))
+	# They are in its memory; it may take some heartbeats to look through them.
+	wait_until "packets in the guest" all_there $((first + PACKETS))
+	expect "packets that reached the guest" "$(field "$BEAT" udp_recv)" -eq $((first + PACKETS))
 	expect "packets missing" "$(missing)" -eq 0
 done
 kernel_calm
