@@ -141,7 +141,7 @@ cache_fetch() { # KIND NAME WHAT UNPACK
 kernel_fetch() { # VERSION
 	local dir
 	kernel_suite "$1" >/dev/null
-	dir=$(cache_fetch kernels "$1" "kernel $1" kernel_unpack)
+	dir=$(cache_fetch kernels "$1" "kernel $1" kernel_unpack) || exit
 	[ -f "$dir/vmlinux" ] || kernel_extract "$dir"
 	echo "$dir"
 }
@@ -160,13 +160,13 @@ kernel_extract() { # FOLDER
 	case $(od -An -j "$from" -N 4 -t x1 "$image" | tr -d ' ') in
 	fd377a58) tool='xz -dc' ;;
 	28b52ffd) tool='zstd -dcq' ;;
-	*) die 1 "$image: neither xz nor zstd at byte $from" ;;
+	*) die 1 "$image: neither xz nor zstd at byte $from (remove $1: it is fetched again)" ;;
 	esac
 	tmp=$(mktemp "$1/.vmlinux.XXXXXX")
 	# shellcheck disable=SC2086 # a tool and its options
 	if ! { tail -c "+$((from + 1))" "$image" || true; } | head -c "$length" | $tool >"$tmp"; then
 		rm -f "$tmp"
-		die 1 "$image cannot be unpacked by $tool"
+		die 1 "$image cannot be unpacked by $tool (remove $1: it is fetched again)"
 	fi
 	chmod 644 "$tmp"
 	mv "$tmp" "$1/vmlinux"
