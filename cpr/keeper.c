@@ -226,8 +226,10 @@ void keeper_cancel(struct keeper *k, struct fdset *fds)
 	program_image_free(&k->image);
 }
 
-void keeper_reap(void)
+bool keeper_reap(void)
 {
+	bool reaped = false;
 	while (waitpid(-1, NULL, WNOHANG | __WALL) > 0)
-		;
+		reaped = true;
+	return reaped;
 }

@@ -66,7 +66,7 @@ void keeper_cancel(struct keeper *k, struct fdset *fds);
 /* The update has ended, in the image that committed: lets it go. */
 void keeper_release(struct fdset *fds);
 
-/* Reaps ended children without waiting (SIGCHLD). */
-void keeper_reap(void);
+/* Reaps ended children without waiting (SIGCHLD). Returns whether there was one. */
+bool keeper_reap(void);
 
 #endif

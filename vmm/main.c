@@ -92,8 +92,12 @@ static void on_stop_signal(struct machine *m, struct stopping *stop, int sig)
 		ask_to_power_off(m, stop, sig, sig == SIGTERM ? "SIGTERM" : "SIGINT");
 }
 
-static int wait_signal(const sigset_t *set, const struct stopping *stop)
+/* @busy: looks whether there is one. */
+static int wait_signal(const sigset_t *set, const struct stopping *stop, bool busy)
 {
+	const struct timespec none = {0};
+	if (busy)
+		return sigtimedwait(set, NULL, &none);
 	if (!stop->sig)
 		return sigwaitinfo(set, NULL);
 	uint64_t now = now_ns();
@@ -110,8 +114,9 @@ static int lead(struct machine *m, const sigset_t *set)
 	const struct update_request here = {0};
 	struct stopping stop = {0};
 	struct error err;
+	bool prefault = false;
 	while (m->stop_code < 0) {
-		int sig = wait_signal(set, &stop);
+		int sig = wait_signal(set, &stop, prefault);
 		if (sig == SIGUSR1)
 			update_run(m, &program, &here, &err);
 		else if (sig == SIGTERM || sig == SIGINT)
@@ -120,8 +125,10 @@ static int lead(struct machine *m, const sigset_t *set)
 			ask_to_power_off(m, &stop, SIGTERM, "control socket");
 		else if (sig == SIGHUP)
 			report_reopen(m);
-		else if (sig == SIGCHLD)
-			keeper_reap();
+		else if (sig == SIGCHLD) /* the old address space and its page tables are gone */
+			prefault = keeper_reap() || prefault;
+		else if (prefault)
+			prefault = !stop.sig && ram_prefault(&m->ram);
 		else if (sig < 0 && errno == EAGAIN)
 			machine_stop(m, 128 + stop.sig, "the guest did not power off in time");
 	}

@@ -216,7 +216,7 @@ static int create_file(struct ram *ram, const struct ram_options *opt, struct er
 
 int ram_create(struct ram *ram, const struct ram_options *opt, struct fdset *fds, struct error *err)
 {
-	*ram = (struct ram){.state.size = opt->size, .fd = -1};
+	*ram = (struct ram){.state.size = opt->size, .fd = -1, .prefault_at = opt->size};
 	int rc = create_file(ram, opt, err);
 	if (!rc)
 		rc = fdset_keep(fds, FD_NAME, ram->fd, err);
@@ -256,6 +256,7 @@ int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err)
 
 	ram->hva = NULL;
 	ram->huge_advised = false;
+	ram->prefault_at = 0;
 	ram->fd = fdset_take(fds, FD_NAME);
 	if (ram->fd < 0)
 		return error_set(err, EBADMSG, "guest memory: no descriptor %s was kept", FD_NAME);

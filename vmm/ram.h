@@ -40,6 +40,7 @@ struct ram {
 	int fd;
 	uint8_t *hva; /* of file offset 0 */
 	bool huge_advised;
+	uint64_t prefault_at; /* offset in the file; the size: all of it is done */
 };
 
 /* Creates the file (name "ram0" in @fds), sized and sealed. Region layout is the architecture's:
@@ -59,6 +60,11 @@ int ram_pretend(struct ram *ram, struct error *err);
 
 /* --mem collapse: touches everything and asks for huge pages; before DMA pins it. */
 int ram_collapse(struct ram *ram, struct error *err);
+
+/* The next few MiB of what is in memory already, into the page tables of a program that took over: it makes
+ * no pages, and fetches none from swap. Guests then wait a fraction of what each page's fault takes.
+ * Returns whether there is more. Not in the window. */
+bool ram_prefault(struct ram *ram);
 
 /* Host address of [gpa, gpa + len), or NULL unless it lies in one region. */
 void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len);

@@ -40,6 +40,24 @@ int bench_guest(const struct settings *set, const struct test_case *test, unsign
 	return rc;
 }
 
+int bench_floor(const char *floor, unsigned updates, unsigned mib, const char *series,
+		const char *x)
+{
+	char command[512];
+	unsigned long long ns;
+	unsigned n = 0;
+
+	snprintf(command, sizeof(command), "'%s' %u %u", floor, updates, mib);
+	FILE *in = popen(command, "r");
+	if (in && fscanf(in, "gap_ns") == 0)
+		for (; fscanf(in, "%llu", &ns) == 1; n++)
+			bench_sample_at(series, x, ns);
+	if (in && pclose(in) == 0 && n == updates)
+		return 0;
+	printf("bench: the floor program %s failed\n", floor);
+	return -1;
+}
+
 int bench_run(const struct settings *set, const char *name, const char *floor)
 {
 	for (unsigned i = 0; i < sizeof(benches) / sizeof(benches[0]); i++) {

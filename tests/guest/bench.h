@@ -36,6 +36,11 @@ int bench_run(const struct settings *set, const char *name, const char *floor);
 void bench_sample(const char *series, uint64_t x, uint64_t value);
 void bench_sample_at(const char *series, const char *x, uint64_t value);
 
+/* The floor program with that many MiB of guest memory: a sample at @x for each of its pauses, in ns. Returns
+ * 0, or -1 after it has said so. */
+int bench_floor(const char *floor, unsigned updates, unsigned mib, const char *series,
+		const char *x);
+
 /* Starts @test's guest and runs its drive; says what failed, ends it, and returns 0 or -1. */
 int bench_guest(const struct settings *set, const struct test_case *test, unsigned updates);
 

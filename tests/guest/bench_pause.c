@@ -40,23 +40,6 @@ static int drive(struct session *s, unsigned updates)
 	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
 }
 
-static int floor_run(const char *floor, unsigned updates)
-{
-	char command[512];
-	unsigned long long ns;
-	unsigned n = 0;
-
-	snprintf(command, sizeof(command), "'%s' %u", floor, updates);
-	FILE *in = popen(command, "r");
-	if (in && fscanf(in, "gap_ns") == 0)
-		for (; fscanf(in, "%llu", &ns) == 1; n++)
-			bench_sample_at("floor_ns", "", ns);
-	if (in && pclose(in) == 0 && n == updates)
-		return 0;
-	printf("bench: the floor program %s failed\n", floor);
-	return -1;
-}
-
 int bench_pause(const struct settings *set, const char *floor, unsigned updates)
 {
 	/* At CPL3 nearly all the time, as the floor's guest: looking at the console is slow where KVM is. */
@@ -65,7 +48,8 @@ int bench_pause(const struct settings *set, const char *floor, unsigned updates)
 
 	for (unsigned r = 0; r < ROUNDS; r++) {
 		unsigned n = updates / ROUNDS + (r < updates % ROUNDS);
-		if (n && (bench_guest(set, &test, n) || (floor && floor_run(floor, n))))
+		if (n && (bench_guest(set, &test, n) ||
+			  (floor && bench_floor(floor, n, 256, "floor_ns", ""))))
 			return -1;
 	}
 	return 0;

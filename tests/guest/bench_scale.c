@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The pause against memory, vCPUs, devices and vectors: sizes in turn, in rounds, as machines are noisy. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -138,15 +139,17 @@ static int drive_sizes(struct session *s, unsigned updates)
 int bench_sizes(const struct settings *set, const char *floor, unsigned updates)
 {
 	static const unsigned mib[] = {256, 4096, 12288};
-	char mem[32];
+	char mem[32], x[16];
 	const struct test_case test = {"bench", "hello", drive_sizes, 1, 0, 0, 0, {"--mem", mem}};
 
-	(void)floor;
 	for (unsigned r = 0; r < ROUNDS && of_round(updates, r); r++)
 		for (unsigned i = 0; i < sizeof(mib) / sizeof(mib[0]); i++) {
 			size_now = mib[i];
+			snprintf(x, sizeof(x), "%u", mib[i]);
 			snprintf(mem, sizeof(mem), "%uM", mib[i]);
-			if (bench_guest(set, &test, of_round(updates, r)))
+			if (bench_guest(set, &test, of_round(updates, r)) ||
+			    (floor &&
+			     bench_floor(floor, of_round(updates, r), mib[i], "size_floor_ns", x)))
 				return -1;
 		}
 	return 0;
@@ -183,19 +186,69 @@ static int process_ns(struct session *s, uint64_t *ns)
 	return 0;
 }
 
+/* The first number of a task's schedstat: the ns that it has run. */
+static uint64_t task_ns(int pid, const char *tid)
+{
+	char path[64];
+	uint64_t ns = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%.20s/schedstat", pid, tid);
+	FILE *f = fopen(path, "re");
+	if (f && fscanf(f, "%" SCNu64, &ns) != 1)
+		ns = 0;
+	if (f)
+		fclose(f);
+	return ns;
+}
+
+static bool is_vcpu(int pid, const char *tid)
+{
+	char path[64], comm[32] = "";
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%.20s/comm", pid, tid);
+	FILE *f = fopen(path, "re");
+	if (f && !fgets(comm, sizeof(comm), f))
+		comm[0] = 0;
+	if (f)
+		fclose(f);
+	return !strncmp(comm, "molt-cpu", 8);
+}
+
+/* What threads that are none of a vCPU's have had: all of the leader's, and in this image the others'. */
+static uint64_t other_threads_ns(int pid, bool leader)
+{
+	char path[32];
+	uint64_t sum = 0;
+	struct dirent *e;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	DIR *dir = opendir(path);
+	while (dir && (e = readdir(dir)))
+		if (e->d_name[0] != '.' && leader == (atoi(e->d_name) == pid) &&
+		    !is_vcpu(pid, e->d_name))
+			sum += task_ns(pid, e->d_name);
+	if (dir)
+		closedir(dir);
+	return sum;
+}
+
 /* All vCPUs are halted or wait to be started: what the process does is the update. */
 static int drive_idle_cpus(struct session *s, unsigned updates)
 {
-	uint64_t from, to;
+	uint64_t from, to, leader;
 
 	if (session_expect(s, "HELLO", BOOT_MS) || session_wait_us(s, SETTLE_US))
 		return -1;
 	for (unsigned i = 0; i < updates; i++) {
+		leader = other_threads_ns(s->pid, true);
 		if (process_ns(s, &from) || session_update(s) || session_wait_us(s, SETTLE_US) ||
 		    process_ns(s, &to))
 			return -1;
 		bench_sample("cpus_idle_pause_ns", s->test->cpus, s->pauses_ns[i]);
 		bench_sample("cpus_work_ns", s->test->cpus, to - from);
+		leader = other_threads_ns(s->pid, true) - leader;
+		bench_sample("cpus_threads_ns", s->test->cpus,
+			     to - from - leader - other_threads_ns(s->pid, false));
 	}
 	return 0; /* it never ends by itself */
 }

@@ -33,6 +33,7 @@ const struct test_case test_cases[] = {
 	{"stress-8", "stress", drive_stress, 8, 100, 0, 8000},
 	{"stress-x2apic", "stress", drive_stress, 2, 200, 0, 8000, {0}, "x2apic=1"},
 	{"soak", "stress", drive_soak, 2, 200, 0, 2000, .long_updates = 10000},
+	{"prefault", "gap", drive_prefault, 1, 4, 0, 0, {"--mem", "64M"}},
 	{"regs-1", "regs", drive_plain, 1, 200, 0, 5000},
 	{"regs-2", "regs", drive_plain, 2, 200, 0, 5000},
 	{"timer", "timer", drive_armed, 1, 50, 0, 20000},

@@ -21,6 +21,8 @@ int drive_stress(struct session *s, unsigned updates);
 int stress_run(struct session *s, unsigned updates);
 /* That, and nothing molt holds grows over the updates. */
 int drive_soak(struct session *s, unsigned updates);
+/* What the guest had touched is in the new program's page tables soon, and nothing else. */
+int drive_prefault(struct session *s, unsigned updates);
 /* Numbered lines only. */
 int drive_lines(struct session *s, unsigned updates);
 /* One update whenever the guest says "ARMED". */

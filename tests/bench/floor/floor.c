@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * floor N: updates itself N times under its guest and prints the largest gap that the guest saw in each,
+ * floor N [MIB]: updates itself N times under its guest and prints the largest gap that the guest saw in each,
  * `gap_ns A B C ...`. Every image does: make the VM, load, run, wait, and then: pause, save, exec.
  */
 #include "floor.h"
@@ -116,16 +116,17 @@ static void resume(int state_fd)
 	chips_load(vm.fd, state);
 }
 
-static void fresh(uint32_t updates)
+static void fresh(uint32_t updates, uint32_t mib)
 {
 	int fd = (int)MUST(memfd_create("floor-state", 0));
 	MUST(ftruncate(fd, sizeof(*state)));
 	state = mmap(NULL, sizeof(*state), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd,
 		     0);
 	state->updates = updates;
+	state->ram_len = (uint64_t)mib << 20;
 	state->state_fd = fd;
 	state->ram_fd = (int)MUST(memfd_create("floor-ram", 0));
-	MUST(ftruncate(state->ram_fd, RAM_LEN));
+	MUST(ftruncate(state->ram_fd, (off_t)state->ram_len));
 	state->kvm_fd = (int)MUST(open("/dev/kvm", O_RDWR));
 	state->exe_fd = (int)MUST(open("/proc/self/exe", O_RDONLY));
 	state->cpuid.head.nent = MAX_CPUID;
@@ -141,16 +142,19 @@ static void fresh(uint32_t updates)
 
 int main(int argc, char **argv)
 {
-	if (argc == 3 && !strcmp(argv[1], "--resume"))
+	int updates = argc > 1 ? atoi(argv[1]) : 0, mib = argc == 3 ? atoi(argv[2]) : RAM_MIB;
+	bool resumed = argc == 3 && !strcmp(argv[1], "--resume");
+
+	if (resumed)
 		resume(atoi(argv[2]));
-	else if (argc == 2 && atoi(argv[1]) > 0 && atoi(argv[1]) <= MAX_UPDATES)
-		fresh((uint32_t)atoi(argv[1]));
+	else if (argc < 4 && updates > 0 && updates <= MAX_UPDATES && mib > 0)
+		fresh((uint32_t)updates, (uint32_t)mib);
 	else
-		return fprintf(stderr, "usage: floor UPDATES (1 to %d)\n", MAX_UPDATES), 2;
+		return fprintf(stderr, "usage: floor UPDATES [MIB] (1 to %d)\n", MAX_UPDATES), 2;
 
 	pid_t thread = start_thread();
 	settle();
-	if (argc == 3) {
+	if (resumed) {
 		note_gap();
 		futex_wake(&state->over);
 		while (waitpid(-1, NULL, __WALL) < 0 && errno == EINTR)

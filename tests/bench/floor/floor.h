@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The floor: what an update of this design costs with nothing around it. One vCPU, 256 MiB, in-kernel
+ * The floor: what an update of this design costs with nothing around it. One vCPU, one memory slot, in-kernel
  * irqchip; no devices, no state format, no checks, no way back. molt's pause is compared with it.
  *
  * What must outlive exec is one struct in a memfd. Failures end the program with the line's number.
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
-#define RAM_LEN	    (256ull << 20)
+#define RAM_MIB	    256 /* unless the command line says another size */
 #define MAX_MSRS    512
 #define MAX_CPUID   256
 #define MAX_XSAVE   16384
@@ -50,6 +50,7 @@ struct floor_vcpu {
 
 struct floor_state {
 	int state_fd, ram_fd, kvm_fd, exe_fd;
+	uint64_t ram_len;
 	uint32_t updates, done;
 	uint32_t parked; /* futex: the vCPU has saved itself */
 	uint32_t over;	 /* futex: the keeper may end */

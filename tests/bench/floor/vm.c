@@ -9,8 +9,8 @@ void vm_make(struct floor_vm *vm, const struct floor_state *s)
 {
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 
-	vm->ram = mmap(NULL, RAM_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, s->ram_fd, 0);
-	struct kvm_userspace_memory_region slot = {.memory_size = RAM_LEN,
+	vm->ram = mmap(NULL, s->ram_len, PROT_READ | PROT_WRITE, MAP_SHARED, s->ram_fd, 0);
+	struct kvm_userspace_memory_region slot = {.memory_size = s->ram_len,
 						   .userspace_addr = (uintptr_t)vm->ram};
 	vm->fd = (int)MUST(ioctl(s->kvm_fd, KVM_CREATE_VM, 0));
 	MUST(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot));
