@@ -18,6 +18,8 @@
 #define SLACK_LEN (16 * MIB) /* what another build may need beyond this one */
 #define STACK_MIN MIB
 
+#define OFFER_PAGES 2048
+
 /* What an update takes beyond a trial: two states, threads, the keeper, tables of pages. */
 #define ROOM_LEN     (4 * MIB)
 #define ROOM_CPU_LEN (128 * KIB)
@@ -65,6 +67,17 @@ int limits_check(const struct ram *ram, struct error *err)
 				  limits[i].option, (unsigned long long)limits[i].need);
 	}
 	return 0;
+}
+
+/* The kernel ends whoever has most pages resident, and to those of this process it adds 1000 times a
+ * thousandth of all there are (mm/oom_kill.c, oom_badness). The thousandth is rounded down: a program that
+ * has its guest's memory mapped may have 999 more. What is resident is counted by the CPU, and not exact. */
+void limits_offer(int fd, size_t len)
+{
+	size_t pages = align_up(len, PAGE_LEN) / PAGE_LEN;
+	for (size_t n = 0; pages && n < OFFER_PAGES; n += pages)
+		if (mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0) == MAP_FAILED)
+			return;
 }
 
 int limits_try_room(uint32_t cpus, struct error *err)

@@ -23,6 +23,8 @@ static void try(struct machine *m, struct program *p, struct reasons *reasons)
 	struct error err;
 	int rc = blob_adopt(&blob, PREFLIGHT_BLOB, &err);
 	if (!rc)
+		limits_offer(PREFLIGHT_BLOB, blob.len);
+	if (!rc)
 		rc = state_open(&state, blob.map, blob.len, &err);
 	if (!rc)
 		rc = fdset_list(&m->fds, &state, &err);
