@@ -104,6 +104,10 @@ function table() {
 	update_row("exec", "QEMU cpr-exec", "molt")
 	update_row("transfer", "QEMU cpr-transfer", "molt")
 	update_row("molt", "molt", "molt")
+	print "the same, memory in pages of 2 MiB"
+	update_row("exec-huge", "QEMU cpr-exec", "molt-huge")
+	update_row("transfer-huge", "QEMU cpr-transfer", "molt-huge")
+	update_row("molt-huge", "molt", "molt-huge")
 	print "update, e1000e"
 	update_row("exec-e1000e", "QEMU cpr-exec", "molt-e1000e")
 	update_row("transfer-e1000e", "QEMU cpr-transfer", "molt-e1000e")
@@ -135,9 +139,9 @@ function json_object(who, names, n, list, i, text, one) {
 	return text
 }
 
-function json(n, list, i, who, comma) {
+function json(n, list, i, who, base, comma) {
 	printf "{\"bench\":\"peers\",\"molt\":\"%s\",\"qemu\":\"%s\",\"kernel\":\"%s\",\"artefacts\":%d,\"updates\":{", molt, qemu, kernel, artefacts
-	n = split("molt exec transfer molt-e1000e exec-e1000e transfer-e1000e", list, " ")
+	n = split("molt exec transfer molt-huge exec-huge transfer-huge molt-e1000e exec-e1000e transfer-e1000e", list, " ")
 	for (i = 1; i <= n; i++) {
 		who = list[i]
 		if (!(who in fate))
@@ -147,8 +151,9 @@ function json(n, list, i, who, comma) {
 			printf ",\"pings_sent\":%d,\"pings_lost\":%d", sent[who], lost[who]
 		if (count[who, "pause_us"])
 			printf ",%s", json_object(who, "pause_us total_us prepare_us quiet_us own_us fds start_kb end_kb start_private_kb end_private_kb")
+		base = who ~ /-huge$/ ? "molt-huge" : "molt"
 		if (fate[who] == "ok" && who !~ /e1000e/)
-			printf ",\"pause_ratio\":%s", ratio(who, "molt", "pause_us") == "-" ? "null" : ratio(who, "molt", "pause_us")
+			printf ",\"pause_ratio\":%s", ratio(who, base, "pause_us") == "-" ? "null" : ratio(who, base, "pause_us")
 		printf "}"
 		comma = ","
 	}
@@ -174,6 +179,10 @@ function bars() {
 	bar("exec", "QEMU cpr-exec", "pause_us", "ms")
 	bar("transfer", "QEMU cpr-transfer", "pause_us", "ms")
 	bar("molt", "molt", "pause_us", "ms")
+	print "group\tthe same, guest memory in pages of 2 MiB"
+	bar("exec-huge", "QEMU cpr-exec", "pause_us", "ms")
+	bar("transfer-huge", "QEMU cpr-transfer", "pause_us", "ms")
+	bar("molt-huge", "molt", "pause_us", "ms")
 	print "group\tfrom the command until the guest runs again"
 	bar("exec", "QEMU cpr-exec", "total_us", "ms")
 	bar("transfer", "QEMU cpr-transfer", "total_us", "ms")

@@ -7,7 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+
+#define LOOK_NS 20000000
+#define WAIT_US 120000000
 
 uint64_t now_us(void)
 {
@@ -30,14 +34,31 @@ int complain(const char *fmt, ...)
 	return 1;
 }
 
+static off_t file_len(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) ? 0 : st.st_size;
+}
+
 int signal_main(int argc, char **argv)
 {
-	if (argc != 2)
+	struct timespec nap = {0, LOOK_NS};
+	uint64_t start = now_us();
+
+	if (argc != 3)
 		return 2;
-	printf("%llu\n", (unsigned long long)now_us());
+	off_t before = file_len(argv[2]);
+	printf("%llu\n", (unsigned long long)start);
 	fflush(stdout);
 	if (kill(atoi(argv[1]), SIGUSR1))
 		return complain("signal to %s", argv[1]);
+	while (file_len(argv[2]) <= before) {
+		errno = 0;
+		if (now_us() - start > WAIT_US)
+			return complain("nothing new in %s", argv[2]);
+		nanosleep(&nap, NULL);
+	}
 	return 0;
 }
 
@@ -45,9 +66,11 @@ static const struct {
 	const char *word, *usage;
 	int (*main)(int argc, char **argv);
 } words[] = {
-	{"watch", "PID FILE", watch_main}, {"count", "PID MS", count_main},
-	{"signal", "PID", signal_main},	   {"qmp", "[-u TEXT] SOCKET COMMAND...", qmp_main},
-	{"memory", "PID", memory_main},	   {"first", "TEXT COMMAND...", first_main},
+	{"watch", "PID FILE", watch_main},
+	{"signal", "PID FILE", signal_main},
+	{"qmp", "[-u TEXT] SOCKET COMMAND...", qmp_main},
+	{"memory", "PID", memory_main},
+	{"first", "TEXT COMMAND...", first_main},
 };
 
 int main(int argc, char **argv)

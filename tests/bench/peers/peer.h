@@ -11,11 +11,9 @@
 
 /* Each returns the program's exit status: 0 done, 1 not (the reason is on stderr), 2 usage. */
 
-/** watch PID FILE: until SIGTERM, appends to FILE a line for each time the guest stood still. */
+/** watch PID FILE: until SIGTERM, appends to FILE a line for each time the guest stood still, and for its life. */
 int watch_main(int argc, char **argv);
-/** count PID MS: how far the guest counts in that time. */
-int count_main(int argc, char **argv);
-/** signal PID: prints the time, then sends SIGUSR1. */
+/** signal PID FILE: prints the time, sends SIGUSR1, and waits until FILE has more in it. */
 int signal_main(int argc, char **argv);
 /** qmp SOCKET COMMAND...: prints the time before the last command, and its answer. */
 int qmp_main(int argc, char **argv);
