@@ -18,8 +18,6 @@ static void *count(void *unused)
 	(void)unused;
 	/* Of this thread only: Linux keeps the nice value per thread. */
 	setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19);
-	page->magic = COUNTER_MAGIC;
-	page->inverse = ~page->magic;
 	for (;;)
 		page->count++;
 	return NULL;
@@ -27,7 +25,11 @@ static void *count(void *unused)
 
 int counter_start(void)
 {
+	volatile struct counter_page *page = &counter.page;
 	pthread_t thread;
 
+	/* To be found at once: the thread may be long in starting. */
+	page->magic = COUNTER_MAGIC;
+	page->inverse = ~page->magic;
 	return pthread_create(&thread, NULL, count, NULL);
 }
