@@ -69,11 +69,13 @@ static int populate(uint8_t *hva, const unsigned char *present, size_t pages)
 	return 0;
 }
 
-/* Where there is something at or after @at; the end where there is nothing, or the file does not tell. */
+/* Where there is something at or after @at; the end where there is nothing, or the file does not tell: a
+ * device's lseek may do nothing, and say 0. */
 static uint64_t next_data(const struct ram *ram, uint64_t at)
 {
 	off_t data = at < ram->state.size ? lseek(ram->fd, (off_t)at, SEEK_DATA) : -1;
-	return data < 0 || (uint64_t)data > ram->state.size ? ram->state.size : (uint64_t)data;
+	bool told = data >= (off_t)at && (uint64_t)data < ram->state.size;
+	return told ? (uint64_t)data : ram->state.size;
 }
 
 bool ram_prefault(struct ram *ram)

@@ -259,6 +259,22 @@ static void what_is_there_is_mapped_beforehand(void **state)
 	munmap(other.hva, SIZE);
 }
 
+/* As of a DAX device: lseek there succeeds, and says 0. */
+static void a_device_that_cannot_tell_ends_that(void **state)
+{
+	unsigned steps = 1;
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	assert_int_equal(create(NULL, SIZE), 0);
+	assert_int_equal(ram_map(&ram, &err), 0);
+	struct ram device = ram;
+	device.fd = fd;
+	device.prefault_at = 0;
+	while (steps < 10 && ram_prefault(&device))
+		steps++;
+	assert_in_range(steps, 1, 2);
+	close(fd);
+}
+
 static void hostile_state_is_not_adopted(void **state)
 {
 	assert_int_equal(create(NULL, SIZE), 0);
@@ -311,6 +327,7 @@ int main(void)
 		TEST(collapsing_keeps_the_contents),
 		TEST(adopted),
 		TEST(what_is_there_is_mapped_beforehand),
+		TEST(a_device_that_cannot_tell_ends_that),
 		TEST(hostile_state_is_not_adopted),
 		TEST(the_state_table_is_whole),
 	};
