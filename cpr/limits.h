@@ -16,7 +16,8 @@ struct ram;
 int limits_check(const struct ram *ram, struct error *err);
 
 /* In the sandbox of preflight, before anything else: makes sure that this process is the one that the kernel
- * ends where memory is short. Maps @fd of @len bytes, whose pages are there already, many times over. */
+ * ends where memory is short. Maps @fd of @len bytes, whose pages are there already, many times over: that
+ * takes the mappings' own descriptions, some 100 KiB with a small state. */
 void limits_offer(int fd, size_t len);
 
 /* In the sandbox of preflight, with the trial VM in place: has as much memory as an update takes, and gives
