@@ -37,10 +37,14 @@ static void blame_signal(struct handover *page, int sig)
 
 int adopt_program(struct machine *m, struct program *p, struct state_blob *state, struct error *err)
 {
-	static char *argv[PROGRAM_MAX_ARGS + 1];
 	int rc = program_register(m, p, err);
-	if (!rc)
-		rc = state_load_section(state, &m->tree.sections[m->tree.n - 1], err);
+	return rc ? rc : adopt_options(m, p, state, err);
+}
+
+int adopt_options(struct machine *m, struct program *p, struct state_blob *state, struct error *err)
+{
+	static char *argv[PROGRAM_MAX_ARGS + 1];
+	int rc = state_load_section(state, &m->tree.sections[m->tree.n - 1], err);
 	int argc = rc ? rc : program_argv(p, argv, err);
 	if (argc < 0)
 		return argc;

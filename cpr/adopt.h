@@ -18,6 +18,10 @@ int program_register(struct machine *m, struct program *p, struct error *err);
 int adopt_program(struct machine *m, struct program *p, struct state_blob *state,
 		  struct error *err);
 
+/* Loads the program's node, which was registered last, and parses the arguments in it. */
+int adopt_options(struct machine *m, struct program *p, struct state_blob *state,
+		  struct error *err);
+
 /* Adopts the descriptors listed in @state into m->fds, parses the arguments into m->opt, maps the
  * page. A failure means that blob or descriptors are bad. */
 int adopt_process(struct machine *m, struct program *p, const struct program_incoming *in,

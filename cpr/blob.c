@@ -88,6 +88,34 @@ int blob_adopt(struct blob *b, int fd, struct error *err)
 	return 0;
 }
 
+int blob_expect(struct blob *b, int fd, struct error *err)
+{
+	struct stat st;
+	*b = (struct blob){.fd = fd};
+	if (fstat(fd, &st) < 0 || fcntl(fd, F_GET_SEALS) < 0 || st.st_size <= 0)
+		return error_set(err, EBADMSG, "state blob: descriptor %d is no memfd with room",
+				 fd);
+	b->size = (size_t)st.st_size;
+	b->map = mmap(NULL, b->size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+	if (b->map == MAP_FAILED) {
+		b->map = NULL;
+		return error_errno(err, errno, "state blob of %zu bytes", b->size);
+	}
+	keep_out_of_dumps(b->map, b->size);
+	return 0;
+}
+
+int blob_arrived(struct blob *b, size_t len, struct error *err)
+{
+	int seals = fcntl(b->fd, F_GET_SEALS);
+	if (seals < 0 || (seals & BLOB_SEALS) != BLOB_SEALS)
+		return error_set(err, EBADMSG, "state blob: descriptor %d is not sealed", b->fd);
+	if (!len || len > b->size)
+		return error_set(err, EBADMSG, "state blob: %zu bytes of %zu", len, b->size);
+	b->len = len;
+	return 0;
+}
+
 void blob_close(struct blob *b)
 {
 	if (b->map)

@@ -36,6 +36,11 @@ int blob_write(struct blob *b, const struct state_tree *tree, struct fdset *fds,
 /* The new program: maps @fd, which must be sealed against every change. */
 int blob_adopt(struct blob *b, int fd, struct error *err);
 
+/* The successor, before the pause: maps @fd, which is written later. The blob's from now on, also on failure.
+ * blob_arrived: @len bytes of it are there, and it must be sealed by now. */
+int blob_expect(struct blob *b, int fd, struct error *err);
+int blob_arrived(struct blob *b, size_t len, struct error *err);
+
 /* Unmaps and closes. */
 void blob_close(struct blob *b);
 

@@ -71,6 +71,11 @@ static int identify(struct fdset_entry *e, struct error *err)
 	return 0;
 }
 
+static bool same_file(const struct fdset_entry *a, const struct fdset_entry *b)
+{
+	return a->mode == b->mode && a->dev == b->dev && a->ino == b->ino && a->rdev == b->rdev;
+}
+
 int fdset_take(struct fdset *set, const char *name)
 {
 	struct fdset_entry *e = find(set, name);
@@ -95,10 +100,26 @@ int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err)
 	e->hash = hash_name(name);
 	rc = identify(e, err);
 	if (!rc) {
+		e->generation = ++set->generations;
 		set->n++;
 		set->changes++;
 	}
 	return rc;
+}
+
+int fdset_receive(struct fdset *set, const char *name, uint64_t generation, int fd,
+		  struct error *err)
+{
+	uint64_t before = set->generations;
+	fdset_close(set, name);
+	int rc = fdset_keep(set, name, fd, err);
+	if (rc)
+		return rc;
+	struct fdset_entry *e = &set->e[set->n - 1];
+	e->generation = generation;
+	e->taken = false;
+	set->generations = generation > before ? generation : before;
+	return 0;
 }
 
 void fdset_close(struct fdset *set, const char *name)
@@ -119,6 +140,7 @@ void fdset_rename(struct fdset *set, const char *from, const char *to)
 	memset(e->name, 0, sizeof(e->name));
 	memcpy(e->name, to, strnlen(to, FDSET_NAME_LEN - 1));
 	e->hash = hash_name(e->name);
+	e->sent = false;
 }
 
 int fdset_cloexec(const struct fdset *set, bool on, struct error *err)
@@ -139,8 +161,7 @@ int fdset_verify(const struct fdset *set, struct error *err)
 		struct fdset_entry now = *e;
 		if (identify(&now, err))
 			return error_hint(err, "the descriptor was closed behind molt's back");
-		if (now.mode != e->mode || now.dev != e->dev || now.ino != e->ino ||
-		    now.rdev != e->rdev)
+		if (!same_file(&now, e))
 			return error_set(err, EBADF,
 					 "descriptor %s (%d) is another file than the one kept",
 					 e->name, e->fd);
@@ -153,7 +174,7 @@ int fdset_write(void *fdt, const struct fdset *set, struct error *err)
 	size_t names_len = 0;
 	for (unsigned i = 0; i < set->n; i++)
 		names_len += strlen(set->e[i].name) + 1;
-	void *names, *numbers, *ids;
+	void *names, *numbers, *ids, *generations;
 	int rc = fdt_begin_node(fdt, "fds");
 	if (!rc)
 		rc = fdt_property_placeholder(fdt, "names", (int)names_len, &names);
@@ -176,6 +197,11 @@ int fdset_write(void *fdt, const struct fdset *set, struct error *err)
 			fdt64_st((char *)ids + i * 24 + 8, set->e[i].ino);
 			fdt64_st((char *)ids + i * 24 + 16, set->e[i].rdev);
 		}
+		rc = fdt_property_placeholder(fdt, "generations", (int)(set->n * 8), &generations);
+	}
+	if (!rc) {
+		for (unsigned i = 0; i < set->n; i++)
+			fdt64_st((char *)generations + i * 8, set->e[i].generation);
 		rc = fdt_end_node(fdt);
 	}
 	if (rc)
@@ -188,12 +214,14 @@ int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err)
 	int node = state_claim(blob, "fds");
 	if (node < 0)
 		return error_set(err, EBADMSG, "state fds: the node is missing");
-	int names_len, numbers_len, ids_len;
+	int names_len, numbers_len, ids_len, generations_len;
 	const char *names = fdt_getprop(blob->fdt, node, "names", &names_len);
 	const char *numbers = fdt_getprop(blob->fdt, node, "numbers", &numbers_len);
 	const char *ids = fdt_getprop(blob->fdt, node, "identities", &ids_len);
+	/* Not in the state of 0.1.0. */
+	const char *generations = fdt_getprop(blob->fdt, node, "generations", &generations_len);
 	if (!names || !numbers || !ids || numbers_len % 8 || ids_len % 24 ||
-	    numbers_len / 8 != ids_len / 24)
+	    numbers_len / 8 != ids_len / 24 || (generations && generations_len != numbers_len))
 		return error_set(err, EBADMSG, "state fds: the table is damaged");
 	unsigned n = (unsigned)numbers_len / 8;
 	int rc = grow(set, n, err);
@@ -207,6 +235,8 @@ int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err)
 			.dev = fdt64_ld((const void *)(ids + i * 24)),
 			.ino = fdt64_ld((const void *)(ids + i * 24 + 8)),
 			.rdev = fdt64_ld((const void *)(ids + i * 24 + 16)),
+			.generation =
+				generations ? fdt64_ld((const void *)(generations + i * 8)) : 0,
 		};
 		size_t len = strnlen(names, (size_t)(end - names));
 		if (!len || len >= FDSET_NAME_LEN || names + len >= end)
@@ -232,6 +262,28 @@ int fdset_adopt(struct fdset *set, struct state_blob *blob, struct error *err)
 {
 	int rc = fdset_list(set, blob, err);
 	return rc ? rc : fdset_verify(set, err);
+}
+
+int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err)
+{
+	struct fdset listed = {0};
+	int rc = fdset_list(&listed, blob, err);
+	for (unsigned i = 0; !rc && i < listed.n; i++) {
+		const struct fdset_entry *want = &listed.e[i], *have = find(set, want->name);
+		if (!have)
+			rc = error_set(err, EBADF, "descriptor %s was not sent", want->name);
+		else if (have->generation != want->generation || !same_file(have, want))
+			rc = error_set(err, EBADF, "descriptor %s is another than the state's",
+				       want->name);
+	}
+	for (unsigned i = 0; !rc && i < set->n;) {
+		if (find(&listed, set->e[i].name))
+			i++;
+		else
+			fdset_close(set, set->e[i].name);
+	}
+	pool_free(listed.e);
+	return rc;
 }
 
 void fdset_close_untaken(struct fdset *set)

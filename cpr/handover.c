@@ -53,6 +53,34 @@ struct handover *handover_adopt(struct fdset *fds, struct error *err)
 	return map(fd, err);
 }
 
+struct handover *handover_new(int *fd, struct error *err)
+{
+	fd_auto int memfd = memfd_create("molt-handover", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (memfd < 0 || ftruncate(memfd, PAGE_LEN) < 0 ||
+	    fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0) {
+		error_errno(err, errno, "handover page");
+		return NULL;
+	}
+	struct handover *h = map(memfd, err);
+	if (h) {
+		*fd = memfd;
+		memfd = -1;
+	}
+	return h;
+}
+
+struct handover *handover_map(int fd, struct error *err)
+{
+	struct stat st;
+	int seals = fcntl(fd, F_GET_SEALS);
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) < 0 ||
+	    st.st_size != (off_t)PAGE_LEN) {
+		error_set(err, EBADF, "handover page: descriptor %d is not it", fd);
+		return NULL;
+	}
+	return map(fd, err);
+}
+
 void handover_close(struct handover *h, struct fdset *fds)
 {
 	if (h)

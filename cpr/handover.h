@@ -36,6 +36,11 @@ enum handover_stamp {
 	STAMP_LOAD,	 /* vCPU and VM state set */
 	STAMP_COMMIT,	 /* the word won */
 	STAMP_RUN,	 /* irqfds attached, vCPUs released */
+	/* Of the hand-over between two living processes: */
+	STAMP_HELLO, /* the successor runs, and is a molt */
+	STAMP_READY, /* it has built everything */
+	STAMP_STATE, /* it has the state */
+	STAMP_MOVED, /* DMA addresses are the successor's */
 	STAMP_COUNT,
 };
 
@@ -53,6 +58,11 @@ struct handover {
 	uint64_t stamps[STAMP_COUNT];
 	char reason[HANDOVER_REASON_LEN]; /* why the update failed; "" while it has not */
 };
+
+/* The same page for two living processes: a new one, whose memfd is *fd, the caller's; and the one behind @fd,
+ * which must be a memfd of that size. NULL on error. */
+struct handover *handover_new(int *fd, struct error *err);
+struct handover *handover_map(int fd, struct error *err);
 
 /* Creates the page and keeps its memfd in @fds as "handover"; @timeout_ms: from exec to commit. NULL
  * on error. */

@@ -91,6 +91,26 @@ static int check_devices(struct machine *m, struct reasons *reasons, struct erro
 	return first;
 }
 
+int prepare_update(struct machine *m, const char *path, struct reasons *reasons, struct error *err)
+{
+	if (m->ending)
+		return error_set(err, EBUSY, "the guest was asked to power off");
+	fd_auto int fd = prepare_program(path, m->opt.insecure_exe, err);
+	int rc = fd < 0 ? fd : 0;
+	if (!rc) {
+		pthread_mutex_lock(&m->lock);
+		rc = check_devices(m, reasons, err);
+		pthread_mutex_unlock(&m->lock);
+	}
+	if (rc && !reasons->n)
+		reasons_add(reasons, err->text);
+	if (rc)
+		return rc;
+	rc = fd;
+	fd = -1;
+	return rc;
+}
+
 int prepare_check(struct machine *m, struct program *p, const char *path, struct reasons *reasons,
 		  struct error *err)
 {

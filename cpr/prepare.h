@@ -24,4 +24,8 @@ int prepare_check(struct machine *m, struct program *p, const char *path, struct
  * to root or to the caller, and nobody else may write it. Returns its descriptor or -errno. */
 int prepare_program(const char *path, bool insecure, struct error *err);
 
+/* For the hand-over: opens @path for execution and checks it, and asks each device whether it can be kept. Returns the
+ * descriptor, the caller's, or -errno with everything that speaks against it in @reasons. */
+int prepare_update(struct machine *m, const char *path, struct reasons *reasons, struct error *err);
+
 #endif

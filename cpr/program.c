@@ -27,21 +27,22 @@ static const struct field program_fields[] = {
 
 STATE_CLASS(program_state_class, "program", 1, struct program, program_fields);
 
-int program_init(struct program *p, int argc, char *const argv[], struct error *err)
+int program_path(char path[PROGRAM_PATH_LEN], const char *argv0, struct error *err)
 {
 	const char *execfn = (const char *)getauxval(AT_EXECFN);
 	char cwd[PROGRAM_PATH_LEN] = "";
-	struct timespec now;
-	memset(p, 0, sizeof(*p));
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	p->started_s = (uint64_t)now.tv_sec;
 	if (!execfn || !execfn[0])
-		execfn = argv[0];
+		execfn = argv0;
 	if (execfn[0] != '/' && !getcwd(cwd, sizeof(cwd)))
 		return error_errno(err, errno, "working directory");
-	int n = snprintf(p->path, sizeof(p->path), "%s%s%s", cwd, cwd[0] ? "/" : "", execfn);
-	if (n < 0 || (size_t)n >= sizeof(p->path))
+	int n = snprintf(path, PROGRAM_PATH_LEN, "%s%s%s", cwd, cwd[0] ? "/" : "", execfn);
+	if (n < 0 || n >= PROGRAM_PATH_LEN)
 		return error_set(err, ENAMETOOLONG, "the program's path is too long: %s", execfn);
+	return 0;
+}
+
+static int take_args(struct program *p, int argc, char *const argv[], struct error *err)
+{
 	for (int i = 0; i < argc; i++) {
 		size_t len = strlen(argv[i]) + 1;
 		if (argc > PROGRAM_MAX_ARGS || len > sizeof(p->args) - p->args_len)
@@ -51,6 +52,22 @@ int program_init(struct program *p, int argc, char *const argv[], struct error *
 		p->args_len += (uint32_t)len;
 	}
 	return 0;
+}
+
+int program_init(struct program *p, int argc, char *const argv[], struct error *err)
+{
+	const char *path = getenv(PROGRAM_PATH_ENV);
+	struct timespec now;
+	memset(p, 0, sizeof(*p));
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	p->started_s = (uint64_t)now.tv_sec;
+	int rc = 0;
+	if (path && strlen(path) < sizeof(p->path))
+		snprintf(p->path, sizeof(p->path), "%s", path);
+	else
+		rc = program_path(p->path, argv[0], err);
+	unsetenv(PROGRAM_PATH_ENV);
+	return rc ? rc : take_args(p, argc, argv, err);
 }
 
 int program_argv(struct program *p, char *argv[], struct error *err)

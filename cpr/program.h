@@ -80,8 +80,13 @@ int program_open_self(struct fdset *fds, struct error *err);
  * program's and stays as "program"; the other is closed. Counts the update if it was one. */
 void program_settle(struct program *p, struct fdset *fds, enum program_mode mode);
 
-/* From main's argv: the path is the one exec was given (AT_EXECFN), made absolute with the present
- * working directory. */
+/* The path that exec was given (AT_EXECFN, or @argv0), made absolute with the present working directory. */
+int program_path(char path[PROGRAM_PATH_LEN], const char *argv0, struct error *err);
+
+/* A worker is execed by a descriptor: its parent, who knows the path, leaves it in this variable. */
+#define PROGRAM_PATH_ENV "MOLT_PROGRAM"
+
+/* From main's argv, and the variable or program_path(). */
 int program_init(struct program *p, int argc, char *const argv[], struct error *err);
 
 /* Points @argv (PROGRAM_MAX_ARGS + 1 entries) into p->args, ends it with NULL; returns argc or

@@ -39,6 +39,18 @@ static const struct {
 	{"run", STAMP_RUN},
 };
 
+/* Of the hand-over to a living successor; the pause is the same. */
+static const struct {
+	const char *name;
+	enum handover_stamp end;
+} handover_phases[] = {
+	{"check", STAMP_PREFLIGHT}, {"start", STAMP_HELLO}, {"build", STAMP_READY},
+	{"prepare", STAMP_PREPARE}, {"park", STAMP_PAUSE},  {"save", STAMP_DETACH},
+	{"blob", STAMP_BLOB},	    {"hold", STAMP_HOLD},   {"send", STAMP_STATE},
+	{"devices", STAMP_BUILD},   {"load", STAMP_LOAD},   {"commit", STAMP_COMMIT},
+	{"run", STAMP_RUN},
+};
+
 static int open_file(struct machine *m, struct error *err)
 {
 	int fd = open(m->opt.report, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -68,6 +80,13 @@ void report_reopen(struct machine *m)
 
 #define RECORD_LEN 32768
 
+static pid_t known_pid; /* that the user knows; 0: this process's */
+
+void report_set_pid(pid_t pid)
+{
+	known_pid = pid;
+}
+
 static void begin(struct json *j, char *buf, const char *event, const char *result)
 {
 	struct timespec ts;
@@ -77,7 +96,7 @@ static void begin(struct json *j, char *buf, const char *event, const char *resu
 	json_string(j, "event", event);
 	json_string(j, "result", result);
 	json_raw(j, "time", "%lld.%09ld", (long long)ts.tv_sec, ts.tv_nsec);
-	json_number(j, "pid", (uint64_t)getpid());
+	json_number(j, "pid", (uint64_t)(known_pid ?: getpid()));
 }
 
 static bool end(struct json *j)
@@ -132,11 +151,15 @@ void report_started(struct machine *m, const char *path)
 		control_publish(m->control, j.text, j.len);
 }
 
-static void put_phases(struct json *j, const uint64_t *t)
+static void put_phases(struct json *j, const uint64_t *t, bool handover)
 {
 	uint64_t begin_ns = t[STAMP_REQUEST];
 	json_open(j, "phases", '{');
-	for (unsigned i = 0; i < ARRAY_LEN(phases); i++) {
+	for (unsigned i = 0; handover && i < ARRAY_LEN(handover_phases); i++) {
+		json_number(j, handover_phases[i].name, t[handover_phases[i].end] - begin_ns);
+		begin_ns = t[handover_phases[i].end];
+	}
+	for (unsigned i = 0; !handover && i < ARRAY_LEN(phases); i++) {
 		json_number(j, phases[i].name, t[phases[i].end] - begin_ns);
 		begin_ns = t[phases[i].end];
 	}
@@ -159,7 +182,7 @@ void report_done(struct machine *m, const struct report *r)
 	json_number(&j, "update", r->update);
 	json_number(&j, "pause_ns", pause_ns);
 	json_number(&j, "total_ns", t[STAMP_RUN] - t[STAMP_REQUEST]);
-	put_phases(&j, t);
+	put_phases(&j, t, m->handover);
 	json_number(&j, "blob_bytes", r->blob_len);
 	json_number(&j, "vcpus", m->opt.cpus);
 	json_string(&j, "page_size", page);
@@ -229,7 +252,11 @@ void report_checked(struct machine *m, const struct error *why, const struct rea
 	if (why)
 		put_reasons(&j, why, reasons);
 	put_version(&j);
-	if (end(&j))
+	if (!end(&j))
+		return;
+	if (m->handover)
+		control_answer_waiting(m->control, j.text, j.len);
+	else
 		control_answer(m->control, j.text, j.len);
 }
 

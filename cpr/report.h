@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct error;
 struct handover;
@@ -20,6 +21,9 @@ struct report {
 	size_t blob_len;
 	unsigned update; /* number of this update in the guest's life */
 };
+
+/* The process id in records: the parent's, in a worker. */
+void report_set_pid(pid_t pid);
 
 /* Opens --report (append), or takes it: descriptor "report". */
 int report_open(struct machine *m, struct error *err);

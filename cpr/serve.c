@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "cpr/serve.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "cpr/handover/incumbent.h"
+#include "cpr/handover/worker.h"
 #include "cpr/prepare.h"
 #include "cpr/program.h"
 #include "cpr/report.h"
@@ -92,7 +95,9 @@ static void status(struct machine *m, const struct program *p)
 	begin(&j, buf, sizeof(buf), "status");
 	if (m->opt.name)
 		json_string(&j, "name", m->opt.name);
-	json_number(&j, "pid", (uint64_t)getpid());
+	json_number(&j, "pid", (uint64_t)(m->handover ? worker_known_pid() : getpid()));
+	if (m->handover)
+		json_number(&j, "worker", (uint64_t)getpid());
 	put_version(&j);
 	json_string(&j, "exe", p->path);
 	json_string(&j, "state", m->ending ? "powering off" : "running");
@@ -107,12 +112,34 @@ static void status(struct machine *m, const struct program *p)
 	answer(m, &j);
 }
 
+/* The outcome is told when it is known. */
+static void begin_update(struct machine *m, struct program *p, const struct control_request *req)
+{
+	const struct incumbent_request asked = {
+		.path = req->exe[0] ? req->exe : NULL, .check = req->check, .client = true};
+	char text[512];
+	struct error err;
+	if (incumbent_busy()) {
+		error_set(&err, EBUSY, "an update is under way: %s",
+			  incumbent_text(text, sizeof(text)));
+		error_hint(&err, "try again when it is over: molt events tells");
+		control_answer_error(m->control, &err);
+		return;
+	}
+	control_await_update(m->control);
+	incumbent_begin(m, p, &asked, &err);
+}
+
 static void update(struct machine *m, struct program *p, const struct control_request *req)
 {
 	struct reasons reasons = {0};
 	struct update_request asked = {
 		.path = req->exe[0] ? req->exe : NULL, .check = req->check, .reasons = &reasons};
 	struct error err;
+	if (m->handover) {
+		begin_update(m, p, req);
+		return;
+	}
 	if (!req->check)
 		control_await_update(m->control);
 	int rc = update_run(m, p, &asked, &err);

@@ -54,7 +54,8 @@ void state_unregister(struct state_tree *tree, const char *node)
 
 size_t state_size_bound(const struct state_tree *tree, const struct fdset *fds)
 {
-	size_t n = 4096 + (size_t)fds->n * (FDSET_NAME_LEN + 32);
+	/* Some more may be opened before it is written. */
+	size_t n = 4096 + (size_t)(fds->n + 64) * (FDSET_NAME_LEN + 40);
 	for (unsigned i = 0; i < tree->n; i++) {
 		const struct state_class *cls = tree->sections[i].cls;
 		/* a u8 becomes a cell of four bytes */

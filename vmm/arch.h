@@ -47,6 +47,9 @@ int arch_boot(struct machine *m, struct error *err);
 int arch_save(struct machine *m, struct error *err);
 int arch_load(struct machine *m, struct error *err);
 
+/* Tries that state in a VM that is to get a later one: without timers and pending interrupts. */
+int arch_rehearse(struct machine *m, struct error *err);
+
 /* Is @fd (an executable, opened for reading) a program this machine can run? */
 int arch_check_elf(int fd, const char *path, struct error *err);
 

@@ -183,6 +183,20 @@ void control_publish(struct control *ctl, const char *text, size_t len)
 	pthread_mutex_unlock(&ctl->lock);
 }
 
+void control_answer_waiting(struct control *ctl, const char *text, size_t len)
+{
+	if (!ctl)
+		return;
+	pthread_mutex_lock(&ctl->lock);
+	for (struct control_client *c = ctl->clients; c < ctl->clients + CONTROL_CLIENTS; c++) {
+		if (c->role != ROLE_CLIENT)
+			continue;
+		control_set_role(c, ROLE_IDLE);
+		answer(c, text, len);
+	}
+	pthread_mutex_unlock(&ctl->lock);
+}
+
 void control_update_ended(struct control *ctl, const char *record, size_t len)
 {
 	if (!ctl)

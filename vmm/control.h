@@ -55,6 +55,9 @@ void control_subscribe(struct control *ctl);
 /* Leader. Whoever asked last waits for the end of an update, in whichever program that is. */
 void control_await_update(struct control *ctl);
 
+/* Leader. The answer to whoever waits (control_await_update), and to nobody else. */
+void control_answer_waiting(struct control *ctl, const char *text, size_t len);
+
 /* Leader. To all that want events. */
 void control_publish(struct control *ctl, const char *text, size_t len);
 

@@ -46,6 +46,10 @@ struct device_class {
 	int (*detach)(struct device *dev, struct error *err);
 	void (*reattach)(struct device *dev);
 	int (*adopt)(struct device *dev, struct error *err);
+	/* The hand-over to a living successor: join: before commit, what ties the device to the successor's VM;
+	 * take: after commit, DMA addresses; tried again later where it fails. */
+	int (*join)(struct device *dev, struct error *err);
+	int (*take)(struct device *dev, struct error *err);
 	void (*destroy)(struct device *dev); /* frees; the machine is quiet */
 };
 

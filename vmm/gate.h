@@ -14,7 +14,7 @@
 
 struct machine;
 
-enum gate_want { GATE_BUILD, GATE_HOLD, GATE_RUN, GATE_PAUSE, GATE_STOP };
+enum gate_want { GATE_BUILD, GATE_HOLD, GATE_LOAD, GATE_RUN, GATE_PAUSE, GATE_STOP };
 
 /* Changed with the lock held. gate_look() reads words without. */
 struct gate {
@@ -26,7 +26,7 @@ struct gate {
 	uint32_t want;	 /* enum gate_want */
 	uint32_t parked; /* out of the guest, all exits finished */
 	uint32_t done;	 /* saved or loaded */
-	unsigned round;	 /* counts the pauses */
+	unsigned round;	 /* counts the pauses and loads */
 	bool quiet_done;
 	int (*quiet)(struct machine *m, struct error *err);
 	int rc; /* first failure of quiet, save or load */

@@ -204,6 +204,55 @@ int machine_adopt(struct machine *m, struct error *err)
 	return each_device(m, STEP(adopt), err);
 }
 
+int machine_rehearse(struct machine *m, struct error *err)
+{
+	int rc = arch_create_timers(m, err);
+	if (!rc)
+		rc = irq_routes_commit(&m->irq, err);
+	if (!rc)
+		rc = vcpus_wait_loaded(m, err);
+	if (!rc)
+		rc = arch_rehearse(m, err);
+	return rc ? rc : each_device(m, STEP(join), err);
+}
+
+int machine_load_devices(struct machine *m, struct state_blob *blob, struct error *err)
+{
+	struct ram_state ram = m->ram.state;
+	int rc = state_load(blob, &m->tree, err);
+	if (!rc && memcmp(&ram, &m->ram.state, sizeof(ram)))
+		rc = error_set(err, EBADMSG, "state ram: not the memory that was offered");
+	return rc;
+}
+
+int machine_load_cpus(struct machine *m, struct error *err)
+{
+	vcpus_load(m);
+	int rc = irq_routes_commit(&m->irq, err);
+	int loaded = vcpus_wait_loaded(m, rc ? NULL : err);
+	rc = rc ? rc : loaded;
+	return rc ? rc : arch_load(m, err); /* after the local APICs, which it injects into */
+}
+
+/* There is no way back any more: what fails is told, and tried again where that may help. */
+int machine_take(struct machine *m, struct error *err)
+{
+	struct error first;
+	m->rehearsal = false;
+	int rc = machine_settle(m, &first);
+	int started = machine_start(m, err);
+	if (!started && rc)
+		*err = first;
+	return started ? started : rc;
+}
+
+int machine_settle(struct machine *m, struct error *err)
+{
+	int rc = each_device(m, STEP(take), err);
+	m->unsettled = rc != 0;
+	return rc;
+}
+
 int machine_start(struct machine *m, struct error *err)
 {
 	int rc = 0;

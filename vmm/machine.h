@@ -44,7 +44,10 @@ struct machine {
 	struct arch *arch;	 /* vmm/arch/: boot, interrupt controller, clock */
 	struct vcpu *vcpus;	 /* opt.cpus of them */
 	struct gate gate;
-	bool fresh; /* this program created the guest; false: took it over */
+	bool fresh;	/* this program created the guest; false: took it over */
+	bool handover;	/* updates go to a living successor */
+	bool unsettled; /* a device has not been told its new addresses */
+	bool rehearsal; /* a successor that builds the machine beside the one that has the guest */
 
 	pthread_t leader;
 	bool ending;   /* the guest was asked to power off: no updates any more */
@@ -93,6 +96,19 @@ int machine_quiet(struct machine *m, struct error *err);
 int machine_detach(struct machine *m, struct error *err);
 void machine_reattach(struct machine *m);
 int machine_adopt(struct machine *m, struct error *err);
+
+/* A successor (m->rehearsal), after machine_build: waits for the vCPUs, tries the rest of the offered state. */
+int machine_rehearse(struct machine *m, struct error *err);
+
+/* In the pause: the state for good, first of all devices, then of vCPUs and interrupt controllers. Whatever was
+ * loaded before has no effect. */
+int machine_load_devices(struct machine *m, struct state_blob *blob, struct error *err);
+int machine_load_cpus(struct machine *m, struct error *err);
+
+/* After commit: DMA addresses, irqfds, and the guest runs, whatever fails. machine_settle: once more what has failed
+ * (m->unsettled). */
+int machine_take(struct machine *m, struct error *err);
+int machine_settle(struct machine *m, struct error *err);
 
 /* Starts the guest: devices, irqfds, and last the vCPUs. Everything that can fail for a guest taken
  * over was done before (commit). */

@@ -12,6 +12,9 @@
 
 #include "cpr/adopt.h"
 #include "cpr/fault.h"
+#include "cpr/handover/link.h"
+#include "cpr/handover/parent.h"
+#include "cpr/handover/worker.h"
 #include "cpr/inspect.h"
 #include "cpr/keeper.h"
 #include "cpr/preflight.h"
@@ -191,6 +194,33 @@ static int lost(struct error *err, enum program_mode mode, bool committed)
 	return fail(err);
 }
 
+/* The engine that hands the guest to a living successor. */
+static int run_role(int argc, char *argv[], const struct role *role)
+{
+	char path[PROGRAM_PATH_LEN];
+	struct error err;
+	switch (role->kind) {
+	case ROLE_PERSON:
+		open_standard_fds();
+		if (program_path(path, argv[0], &err))
+			return fail(&err);
+		setenv(PROGRAM_PATH_ENV, path, 1);
+		return parent_run(argc, argv, role);
+	case ROLE_PARENT:
+	case ROLE_REHEARSAL:
+		return parent_run(argc, argv, role);
+	case ROLE_WORKER:
+	case ROLE_SUCCESSOR:
+		machine_init(&machine);
+		return worker_run(&machine, &program, argc, argv, role);
+	case ROLE_CONFUSED:
+		break;
+	}
+	return fail(&(struct error){.text = ROLE_ENV " is set but makes no sense",
+				    .hint = "unset it: it belongs to molt itself",
+				    .exit = EXIT_USAGE});
+}
+
 static int run(int argc, char *argv[])
 {
 	struct machine *m = &machine;
@@ -203,6 +233,10 @@ static int run(int argc, char *argv[])
 			options_help(stdout);
 			return 0;
 		}
+	struct role role = role_incoming();
+	const char *engine = getenv("MOLT_ENGINE");
+	if (role.kind != ROLE_PERSON || (engine && !strcmp(engine, "handover")))
+		return run_role(argc, argv, &role);
 	block_signals(&set);
 	struct program_incoming in = program_incoming();
 	if (in.mode == PROGRAM_NEW)

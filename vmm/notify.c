@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,14 +40,30 @@ static int send_text(const char *name, const char *text)
 	return 0;
 }
 
-void notify_send(const char *assignments, const char *status, ...)
+static int (*sender)(const char *text);
+
+void notify_set_sender(int (*send)(const char *text))
+{
+	sender = send;
+}
+
+void notify_forward(const char *text)
 {
 	static bool warned;
 	const char *name = getenv("NOTIFY_SOCKET");
+	int rc = name ? send_text(name, text) : 0;
+	if (rc && !warned)
+		log_warn("NOTIFY_SOCKET %.200s: %s: the supervisor is not told", name,
+			 strerror(-rc));
+	warned = warned || rc;
+}
+
+void notify_send(const char *assignments, const char *status, ...)
+{
 	char text[1024];
 	va_list ap;
 
-	if (!name)
+	if (!getenv("NOTIFY_SOCKET"))
 		return;
 	int n = snprintf(text, sizeof(text), "%s%sSTATUS=", assignments,
 			 assignments[0] ? "\n" : "");
@@ -57,11 +74,8 @@ void notify_send(const char *assignments, const char *status, ...)
 	for (char *p = text + n; *p; p++)
 		if ((unsigned char)*p < ' ')
 			*p = ' ';
-	int rc = send_text(name, text);
-	if (rc && !warned)
-		log_warn("NOTIFY_SOCKET %.200s: %s: the supervisor is not told", name,
-			 strerror(-rc));
-	warned = warned || rc;
+	if (!sender || sender(text))
+		notify_forward(text);
 }
 
 void notify_reloading(void)

@@ -9,6 +9,13 @@
 void notify_send(const char *assignments, const char *status, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* A worker's messages go through its parent, whose process id the supervisor knows. @send returns 0, or the message
+ * is sent from here. NULL: always from here. */
+void notify_set_sender(int (*send)(const char *text));
+
+/* Sends @text as it is. */
+void notify_forward(const char *text);
+
 /* An update begins: RELOADING=1 with the time that systemd wants beside it. */
 void notify_reloading(void);
 

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <linux/kvm.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -267,23 +266,26 @@ static void park_and_save(struct vcpu *cpu)
 
 	int rc = save ? vcpu_arch_save(cpu, &err) : 0;
 	gate_arrive(gate, rc, &err);
-	/* Awake until exec ends this thread: it waits for each to have woken up. */
-	if (gate->spare)
+	/* Awake until exec ends this thread: it waits for each to have woken up. A successor wants the processor. */
+	if (gate->spare && !m->handover)
 		gate_look(gate, &gate->want, GATE_PAUSE, GATE_PAUSE);
 }
 
-/* Waits until the guest may run, or is to pause again before this thread noticed that it might.
- * Returns false when the machine ends. */
-static bool wait_go(struct vcpu *cpu)
+/* Waits for what is to be done next: to load the state, to run (also when the guest is to pause again before
+ * this thread noticed that it might run), or to end. */
+static enum gate_want wait_turn(struct vcpu *cpu)
 {
 	struct gate *gate = &cpu->m->gate;
 	gate_look(gate, &gate->want, GATE_HOLD, GATE_HOLD);
 	pthread_mutex_lock(&gate->lock);
-	while (gate->want == GATE_HOLD || (gate->want == GATE_PAUSE && cpu->round == gate->round))
+	while (gate->want == GATE_HOLD ||
+	       ((gate->want == GATE_PAUSE || gate->want == GATE_LOAD) && cpu->round == gate->round))
 		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
-	bool go = gate->want != GATE_STOP;
+	enum gate_want want = gate->want;
+	if (want == GATE_LOAD)
+		cpu->round = gate->round;
 	pthread_mutex_unlock(&gate->lock);
-	return go;
+	return want;
 }
 
 static void wait_built(struct gate *gate)
@@ -295,31 +297,31 @@ static void wait_built(struct gate *gate)
 	pthread_mutex_unlock(&gate->lock);
 }
 
-static void sched_save(struct vcpu *cpu)
+static int load(struct vcpu *cpu, struct error *err)
 {
-	struct vcpu_sched *s = vcpu_arch_sched(cpu);
-	struct sched_param param = {0};
-	memset(s, 0, sizeof(*s));
-	syscall(SYS_sched_getaffinity, 0, sizeof(s->affinity), s->affinity);
-	int policy = (int)syscall(SYS_sched_getscheduler, 0);
-	syscall(SYS_sched_getparam, 0, &param);
-	s->policy = policy > 0 ? (uint32_t)policy : 0;
-	s->priority = param.sched_priority > 0 ? (uint32_t)param.sched_priority : 0;
+	vcpu_sched_load(cpu);
+	return vcpu_arch_load(cpu, err);
 }
 
-/* Only what the operator changed: a new thread has its creator's settings already. */
-static void sched_load(struct vcpu *cpu)
+/* KVM keeps the thread that a vCPU last ran on, and waits for a grace period when it is another one (kvm_main.c,
+ * KVM_RUN): so this thread enters once before the pause, and comes back at once. */
+static int enter_once(struct vcpu *cpu, struct error *err)
 {
-	struct vcpu_sched want = *vcpu_arch_sched(cpu), *now = vcpu_arch_sched(cpu);
-	sched_save(cpu);
-	struct sched_param param = {.sched_priority = (int)want.priority};
-	if ((want.policy != now->policy || want.priority != now->priority) &&
-	    syscall(SYS_sched_setscheduler, 0, (int)want.policy, &param) < 0)
-		log_warn("vCPU %u: scheduling policy not restored: %s", cpu->index,
-			 strerror(errno));
-	if (want.affinity[0] && memcmp(want.affinity, now->affinity, sizeof(want.affinity)) &&
-	    syscall(SYS_sched_setaffinity, 0, sizeof(want.affinity), want.affinity) < 0)
-		log_warn("vCPU %u: affinity not restored: %s", cpu->index, strerror(errno));
+	cpu->run->immediate_exit = 1;
+	if (ioctl(cpu->fd, KVM_RUN, NULL) < 0 && errno != EINTR && errno != EAGAIN)
+		return error_errno(err, errno, "vCPU %u: KVM_RUN", cpu->index);
+	return 0;
+}
+
+/* A guest that was taken over: with the state for good, or, in a successor, with one to rehearse with. */
+static int take_over(struct vcpu *cpu, struct error *err)
+{
+	int rc = create(cpu, err);
+	if (rc || !cpu->m->rehearsal)
+		return rc ? rc : load(cpu, err);
+	vcpu_sched_load(cpu);
+	rc = vcpu_arch_rehearse(cpu, err);
+	return rc ? rc : enter_once(cpu, err);
 }
 
 static void *thread(void *opaque)
@@ -343,17 +345,19 @@ static void *thread(void *opaque)
 		cpu->confined = VCPU_CONFINED;
 	}
 	wait_built(gate);
-	if (!cpu->m->fresh) {
-		sched_load(cpu);
-		rc = create(cpu, &err);
-		if (!rc)
-			rc = vcpu_arch_load(cpu, &err);
-	}
+	if (!cpu->m->fresh)
+		rc = take_over(cpu, &err);
 	gate_arrive(gate, rc, &err);
 
-	while (wait_go(cpu)) {
+	for (enum gate_want want; (want = wait_turn(cpu)) != GATE_STOP;) {
+		if (want == GATE_LOAD) {
+			rc = load(cpu, &err);
+			gate_arrive(gate, rc, &err);
+			gate_look(gate, &gate->want, GATE_LOAD, GATE_LOAD);
+			continue;
+		}
 		run_guest(cpu);
-		sched_save(cpu);
+		vcpu_sched_save(cpu);
 		park_and_save(cpu);
 	}
 	return NULL;
@@ -376,6 +380,15 @@ void vcpus_start(struct machine *m)
 {
 	pthread_mutex_lock(&m->gate.lock);
 	gate_set(&m->gate, GATE_HOLD);
+	pthread_cond_broadcast(&m->gate.to_vcpus);
+	pthread_mutex_unlock(&m->gate.lock);
+}
+
+void vcpus_load(struct machine *m)
+{
+	pthread_mutex_lock(&m->gate.lock);
+	m->gate.round++;
+	gate_begin(&m->gate, GATE_LOAD);
 	pthread_cond_broadcast(&m->gate.to_vcpus);
 	pthread_mutex_unlock(&m->gate.lock);
 }

@@ -25,7 +25,8 @@ struct vcpu {
 	struct vcpu_state *state; /* architecture's, allocated by vcpu_arch_init */
 	pthread_t thread;
 	pid_t tid;
-	unsigned round; /* the last pause it took part in */
+	unsigned round;	 /* the last pause or load it took part in */
+	bool rehearsing; /* inside vcpu_arch_rehearse */
 	/* has the thread its filter? TOLD: that it could not be had was logged */
 	enum { VCPU_LOOSE, VCPU_LOOSE_TOLD, VCPU_CONFINED } confined;
 };
@@ -53,6 +54,10 @@ int vcpus_try(struct machine *m, struct error *err);
 int vcpus_spawn(struct machine *m, struct error *err);
 void vcpus_start(struct machine *m);
 int vcpus_wait_loaded(struct machine *m, struct error *err);
+
+/* In a successor: has each thread load the state that is in cpu->state now; vcpus_wait_loaded returns when all
+ * have. */
+void vcpus_load(struct machine *m);
 void vcpus_go(struct machine *m);
 
 /* Pauses: kicks all out of the guest, has each finish its pending exits, and park. The last one to
@@ -83,9 +88,16 @@ int vcpu_arch_init(struct vcpu *cpu, struct error *err);   /* allocates and regi
 int vcpu_arch_create(struct vcpu *cpu, struct error *err); /* CPUID; fresh: reset state */
 int vcpu_arch_save(struct vcpu *cpu, struct error *err);
 int vcpu_arch_load(struct vcpu *cpu, struct error *err);
+/* Tries the state in a VM that is to get a later one: without what would let KVM write to the guest's memory or
+ * arm a timer. */
+int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
 void vcpu_arch_forget(struct vcpu *cpu); /* clears general and vector registers */
 
-/* The scheduling part of the state. */
+/* The scheduling part of the state: of the calling thread, which is the vCPU's. vcpu_sched.c */
+void vcpu_sched_save(struct vcpu *cpu);
+void vcpu_sched_load(struct vcpu *cpu);
+
+/* Where it is. */
 struct vcpu_sched *vcpu_arch_sched(struct vcpu *cpu);
 
 /* One line with the registers of interest, for the log when a vCPU died. */

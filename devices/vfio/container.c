@@ -275,6 +275,17 @@ static int container_adopt(struct device *dev, struct error *err)
 	return rc ? rc : kvm_attach(c, err);
 }
 
+static int container_join(struct device *dev, struct error *err)
+{
+	return kvm_attach((struct vfio_container *)dev, err);
+}
+
+/* DMA goes on without it, to the same pages. */
+static int container_take(struct device *dev, struct error *err)
+{
+	return vfio_dma_renew((struct vfio_container *)dev, err);
+}
+
 static void container_destroy(struct device *dev)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
@@ -295,5 +306,7 @@ const struct device_class vfio_container_class = {
 	.detach = container_detach,
 	.reattach = container_reattach,
 	.adopt = container_adopt,
+	.join = container_join,
+	.take = container_take,
 	.destroy = container_destroy,
 };

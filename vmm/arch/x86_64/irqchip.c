@@ -73,20 +73,46 @@ static long load_clock(struct machine *m)
 	return vm_ioctl(m->vm.fd, KVM_SET_CLOCK, &c);
 }
 
-int arch_load(struct machine *m, struct error *err)
+static int set_irqchips(struct machine *m, struct kvm_irqchip chips[3], struct error *err)
 {
-	struct x86_state *s = &m->arch->state;
 	for (uint32_t i = 0; i < 3; i++) {
-		if (s->irqchip[i].chip_id != i)
+		if (chips[i].chip_id != i)
 			return error_set(err, EBADMSG, "state x86.irqchip: chip %u stands at %u",
-					 s->irqchip[i].chip_id, i);
-		long rc = vm_ioctl(m->vm.fd, KVM_SET_IRQCHIP, &s->irqchip[i]);
+					 chips[i].chip_id, i);
+		long rc = vm_ioctl(m->vm.fd, KVM_SET_IRQCHIP, &chips[i]);
 		if (rc < 0)
 			return error_errno(err, (int)-rc, "KVM_SET_IRQCHIP %u", i);
 	}
-	long rc = vm_ioctl(m->vm.fd, KVM_SET_PIT2, &s->pit);
-	if (rc < 0)
-		return error_errno(err, (int)-rc, "KVM_SET_PIT2");
-	rc = load_clock(m);
-	return rc < 0 ? error_errno(err, (int)-rc, "KVM_SET_CLOCK") : 0;
+	return 0;
+}
+
+static int set_pit(struct machine *m, struct kvm_pit_state2 *pit, struct error *err)
+{
+	long rc = vm_ioctl(m->vm.fd, KVM_SET_PIT2, pit);
+	return rc < 0 ? error_errno(err, (int)-rc, "KVM_SET_PIT2") : 0;
+}
+
+int arch_load(struct machine *m, struct error *err)
+{
+	struct x86_state *s = &m->arch->state;
+	int rc = set_irqchips(m, s->irqchip, err);
+	if (!rc)
+		rc = set_pit(m, &s->pit, err);
+	if (rc)
+		return rc;
+	long e = load_clock(m);
+	return e < 0 ? error_errno(err, (int)-e, "KVM_SET_CLOCK") : 0;
+}
+
+#define PIT_MODE_NONE                                                                              \
+	0xff /* as after reset: KVM stops the timer (arch/x86/kvm/i8254.c, pit_load_count) */
+
+int arch_rehearse(struct machine *m, struct error *err)
+{
+	struct x86_state s = m->arch->state;
+	s.irqchip[0].chip.pic.irr = s.irqchip[1].chip.pic.irr = 0;
+	s.irqchip[2].chip.ioapic.irr = 0;
+	s.pit.channels[0].mode = PIT_MODE_NONE;
+	int rc = set_irqchips(m, s.irqchip, err);
+	return rc ? rc : set_pit(m, &s.pit, err);
 }

@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: MIT */
+/* The update as the worker sees it that has the guest: steps from the request to the end of this process. */
+#include "cpr/handover/incumbent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cpr/blob.h"
+#include "cpr/handover.h"
+#include "cpr/handover/link.h"
+#include "cpr/handover/protocol.h"
+#include "cpr/handover/wire.h"
+#include "cpr/handover/worker.h"
+#include "cpr/prepare.h"
+#include "cpr/program.h"
+#include "cpr/report.h"
+#include "vmm/arch.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/base/reasons.h"
+#include "vmm/control.h"
+#include "vmm/machine.h"
+
+#define NS_PER_MS     1000000ull
+#define COMMIT_MIN_NS (200 * NS_PER_MS) /* from STATE to commit */
+#define COMMIT_FACTOR 20		/* of what the rehearsal took */
+#define DONE_MS	      10000		/* after commit: this process only waits to end */
+#define PRIORITY_LOW  19
+
+enum stage { STAGE_NONE, STAGE_START, STAGE_HELLO, STAGE_FDS, STAGE_BUILD };
+
+static const char *const stage_names[] = {
+	[STAGE_NONE] = "nothing",
+	[STAGE_START] = "its process to be started",
+	[STAGE_HELLO] = "it to say that it is a molt",
+	[STAGE_FDS] = "it to take the descriptors",
+	[STAGE_BUILD] = "it to build the machine",
+};
+
+static struct update {
+	struct machine *m;
+	struct program *p;
+	enum stage stage;
+	bool check, client;
+	char path[PROGRAM_PATH_LEN];
+	int exe; /* the new program: what was checked is what runs */
+	int peer;
+	int pidfd;
+	pid_t pid;
+	struct blob offer, state;
+	int page_fd;
+	struct handover *page;
+	uint64_t begun_ns, deadline_ns;
+	uint64_t load_ns; /* the rehearsal's */
+	char progress[80];
+} self = {.exe = -1, .peer = -1, .pidfd = -1, .page_fd = -1, .offer.fd = -1, .state.fd = -1};
+
+static struct wire_message message;
+
+bool incumbent_busy(void)
+{
+	return self.stage != STAGE_NONE;
+}
+
+int incumbent_socket(void)
+{
+	return self.stage == STAGE_START ? -1 : self.peer; /* until the parent has said who it is */
+}
+
+uint64_t incumbent_deadline(void)
+{
+	return self.deadline_ns;
+}
+
+const char *incumbent_text(char *buf, unsigned size)
+{
+	snprintf(buf, size, "%.300s since %llu ms, waiting for %s%s%.80s", self.path,
+		 (unsigned long long)((now_ns() - self.begun_ns) / NS_PER_MS),
+		 stage_names[self.stage], self.progress[0] ? ": " : "", self.progress);
+	return buf;
+}
+
+static void enter_stage(enum stage stage)
+{
+	self.stage = stage;
+	self.deadline_ns = now_ns() + self.m->opt.preflight_timeout_ms * NS_PER_MS;
+}
+
+/* ---- the end of an update that does not happen ---- */
+
+static void kill_successor(void)
+{
+	if (self.pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, self.pidfd, SIGKILL, NULL, 0);
+}
+
+/* The successor is not waited for: its parent reaps it. */
+static void send_away(void)
+{
+	kill_successor();
+	fd_close(&self.peer);
+	fd_close(&self.pidfd);
+	fd_close(&self.exe);
+	fd_close(&self.page_fd);
+	blob_close(&self.offer);
+	blob_close(&self.state);
+	if (self.page)
+		munmap(self.page, PAGE_LEN);
+	self.page = NULL;
+	self.stage = STAGE_NONE;
+	self.deadline_ns = 0;
+	self.progress[0] = 0;
+}
+
+static void refuse(const struct error *why, const struct reasons *reasons)
+{
+	static const struct reasons none = {0};
+	send_away();
+	if (self.check)
+		report_checked(self.m, why, reasons ?: &none);
+	else
+		report_refused(self.m, why, reasons ?: &none);
+}
+
+void incumbent_cancel(const char *why)
+{
+	struct error err;
+	if (!incumbent_busy())
+		return;
+	error_set(&err, ECANCELED, "%s", why);
+	refuse(&err, NULL);
+}
+
+/* ---- begin: check the file, ask the parent for a process ---- */
+
+static int offer_create(struct error *err)
+{
+	struct machine *m = self.m;
+	pthread_mutex_lock(&m->lock);
+	int rc = blob_create(&self.offer, &m->tree, &m->fds, err);
+	if (!rc)
+		rc = blob_write(&self.offer, &m->tree, &m->fds, err);
+	if (!rc)
+		rc = blob_create(&self.state, &m->tree, &m->fds, err);
+	for (unsigned i = 0; i < m->fds.n; i++)
+		m->fds.e[i].sent = false;
+	pthread_mutex_unlock(&m->lock);
+	return rc;
+}
+
+static int ask_parent(struct error *err)
+{
+	int ends[2];
+	int rc = wire_pair(ends, err);
+	if (rc)
+		return rc;
+	const int fds[] = {self.exe, ends[1]};
+	self.peer = ends[0];
+	rc = worker_send(LINK_START, 0, self.path, fds, 2, err);
+	close(ends[1]);
+	return rc;
+}
+
+int incumbent_begin(struct machine *m, struct program *p, const struct incumbent_request *req,
+		    struct error *err)
+{
+	static struct reasons reasons;
+	if (incumbent_busy())
+		return error_set(err, EBUSY, "an update is under way");
+	reasons = (struct reasons){0};
+	self.m = m;
+	self.p = p;
+	self.check = req->check;
+	self.client = req->client;
+	self.begun_ns = now_ns();
+	snprintf(self.path, sizeof(self.path), "%s", req->path ?: p->path);
+	if (!req->check)
+		report_started(m, self.path);
+	self.exe = prepare_update(m, self.path, &reasons, err);
+	int rc = self.exe < 0 ? self.exe : 0;
+	if (!rc && !(self.page = handover_new(&self.page_fd, err)))
+		rc = -err->code;
+	if (!rc) {
+		self.page->stamps[STAMP_REQUEST] = self.begun_ns;
+		handover_stamp(self.page, STAMP_PREFLIGHT);
+		rc = ask_parent(err);
+	}
+	if (rc)
+		refuse(err, &reasons);
+	else
+		enter_stage(STAGE_START);
+	return rc;
+}
+
+void incumbent_started(const struct wire_message *msg)
+{
+	struct error err;
+	if (self.stage != STAGE_START)
+		return;
+	if (msg->value <= 0) {
+		error_set(&err, (int)-msg->value, "%.300s cannot be started: %.200s", self.path,
+			  msg->text);
+		refuse(&err, NULL);
+		return;
+	}
+	self.pid = (pid_t)msg->value;
+	self.pidfd = wire_take_fd((struct wire_message *)msg, 0);
+	enter_stage(STAGE_HELLO);
+}
+
+/* ---- HELLO, OFFER, descriptors ---- */
+
+static int on_hello(const struct wire_message *msg, struct error *err)
+{
+	unsigned oldest, newest;
+	if (sscanf(msg->text, "molt-handover %u %u\n", &oldest, &newest) != 2)
+		return error_set(err, EPROTO, "%.300s says what no molt says", self.path);
+	if (oldest > PROTOCOL_NEWEST || newest < PROTOCOL_OLDEST)
+		return error_set(
+			err, EPROTO,
+			"%.300s speaks the hand-over protocol %u to %u, this molt %u to %u",
+			self.path, oldest, newest, PROTOCOL_OLDEST, PROTOCOL_NEWEST);
+	handover_stamp(self.page, STAMP_HELLO);
+	int rc = offer_create(err);
+	if (rc)
+		return rc;
+	const int offered[] = {self.offer.fd, self.state.fd, self.page_fd};
+	return wire_send(self.peer, PROTOCOL_OFFER,
+			 newest < PROTOCOL_NEWEST ? newest : PROTOCOL_NEWEST, NULL, 0, offered, 3,
+			 err);
+}
+
+/* Sends the next of what the successor does not have. Device lock held. Returns how many, or -errno. */
+static int send_batch(struct error *err)
+{
+	static struct protocol_fd list[WIRE_FDS];
+	struct fdset *set = &self.m->fds;
+	int fds[WIRE_FDS];
+	unsigned n = 0;
+	for (unsigned i = 0; i < set->n && n < WIRE_FDS; i++) {
+		struct fdset_entry *e = &set->e[i];
+		if (e->sent)
+			continue;
+		memcpy(list[n].name, e->name, sizeof(list[n].name));
+		list[n].generation = e->generation;
+		fds[n++] = e->fd;
+		e->sent = true;
+	}
+	int rc =
+		n ? wire_send(self.peer, PROTOCOL_FDS, 0, list, n * sizeof(*list), fds, n, err) : 0;
+	return rc ? rc : (int)n;
+}
+
+/* The next batch, or BUILD after the last one. */
+static int send_fds(struct error *err)
+{
+	pthread_mutex_lock(&self.m->lock);
+	int n = send_batch(err);
+	pthread_mutex_unlock(&self.m->lock);
+	if (n < 0)
+		return n;
+	enter_stage(n ? STAGE_FDS : STAGE_BUILD);
+	return n ? 0 : wire_send(self.peer, PROTOCOL_BUILD, 0, NULL, 0, NULL, 0, err);
+}
+
+/* ---- the pause ---- */
+
+/* What was opened since the offer. More than a batch is acknowledged in between, as ever. */
+static int send_new_fds(struct error *err)
+{
+	struct error ignored;
+	for (;;) {
+		pthread_mutex_lock(&self.m->lock);
+		int n = send_batch(err);
+		pthread_mutex_unlock(&self.m->lock);
+		if (n <= 0)
+			return n;
+		if (n == WIRE_FDS && wire_recv(self.peer, &message, 1000, &ignored) == 0)
+			wire_close_fds(&message);
+	}
+}
+
+static int stop_guest(struct error *err)
+{
+	struct machine *m = self.m;
+	control_park(m->control);
+	loop_park(&m->loop);
+	handover_stamp(self.page, STAMP_PREPARE);
+	int rc = vcpus_pause(m, machine_quiet, err);
+	if (!rc && m->stop_code >= 0) /* it powered off meanwhile: that is not carried over */
+		rc = error_set(err, ECANCELED, "the guest has ended");
+	handover_stamp(self.page, STAMP_PAUSE);
+	return rc;
+}
+
+static int send_state(struct error *err)
+{
+	struct machine *m = self.m;
+	int rc = arch_save(m, err);
+	handover_stamp(self.page, STAMP_DETACH);
+	if (!rc)
+		rc = send_new_fds(err);
+	if (!rc)
+		rc = blob_write(&self.state, &m->tree, &m->fds, err);
+	handover_stamp(self.page, STAMP_BLOB);
+	handover_hold(m->opt.hold_ms);
+	handover_stamp(self.page, STAMP_HOLD);
+	return rc ? rc
+		  : wire_send(self.peer, PROTOCOL_STATE, (int64_t)self.state.len, NULL, 0, NULL, 0,
+			      err);
+}
+
+static uint64_t commit_ns(void)
+{
+	uint64_t ns = self.load_ns * COMMIT_FACTOR;
+	if (self.m->opt.update_timeout_ms)
+		return self.m->opt.update_timeout_ms * NS_PER_MS;
+	return ns > COMMIT_MIN_NS ? ns : COMMIT_MIN_NS;
+}
+
+/* Why the successor does not go on. */
+static int why_not(int rc, struct error *err)
+{
+	if (rc == -ETIMEDOUT)
+		return error_set(err, ETIMEDOUT, "%.300s did not take over in time (%llu ms)",
+				 self.path, (unsigned long long)(commit_ns() / NS_PER_MS));
+	if (rc == -EPIPE)
+		return error_set(err, EPROTO, "%.300s ended before it had taken over", self.path);
+	if (rc)
+		return error_prefix(err, "%.200s", self.path);
+	if (message.kind == PROTOCOL_NO)
+		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.*s", self.path,
+				 (int)strcspn(message.text, "\n"), message.text);
+	return error_set(err, EPROTO, "%.300s says what makes no sense now (message %u)", self.path,
+			 message.kind);
+}
+
+/* Until the word has left OPEN: 0: the guest has another owner; -errno: it is ours again. */
+static int await_commit(struct error *err)
+{
+	uint64_t until = now_ns() + commit_ns();
+	int rc = 0;
+	for (bool over = false; !over;) {
+		uint64_t now = now_ns();
+		rc = wire_recv(self.peer, &message,
+			       now < until ? (int)((until - now) / NS_PER_MS) + 1 : 0, err);
+		over = rc || message.kind != PROTOCOL_GOT;
+		if (!rc)
+			wire_close_fds(&message);
+	}
+	if (!handover_decide(self.page, HANDOVER_TAKEN))
+		return 0;
+	return why_not(rc, err);
+}
+
+/* This process has no guest any more. What its end tears down takes milliseconds of a processor that the guest
+ * wants. */
+static void leave(void)
+{
+	struct machine *m = self.m;
+	struct error err;
+	uint64_t until = now_ns() + DONE_MS * NS_PER_MS;
+	while (message.kind != PROTOCOL_DONE && now_ns() < until &&
+	       !wire_recv(self.peer, &message, DONE_MS, &err))
+		wire_close_fds(&message);
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		setpriority(PRIO_PROCESS, (id_t)m->vcpus[i].tid, PRIORITY_LOW);
+	setpriority(PRIO_PROCESS, 0, PRIORITY_LOW);
+	_exit(LINK_STATUS_HANDED);
+}
+
+static void resume_in_place(void)
+{
+	struct machine *m = self.m;
+	kill_successor();
+	vcpus_wait_saved(m, NULL);
+	pthread_mutex_lock(&m->lock);
+	irq_attach_all(&m->irq);
+	pthread_mutex_unlock(&m->lock);
+	vcpus_go(m);
+	loop_unpark(&m->loop);
+	control_unpark(m->control);
+	vcpus_forget(m);
+}
+
+/* Does not return where the guest has another owner then. */
+static int hand_over(struct error *err)
+{
+	int rc = stop_guest(err);
+	self.p->updates++;
+	message.kind = 0;
+	if (!rc)
+		rc = send_state(err);
+	if (!rc)
+		rc = await_commit(err);
+	else if (!handover_decide(self.page, HANDOVER_TAKEN))
+		rc = 0;
+	if (!rc)
+		leave();
+	self.p->updates--;
+	resume_in_place();
+	return rc;
+}
+
+/* ---- the steps ---- */
+
+static void on_no(const struct wire_message *msg)
+{
+	static struct reasons reasons;
+	struct error err;
+	char line[REASON_LEN], more[32] = "";
+
+	reasons = (struct reasons){0};
+	for (const char *at = msg->text; *at; at += strcspn(at, "\n"), at += *at == '\n') {
+		size_t n = 0;
+		for (const char *c = at; *c && *c != '\n' && n + 1 < sizeof(line); c++)
+			line[n++] = *c >= 0x20 && *c <= 0x7e ? *c : '?';
+		line[n] = 0;
+		reasons_add(&reasons, line);
+	}
+	if (!reasons.n)
+		reasons_add(&reasons, "it gives no reason");
+	if (reasons.n > 1)
+		snprintf(more, sizeof(more), " (and %u more)", reasons.n - 1);
+	error_set(&err, EOPNOTSUPP, "%.200s cannot take over: %.360s%s", self.path, reasons.text[0],
+		  more);
+	error_hint(&err, "install a version that can, or give it what it misses");
+	refuse(&err, &reasons);
+}
+
+static void on_ready(const struct wire_message *msg)
+{
+	struct error err;
+	self.load_ns = msg->value > 0 ? (uint64_t)msg->value : 0;
+	handover_stamp(self.page, STAMP_READY);
+	if (self.check) {
+		send_away();
+		report_checked(self.m, NULL, NULL);
+		return;
+	}
+	if (hand_over(&err))
+		refuse(&err, NULL);
+}
+
+/* -1: nothing that fits the stage. */
+static int on_message(struct wire_message *msg, struct error *err)
+{
+	switch (self.stage) {
+	case STAGE_START: /* it was faster than the parent's answer */
+	case STAGE_HELLO:
+		if (msg->kind != PROTOCOL_HELLO)
+			break;
+		if (on_hello(msg, err))
+			return -err->code;
+		return send_fds(err);
+	case STAGE_FDS:
+		if (msg->kind != PROTOCOL_GOT)
+			break;
+		return send_fds(err);
+	case STAGE_BUILD:
+		if (msg->kind == PROTOCOL_PROGRESS) {
+			snprintf(self.progress, sizeof(self.progress), "%.79s", msg->text);
+			enter_stage(STAGE_BUILD);
+			return 0;
+		}
+		if (msg->kind != PROTOCOL_READY)
+			break;
+		on_ready(msg);
+		return 0;
+	case STAGE_NONE:
+		break;
+	}
+	return error_set(err, EPROTO, "%.300s says what makes no sense now (message %u)", self.path,
+			 msg->kind);
+}
+
+static int by_hand(struct error *err)
+{
+	return error_hint(err, "try it by hand: %.400s --version", self.path);
+}
+
+void incumbent_step(void)
+{
+	struct error err;
+	if (!incumbent_busy())
+		return;
+	if (incumbent_socket() < 0 && now_ns() < self.deadline_ns)
+		return;
+	int rc = wire_recv(self.peer, &message, 0, &err);
+	if (!rc && message.kind == PROTOCOL_NO) {
+		on_no(&message);
+	} else if (!rc) {
+		rc = on_message(&message, &err);
+		if (rc)
+			refuse(&err, NULL);
+	} else if (rc != -ETIMEDOUT) {
+		error_set(&err, EPROTO,
+			  "%.300s ended, or said what is no message, when we waited for %s",
+			  self.path, stage_names[self.stage]);
+		by_hand(&err);
+		refuse(&err, NULL);
+	} else if (now_ns() >= self.deadline_ns) {
+		error_set(&err, ETIMEDOUT, "%.300s did not answer in time (%u ms): waiting for %s",
+			  self.path, self.m->opt.preflight_timeout_ms, stage_names[self.stage]);
+		error_hint(&err,
+			   "the time is --preflight-timeout; a busy host may need another try");
+		refuse(&err, NULL);
+	}
+	wire_close_fds(&message);
+}

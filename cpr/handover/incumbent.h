@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An update, on the leader of the worker that has the guest. It is a state machine: each call does one step and
+ * returns, and the guest and its clients are served meanwhile. Only the pause itself is one long call.
+ */
+#ifndef MOLT_INCUMBENT_H
+#define MOLT_INCUMBENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct error;
+struct machine;
+struct program;
+struct reasons;
+struct wire_message;
+
+struct incumbent_request {
+	const char *path; /* program file to run, NULL: the one this guest was started from */
+	bool check;	  /* goes as far as READY, and sends the successor away */
+	bool client;	  /* somebody waits at the control socket for the outcome */
+};
+
+/* Begins an update. -EBUSY: one is under way. Any other failure was reported. */
+int incumbent_begin(struct machine *m, struct program *p, const struct incumbent_request *req,
+		    struct error *err);
+
+bool incumbent_busy(void);
+
+/* "since 3 s ago, waiting for ..." of the update under way. */
+const char *incumbent_text(char *buf, unsigned size);
+
+/* What the leader waits for: the successor's socket, -1: none; and until when (CLOCK_MONOTONIC ns, 0: no limit). */
+int incumbent_socket(void);
+uint64_t incumbent_deadline(void);
+
+/* The parent has answered LINK_START. */
+void incumbent_started(const struct wire_message *msg);
+
+/* The socket is readable, or the deadline is over. Does not return where the guest has got a new owner. */
+void incumbent_step(void);
+
+/* The update is off, if there is one: the guest ends, or is to. */
+void incumbent_cancel(const char *why);
+
+#endif

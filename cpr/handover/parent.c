@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: MIT */
+/* The parent's whole life: one loop over signals and the sockets to its children. */
+#include "cpr/handover/parent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cpr/handover/link.h"
+#include "cpr/handover/spawn.h"
+#include "cpr/handover/wire.h"
+#include "vmm/base/error.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/base/num.h"
+#include "vmm/notify.h"
+
+#define NS_PER_MS 1000000ull
+
+/* A successor whose predecessor has died may just be taking over. */
+#define HEIR_NS (5000 * NS_PER_MS)
+/* What is left of a worker that has handed the guest over only frees memory. */
+#define FORMER_NS (30000 * NS_PER_MS)
+/* For the next image's rehearsal, and for the worker's answer to LINK_PARTING. */
+#define REHEARSAL_NS (10000 * NS_PER_MS)
+
+enum child_role { CHILD_NONE, CHILD_OWNER, CHILD_SUCCESSOR, CHILD_FORMER, CHILD_REHEARSAL };
+
+struct child {
+	enum child_role role;
+	pid_t pid;
+	int pidfd; /* -1: this image has not started it */
+	int link;
+	int exe;	      /* its program, or -1 */
+	bool ended, ready;    /* ready: CHILD_REHEARSAL has said so */
+	int status;	      /* as waitpid gives it */
+	uint64_t deadline_ns; /* 0: none */
+};
+
+#define CHILDREN 4
+
+static struct parent {
+	char **argv;
+	int signals; /* signalfd */
+	struct child children[CHILDREN];
+	int next_exe;	     /* what this process is to become, or -1 */
+	uint64_t parting_ns; /* waiting for LINK_PARTED since; 0: not */
+	int heir_status;     /* of the last successor that ended without the guest */
+} self;
+
+static struct child *find(enum child_role role)
+{
+	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
+		if (c->role == role)
+			return c;
+	return NULL;
+}
+
+static void forget(struct child *c)
+{
+	fd_close(&c->pidfd);
+	fd_close(&c->link);
+	fd_close(&c->exe);
+	*c = (struct child){.pidfd = -1, .link = -1, .exe = -1};
+}
+
+static void kill_child(const struct child *c)
+{
+	if (c->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
+	else
+		kill(c->pid, SIGKILL);
+}
+
+static int exit_status(int status)
+{
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void tell_owner(enum link_kind kind, int value)
+{
+	struct child *owner = find(CHILD_OWNER);
+	struct error err;
+	if (owner && owner->link >= 0 &&
+	    wire_send(owner->link, kind, value, NULL, 0, NULL, 0, &err))
+		log_warn("the worker (pid %d) does not listen: %s", (int)owner->pid, err.text);
+}
+
+/* ---- starting ---- */
+
+/* @exe and @peer: the parent's, closed here. Returns the child or NULL. */
+static struct child *start(enum role_kind role, int exe, int peer, struct error *err)
+{
+	struct child *c = find(CHILD_NONE);
+	int ends[2] = {-1, -1};
+	int rc = c ? wire_pair(ends, err) : error_set(err, EBUSY, "another update is not over yet");
+	if (!rc) {
+		const struct role as = {.kind = role, .link = ends[1], .peer = peer};
+		int pidfd;
+		rc = spawn(exe, self.argv, &as, &pidfd, err);
+		if (rc > 0)
+			*c = (struct child){.pid = rc, .pidfd = pidfd, .link = ends[0], .exe = exe};
+	}
+	fd_close(&ends[1]);
+	fd_close(&peer);
+	if (rc > 0) {
+		c->role = role == ROLE_WORKER	   ? CHILD_OWNER
+			  : role == ROLE_SUCCESSOR ? CHILD_SUCCESSOR
+						   : CHILD_REHEARSAL;
+		return c;
+	}
+	fd_close(&ends[0]);
+	fd_close(&exe);
+	return NULL;
+}
+
+/* What the first worker has inherited through here is its own: this process keeps only what is close-on-exec. */
+static void close_inherited(void)
+{
+	long most = sysconf(_SC_OPEN_MAX);
+	for (int fd = STDERR_FILENO + 1; fd < (most > 0 && most < 65536 ? most : 65536); fd++) {
+		int flags = fcntl(fd, F_GETFD);
+		if (flags >= 0 && !(flags & FD_CLOEXEC))
+			close(fd);
+	}
+}
+
+static int start_first(struct error *err)
+{
+	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	if (exe < 0)
+		return error_errno(err, errno, "/proc/self/exe");
+	if (!start(ROLE_WORKER, exe, -1, err))
+		return -err->code;
+	close_inherited();
+	return 0;
+}
+
+/* ---- the parent becomes the new program ---- */
+
+static void stay(const char *why)
+{
+	fd_close(&self.next_exe);
+	self.parting_ns = 0;
+	log_warn("this process (pid %d) stays the old program until the next update: %s",
+		 (int)getpid(), why);
+}
+
+/* The image that this process is to become has never run as a parent: a child tries. */
+static void rehearse(void)
+{
+	struct error err;
+	int exe = fcntl(self.next_exe, F_DUPFD_CLOEXEC, 0);
+	struct child *c = exe < 0 ? NULL : start(ROLE_REHEARSAL, exe, -1, &err);
+	if (c)
+		c->deadline_ns = now_ns() + REHEARSAL_NS;
+	else
+		stay(exe < 0 ? "no descriptor is left" : err.text);
+}
+
+static void rehearsal_ended(const struct child *c)
+{
+	if (!c->ready || exit_status(c->status)) {
+		stay("it did not pass its rehearsal as a parent");
+		return;
+	}
+	self.parting_ns = now_ns();
+	tell_owner(LINK_PARTING, 0);
+}
+
+/* The worker does not die with this process now. Returns only on failure. */
+static void become_next(void)
+{
+	struct child *owner = find(CHILD_OWNER);
+	const struct role as = {
+		.kind = ROLE_PARENT, .link = owner->link, .peer = -1, .worker = owner->pid};
+	char text[ROLE_ENV_LEN];
+	char **envp = spawn_environment(text, &as);
+
+	self.parting_ns = 0;
+	if (envp && !fd_set_cloexec(owner->link, false))
+		syscall(SYS_execveat, self.next_exe, "", self.argv, envp, AT_EMPTY_PATH);
+	int code = errno;
+	free(envp);
+	fd_set_cloexec(owner->link, true);
+	stay(strerror(code));
+	tell_owner(LINK_BACK, 0);
+}
+
+/* ---- children ---- */
+
+static void on_start(struct child *from, struct wire_message *msg)
+{
+	struct error err = {0};
+	int exe = wire_take_fd(msg, 0), peer = wire_take_fd(msg, 1);
+	struct child *c = NULL;
+
+	if (from->role != CHILD_OWNER || exe < 0 || peer < 0) {
+		fd_close(&exe);
+		fd_close(&peer);
+		return;
+	}
+	if (find(CHILD_SUCCESSOR) || find(CHILD_FORMER)) {
+		fd_close(&exe);
+		fd_close(&peer);
+		error_set(&err, EBUSY, "the worker of the last update has not ended yet");
+	} else {
+		c = start(ROLE_SUCCESSOR, exe, peer, &err);
+	}
+	if (c)
+		wire_send(from->link, LINK_STARTED, c->pid, NULL, 0, &c->pidfd, 1, &err);
+	else
+		wire_send(from->link, LINK_STARTED, -err.code, err.text, strlen(err.text), NULL, 0,
+			  NULL);
+}
+
+static void on_owner(struct child *c)
+{
+	struct child *old = find(CHILD_OWNER);
+	if (c->role != CHILD_SUCCESSOR)
+		return;
+	if (old) {
+		old->role = CHILD_FORMER;
+		old->deadline_ns = now_ns() + FORMER_NS;
+		if (old->ended)
+			forget(old);
+	}
+	c->role = CHILD_OWNER;
+	fd_close(&self.next_exe);
+	self.next_exe = c->exe;
+	c->exe = -1;
+	rehearse();
+}
+
+static void on_message(struct child *c, struct wire_message *msg)
+{
+	switch (msg->kind) {
+	case LINK_START:
+		on_start(c, msg);
+		break;
+	case LINK_OWNER:
+		on_owner(c);
+		break;
+	case LINK_NOTIFY:
+		notify_forward(msg->text);
+		break;
+	case LINK_PARTED:
+		if (c->role == CHILD_OWNER && self.parting_ns)
+			become_next();
+		break;
+	case LINK_READY:
+		c->ready = c->role == CHILD_REHEARSAL;
+		break;
+	}
+	wire_close_fds(msg);
+}
+
+/* Takes all that there is. */
+static void listen_to(struct child *c)
+{
+	static struct wire_message msg;
+	struct error err;
+	int rc = 0;
+	while (c->link >= 0 && !rc) {
+		rc = wire_recv(c->link, &msg, 0, &err);
+		if (!rc)
+			on_message(c, &msg);
+	}
+	if (c->link >= 0 && rc != -ETIMEDOUT && rc != -EBADMSG)
+		fd_close(&c->link); /* its end is SIGCHLD's to tell */
+}
+
+static void reap(void)
+{
+	int status;
+	for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+		for (struct child *c = self.children; c < self.children + CHILDREN; c++)
+			if (c->role && c->pid == pid) {
+				listen_to(c);
+				c->ended = true;
+				c->status = status;
+			}
+	/* A successor may have said that it has the guest before its predecessor ended. */
+	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
+		listen_to(c);
+}
+
+/* Follows what has ended. Returns the exit status once there is nobody left to wait for, or -1. */
+static int settle(void)
+{
+	struct child *owner = find(CHILD_OWNER), *heir = find(CHILD_SUCCESSOR), *c;
+
+	if (heir && heir->ended) {
+		self.heir_status = heir->status;
+		forget(heir);
+		heir = NULL;
+	}
+	if ((c = find(CHILD_FORMER)) && c->ended)
+		forget(c);
+	if ((c = find(CHILD_REHEARSAL)) && c->ended) {
+		rehearsal_ended(c);
+		forget(c);
+	}
+	if (!owner->ended)
+		return -1;
+	if (heir) {
+		if (!heir->deadline_ns)
+			heir->deadline_ns = now_ns() + HEIR_NS;
+		return -1;
+	}
+	int status = exit_status(owner->status);
+	return status == LINK_STATUS_HANDED ? exit_status(self.heir_status) : status;
+}
+
+/* ---- the loop ---- */
+
+static void on_signal(int sig)
+{
+	switch (sig) {
+	case SIGUSR1:
+		tell_owner(LINK_UPDATE, 0);
+		break;
+	case SIGTERM:
+	case SIGINT:
+	case SIGHUP:
+		tell_owner(LINK_SIGNAL, sig);
+		break;
+	}
+}
+
+static void take_signals(void)
+{
+	struct signalfd_siginfo info;
+	while (read(self.signals, &info, sizeof(info)) == sizeof(info))
+		on_signal((int)info.ssi_signo);
+}
+
+/* Ends whose time is over. Returns how long the next one has, in ms; -1: there is none. */
+static int keep_deadlines(void)
+{
+	uint64_t now = now_ns(), next = UINT64_MAX;
+	for (struct child *c = self.children; c < self.children + CHILDREN; c++) {
+		if (!c->role || !c->deadline_ns)
+			continue;
+		if (now >= c->deadline_ns) {
+			kill_child(c);
+			c->deadline_ns = now + HEIR_NS;
+		}
+		next = c->deadline_ns < next ? c->deadline_ns : next;
+	}
+	if (self.parting_ns) {
+		uint64_t end = self.parting_ns + REHEARSAL_NS;
+		if (now >= end)
+			stay("the worker does not answer");
+		else
+			next = end < next ? end : next;
+	}
+	return next == UINT64_MAX ? -1 : (int)((next - now) / NS_PER_MS + 1);
+}
+
+static int loop(void)
+{
+	for (;;) {
+		struct pollfd p[CHILDREN + 1] = {{.fd = self.signals, .events = POLLIN}};
+		for (unsigned i = 0; i < CHILDREN; i++)
+			p[i + 1] = (struct pollfd){.fd = self.children[i].link, .events = POLLIN};
+		poll(p, CHILDREN + 1, keep_deadlines());
+		for (unsigned i = 0; i < CHILDREN; i++)
+			if (p[i + 1].revents)
+				listen_to(&self.children[i]);
+		take_signals();
+		reap();
+		int status = settle();
+		if (status >= 0)
+			return status;
+	}
+}
+
+/* All that is waited for stays blocked and pending over the exec of this process. */
+static int block_signals(struct error *err)
+{
+	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP, SIGCHLD};
+	sigset_t set;
+	sigemptyset(&set);
+	for (unsigned i = 0; i < ARRAY_LEN(waited); i++)
+		sigaddset(&set, waited[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGCHLD, SIG_DFL); /* ignored, children would not be waited for */
+	signal(SIGPIPE, SIG_IGN);
+	self.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return self.signals < 0 ? error_errno(err, errno, "signals") : 0;
+}
+
+/* After exec: the worker is there, and runs the guest. */
+static void resume(const struct role *role)
+{
+	struct child *owner = &self.children[0];
+	*owner = (struct child){.role = CHILD_OWNER,
+				.pid = role->worker,
+				.pidfd = (int)syscall(SYS_pidfd_open, role->worker, 0),
+				.link = role->link,
+				.exe = -1};
+	prctl(PR_SET_NAME, "molt"); /* execveat named it after a descriptor */
+	tell_owner(LINK_BACK, 0);
+}
+
+static int fail(const struct error *err)
+{
+	log_error(err);
+	return err->exit;
+}
+
+int parent_run(int argc, char *argv[], const struct role *role)
+{
+	struct error err = {0};
+	self.argv = argv;
+	self.next_exe = -1;
+	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
+		*c = (struct child){.pidfd = -1, .link = -1, .exe = -1};
+	if (block_signals(&err))
+		return fail(&err);
+	if (role->kind == ROLE_REHEARSAL)
+		return wire_send(role->link, LINK_READY, 0, NULL, 0, NULL, 0, &err) ? fail(&err)
+										    : 0;
+	if (role->kind == ROLE_PARENT)
+		resume(role);
+	else if (start_first(&err))
+		return fail(&err);
+	return loop();
+}

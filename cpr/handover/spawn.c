@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* Starts children without a copy of the address space (CLONE_VM): up to exec they get along with raw system calls. */
+#include "cpr/handover/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cpr/raw.h"
+#include "vmm/base/error.h"
+
+#define STACK_LEN 65536
+
+extern char **environ;
+
+struct child {
+	int exe, link, peer;
+	pid_t parent;
+	char **argv, **envp;
+	long error;
+};
+
+/* exec leaves signals ignored that are ignored now. */
+RAW static void default_signals(void)
+{
+	const uint64_t sa[4] = {0}; /* the kernel's struct sigaction: SIG_DFL */
+	for (int sig = 1; sig <= 64; sig++)
+		raw_syscall(SYS_rt_sigaction, sig, (long)sa, 0, 8, 0);
+}
+
+RAW static int become(void *opaque)
+{
+	struct child *c = opaque;
+
+	default_signals();
+	long rc = raw_syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (raw_syscall(SYS_getppid, 0, 0, 0, 0, 0) != c->parent) /* it has just died */
+		raw_syscall(SYS_exit_group, 1, 0, 0, 0, 0);
+	if (rc >= 0)
+		rc = raw_syscall(SYS_fcntl, c->link, F_SETFD, 0, 0, 0);
+	if (rc >= 0 && c->peer >= 0)
+		rc = raw_syscall(SYS_fcntl, c->peer, F_SETFD, 0, 0, 0);
+	if (rc >= 0)
+		rc = raw_syscall(SYS_execveat, c->exe, (long)"", (long)c->argv, (long)c->envp,
+				 AT_EMPTY_PATH);
+	c->error = -rc;
+	raw_syscall(SYS_exit_group, 1, 0, 0, 0, 0);
+	return 0;
+}
+
+char **spawn_environment(char *text, const struct role *role)
+{
+	size_t n = 0;
+	while (environ[n])
+		n++;
+	char **envp = calloc(n + 2, sizeof(*envp));
+	if (!envp)
+		return NULL;
+	role_format(text, role);
+	envp[0] = text;
+	memcpy(envp + 1, environ, n * sizeof(*environ));
+	return envp;
+}
+
+pid_t spawn(int exe, char **argv, const struct role *role, int *pidfd, struct error *err)
+{
+	char text[ROLE_ENV_LEN];
+	struct child c = {.exe = exe,
+			  .link = role->link,
+			  .peer = role->peer,
+			  .parent = getpid(),
+			  .argv = argv,
+			  .envp = spawn_environment(text, role)};
+	void *stack =
+		mmap(NULL, STACK_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pid_t pid = -1;
+	int code = ENOMEM;
+
+	*pidfd = -1;
+	if (c.envp && stack != MAP_FAILED) {
+		pid = clone(become, (char *)stack + STACK_LEN,
+			    CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &c, pidfd);
+		code = errno;
+	}
+	if (stack != MAP_FAILED)
+		munmap(stack, STACK_LEN);
+	free(c.envp);
+	if (pid < 0)
+		return error_errno(err, code, "starting a process");
+	if (!c.error)
+		return pid;
+	waitpid(pid, NULL, 0);
+	close(*pidfd);
+	*pidfd = -1;
+	return error_errno(err, (int)c.error, "exec of the program");
+}

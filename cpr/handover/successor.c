@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The successor's story: greet, take descriptors, build the machine and try an offered state; then, in the pause, load
+ * the real one, commit, run. Before commit it changes nothing that the incumbent shares.
+ */
+#include "cpr/handover/successor.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cpr/adopt.h"
+#include "cpr/blob.h"
+#include "cpr/fault.h"
+#include "cpr/handover.h"
+#include "cpr/handover/protocol.h"
+#include "cpr/handover/wire.h"
+#include "cpr/handover/worker.h"
+#include "cpr/program.h"
+#include "cpr/report.h"
+#include "vmm/base/build.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/base/reasons.h"
+#include "vmm/control.h"
+#include "vmm/machine.h"
+
+#define ANSWER_MS 60000 /* the incumbent has other things to do; its end is seen at once */
+
+static struct successor {
+	struct machine *m;
+	struct program *p;
+	int peer;
+	struct blob offer, state;
+	struct handover *page;
+} self;
+
+static struct wire_message message;
+static struct state_blob parsed;
+
+static int say(enum protocol_kind kind, int64_t value, const char *text, struct error *err)
+{
+	return wire_send(self.peer, kind, value, text, text ? strlen(text) : 0, NULL, 0, err);
+}
+
+/* ---- greeting, descriptors ---- */
+
+static int greet(struct error *err)
+{
+	char text[256];
+	snprintf(text, sizeof(text), "molt-handover %u %u\n%s\n%s\n", PROTOCOL_OLDEST,
+		 PROTOCOL_NEWEST, build_version(), build_id());
+	return say(PROTOCOL_HELLO, 0, text, err);
+}
+
+static int take_offer(struct error *err)
+{
+	int offer = wire_take_fd(&message, 0), state = wire_take_fd(&message, 1);
+	fd_auto int page = wire_take_fd(&message, 2);
+	if (page < 0 || message.value < PROTOCOL_OLDEST || message.value > PROTOCOL_NEWEST) {
+		fd_close(&offer);
+		fd_close(&state);
+		return error_set(err, EPROTO, "an offer that makes no sense (protocol %lld)",
+				 (long long)message.value);
+	}
+	self.page = handover_map(page, err);
+	int rc = self.page ? 0 : -err->code;
+	if (!rc)
+		rc = blob_expect(&self.state, state, err);
+	else
+		fd_close(&state);
+	if (!rc)
+		return blob_adopt(&self.offer, offer, err);
+	fd_close(&offer);
+	return rc;
+}
+
+static int take_fds(struct error *err)
+{
+	const struct protocol_fd *list = (const struct protocol_fd *)message.text;
+	if (!message.nfds || message.len != message.nfds * sizeof(*list))
+		return error_set(err, EPROTO, "%u descriptors with %zu bytes of names",
+				 message.nfds, message.len);
+	for (unsigned i = 0; i < message.nfds; i++) {
+		struct protocol_fd one;
+		memcpy(&one, list + i, sizeof(one));
+		one.name[sizeof(one.name) - 1] = 0;
+		if (!one.name[0])
+			return error_set(err, EPROTO, "a descriptor without a name");
+		int rc = fdset_receive(&self.m->fds, one.name, one.generation, message.fds[i], err);
+		if (rc)
+			return rc;
+		wire_take_fd(&message, i);
+	}
+	return say(PROTOCOL_GOT, message.nfds, NULL, err);
+}
+
+/* The next message of @kind; descriptors that come before it are taken. */
+static int await(enum protocol_kind kind, struct error *err)
+{
+	for (;;) {
+		int rc = wire_recv(self.peer, &message, ANSWER_MS, err);
+		if (!rc && message.kind == kind)
+			return 0;
+		if (!rc && message.kind == PROTOCOL_FDS)
+			rc = take_fds(err);
+		else if (!rc)
+			rc = error_set(err, EPROTO, "message %u where %u was due", message.kind,
+				       kind);
+		wire_close_fds(&message);
+		if (rc)
+			return rc;
+	}
+}
+
+/* ---- build, and the rehearsal ---- */
+
+static int build(struct error *err)
+{
+	struct machine *m = self.m;
+	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
+	if (!rc)
+		rc = fdset_match(&m->fds, &parsed, err);
+	if (!rc)
+		rc = worker_register(m, self.p, err);
+	if (!rc)
+		rc = adopt_options(m, self.p, &parsed, err);
+	if (!rc)
+		rc = machine_build(m, &parsed, err);
+	fault_point("build");
+	return rc ? rc : machine_rehearse(m, err);
+}
+
+/* How long the state takes to load: the deadline in the pause is a multiple of it. */
+static int rehearse(uint64_t *load_ns, struct error *err)
+{
+	uint64_t start_ns = now_ns();
+	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
+	if (!rc)
+		rc = fdset_match(&self.m->fds, &parsed, err);
+	if (!rc)
+		rc = machine_load_devices(self.m, &parsed, err);
+	*load_ns = now_ns() - start_ns;
+	return rc;
+}
+
+static int get_ready(struct error *err)
+{
+	uint64_t load_ns;
+	int rc = greet(err);
+	fault_point("hello");
+	if (!rc)
+		rc = await(PROTOCOL_OFFER, err);
+	if (!rc)
+		rc = take_offer(err);
+	wire_close_fds(&message);
+	fault_point("offer");
+	if (!rc)
+		rc = await(PROTOCOL_BUILD, err);
+	if (!rc)
+		rc = build(err);
+	if (!rc)
+		rc = rehearse(&load_ns, err);
+	blob_close(&self.offer);
+	fault_point("ready");
+	return rc ? rc : say(PROTOCOL_READY, (int64_t)load_ns, NULL, err);
+}
+
+/* ---- in the pause ---- */
+
+static int load(struct error *err)
+{
+	struct machine *m = self.m;
+	handover_stamp(self.page, STAMP_STATE);
+	int rc = blob_arrived(&self.state, (size_t)message.value, err);
+	if (!rc)
+		rc = state_open(&parsed, self.state.map, self.state.len, err);
+	if (!rc)
+		rc = fdset_match(&m->fds, &parsed, err);
+	if (!rc)
+		rc = machine_load_devices(m, &parsed, err);
+	handover_stamp(self.page, STAMP_BUILD);
+	fault_point("state");
+	if (!rc)
+		rc = machine_load_cpus(m, err);
+	handover_stamp(self.page, STAMP_LOAD);
+	fault_point("load");
+	return rc;
+}
+
+static int commit(struct error *err)
+{
+	if (!handover_decide(self.page, HANDOVER_COMMITTED))
+		return error_set(err, ETIMEDOUT, "the incumbent has taken the guest back");
+	handover_stamp(self.page, STAMP_COMMIT);
+	return 0;
+}
+
+/* ---- afterwards: the guest is ours, and nothing that fails is a reason to lose it ---- */
+
+#define SERVE_TRIES   100
+#define SERVE_WAIT_MS 50
+
+static void serve(struct machine *m)
+{
+	struct error err;
+	for (unsigned tries = 0; machine_serve(m, &err); tries++) {
+		if (!tries)
+			log_error(&err);
+		if (tries == SERVE_TRIES) {
+			log_warn("console and device models stand still until the next update");
+			return;
+		}
+		handover_hold(SERVE_WAIT_MS);
+	}
+}
+
+static void finish(void)
+{
+	struct machine *m = self.m;
+	struct report report = {.times = self.page,
+				.old_version = parsed.header.version,
+				.old_build = parsed.header.build_id,
+				.blob_len = parsed.len,
+				.update = self.p->updates};
+	struct error err;
+	vcpus_confine(m);
+	serve(m);
+	if (report_open(m, &err) || control_open(m, &err))
+		log_error(&err);
+	pthread_mutex_lock(&m->lock);
+	fdset_close_untaken(&m->fds);
+	pthread_mutex_unlock(&m->lock);
+	vcpus_forget(m);
+	report_done(m, &report);
+	blob_close(&self.state);
+	if (control_start(m->control, &err))
+		log_error(&err);
+}
+
+static void run_guest(void)
+{
+	struct error err;
+	if (machine_take(self.m, &err))
+		log_error(&err);
+	handover_stamp(self.page, STAMP_RUN);
+}
+
+int successor_run(struct machine *m, struct program *p, int peer, struct error *err)
+{
+	struct error ignored;
+	self = (struct successor){.m = m, .p = p, .peer = peer, .offer.fd = -1, .state.fd = -1};
+	m->rehearsal = true;
+	int rc = get_ready(err);
+	if (!rc)
+		rc = await(PROTOCOL_STATE, err);
+	if (!rc)
+		rc = load(err);
+	if (rc) {
+		char text[1400];
+		snprintf(text, sizeof(text), "%s%s%s%s\n", err->text, err->hint[0] ? " (" : "",
+			 err->hint, err->hint[0] ? ")" : "");
+		say(PROTOCOL_NO, 0, text, &ignored);
+		return rc;
+	}
+	rc = commit(err);
+	if (rc)
+		return rc;
+	run_guest();
+	worker_send(LINK_OWNER, 0, NULL, NULL, 0, &ignored);
+	say(PROTOCOL_DONE, 0, NULL, &ignored);
+	close(peer);
+	handover_hold(HANDOVER_HEAD_START_MS);
+	finish();
+	return 0;
+}

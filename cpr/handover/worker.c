@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/* The worker's leader: gets the guest, makes a new one or takes one over, then waits for what it is asked. */
+#include "cpr/handover/worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "cpr/handover/incumbent.h"
+#include "cpr/handover/successor.h"
+#include "cpr/handover/wire.h"
+#include "cpr/program.h"
+#include "cpr/report.h"
+#include "cpr/serve.h"
+#include "cpr/stop.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/console.h"
+#include "vmm/control.h"
+#include "vmm/machine.h"
+#include "vmm/notify.h"
+
+#define NS_PER_MS  1000000ull
+#define PARTING_NS (20000 * NS_PER_MS) /* until the parent's new image has spoken */
+#define SETTLE_NS  (1000 * NS_PER_MS)
+
+static struct worker {
+	struct machine *m;
+	struct program *p;
+	int link; /* -1: there is no parent any more */
+	pid_t parent;
+	int signals;
+	uint64_t parting_ns; /* the parent execs itself since; 0: it does not */
+	uint64_t settle_ns;  /* when what failed at the take-over is tried again */
+	bool again;	     /* a second SIGUSR1 during an update */
+	struct stopping stop;
+} self = {.link = -1, .signals = -1};
+
+/* ---- the parent ---- */
+
+int worker_send(enum link_kind kind, int64_t value, const char *text, const int *fds, unsigned nfds,
+		struct error *err)
+{
+	if (self.link < 0)
+		return error_set(err, ESRCH, "there is no parent process any more");
+	return wire_send(self.link, kind, value, text, text ? strlen(text) : 0, fds, nfds, err);
+}
+
+pid_t worker_known_pid(void)
+{
+	return self.link < 0 ? getpid() : self.parent;
+}
+
+static int notify_parent(const char *text)
+{
+	struct error err;
+	return worker_send(LINK_NOTIFY, 0, text, NULL, 0, &err);
+}
+
+/* The guest runs on without its parent: its supervisor has to learn the id of this process. */
+static void go_alone(const char *why)
+{
+	char assignment[32];
+	if (self.link < 0)
+		return;
+	fd_close(&self.link);
+	self.parting_ns = 0;
+	prctl(PR_SET_PDEATHSIG, 0);
+	notify_set_sender(NULL);
+	report_set_pid(0);
+	log_warn("the parent (pid %d) is lost: %s; the guest runs on in process %d",
+		 (int)self.parent, why, (int)getpid());
+	snprintf(assignment, sizeof(assignment), "MAINPID=%d", (int)getpid());
+	notify_send(assignment, "the guest runs on without its parent");
+}
+
+static void on_parting(void)
+{
+	struct error err;
+	prctl(PR_SET_PDEATHSIG, 0);
+	self.parting_ns = now_ns();
+	if (worker_send(LINK_PARTED, 0, NULL, NULL, 0, &err))
+		go_alone(err.text);
+}
+
+static void on_back(void)
+{
+	self.parting_ns = 0;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != self.parent)
+		go_alone("it ended right after its update");
+}
+
+/* ---- what is asked ---- */
+
+static void begin_update(void)
+{
+	const struct incumbent_request here = {0};
+	struct error err;
+	if (incumbent_busy())
+		self.again = true;
+	else
+		incumbent_begin(self.m, self.p, &here, &err);
+}
+
+static void on_signal(int sig)
+{
+	if (sig == SIGUSR1) {
+		begin_update();
+	} else if (sig == SIGHUP) {
+		report_reopen(self.m);
+	} else if (sig == SIGTERM || sig == SIGINT) {
+		incumbent_cancel("the guest was asked to power off");
+		stop_on_signal(self.m, &self.stop, sig);
+	}
+}
+
+static void on_message(struct wire_message *msg)
+{
+	switch (msg->kind) {
+	case LINK_STARTED:
+		incumbent_started(msg);
+		break;
+	case LINK_UPDATE:
+		on_signal(SIGUSR1);
+		break;
+	case LINK_SIGNAL:
+		on_signal((int)msg->value);
+		break;
+	case LINK_PARTING:
+		on_parting();
+		break;
+	case LINK_BACK:
+		on_back();
+		break;
+	}
+	wire_close_fds(msg);
+}
+
+static void listen_to_parent(void)
+{
+	static struct wire_message msg;
+	struct error err;
+	int rc = 0;
+	while (self.link >= 0 && !rc) {
+		rc = wire_recv(self.link, &msg, 0, &err);
+		if (!rc)
+			on_message(&msg);
+	}
+	if (rc && rc != -ETIMEDOUT && rc != -EBADMSG)
+		go_alone(err.text);
+}
+
+/* MACHINE_WAKE_SIGNAL; and what the parent would have passed on, once there is none. */
+static void take_signals(void)
+{
+	struct signalfd_siginfo info;
+	bool asked = false;
+	while (read(self.signals, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == MACHINE_WAKE_SIGNAL)
+			asked = true;
+		else if (self.link < 0)
+			on_signal((int)info.ssi_signo);
+	}
+	if (asked && serve_request(self.m, self.p) && !self.stop.sig) {
+		incumbent_cancel("the guest was asked to power off");
+		stop_ask(self.m, &self.stop, SIGTERM, "control socket");
+	}
+}
+
+/* ---- time ---- */
+
+static void earlier(uint64_t *next, uint64_t at)
+{
+	if (at && at < *next)
+		*next = at;
+}
+
+static int time_left_ms(void)
+{
+	uint64_t next = UINT64_MAX, now = now_ns();
+	earlier(&next, self.stop.deadline_ns);
+	earlier(&next, incumbent_deadline());
+	earlier(&next, self.parting_ns ? self.parting_ns + PARTING_NS : 0);
+	earlier(&next, self.settle_ns);
+	if (next == UINT64_MAX)
+		return -1;
+	return next > now ? (int)((next - now) / NS_PER_MS) + 1 : 0;
+}
+
+static void keep_deadlines(void)
+{
+	struct machine *m = self.m;
+	struct error err;
+	uint64_t now = now_ns();
+	if (self.stop.deadline_ns && now >= self.stop.deadline_ns)
+		machine_stop(m, 128 + self.stop.sig, "the guest did not power off in time");
+	if (self.parting_ns && now >= self.parting_ns + PARTING_NS)
+		go_alone("its new program does not speak");
+	if (m->unsettled && !self.settle_ns)
+		self.settle_ns = now + SETTLE_NS;
+	if (self.settle_ns && now >= self.settle_ns) {
+		self.settle_ns = 0;
+		if (!machine_settle(m, &err))
+			log_info("the devices' DMA addresses are this process's now");
+	}
+}
+
+/* Returns the exit code. */
+static int lead(void)
+{
+	struct machine *m = self.m;
+	while (m->stop_code < 0) {
+		keep_deadlines();
+		struct pollfd p[] = {{.fd = self.signals, .events = POLLIN},
+				     {.fd = self.link, .events = POLLIN},
+				     {.fd = incumbent_socket(), .events = POLLIN}};
+		if (m->stop_code < 0)
+			poll(p, ARRAY_LEN(p), time_left_ms());
+		take_signals();
+		listen_to_parent();
+		if (m->stop_code < 0)
+			incumbent_step();
+		if (self.again && !incumbent_busy()) {
+			self.again = false;
+			begin_update();
+		}
+	}
+	incumbent_cancel("the guest has ended");
+	return m->stop_code;
+}
+
+/* ---- the life of a worker ---- */
+
+/* The keyboard's signals reach the whole process group, and a supervisor's the whole cgroup: they are the parent's to
+ * pass on. */
+static int block_signals(struct error *err)
+{
+	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP, MACHINE_WAKE_SIGNAL};
+	sigset_t set;
+	sigemptyset(&set);
+	for (unsigned i = 0; i < ARRAY_LEN(waited); i++)
+		sigaddset(&set, waited[i]);
+	sigset_t blocked = set;
+	sigaddset(&blocked, SIGUSR2); /* the kick: vCPU threads unblock it */
+	sigaddset(&blocked, SIGPIPE);
+	sigaddset(&blocked, SIGXFSZ); /* past RLIMIT_FSIZE a write fails, and that is enough */
+	sigaddset(&blocked, SIGQUIT);
+	pthread_sigmask(SIG_BLOCK, &blocked, NULL);
+	self.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return self.signals < 0 ? error_errno(err, errno, "signals") : 0;
+}
+
+int worker_register(struct machine *m, struct program *p, struct error *err)
+{
+	const struct state_section s = {.node = "program", .cls = &program_state_class, .state = p};
+	return state_register(&m->tree, &s, err);
+}
+
+static int make_guest(int argc, char *argv[], struct error *err)
+{
+	struct machine *m = self.m;
+	int rc = program_init(self.p, argc, argv, err);
+	if (!rc)
+		rc = options_parse(&m->opt, argc - 2, argv + 2, err);
+	if (rc)
+		return rc;
+	if (m->opt.name)
+		log_set_name(m->opt.name);
+	rc = worker_register(m, self.p, err);
+	if (!rc)
+		rc = report_open(m, err);
+	if (!rc)
+		rc = control_open(m, err);
+	if (!rc)
+		rc = machine_build(m, NULL, err);
+	if (rc)
+		return rc;
+	vcpus_start(m);
+	rc = vcpus_wait_loaded(m, err);
+	if (!rc)
+		rc = machine_start(m, err);
+	if (!rc)
+		rc = machine_serve(m, err);
+	if (!rc)
+		rc = control_start(m->control, err);
+	if (rc)
+		return rc;
+	serve_warn(m, self.p);
+	notify_send("READY=1", "the guest runs");
+	return 0;
+}
+
+static int fail(struct machine *m, const struct error *err)
+{
+	control_close(m->control);
+	console_restore_terminal();
+	log_error(err);
+	return (int)err->exit;
+}
+
+int worker_run(struct machine *m, struct program *p, int argc, char *argv[],
+	       const struct role *role)
+{
+	struct error err;
+	bool first = role->kind == ROLE_WORKER;
+	self.m = m;
+	self.p = p;
+	self.link = role->link;
+	self.parent = getppid();
+	m->handover = true;
+	report_set_pid(self.parent);
+	notify_set_sender(notify_parent);
+	prctl(PR_SET_NAME, first ? "molt-worker" : "molt-successor");
+	if (block_signals(&err))
+		return fail(m, &err);
+	if (first && make_guest(argc, argv, &err))
+		return fail(m, &err);
+	if (!first && successor_run(m, p, role->peer, &err))
+		return EXIT_REFUSED; /* the incumbent has been told */
+	prctl(PR_SET_NAME, "molt-worker");
+	int code = lead();
+	report_ended(m);
+	control_close(m->control);
+	machine_destroy(m);
+	log_info("%s (exit %d)", m->stop_reason, code);
+	return code;
+}

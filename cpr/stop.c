@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* The guest is asked to end, or made to. */
+#include "cpr/stop.h"
+
+#include <signal.h>
+
+#include "devices/power.h"
+#include "vmm/base/log.h"
+#include "vmm/machine.h"
+
+void stop_ask(struct machine *m, struct stopping *stop, int sig, const char *by)
+{
+	m->ending = true;
+	pthread_mutex_lock(&m->lock);
+	bool listens = power_button(machine_device(m, "power", NULL));
+	pthread_mutex_unlock(&m->lock);
+	stop->sig = sig;
+	stop->deadline_ns = now_ns() + m->opt.stop_timeout_s * 1000000000ull;
+	log_info("%s: power button pressed%s; the guest has %u s, a second signal ends it at once",
+		 by, listens ? "" : " (the guest does not listen to it yet)",
+		 m->opt.stop_timeout_s);
+}
+
+void stop_on_signal(struct machine *m, struct stopping *stop, int sig)
+{
+	if (stop->sig)
+		machine_stop(m, 128 + sig, "ended by a second signal");
+	else
+		stop_ask(m, stop, sig, sig == SIGTERM ? "SIGTERM" : "SIGINT");
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* SIGTERM and SIGINT: the first presses the guest's power button, a second one ends it at once. */
+#ifndef MOLT_STOP_H
+#define MOLT_STOP_H
+
+#include <stdint.h>
+
+struct machine;
+
+struct stopping {
+	int sig;	      /* 0: not asked yet */
+	uint64_t deadline_ns; /* CLOCK_MONOTONIC; then the guest is ended */
+};
+
+/* @by: who asks, for the log. */
+void stop_ask(struct machine *m, struct stopping *stop, int sig, const char *by);
+void stop_on_signal(struct machine *m, struct stopping *stop, int sig);
+
+#endif
