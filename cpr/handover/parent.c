@@ -40,19 +40,24 @@ struct child {
 	pid_t pid;
 	int pidfd; /* -1: this image has not started it */
 	int link;
-	int exe;	      /* its program, or -1 */
-	bool ended, ready;    /* ready: CHILD_REHEARSAL has said so */
-	int status;	      /* as waitpid gives it */
+	int exe; /* its program, or -1 */
+	bool ended;
+	bool ready,
+		stale; /* CHILD_REHEARSAL: has said so; of an image that is no longer the next */
+	int status;    /* as waitpid gives it */
 	uint64_t deadline_ns; /* 0: none */
 };
 
-#define CHILDREN 4
+/* Former workers may be ending while the next update begins. */
+#define CHILDREN 8
+#define RESERVED 2 /* for a successor and a rehearsal */
 
 static struct parent {
 	char **argv;
 	int signals; /* signalfd */
 	struct child children[CHILDREN];
 	int next_exe;	     /* what this process is to become, or -1 */
+	bool rehearsed;	     /* and it has passed its rehearsal */
 	uint64_t parting_ns; /* waiting for LINK_PARTED since; 0: not */
 	int heir_status;     /* of the last successor that ended without the guest */
 } self;
@@ -150,6 +155,7 @@ static int start_first(struct error *err)
 static void stay(const char *why)
 {
 	fd_close(&self.next_exe);
+	self.rehearsed = false;
 	self.parting_ns = 0;
 	log_warn("this process (pid %d) stays the old program until the next update: %s",
 		 (int)getpid(), why);
@@ -173,6 +179,19 @@ static void rehearsal_ended(const struct child *c)
 		stay("it did not pass its rehearsal as a parent");
 		return;
 	}
+	self.rehearsed = true;
+}
+
+/* Only the worker that has the guest is left when this process execs: the new image would not know others. */
+static bool alone(void)
+{
+	return !find(CHILD_SUCCESSOR) && !find(CHILD_FORMER) && !find(CHILD_REHEARSAL);
+}
+
+static void part(void)
+{
+	if (!self.rehearsed || self.parting_ns || !alone())
+		return;
 	self.parting_ns = now_ns();
 	tell_owner(LINK_PARTING, 0);
 }
@@ -187,6 +206,11 @@ static void become_next(void)
 	char **envp = spawn_environment(text, &as);
 
 	self.parting_ns = 0;
+	if (!alone()) { /* an update has begun meanwhile: after that */
+		free(envp);
+		tell_owner(LINK_BACK, 0);
+		return;
+	}
 	if (envp && !fd_set_cloexec(owner->link, false))
 		syscall(SYS_execveat, self.next_exe, "", self.argv, envp, AT_EMPTY_PATH);
 	int code = errno;
@@ -197,6 +221,14 @@ static void become_next(void)
 }
 
 /* ---- children ---- */
+
+static bool room(void)
+{
+	unsigned n = 0;
+	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
+		n += !c->role;
+	return n >= RESERVED;
+}
 
 static void on_start(struct child *from, struct wire_message *msg)
 {
@@ -209,10 +241,10 @@ static void on_start(struct child *from, struct wire_message *msg)
 		fd_close(&peer);
 		return;
 	}
-	if (find(CHILD_SUCCESSOR) || find(CHILD_FORMER)) {
+	if (find(CHILD_SUCCESSOR) || !room()) {
 		fd_close(&exe);
 		fd_close(&peer);
-		error_set(&err, EBUSY, "the worker of the last update has not ended yet");
+		error_set(&err, EBUSY, "the workers of the last updates have not ended yet");
 	} else {
 		c = start(ROLE_SUCCESSOR, exe, peer, &err);
 	}
@@ -235,7 +267,14 @@ static void on_owner(struct child *c)
 			forget(old);
 	}
 	c->role = CHILD_OWNER;
+	struct child *before = find(CHILD_REHEARSAL);
+	if (before) {
+		kill_child(before);
+		before->ready = false;
+		before->stale = true;
+	}
 	fd_close(&self.next_exe);
+	self.rehearsed = false;
 	self.next_exe = c->exe;
 	c->exe = -1;
 	rehearse();
@@ -304,14 +343,20 @@ static int settle(void)
 		forget(heir);
 		heir = NULL;
 	}
-	if ((c = find(CHILD_FORMER)) && c->ended)
-		forget(c);
-	if ((c = find(CHILD_REHEARSAL)) && c->ended) {
-		rehearsal_ended(c);
+	for (c = self.children; c < self.children + CHILDREN; c++)
+		if (c->role == CHILD_FORMER && c->ended)
+			forget(c);
+	for (c = self.children; c < self.children + CHILDREN; c++) {
+		if (c->role != CHILD_REHEARSAL || !c->ended)
+			continue;
+		if (!c->stale)
+			rehearsal_ended(c);
 		forget(c);
 	}
-	if (!owner->ended)
+	if (!owner->ended) {
+		part();
 		return -1;
+	}
 	if (heir) {
 		if (!heir->deadline_ns)
 			heir->deadline_ns = now_ns() + HEIR_NS;
@@ -367,6 +412,16 @@ static int keep_deadlines(void)
 	return next == UINT64_MAX ? -1 : (int)((next - now) / NS_PER_MS + 1);
 }
 
+/* Nobody outlives this process. */
+static void end_all(void)
+{
+	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
+		if (c->role && !c->ended) {
+			kill_child(c);
+			waitpid(c->pid, NULL, 0);
+		}
+}
+
 static int loop(void)
 {
 	for (;;) {
@@ -380,8 +435,10 @@ static int loop(void)
 		take_signals();
 		reap();
 		int status = settle();
-		if (status >= 0)
+		if (status >= 0) {
+			end_all();
 			return status;
+		}
 	}
 }
 
