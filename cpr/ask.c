@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cpr/prepare.h"
+#include "cpr/handover/check.h"
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
@@ -59,7 +59,7 @@ static pid_t start(int exe, int out, struct error *err)
 int ask_schema(const char *path, char *text, size_t size, struct error *err)
 {
 	int ends[2], status;
-	fd_auto int exe = prepare_program(path, false, err);
+	fd_auto int exe = check_program(path, false, err);
 	if (exe < 0)
 		return exe;
 	if (pipe2(ends, O_CLOEXEC))

@@ -2,7 +2,6 @@
 #include "cpr/program.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,11 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cpr/fdset.h"
 #include "vmm/base/error.h"
-#include "vmm/base/pool.h"
-
-extern char **environ;
 
 #define S struct program
 static const struct field program_fields[] = {
@@ -83,89 +78,4 @@ int program_argv(struct program *p, char *argv[], struct error *err)
 	}
 	argv[argc] = NULL;
 	return argc;
-}
-
-struct program_incoming program_incoming(void)
-{
-	const char *text = getenv(PROGRAM_ENV);
-	struct program_incoming in = {.mode = PROGRAM_FRESH, .blob_fd = -1, .old_fd = -1};
-	int mode, end = 0;
-	if (!text)
-		return in;
-	bool good =
-		sscanf(text, "%d,%d,%d,%d%n", &in.sig, &mode, &in.blob_fd, &in.old_fd, &end) == 4 &&
-		!text[end] && in.blob_fd > STDERR_FILENO && in.old_fd > STDERR_FILENO &&
-		mode >= PROGRAM_NEW && mode <= PROGRAM_AGAIN;
-	in.mode = good ? (enum program_mode)mode : PROGRAM_CONFUSED;
-	unsetenv(PROGRAM_ENV);
-	return in;
-}
-
-static size_t environ_len(void)
-{
-	size_t n = 0;
-	while (environ[n])
-		n++;
-	return n;
-}
-
-static void fill_environment(struct program_image *img, const struct program_incoming *next)
-{
-	snprintf(img->variable, sizeof(img->variable), PROGRAM_ENV "=%02d,%d,%d,%d", next->sig,
-		 next->mode, next->blob_fd, next->old_fd);
-	img->envp[0] = img->variable;
-	memcpy(img->envp + 1, environ, environ_len() * sizeof(*environ));
-}
-
-int program_image_init(struct program_image *img, struct program *p,
-		       const struct program_incoming *next, struct error *err)
-{
-	*img = (struct program_image){0};
-	img->envp = calloc(environ_len() + 2, sizeof(*img->envp));
-	img->argv = calloc(PROGRAM_MAX_ARGS + 1, sizeof(*img->argv));
-	if (!img->envp || !img->argv)
-		return error_errno(err, ENOMEM, "environment of the next program");
-	fill_environment(img, next);
-	int rc = program_argv(p, img->argv, err);
-	return rc < 0 ? rc : 0;
-}
-
-int program_image_back(struct program_image *img, char **argv, const struct program_incoming *next)
-{
-	*img = (struct program_image){.argv = argv};
-	img->envp = pool_alloc(environ_len() + 2, sizeof(*img->envp));
-	if (!img->envp)
-		return -ENOMEM;
-	fill_environment(img, next);
-	return 0;
-}
-
-void program_image_free(struct program_image *img)
-{
-	free(img->envp);
-	free(img->argv);
-	*img = (struct program_image){0};
-}
-
-int program_open_self(struct fdset *fds, struct error *err)
-{
-	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return error_errno(err, errno, "/proc/self/exe");
-	int rc = fdset_keep(fds, "program", fd, err);
-	if (rc)
-		close(fd);
-	return rc;
-}
-
-void program_settle(struct program *p, struct fdset *fds, enum program_mode mode)
-{
-	if (mode == PROGRAM_NEW) {
-		fdset_close(fds, "program");
-		fdset_rename(fds, "successor", "program");
-	} else {
-		fdset_close(fds, "successor");
-		p->updates--; /* it was counted when the state was written */
-	}
-	fdset_take(fds, "program");
 }

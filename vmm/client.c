@@ -228,8 +228,6 @@ static int update_outcome(const struct arguments *a, const char *r)
 		show_reason(r, "update");
 	else if (a->check)
 		show_reason(r, "no: the update would be refused");
-	else if (says(r, "result", "brought-back"))
-		show_reason(r, "update failed, the guest runs on in the old program");
 	else
 		show_reason(r, "update refused, the guest runs on");
 	return good ? 0 : EXIT_REFUSED;
@@ -244,8 +242,7 @@ int client_update(int argc, char *argv[])
 			"from, or\n"
 			"by FILE, and waits for the outcome. --check only says whether it could be "
 			"done.\n"
-			"Exit status: 0 done, 70 refused or failed and the guest runs on, 71 guest "
-			"lost.",
+			"Exit status: 0 done, 70 refused or failed and the guest runs on.",
 		.update = true,
 	};
 	char request[CONTROL_LINE_LEN + 64];
@@ -269,7 +266,6 @@ int client_update(int argc, char *argv[])
 		error_hint(&err,
 			   "the guest has ended, or runs on in a molt without a control socket: "
 			   "see its log");
-		error_exit(&err, EXIT_LOST);
 		rc = fail(&err);
 	}
 	client_close(&l);

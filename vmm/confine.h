@@ -32,7 +32,7 @@ enum confine_thread { CONFINE_VCPU, CONFINE_LOOP, CONFINE_CONTROL, CONFINE_THREA
 #endif
 
 /* Before there are other threads. Catches SIGSYS in every mode, since a filter may have been put on
- * molt from outside; whoever caught it before (rescue.h) still gets what ends the program. Unless
+ * molt from outside; whoever caught it before still gets what ends the program. Unless
  * @mode is CONFINE_OFF this process and all it becomes gain no privileges by exec from now on. */
 int confine_init(enum confine_mode mode, struct error *err);
 

@@ -248,9 +248,7 @@ int console_keep(struct console *con, const char *name, int *fd, struct error *e
 	return rc;
 }
 
-/* @open: with the host's side of it. */
-static int console_new(struct machine *m, const char *spec, bool open, struct console **out,
-		       struct error *err)
+int console_open(struct machine *m, const char *spec, struct console **out, struct error *err)
 {
 	const char *colon = strchr(spec, ':');
 	size_t n = colon ? (size_t)(colon - spec) : strlen(spec);
@@ -263,7 +261,7 @@ static int console_new(struct machine *m, const char *spec, bool open, struct co
 		if (!strncmp(backends[i]->name, spec, n) && !backends[i]->name[n])
 			con->be = backends[i];
 	int rc = con->be ? 0 : error_set(err, EINVAL, "console: no kind %.100s", spec);
-	if (!rc && open)
+	if (!rc)
 		rc = con->be->open(con, colon ? colon + 1 : NULL, err);
 	struct state_section section = {
 		.node = "console",
@@ -280,19 +278,6 @@ static int console_new(struct machine *m, const char *spec, bool open, struct co
 		return rc;
 	}
 	*out = con;
-	return 0;
-}
-
-int console_pretend(struct machine *m, const char *spec, struct console **out, struct error *err)
-{
-	return console_new(m, spec, false, out, err);
-}
-
-int console_open(struct machine *m, const char *spec, struct console **out, struct error *err)
-{
-	int rc = console_new(m, spec, true, out, err);
-	if (rc)
-		return rc;
 	/* A reader of stdout that goes away must not take the guest along. */
 	signal(SIGPIPE, SIG_IGN);
 	return 0;

@@ -32,9 +32,6 @@ typedef void (*console_drained)(void *opaque);
  * restored on every way out (exit, fatal signal); its settings travel in the state. */
 int console_open(struct machine *m, const char *spec, struct console **out, struct error *err);
 
-/* For a trial: the same without any descriptor. */
-int console_pretend(struct machine *m, const char *spec, struct console **out, struct error *err);
-
 void console_attach(struct console *con, console_reader reader, console_drained drained,
 		    void *opaque);
 

@@ -11,15 +11,14 @@
  * must do none that disturb it. Memory slots are added in reset, post_load or later (before the
  * irqchip exists they are cheap: facts). start runs last, irqchip and routes exist, in both cases.
  *
- * Preflight: a new program tries the state of a running machine in a process of its own, without its
- * descriptors (vmm/trial.h). create, then realize, or pretend where there is one, then post_load: these must
- * do without what open gave, or the device needs a pretend, which registers a section with checks of its own.
- *
  * Around an update (all optional):
  *   check    the guest runs: may this device be updated now? Error: the reason.
- *   detach   vCPUs parked, irqfds off, before the blob is written (DMA addresses invalidated here)
- *   reattach undo of detach: the update is off, the guest resumes in this program
- *   adopt    new program, before commit: everything that can fail (DMA addresses given anew)
+ *   join     successor, before commit: what ties the device to this process's VM, beside the incumbent's
+ *   take     successor, after commit: DMA addresses. Where it fails the guest runs all the same, and it is
+ *            tried again
+ *
+ * A successor loads a state twice: one that was offered while the guest ran, and the one of the pause. post_load
+ * sets everything, whatever was loaded before, and until commit changes nothing that the incumbent shares.
  */
 #ifndef MOLT_DEVICE_H
 #define MOLT_DEVICE_H
@@ -40,14 +39,8 @@ struct device_class {
 	int (*open)(struct device *dev, struct error *err);
 	int (*realize)(struct device *dev, struct error *err);
 	int (*reset)(struct device *dev, struct error *err);
-	int (*pretend)(struct device *dev, struct error *err);
 	int (*start)(struct device *dev, struct error *err);
 	int (*check)(struct device *dev, struct error *err);
-	int (*detach)(struct device *dev, struct error *err);
-	void (*reattach)(struct device *dev);
-	int (*adopt)(struct device *dev, struct error *err);
-	/* The hand-over to a living successor: join: before commit, what ties the device to the successor's VM;
-	 * take: after commit, DMA addresses; tried again later where it fails. */
 	int (*join)(struct device *dev, struct error *err);
 	int (*take)(struct device *dev, struct error *err);
 	void (*destroy)(struct device *dev); /* frees; the machine is quiet */

@@ -28,7 +28,6 @@ void gate_init(struct gate *gate, uint32_t cpus)
 	gate->cpus = cpus;
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 	gate->roomy = processors >= (long)cpus;
-	gate->spare = processors > (long)cpus;
 }
 
 void gate_begin(struct gate *gate, enum gate_want want)

@@ -22,7 +22,6 @@ struct gate {
 	pthread_cond_t to_vcpus, to_leader;
 	uint32_t cpus;
 	bool roomy;	 /* there is a processor for each vCPU */
-	bool spare;	 /* and one more for the leader */
 	uint32_t want;	 /* enum gate_want */
 	uint32_t parked; /* out of the guest, all exits finished */
 	uint32_t done;	 /* saved or loaded */

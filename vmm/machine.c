@@ -86,7 +86,7 @@ static int build_ram(struct machine *m, struct state_blob *blob, struct error *e
 	return rc;
 }
 
-int machine_create_devices(struct machine *m, struct error *err)
+static int create_devices(struct machine *m, struct error *err)
 {
 	int rc = 0;
 	for (unsigned i = 0; !rc && devices_fixed[i]; i++)
@@ -114,7 +114,7 @@ static int each_device(struct machine *m, size_t step, struct error *err)
 	return 0;
 }
 
-int machine_create_vm(struct machine *m, struct error *err)
+static int create_vm(struct machine *m, struct error *err)
 {
 	const struct ram_state *r = &m->ram.state;
 	int rc = vm_create(&m->vm, err);
@@ -138,11 +138,11 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	if (!rc)
 		rc = console_open(m, m->opt.console, &m->console, err);
 	if (!rc)
-		rc = machine_create_vm(m, err);
+		rc = create_vm(m, err);
 	if (!rc)
 		rc = arch_init(m, err);
 	if (!rc)
-		rc = machine_create_devices(m, err);
+		rc = create_devices(m, err);
 	if (!rc)
 		rc = each_device(m, STEP(open), err);
 	if (!rc)
@@ -154,10 +154,10 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	if (!rc)
 		rc = blob ? state_load(blob, &m->tree, err) : each_device(m, STEP(reset), err);
 	/* The interrupt controllers last: once they exist every memory slot waits for a grace
-	 * period (facts: pause, 2). */
+	 * period (docs/kernel-facts.md). */
 	if (!rc)
 		rc = arch_create_irqchip(m, err);
-	/* vCPUs that were taken over create and load themselves from here on, on their own threads. */
+	/* vCPUs that are taken over are created from here on, on their own threads. */
 	if (!rc && blob)
 		vcpus_start(m);
 	if (!rc && !blob)
@@ -167,7 +167,8 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	if (!rc && !blob)
 		rc = arch_boot(m, err);
 	if (!rc && !blob)
-		rc = arch_save(m, err); /* for preflight, as each vCPU's creation does */
+		rc = arch_save(
+			m, err); /* for the first update's offer, as each vCPU's creation does */
 	return rc;
 }
 
@@ -177,31 +178,6 @@ int machine_quiet(struct machine *m, struct error *err)
 	int rc = irq_detach_all(&m->irq, err);
 	pthread_mutex_unlock(&m->lock);
 	return rc;
-}
-
-int machine_detach(struct machine *m, struct error *err)
-{
-	for (m->ndetached = 0; m->ndetached < m->ndevices; m->ndetached++) {
-		struct device *dev = m->devices[m->ndetached];
-		int rc = dev->cls->detach ? dev->cls->detach(dev, err) : 0;
-		if (rc)
-			return error_prefix(err, "%s", dev->name);
-	}
-	return 0;
-}
-
-void machine_reattach(struct machine *m)
-{
-	for (; m->ndetached > 0; m->ndetached--) {
-		struct device *dev = m->devices[m->ndetached - 1];
-		if (dev->cls->reattach)
-			dev->cls->reattach(dev);
-	}
-}
-
-int machine_adopt(struct machine *m, struct error *err)
-{
-	return each_device(m, STEP(adopt), err);
 }
 
 int machine_rehearse(struct machine *m, struct error *err)

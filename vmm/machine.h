@@ -38,14 +38,12 @@ struct machine {
 	pthread_mutex_t lock; /* the device lock: every handler and all device state */
 	struct device *devices[MACHINE_MAX_DEVICES];
 	unsigned ndevices;
-	unsigned ndetached; /* the first of them, inside an update */
 	struct console *console;
 	struct control *control; /* NULL: none */
 	struct arch *arch;	 /* vmm/arch/: boot, interrupt controller, clock */
 	struct vcpu *vcpus;	 /* opt.cpus of them */
 	struct gate gate;
 	bool fresh;	/* this program created the guest; false: took it over */
-	bool handover;	/* updates go to a living successor */
 	bool unsettled; /* a device has not been told its new addresses */
 	bool rehearsal; /* a successor that builds the machine beside the one that has the guest */
 
@@ -76,26 +74,15 @@ void machine_mmio(struct machine *m, uint64_t gpa, struct bus_access *access);
 int machine_add_device(struct machine *m, const struct device_class *cls, const char *arg,
 		       struct error *err);
 
-/* Steps of machine_build that a trial (vmm/trial.h) needs as well: the devices of the options, created
- * only; the VM and its memory slots. */
-int machine_create_devices(struct machine *m, struct error *err);
-int machine_create_vm(struct machine *m, struct error *err);
-
 /* Builds the machine that m->opt describes, in the order of vmm/device.h: a fresh one (@blob NULL) with the
  * kernel loaded and vCPUs that exist but have not run, or the one in @blob, whose descriptors m->fds has
- * adopted, with threads that create and load their vCPUs (vcpus_wait_loaded). On failure the program ends or
- * goes back: nothing is torn down. */
+ * been received, with threads that create their vCPUs (machine_rehearse). On failure the program ends: nothing is
+ * torn down. */
 int machine_build(struct machine *m, struct state_blob *blob, struct error *err);
 
 /* On the last vCPU to park: takes all irqfds off, so that nothing reaches an interrupt controller while it
  * is read. */
 int machine_quiet(struct machine *m, struct error *err);
-
-/* The devices' part of an update (vmm/device.h). machine_detach: on failure those already detached stay
- * so until machine_reattach, which undoes exactly those. machine_adopt: the new program. */
-int machine_detach(struct machine *m, struct error *err);
-void machine_reattach(struct machine *m);
-int machine_adopt(struct machine *m, struct error *err);
 
 /* A successor (m->rehearsal), after machine_build: waits for the vCPUs, tries the rest of the offered state. */
 int machine_rehearse(struct machine *m, struct error *err);

@@ -250,22 +250,20 @@ const struct option_entry options_table[] = {
 	 NULL, GROUP_RUN, COMPLETE_FILE, parse_control, AT(control)},
 	{"report", 0, "FILE", "Append one JSON record to FILE for each update.", NULL, GROUP_RUN,
 	 COMPLETE_FILE, parse_file, AT(report)},
-	{"keep-failed-state", 0, "FILE",
-	 "When an update has lost the guest (exit status 71), write its state to FILE, for molt "
-	 "state dump. It holds the guest's registers and its console's last lines.",
-	 NULL, GROUP_DEBUG, COMPLETE_FILE, parse_file, AT(keep_failed_state)},
 	{"stop-timeout", 0, "SECONDS",
 	 "After SIGTERM or SIGINT, how long the guest may take to power off.", "30", GROUP_RUN,
 	 COMPLETE_NONE, parse_number, AT(stop_timeout_s), .min = 0, .max = 86400},
 	{"update-timeout", 0, "MS",
-	 "How long the new program may take from exec until it has taken over. After that "
-	 "the old program is brought back; it has the same time again.",
-	 "5000", GROUP_RUN, COMPLETE_NONE, parse_number, AT(update_timeout_ms), .min = 100,
+	 "How long the guest may stand still, at most, until the new program has taken over; after "
+	 "that it runs "
+	 "on in the old one. 0: twenty times what the new program needed to try the state before, "
+	 "and at least "
+	 "200.",
+	 "0", GROUP_RUN, COMPLETE_NONE, parse_number, AT(update_timeout_ms), .min = 0,
 	 .max = 3600000},
-	{"preflight-timeout", 0, "MS",
-	 "How long a new program may take to say, before anything is paused, whether it could take "
-	 "over.",
-	 "10000", GROUP_RUN, COMPLETE_NONE, parse_number, AT(preflight_timeout_ms), .min = 100,
+	{"prepare-timeout", 0, "MS",
+	 "How long a new program may take for each step of its preparation, while the guest runs.",
+	 "10000", GROUP_RUN, COMPLETE_NONE, parse_number, AT(prepare_timeout_ms), .min = 100,
 	 .max = 3600000},
 	{"insecure-exe", 0, NULL,
 	 "Let an update run a program file that its group or everybody may write to, or that "
@@ -280,7 +278,8 @@ const struct option_entry options_table[] = {
 	 CONFINE_DEFAULT, GROUP_RUN, COMPLETE_SANDBOX, parse_sandbox},
 	{"testdev", 0, "ARGUMENT", "Add a test device. May be repeated.", NULL, GROUP_DEBUG,
 	 COMPLETE_NONE, parse_device},
-	{"debug-hold", 0, "MS", "Hold every update's pause open this long before exec.", "0",
+	{"debug-hold", 0, "MS",
+	 "Hold every update's pause open this long before the state is handed over.", "0",
 	 GROUP_DEBUG, COMPLETE_NONE, parse_number, AT(hold_ms), .min = 0, .max = 3600000},
 };
 const unsigned options_table_len = ARRAY_LEN(options_table);

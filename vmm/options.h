@@ -30,10 +30,9 @@ struct options {
 	const char
 		*control;   /* --control: path with a slash, or "none"; NULL: by the name, if any */
 	const char *report; /* --report FILE: one JSON record per update is appended; NULL */
-	const char *keep_failed_state; /* --keep-failed-state FILE; NULL */
-	uint32_t stop_timeout_s;       /* --stop-timeout, 30: SIGTERM to forced end */
-	uint32_t update_timeout_ms;    /* --update-timeout, 5000: from exec to commit */
-	uint32_t preflight_timeout_ms; /* --preflight-timeout, 10000 */
+	uint32_t stop_timeout_s;     /* --stop-timeout, 30: SIGTERM to forced end */
+	uint32_t update_timeout_ms;  /* --update-timeout, 0 (chosen): from STATE to commit */
+	uint32_t prepare_timeout_ms; /* --prepare-timeout, 10000 */
 	bool insecure_exe; /* --insecure-exe: an update may run a file that others can write */
 	enum confine_mode sandbox; /* --sandbox, CONFINE_KILL; CONFINE_LOG in sanitized builds */
 	uint32_t hold_ms; /* --debug-hold MS: tests: the pause is held open this long before exec */

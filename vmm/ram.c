@@ -216,7 +216,7 @@ static int create_file(struct ram *ram, const struct ram_options *opt, struct er
 
 int ram_create(struct ram *ram, const struct ram_options *opt, struct fdset *fds, struct error *err)
 {
-	*ram = (struct ram){.state.size = opt->size, .fd = -1, .prefault_at = opt->size};
+	*ram = (struct ram){.state.size = opt->size, .fd = -1};
 	int rc = create_file(ram, opt, err);
 	if (!rc)
 		rc = fdset_keep(fds, FD_NAME, ram->fd, err);
@@ -256,7 +256,6 @@ int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err)
 
 	ram->hva = NULL;
 	ram->huge_advised = false;
-	ram->prefault_at = 0;
 	ram->fd = fdset_take(fds, FD_NAME);
 	if (ram->fd < 0)
 		return error_set(err, EBADMSG, "guest memory: no descriptor %s was kept", FD_NAME);
@@ -306,26 +305,6 @@ int ram_map(struct ram *ram, struct error *err)
 		log_warn("guest memory will be part of core dumps: %s", strerror(errno));
 	/* Has no effect where the host's shmem_enabled is "never": ram_page_text tells. */
 	ram->huge_advised = ram->state.page_len == PAGE_LEN && !madvise(hva, size, MADV_HUGEPAGE);
-	return 0;
-}
-
-int ram_pretend(struct ram *ram, struct error *err)
-{
-	const char *flaw = regions_flaw(&ram->state);
-	ram->fd = -1;
-	ram->hva = NULL;
-	if (flaw)
-		return error_set(err, EBADMSG, "guest memory: state: wrong %s", flaw);
-	/* Read-only and private: costs nothing, and counts for nothing where memory is not
-	 * overcommitted. */
-	void *hva = mmap(NULL, ram->state.size, PROT_READ,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (hva == MAP_FAILED) {
-		error_errno(err, errno, "guest memory: %llu MiB of address space",
-			    (unsigned long long)(ram->state.size / MIB));
-		return error_exit(err, EXIT_HOST);
-	}
-	ram->hva = hva;
 	return 0;
 }
 

@@ -40,7 +40,6 @@ struct ram {
 	int fd;
 	uint8_t *hva; /* of file offset 0 */
 	bool huge_advised;
-	uint64_t prefault_at; /* offset in the file; the size: all of it is done */
 };
 
 /* Creates the file (name "ram0" in @fds), sized and sealed. Region layout is the architecture's:
@@ -54,17 +53,8 @@ int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err);
 /* Maps the file (2 MiB aligned, no populate), MADV_DONTDUMP, MADV_HUGEPAGE. */
 int ram_map(struct ram *ram, struct error *err);
 
-/* For a trial without the file: checks ram->state, which was loaded, and maps as much address space that
- * nobody may write to. */
-int ram_pretend(struct ram *ram, struct error *err);
-
 /* --mem collapse: touches everything and asks for huge pages; before DMA pins it. */
 int ram_collapse(struct ram *ram, struct error *err);
-
-/* The next few MiB of what is in memory already, into the page tables of a program that took over: it makes
- * no pages, and fetches none from swap. Guests then wait a fraction of what each page's fault takes.
- * Returns whether there is more. Not in the window. */
-bool ram_prefault(struct ram *ram);
 
 /* Host address of [gpa, gpa + len), or NULL unless it lies in one region. */
 void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len);

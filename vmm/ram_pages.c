@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The pages of guest memory: asking for huge ones, telling which are in use, mapping them before the guest
- * asks for them. */
+/* The pages of guest memory: asking for huge ones, telling which are in use. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,13 +10,9 @@
 #include "vmm/base/log.h"
 #include "vmm/ram.h"
 
-#define HUGE_LEN     (2 * MIB)
-#define PREFAULT_LEN (8 * MIB)
+#define HUGE_LEN (2 * MIB)
 
 /* linux/mman.h: newer than some C libraries. */
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22 /* 5.14 */
-#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* 5.14 */
 #endif
@@ -53,44 +48,6 @@ int ram_collapse(struct ram *ram, struct error *err)
 		 (unsigned long long)(done / MIB), (unsigned long long)(size / MIB),
 		 (unsigned long long)((now_ns() - start_ns) / 1000000));
 	return 0;
-}
-
-/* Each run of pages that mincore(2) found. Reading maps several at once, and to be written to as well, since
- * the mapping is shared. */
-static int populate(uint8_t *hva, const unsigned char *present, size_t pages)
-{
-	for (size_t i = 0, end; i < pages; i = end) {
-		for (end = i + 1; end < pages && (present[end] & 1) == (present[i] & 1); end++)
-			;
-		if (present[i] & 1 &&
-		    madvise(hva + i * PAGE_LEN, (end - i) * PAGE_LEN, MADV_POPULATE_READ) < 0)
-			return -errno;
-	}
-	return 0;
-}
-
-/* Where there is something at or after @at; the end where there is nothing, or the file does not tell: a
- * device's lseek may do nothing, and say 0. */
-static uint64_t next_data(const struct ram *ram, uint64_t at)
-{
-	off_t data = at < ram->state.size ? lseek(ram->fd, (off_t)at, SEEK_DATA) : -1;
-	bool told = data >= (off_t)at && (uint64_t)data < ram->state.size;
-	return told ? (uint64_t)data : ram->state.size;
-}
-
-bool ram_prefault(struct ram *ram)
-{
-	static unsigned char present[PREFAULT_LEN / PAGE_LEN];
-	uint64_t at = align_down(next_data(ram, ram->prefault_at), PAGE_LEN);
-	uint64_t left = ram->state.size - at;
-	size_t len = left < PREFAULT_LEN ? left : PREFAULT_LEN;
-
-	/* Where this fails pages come with their faults, as ever. */
-	if (len && (mincore(ram->hva + at, len, present) < 0 ||
-		    populate(ram->hva + at, present, len / PAGE_LEN)))
-		len = left;
-	ram->prefault_at = at + len;
-	return len < left;
 }
 
 /* KiB of the mapping that are behind entries of 2 MiB in this process's page tables. */

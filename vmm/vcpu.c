@@ -73,18 +73,6 @@ int vcpus_create(struct machine *m, struct error *err)
 	return 0;
 }
 
-int vcpus_try(struct machine *m, struct error *err)
-{
-	for (uint32_t i = 0; i < m->opt.cpus; i++) {
-		int rc = create(&m->vcpus[i], err);
-		if (!rc)
-			rc = vcpu_arch_load(&m->vcpus[i], err);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
 /* ---- exits ---- */
 
 static void exit_pio(struct vcpu *cpu)
@@ -266,9 +254,6 @@ static void park_and_save(struct vcpu *cpu)
 
 	int rc = save ? vcpu_arch_save(cpu, &err) : 0;
 	gate_arrive(gate, rc, &err);
-	/* Awake until exec ends this thread: it waits for each to have woken up. A successor wants the processor. */
-	if (gate->spare && !m->handover)
-		gate_look(gate, &gate->want, GATE_PAUSE, GATE_PAUSE);
 }
 
 /* Waits for what is to be done next: to load the state, to run (also when the guest is to pause again before
@@ -313,12 +298,12 @@ static int enter_once(struct vcpu *cpu, struct error *err)
 	return 0;
 }
 
-/* A guest that was taken over: with the state for good, or, in a successor, with one to rehearse with. */
+/* In a successor: with an offered state, to try it. */
 static int take_over(struct vcpu *cpu, struct error *err)
 {
 	int rc = create(cpu, err);
-	if (rc || !cpu->m->rehearsal)
-		return rc ? rc : load(cpu, err);
+	if (rc)
+		return rc;
 	vcpu_sched_load(cpu);
 	rc = vcpu_arch_rehearse(cpu, err);
 	return rc ? rc : enter_once(cpu, err);

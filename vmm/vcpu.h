@@ -46,9 +46,6 @@ int vcpus_init(struct machine *m, struct error *err);
 /* Fresh guests: creates the KVM vCPUs with their CPUID and maps kvm_run; after the irqchip. */
 int vcpus_create(struct machine *m, struct error *err);
 
-/* A trial: creates and loads each, without threads; none of them ever runs. */
-int vcpus_try(struct machine *m, struct error *err);
-
 /* Starts the threads. Unless the guest is fresh each creates and restores its vCPU first; all wait in
  * the gate; vcpus_wait_loaded returns when all are there, with the first error. vcpus_go opens it. */
 int vcpus_spawn(struct machine *m, struct error *err);

@@ -7,20 +7,19 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "cpr/blob.h"
-#include "cpr/handover.h"
+#include "cpr/handover/blob.h"
+#include "cpr/handover/page.h"
 #include "cpr/handover/link.h"
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/wire.h"
 #include "cpr/handover/worker.h"
-#include "cpr/prepare.h"
+#include "cpr/handover/check.h"
 #include "cpr/program.h"
-#include "cpr/report.h"
+#include "cpr/handover/report.h"
 #include "vmm/arch.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
@@ -90,7 +89,7 @@ const char *incumbent_text(char *buf, unsigned size)
 static void enter_stage(enum stage stage)
 {
 	self.stage = stage;
-	self.deadline_ns = now_ns() + self.m->opt.preflight_timeout_ms * NS_PER_MS;
+	self.deadline_ns = now_ns() + self.m->opt.prepare_timeout_ms * NS_PER_MS;
 }
 
 /* ---- the end of an update that does not happen ---- */
@@ -111,8 +110,7 @@ static void send_away(void)
 	fd_close(&self.page_fd);
 	blob_close(&self.offer);
 	blob_close(&self.state);
-	if (self.page)
-		munmap(self.page, PAGE_LEN);
+	handover_unmap(self.page);
 	self.page = NULL;
 	self.stage = STAGE_NONE;
 	self.deadline_ns = 0;
@@ -122,11 +120,13 @@ static void send_away(void)
 static void refuse(const struct error *why, const struct reasons *reasons)
 {
 	static const struct reasons none = {0};
+	uint64_t begun = self.page ? self.page->stamps[STAMP_PREPARE] : 0;
+	uint64_t pause_ns = begun ? now_ns() - begun : 0;
 	send_away();
 	if (self.check)
 		report_checked(self.m, why, reasons ?: &none);
 	else
-		report_refused(self.m, why, reasons ?: &none);
+		report_refused(self.m, why, reasons ?: &none, pause_ns);
 }
 
 void incumbent_cancel(const char *why)
@@ -183,13 +183,13 @@ int incumbent_begin(struct machine *m, struct program *p, const struct incumbent
 	snprintf(self.path, sizeof(self.path), "%s", req->path ?: p->path);
 	if (!req->check)
 		report_started(m, self.path);
-	self.exe = prepare_update(m, self.path, &reasons, err);
+	self.exe = check_update(m, self.path, &reasons, err);
 	int rc = self.exe < 0 ? self.exe : 0;
 	if (!rc && !(self.page = handover_new(&self.page_fd, err)))
 		rc = -err->code;
 	if (!rc) {
 		self.page->stamps[STAMP_REQUEST] = self.begun_ns;
-		handover_stamp(self.page, STAMP_PREFLIGHT);
+		handover_stamp(self.page, STAMP_CHECK);
 		rc = ask_parent(err);
 	}
 	if (rc)
@@ -296,7 +296,7 @@ static int stop_guest(struct error *err)
 	int rc = vcpus_pause(m, machine_quiet, err);
 	if (!rc && m->stop_code >= 0) /* it powered off meanwhile: that is not carried over */
 		rc = error_set(err, ECANCELED, "the guest has ended");
-	handover_stamp(self.page, STAMP_PAUSE);
+	handover_stamp(self.page, STAMP_PARK);
 	return rc;
 }
 
@@ -304,7 +304,7 @@ static int send_state(struct error *err)
 {
 	struct machine *m = self.m;
 	int rc = arch_save(m, err);
-	handover_stamp(self.page, STAMP_DETACH);
+	handover_stamp(self.page, STAMP_SAVE);
 	if (!rc)
 		rc = send_new_fds(err);
 	if (!rc)
@@ -508,9 +508,8 @@ void incumbent_step(void)
 		refuse(&err, NULL);
 	} else if (now_ns() >= self.deadline_ns) {
 		error_set(&err, ETIMEDOUT, "%.300s did not answer in time (%u ms): waiting for %s",
-			  self.path, self.m->opt.preflight_timeout_ms, stage_names[self.stage]);
-		error_hint(&err,
-			   "the time is --preflight-timeout; a busy host may need another try");
+			  self.path, self.m->opt.prepare_timeout_ms, stage_names[self.stage]);
+		error_hint(&err, "the time is --prepare-timeout; a busy host may need another try");
 		refuse(&err, NULL);
 	}
 	wire_close_fds(&message);

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cpr/raw.h"
+#include "cpr/handover/raw.h"
 #include "vmm/base/error.h"
 
 #define STACK_LEN 65536

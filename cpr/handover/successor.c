@@ -10,15 +10,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cpr/adopt.h"
-#include "cpr/blob.h"
+#include "cpr/handover/blob.h"
 #include "cpr/fault.h"
-#include "cpr/handover.h"
+#include "cpr/handover/page.h"
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/wire.h"
 #include "cpr/handover/worker.h"
 #include "cpr/program.h"
-#include "cpr/report.h"
+#include "cpr/handover/report.h"
 #include "vmm/base/build.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
@@ -116,6 +115,25 @@ static int await(enum protocol_kind kind, struct error *err)
 
 /* ---- build, and the rehearsal ---- */
 
+/* The options are those that the guest was started with. */
+static int take_options(struct state_blob *state, struct error *err)
+{
+	static char *argv[PROGRAM_MAX_ARGS + 1];
+	struct machine *m = self.m;
+	int rc = state_load_section(state, &m->tree.sections[m->tree.n - 1], err);
+	int argc = rc ? rc : program_argv(self.p, argv, err);
+	if (argc < 0)
+		return argc;
+	if (argc < 2)
+		return error_set(err, EBADMSG, "state program.args: %d arguments", argc);
+	rc = options_parse(&m->opt, argc - 2, argv + 2, err);
+	if (rc)
+		return rc;
+	if (m->opt.name)
+		log_set_name(m->opt.name);
+	return 0;
+}
+
 static int build(struct error *err)
 {
 	struct machine *m = self.m;
@@ -125,7 +143,7 @@ static int build(struct error *err)
 	if (!rc)
 		rc = worker_register(m, self.p, err);
 	if (!rc)
-		rc = adopt_options(m, self.p, &parsed, err);
+		rc = take_options(&parsed, err);
 	if (!rc)
 		rc = machine_build(m, &parsed, err);
 	fault_point("build");
@@ -180,7 +198,7 @@ static int load(struct error *err)
 		rc = fdset_match(&m->fds, &parsed, err);
 	if (!rc)
 		rc = machine_load_devices(m, &parsed, err);
-	handover_stamp(self.page, STAMP_BUILD);
+	handover_stamp(self.page, STAMP_DEVICES);
 	fault_point("state");
 	if (!rc)
 		rc = machine_load_cpus(m, err);

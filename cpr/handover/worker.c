@@ -16,9 +16,9 @@
 #include "cpr/handover/successor.h"
 #include "cpr/handover/wire.h"
 #include "cpr/program.h"
-#include "cpr/report.h"
-#include "cpr/serve.h"
-#include "cpr/stop.h"
+#include "cpr/handover/report.h"
+#include "cpr/handover/serve.h"
+#include "cpr/handover/stop.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/console.h"
@@ -314,7 +314,6 @@ int worker_run(struct machine *m, struct program *p, int argc, char *argv[],
 	self.p = p;
 	self.link = role->link;
 	self.parent = getppid();
-	m->handover = true;
 	report_set_pid(self.parent);
 	notify_set_sender(notify_parent);
 	prctl(PR_SET_NAME, first ? "molt-worker" : "molt-successor");

@@ -218,18 +218,6 @@ static int container_realize(struct device *dev, struct error *err)
 	return state_register(&dev->m->tree, &section, err);
 }
 
-/* What container_open does with one that was taken over, and says when there is none. */
-static int container_pretend(struct device *dev, struct error *err)
-{
-	struct vfio_container *c = (struct vfio_container *)dev;
-	c->fd = fdset_take(&dev->m->fds, CONTAINER_NAME);
-	if (c->fd < 0)
-		return error_set(err, EBADMSG, "%s: descriptor %s would not be handed over",
-				 dev->name, CONTAINER_NAME);
-	int rc = groups_take(c, err);
-	return rc ? rc : container_realize(dev, err);
-}
-
 static int container_reset(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
@@ -244,35 +232,6 @@ static int container_check(struct device *dev, struct error *err)
 		return vfio_explain_update(&vfio_host, c, err);
 	/* The new image starts with nothing locked and is charged for all of it. */
 	return vfio_explain_memlock(&vfio_host, vfio_dma_len(c), err);
-}
-
-static void container_reattach(struct device *dev)
-{
-	struct vfio_container *c = (struct vfio_container *)dev;
-	struct error err = {0};
-	int rc = vfio_dma_renew(c, &err);
-	if (rc)
-		log_error(&err);
-	rc = kvm_attach(c, &err);
-	if (rc)
-		log_error(&err);
-}
-
-static int container_detach(struct device *dev, struct error *err)
-{
-	struct vfio_container *c = (struct vfio_container *)dev;
-	kvm_detach(c);
-	int rc = vfio_dma_invalidate(c, err);
-	if (rc)
-		container_reattach(dev);
-	return rc;
-}
-
-static int container_adopt(struct device *dev, struct error *err)
-{
-	struct vfio_container *c = (struct vfio_container *)dev;
-	int rc = vfio_dma_renew(c, err);
-	return rc ? rc : kvm_attach(c, err);
 }
 
 static int container_join(struct device *dev, struct error *err)
@@ -300,12 +259,8 @@ const struct device_class vfio_container_class = {
 	.create = container_create,
 	.open = container_open,
 	.realize = container_realize,
-	.pretend = container_pretend,
 	.reset = container_reset,
 	.check = container_check,
-	.detach = container_detach,
-	.reattach = container_reattach,
-	.adopt = container_adopt,
 	.join = container_join,
 	.take = container_take,
 	.destroy = container_destroy,

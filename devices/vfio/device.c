@@ -239,33 +239,6 @@ static int section_register(struct vfio_dev *dev, int (*post_load)(void *, struc
 	return state_register(&dev->dev.m->tree, &section, err);
 }
 
-/* The device itself cannot be asked: what is left is whether the state agrees with itself, and KVM with the
- * interrupts' routes. */
-static int vfio_pretend_load(void *opaque, struct error *err)
-{
-	struct vfio_dev *dev = opaque;
-	const struct pci_state *s = &dev->state.pci;
-	char name[FDSET_NAME_LEN];
-
-	snprintf(name, sizeof(name), "vfio:%s", dev->bdf);
-	if (fdset_take(&dev->dev.m->fds, name) < 0)
-		return error_set(err, EBADMSG, "%s: descriptor %s would not be handed over",
-				 dev->dev.name, name);
-	if (s->devfn != dev->pci.devfn)
-		return error_set(err, EBADMSG, "%s: the guest knows it as slot %u, here it is %u",
-				 dev->dev.name, s->devfn >> 3, dev->pci.devfn >> 3);
-	for (unsigned i = 0; i < PCI_BARS; i++)
-		if (s->bar_len[i] && !is_pow2(s->bar_len[i]))
-			return error_set(err, EBADMSG, "%s: BAR %u of 0x%llx bytes cannot be",
-					 dev->dev.name, i, (unsigned long long)s->bar_len[i]);
-	return vfio_irq_pretend(dev, err);
-}
-
-static int vfio_pretend(struct device *base, struct error *err)
-{
-	return section_register((struct vfio_dev *)base, vfio_pretend_load, err);
-}
-
 static int vfio_realize(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
@@ -317,7 +290,6 @@ const struct device_class vfio_class = {
 	.create = vfio_create,
 	.open = vfio_open,
 	.realize = vfio_realize,
-	.pretend = vfio_pretend,
 	.reset = vfio_reset,
 	.start = vfio_start,
 	.destroy = vfio_destroy,

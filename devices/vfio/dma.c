@@ -82,37 +82,20 @@ int vfio_dma_check(const struct vfio_container *c, struct error *err)
 	return 0;
 }
 
-int vfio_dma_invalidate(struct vfio_container *c, struct error *err)
-{
-	struct vfio_iommu_type1_dma_unmap unmap = {
-		.argsz = sizeof(unmap),
-		.flags = VFIO_DMA_UNMAP_FLAG_VADDR | VFIO_DMA_UNMAP_FLAG_ALL,
-	};
-	long rc = vm_ioctl(c->fd, VFIO_IOMMU_UNMAP_DMA, &unmap);
-	if (rc < 0)
-		return error_errno(err, (int)-rc, "invalidating DMA addresses");
-	/* It succeeds whatever there is, and says how much it was. */
-	if (unmap.size != vfio_dma_len(c))
-		return error_set(err, EIO,
-				 "0x%" PRIx64 " bytes are mapped for DMA, expected 0x%" PRIx64,
-				 (uint64_t)unmap.size, vfio_dma_len(c));
-	return 0;
-}
-
+/* The incumbent's address goes, ours comes; DMA goes on all the time. In a second try, after a failure in between, there
+ * is none that could go (EINVAL). */
 static int range_renew(struct vfio_container *c, uint32_t i)
 {
-	int rc = range_map(c, i, VFIO_DMA_MAP_FLAG_VADDR);
-	if (rc != -EINVAL)
-		return rc;
-	/* Still valid: a program that died before commit had given it its own address. */
 	struct vfio_iommu_type1_dma_unmap unmap = {
 		.argsz = sizeof(unmap),
 		.flags = VFIO_DMA_UNMAP_FLAG_VADDR,
 		.iova = c->state.iova[i],
 		.size = c->state.len[i],
 	};
-	rc = (int)vm_ioctl(c->fd, VFIO_IOMMU_UNMAP_DMA, &unmap);
-	return rc < 0 ? rc : range_map(c, i, VFIO_DMA_MAP_FLAG_VADDR);
+	int rc = (int)vm_ioctl(c->fd, VFIO_IOMMU_UNMAP_DMA, &unmap);
+	if (rc < 0 && rc != -EINVAL)
+		return rc;
+	return range_map(c, i, VFIO_DMA_MAP_FLAG_VADDR);
 }
 
 int vfio_dma_renew(struct vfio_container *c, struct error *err)

@@ -7,7 +7,6 @@
  * Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by name.
  */
 #include <errno.h>
-#include <limits.h>
 #include <linux/pci_regs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -296,61 +295,6 @@ static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enab
 	else
 		msi_update(&dev->msi);
 	return 0;
-}
-
-/* Would the descriptor be handed over? */
-static int listed(const struct vfio_dev *dev, const char *name, struct error *err)
-{
-	return fdset_take(&dev->dev.m->fds, name) >= 0
-		       ? 0
-		       : error_set(err, EBADMSG, "%s: descriptor %s would not be handed over",
-				   dev->dev.name, name);
-}
-
-static int gsis_claim(struct vfio_dev *dev, struct pci_vectors *vec, unsigned n, uint32_t *gsi,
-		      struct error *err)
-{
-	int rc = pci_vectors_init(vec, &dev->dev, n, gsi, err);
-	return rc ? rc : pci_vectors_load(vec, err);
-}
-
-/* The vectors' GSIs are claimed as for real, and what those of MSI-X send becomes routes of the trial's VM,
- * which KVM then judges with all others. Nothing is there to signal them. */
-static int routes_pretend(struct vfio_dev *dev, struct error *err)
-{
-	struct vfio_state *s = &dev->state;
-	struct pci_vectors *vec = &dev->msix.vec;
-	dev->msix.pci = dev->msi.pci = &dev->pci; /* vfio_destroy() frees the vectors then */
-	int rc = gsis_claim(dev, vec, s->msix.vectors, s->msix.gsi, err);
-	if (!rc)
-		rc = gsis_claim(dev, &dev->msi.vec, s->msi.vectors, s->msi.gsi, err);
-	for (unsigned i = 0; !rc && s->irq_mode == VFIO_IRQ_MSIX && i < s->irq_vectors; i++) {
-		const uint32_t *e = &s->msix.table[i * MSIX_ENTRY_WORDS];
-		bool want = vec->gsi[i] && !(e[3] & PCI_MSIX_ENTRY_CTRL_MASKBIT);
-		pci_vector_set_fd(vec, i, INT_MAX);
-		pci_vector_want(vec, i, want, e[0] | (uint64_t)e[1] << 32, e[2]);
-	}
-	return rc;
-}
-
-int vfio_irq_pretend(struct vfio_dev *dev, struct error *err)
-{
-	const struct vfio_state *s = &dev->state;
-	const uint32_t room[] = {0, 0, s->msi.vectors, s->msix.vectors};
-	char name[FDSET_NAME_LEN];
-	int rc = 0;
-	if (s->irq_mode > VFIO_IRQ_MSIX || s->irq_vectors > room[s->irq_mode] ||
-	    s->msix.words != s->msix.vectors * MSIX_ENTRY_WORDS)
-		return bad_state(dev, "they do not fit each other", err);
-	for (int unmask = 0; !rc && s->irq_mode == VFIO_IRQ_INTX && unmask < 2; unmask++) {
-		intx_name(dev, unmask, name);
-		rc = listed(dev, name, err);
-	}
-	for (unsigned i = 0; !rc && i < s->irq_vectors; i++) {
-		vector_name(dev, s->irq_mode, i, name);
-		rc = listed(dev, name, err);
-	}
-	return rc ? rc : routes_pretend(dev, err);
 }
 
 int vfio_irq_load(struct vfio_dev *dev, struct error *err)

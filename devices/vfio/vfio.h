@@ -63,12 +63,10 @@ extern const struct device_class vfio_container_class;
 int vfio_container_group(struct vfio_container *c, unsigned number, const char *bdf,
 			 struct error *err);
 
-/* dma.c: guest memory in the IOMMU. map: afresh, state filled; invalidate: the ranges' host
- * addresses cease to be valid while DMA goes on; renew: they get this process's addresses, from any
+/* dma.c: guest memory in the IOMMU. map: afresh, state filled; renew: they get this process's addresses, from any
  * mix of valid and invalid that a predecessor left; check: the loaded ranges against guest memory.
  */
 int vfio_dma_map(struct vfio_container *c, struct error *err);
-int vfio_dma_invalidate(struct vfio_container *c, struct error *err);
 int vfio_dma_renew(struct vfio_container *c, struct error *err);
 int vfio_dma_check(const struct vfio_container *c, struct error *err);
 uint64_t vfio_dma_len(const struct vfio_container *c);
@@ -149,10 +147,6 @@ void vfio_bar_unmap(struct pci_dev *pci, unsigned bar, uint64_t addr);
 void vfio_irq_init(struct vfio_dev *dev);
 int vfio_irq_start(struct vfio_dev *dev, struct error *err);
 int vfio_irq_load(struct vfio_dev *dev, struct error *err);
-
-/* In a trial: do mode, vectors and the names of kept eventfds in the loaded state fit each other? The vectors'
- * messages become routes, for irq_routes_commit(). */
-int vfio_irq_pretend(struct vfio_dev *dev, struct error *err);
 
 /* ---- explain.c: what is wrong with the host, and the remedy. Exit code EXIT_HOST. ---- */
 

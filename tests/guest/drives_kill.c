@@ -24,7 +24,7 @@
 #define RECORD_MS 60000
 #define KEEPER_NS 3000000
 
-enum { COMMITTED = 1 }; /* cpr/handover.h: the first word of the page */
+enum { COMMITTED = 1 }; /* cpr/handover/page.h: the first word of the page */
 
 static volatile uint32_t *page;
 

@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "cpr/blob.h"
+#include "cpr/handover/blob.h"
 #include "cpr/fdset.h"
 #include "vmm/base/error.h"
 

@@ -19,7 +19,6 @@ enum exit_code {
 	EXIT_RESET = 32,
 	EXIT_CRASH = 33, /* triple fault */
 	EXIT_REFUSED = 70,
-	EXIT_LOST = 71, /* an update failed and the guest could not be brought back */
 };
 
 struct error {

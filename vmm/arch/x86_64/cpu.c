@@ -280,8 +280,8 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err)
 	return run_steps(cpu, load_steps, ARRAY_LEN(load_steps), "KVM_SET", err);
 }
 
-/* What programs compute with. Control registers and MSRs stay: KVM is to accept the trial blob of the next
- * preflight, which is made of what is here. */
+/* What programs compute with. Control registers and MSRs stay: KVM is to accept the state that the next update
+ * offers, which is made of what is here. */
 void vcpu_arch_forget(struct vcpu *cpu)
 {
 	explicit_bzero(&cpu->state->regs, sizeof(cpu->state->regs));
@@ -420,7 +420,7 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 	} else {
 		rc = find_msrs(cpu, err);
 	}
-	/* What preflight tries on a new program until there was an update: nobody can read a vCPU while
+	/* What an update offers a successor until there was one: nobody can read a vCPU while
 	 * it runs. */
 	return rc ? rc : run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
 }

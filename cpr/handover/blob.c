@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "cpr/blob.h"
+#include "cpr/handover/blob.h"
 
 #include <errno.h>
 #include <fcntl.h>

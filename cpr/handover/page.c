@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "cpr/handover.h"
+/* The page that incumbent and successor share. */
+#include "cpr/handover/page.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cpr/fdset.h"
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
@@ -19,38 +19,6 @@ static struct handover *map(int fd, struct error *err)
 		return p;
 	error_errno(err, errno, "handover page");
 	return NULL;
-}
-
-struct handover *handover_create(struct fdset *fds, uint32_t timeout_ms, struct error *err)
-{
-	fd_auto int memfd = memfd_create("molt-handover", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (memfd < 0 || ftruncate(memfd, PAGE_LEN) < 0 ||
-	    fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0) {
-		error_errno(err, errno, "handover page");
-		return NULL;
-	}
-	if (fdset_keep(fds, "handover", memfd, err))
-		return NULL;
-	struct handover *h = map(memfd, err);
-	memfd = -1; /* the table's */
-	if (h)
-		h->timeout_ns = timeout_ms * 1000000ull;
-	return h;
-}
-
-struct handover *handover_adopt(struct fdset *fds, struct error *err)
-{
-	struct stat st;
-	int fd = fdset_take(fds, "handover");
-	if (fd >= 0 && fstat(fd, &st) < 0) {
-		error_errno(err, errno, "handover page: descriptor %d", fd);
-		return NULL;
-	}
-	if (fd < 0 || st.st_size != (off_t)PAGE_LEN) {
-		error_set(err, EBADF, "handover page: descriptor %d is not it", fd);
-		return NULL;
-	}
-	return map(fd, err);
 }
 
 struct handover *handover_new(int *fd, struct error *err)
@@ -81,11 +49,10 @@ struct handover *handover_map(int fd, struct error *err)
 	return map(fd, err);
 }
 
-void handover_close(struct handover *h, struct fdset *fds)
+void handover_unmap(struct handover *h)
 {
 	if (h)
 		munmap(h, PAGE_LEN);
-	fdset_close(fds, "handover");
 }
 
 void handover_stamp(struct handover *h, enum handover_stamp which)
@@ -93,25 +60,11 @@ void handover_stamp(struct handover *h, enum handover_stamp which)
 	h->stamps[which] = now_ns();
 }
 
-void handover_arm(struct handover *h)
-{
-	h->deadline_ns = now_ns() + h->timeout_ns;
-	__atomic_store_n(&h->armed, 1, __ATOMIC_RELEASE);
-}
-
 void handover_hold(uint32_t ms)
 {
 	struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
 	if (ms)
 		nanosleep(&ts, NULL);
-}
-
-void handover_blame(struct handover *h, const char *reason)
-{
-	if (h->reason[0])
-		return;
-	for (unsigned i = 0; reason[i] && i < HANDOVER_REASON_LEN - 1; i++)
-		h->reason[i] = reason[i];
 }
 
 enum handover_owner handover_owner(const struct handover *h)

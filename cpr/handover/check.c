@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "cpr/prepare.h"
+/* What can be checked of an update before anything is started. */
+#include "cpr/handover/check.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,8 +8,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "cpr/limits.h"
-#include "cpr/preflight.h"
 #include "vmm/arch.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/reasons.h"
@@ -50,7 +49,7 @@ static int check_mode(int fd, const struct stat *st, const char *path, struct er
 	return 0;
 }
 
-int prepare_program(const char *path, bool insecure, struct error *err)
+int check_program(const char *path, bool insecure, struct error *err)
 {
 	struct stat st;
 	fd_auto int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -91,43 +90,15 @@ static int check_devices(struct machine *m, struct reasons *reasons, struct erro
 	return first;
 }
 
-int prepare_update(struct machine *m, const char *path, struct reasons *reasons, struct error *err)
+int check_update(struct machine *m, const char *path, struct reasons *reasons, struct error *err)
 {
 	if (m->ending)
 		return error_set(err, EBUSY, "the guest was asked to power off");
-	fd_auto int fd = prepare_program(path, m->opt.insecure_exe, err);
+	fd_auto int fd = check_program(path, m->opt.insecure_exe, err);
 	int rc = fd < 0 ? fd : 0;
 	if (!rc) {
 		pthread_mutex_lock(&m->lock);
 		rc = check_devices(m, reasons, err);
-		pthread_mutex_unlock(&m->lock);
-	}
-	if (rc && !reasons->n)
-		reasons_add(reasons, err->text);
-	if (rc)
-		return rc;
-	rc = fd;
-	fd = -1;
-	return rc;
-}
-
-int prepare_check(struct machine *m, struct program *p, const char *path, struct reasons *reasons,
-		  struct error *err)
-{
-	if (m->ending)
-		return error_set(err, EBUSY, "the guest was asked to power off");
-	fd_auto int fd = prepare_program(path, m->opt.insecure_exe, err);
-	int rc = fd < 0 ? fd : limits_check(&m->ram, err);
-	if (!rc) {
-		pthread_mutex_lock(&m->lock);
-		rc = check_devices(m, reasons, err);
-		pthread_mutex_unlock(&m->lock);
-	}
-	if (!rc)
-		rc = preflight_ask(m, p, path, fd, reasons, err);
-	if (!rc) {
-		pthread_mutex_lock(&m->lock);
-		rc = fdset_keep(&m->fds, "successor", fd, err);
 		pthread_mutex_unlock(&m->lock);
 	}
 	if (rc && !reasons->n)

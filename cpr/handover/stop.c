@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The guest is asked to end, or made to. */
-#include "cpr/stop.h"
+#include "cpr/handover/stop.h"
 
 #include <signal.h>
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "cpr/report.h"
+/* The log line, the JSON record and the supervisor's message of each update. */
+#include "cpr/handover/report.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cpr/handover.h"
+#include "cpr/handover/page.h"
 #include "vmm/base/build.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/json.h"
@@ -24,30 +25,10 @@ static const struct {
 	const char *name;
 	enum handover_stamp end;
 } phases[] = {
-	{"preflight", STAMP_PREFLIGHT},
-	{"prepare", STAMP_PREPARE},
-	{"park", STAMP_PAUSE},
-	{"detach", STAMP_DETACH},
-	{"blob", STAMP_BLOB},
-	{"hold", STAMP_HOLD},
-	{"exec", STAMP_EXEC},
-	{"adopt", STAMP_ADOPT},
-	{"build", STAMP_BUILD},
-	{"dma", STAMP_DMA},
-	{"load", STAMP_LOAD},
-	{"commit", STAMP_COMMIT},
-	{"run", STAMP_RUN},
-};
-
-/* Of the hand-over to a living successor; the pause is the same. */
-static const struct {
-	const char *name;
-	enum handover_stamp end;
-} handover_phases[] = {
-	{"check", STAMP_PREFLIGHT}, {"start", STAMP_HELLO}, {"build", STAMP_READY},
-	{"prepare", STAMP_PREPARE}, {"park", STAMP_PAUSE},  {"save", STAMP_DETACH},
+	{"check", STAMP_CHECK},	    {"start", STAMP_HELLO}, {"build", STAMP_READY},
+	{"prepare", STAMP_PREPARE}, {"park", STAMP_PARK},   {"save", STAMP_SAVE},
 	{"blob", STAMP_BLOB},	    {"hold", STAMP_HOLD},   {"send", STAMP_STATE},
-	{"devices", STAMP_BUILD},   {"load", STAMP_LOAD},   {"commit", STAMP_COMMIT},
+	{"devices", STAMP_DEVICES}, {"load", STAMP_LOAD},   {"commit", STAMP_COMMIT},
 	{"run", STAMP_RUN},
 };
 
@@ -151,15 +132,11 @@ void report_started(struct machine *m, const char *path)
 		control_publish(m->control, j.text, j.len);
 }
 
-static void put_phases(struct json *j, const uint64_t *t, bool handover)
+static void put_phases(struct json *j, const uint64_t *t)
 {
 	uint64_t begin_ns = t[STAMP_REQUEST];
 	json_open(j, "phases", '{');
-	for (unsigned i = 0; handover && i < ARRAY_LEN(handover_phases); i++) {
-		json_number(j, handover_phases[i].name, t[handover_phases[i].end] - begin_ns);
-		begin_ns = t[handover_phases[i].end];
-	}
-	for (unsigned i = 0; !handover && i < ARRAY_LEN(phases); i++) {
+	for (unsigned i = 0; i < ARRAY_LEN(phases); i++) {
 		json_number(j, phases[i].name, t[phases[i].end] - begin_ns);
 		begin_ns = t[phases[i].end];
 	}
@@ -182,7 +159,7 @@ void report_done(struct machine *m, const struct report *r)
 	json_number(&j, "update", r->update);
 	json_number(&j, "pause_ns", pause_ns);
 	json_number(&j, "total_ns", t[STAMP_RUN] - t[STAMP_REQUEST]);
-	put_phases(&j, t, m->handover);
+	put_phases(&j, t);
 	json_number(&j, "blob_bytes", r->blob_len);
 	json_number(&j, "vcpus", m->opt.cpus);
 	json_string(&j, "page_size", page);
@@ -195,49 +172,21 @@ void report_done(struct machine *m, const struct report *r)
 	record(m, &j);
 }
 
-void report_brought_back(struct machine *m, const struct report *r)
-{
-	const uint64_t *t = r->times->stamps;
-	uint64_t pause_ns = t[STAMP_RUN] - t[STAMP_PREPARE];
-	char reason[HANDOVER_REASON_LEN], ready[64], buf[RECORD_LEN];
-	struct json j;
-
-	snprintf(reason, sizeof(reason), "%.*s", HANDOVER_REASON_LEN - 1, r->times->reason);
-	log_info(
-		"update failed, the guest runs on in the old program %s (pid %d) after %llu ms: %s",
-		build_version(), (int)getpid(), (unsigned long long)pause_ns / 1000000, reason);
-	begin(&j, buf, "update", "brought-back");
-	json_number(&j, "pause_ns", pause_ns);
-	json_string(&j, "reason", reason);
-	put_version(&j);
-	/* The process may be another one than the supervisor knows, and it is told before anybody asks
-	 * it to act on the record. */
-	snprintf(ready, sizeof(ready), "MAINPID=%d\nREADY=1", (int)getpid());
-	notify_send(ready, "update failed, %s runs on: %s", build_version(), reason);
-	record(m, &j);
-}
-
-void report_lost(struct machine *m, const struct error *why)
-{
-	const struct reasons none = {0};
-	char buf[RECORD_LEN];
-	struct json j;
-	begin(&j, buf, "update", "lost");
-	put_reasons(&j, why, &none);
-	put_version(&j);
-	record(m, &j);
-}
-
-void report_refused(struct machine *m, const struct error *why, const struct reasons *reasons)
+void report_refused(struct machine *m, const struct error *why, const struct reasons *reasons,
+		    uint64_t pause_ns)
 {
 	char buf[RECORD_LEN];
 	struct json j;
 	log_info("update refused, the guest runs on: %s", why->text);
+	if (pause_ns)
+		log_info("  the guest stood still for %llu us",
+			 (unsigned long long)(pause_ns / 1000));
 	for (unsigned i = 0; reasons->n > 1 && i < reasons->n; i++)
 		log_info("  reason: %s", reasons->text[i]);
 	if (why->hint[0])
 		log_info("  remedy: %s", why->hint);
 	begin(&j, buf, "update", "refused");
+	json_number(&j, "pause_ns", pause_ns);
 	put_reasons(&j, why, reasons);
 	put_version(&j);
 	notify_send("READY=1", "update refused: %s", why->text);
@@ -252,12 +201,8 @@ void report_checked(struct machine *m, const struct error *why, const struct rea
 	if (why)
 		put_reasons(&j, why, reasons);
 	put_version(&j);
-	if (!end(&j))
-		return;
-	if (m->handover)
+	if (end(&j))
 		control_answer_waiting(m->control, j.text, j.len);
-	else
-		control_answer(m->control, j.text, j.len);
 }
 
 void report_ended(struct machine *m)

@@ -36,15 +36,10 @@ void report_started(struct machine *m, const char *path);
 
 void report_done(struct machine *m, const struct report *r);
 
-/* The new program failed before commit; the old one has the guest again. */
-void report_brought_back(struct machine *m, const struct report *r);
-
-/* The guest is lost; this process ends. */
-void report_lost(struct machine *m, const struct error *why);
-
-/* Refused or undone: the guest runs on in the old program. @reasons: everything that speaks
- * against it, when it was found before the pause. */
-void report_refused(struct machine *m, const struct error *why, const struct reasons *reasons);
+/* Refused, or undone: the guest runs on in this program. @reasons: everything that speaks against it, where there is
+ * more than @why. @pause_ns: how long the guest stood still for it, 0: not at all. */
+void report_refused(struct machine *m, const struct error *why, const struct reasons *reasons,
+		    uint64_t pause_ns);
 
 /* To whoever asked whether it could be done. @why: why not, NULL: it could. */
 void report_checked(struct machine *m, const struct error *why, const struct reasons *reasons);

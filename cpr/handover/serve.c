@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "cpr/serve.h"
+/* What the control socket asks for, done by the leader. */
+#include "cpr/handover/serve.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -9,10 +10,9 @@
 
 #include "cpr/handover/incumbent.h"
 #include "cpr/handover/worker.h"
-#include "cpr/prepare.h"
+#include "cpr/handover/check.h"
 #include "cpr/program.h"
-#include "cpr/report.h"
-#include "cpr/update.h"
+#include "cpr/handover/report.h"
 #include "vmm/base/build.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/json.h"
@@ -95,9 +95,8 @@ static void status(struct machine *m, const struct program *p)
 	begin(&j, buf, sizeof(buf), "status");
 	if (m->opt.name)
 		json_string(&j, "name", m->opt.name);
-	json_number(&j, "pid", (uint64_t)(m->handover ? worker_known_pid() : getpid()));
-	if (m->handover)
-		json_number(&j, "worker", (uint64_t)getpid());
+	json_number(&j, "pid", (uint64_t)worker_known_pid());
+	json_number(&j, "worker", (uint64_t)getpid());
 	put_version(&j);
 	json_string(&j, "exe", p->path);
 	json_string(&j, "state", m->ending ? "powering off" : "running");
@@ -130,23 +129,6 @@ static void begin_update(struct machine *m, struct program *p, const struct cont
 	incumbent_begin(m, p, &asked, &err);
 }
 
-static void update(struct machine *m, struct program *p, const struct control_request *req)
-{
-	struct reasons reasons = {0};
-	struct update_request asked = {
-		.path = req->exe[0] ? req->exe : NULL, .check = req->check, .reasons = &reasons};
-	struct error err;
-	if (m->handover) {
-		begin_update(m, p, req);
-		return;
-	}
-	if (!req->check)
-		control_await_update(m->control);
-	int rc = update_run(m, p, &asked, &err);
-	if (req->check)
-		report_checked(m, rc ? &err : NULL, &reasons);
-}
-
 bool serve_request(struct machine *m, struct program *p)
 {
 	struct control_request req;
@@ -160,7 +142,7 @@ bool serve_request(struct machine *m, struct program *p)
 		status(m, p);
 		return false;
 	case CONTROL_UPDATE:
-		update(m, p, &req);
+		begin_update(m, p, &req);
 		return false;
 	case CONTROL_VERSION:
 		begin(&j, buf, sizeof(buf), "version");
@@ -183,7 +165,7 @@ bool serve_request(struct machine *m, struct program *p)
 void serve_warn(struct machine *m, const struct program *p)
 {
 	struct error err;
-	fd_auto int fd = prepare_program(p->path, m->opt.insecure_exe, &err);
+	fd_auto int fd = check_program(p->path, m->opt.insecure_exe, &err);
 	if (fd < 0) {
 		log_warn("updates will be refused: %s", err.text);
 		if (err.hint[0])

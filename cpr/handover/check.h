@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* First step of an update, with the guest running: everything that can be checked. */
+#ifndef MOLT_CHECK_H
+#define MOLT_CHECK_H
+
+#include <stdbool.h>
+
+struct error;
+struct machine;
+struct reasons;
+
+/* Opens the program at @path for execution and checks the file: executable, for this architecture, and
+ * (unless @insecure) in nobody else's hands. Returns the descriptor (close-on-exec) or -errno. */
+int check_program(const char *path, bool insecure, struct error *err);
+
+/* The same, and asks each device whether it can be kept now. Returns the program's descriptor, the caller's: what
+ * was checked is what runs. Or -errno with the first reason in @err, and all of them in @reasons. */
+int check_update(struct machine *m, const char *path, struct reasons *reasons, struct error *err);
+
+#endif
