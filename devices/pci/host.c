@@ -106,8 +106,12 @@ static int host_create(struct machine *m, const char *arg, struct device **out, 
 	return 0;
 }
 
+/* In its place of the state that was loaded last. */
 static int ecam_add(struct pci_host *host, struct error *err)
 {
+	if (host->ecam_base)
+		bus_remove(&host->dev.m->mmio, host->ecam_base, host);
+	host->ecam_base = host->state.ecam_base;
 	struct bus_region ecam = {.base = host->state.ecam_base,
 				  .len = host->state.ecam_len,
 				  .name = "pci-ecam",

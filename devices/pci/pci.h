@@ -149,6 +149,7 @@ struct pci_host {
 	struct device dev;
 	struct pci_dev pci;
 	struct pci_dev *slots[PCI_SLOTS];
+	uint64_t ecam_base; /* on the bus now; 0: not yet */
 	struct pci_host_state state;
 };
 
