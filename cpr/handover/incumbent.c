@@ -47,7 +47,8 @@ static struct update {
 	struct machine *m;
 	struct program *p;
 	enum stage stage;
-	bool check, client;
+	bool check;
+	bool taken; /* by somebody who is no child of our parent */
 	char path[PROGRAM_PATH_LEN];
 	int exe; /* the new program: what was checked is what runs */
 	int peer;
@@ -176,34 +177,48 @@ static int ask_parent(struct error *err)
 	return rc;
 }
 
+static int begin(const struct incumbent_request *req, struct reasons *reasons, struct error *err)
+{
+	if (self.m->ending)
+		return error_set(err, EBUSY, "the guest was asked to power off");
+	int rc = 0;
+	if (self.taken)
+		rc = check_devices(self.m, reasons, err);
+	else if ((self.exe = check_update(self.m, self.path, reasons, err)) < 0)
+		rc = self.exe;
+	if (!rc && !(self.page = handover_new(&self.page_fd, err)))
+		rc = -err->code;
+	if (rc)
+		return rc;
+	self.page->stamps[STAMP_REQUEST] = self.begun_ns;
+	handover_stamp(self.page, STAMP_CHECK);
+	enter_stage(self.taken ? STAGE_HELLO : STAGE_START);
+	return self.taken ? 0 : ask_parent(err);
+}
+
 int incumbent_begin(struct machine *m, struct program *p, const struct incumbent_request *req,
 		    struct error *err)
 {
 	static struct reasons reasons;
-	if (incumbent_busy())
-		return error_set(err, EBUSY, "an update is under way");
 	reasons = (struct reasons){0};
 	self.m = m;
 	self.p = p;
 	self.check = req->check;
-	self.client = req->client;
+	self.taken = req->taker > 0;
 	self.begun_ns = now_ns();
-	snprintf(self.path, sizeof(self.path), "%s", req->path ?: p->path);
+	if (self.taken) {
+		self.peer = req->taker;
+		self.pid = req->taker_pid;
+		self.pidfd = self.pid > 0 ? (int)syscall(SYS_pidfd_open, self.pid, 0) : -1;
+		snprintf(self.path, sizeof(self.path), "process %d (--take)", (int)self.pid);
+	} else {
+		snprintf(self.path, sizeof(self.path), "%s", req->path ?: p->path);
+	}
 	if (!req->check)
 		report_started(m, self.path);
-	self.exe = check_update(m, self.path, &reasons, err);
-	int rc = self.exe < 0 ? self.exe : 0;
-	if (!rc && !(self.page = handover_new(&self.page_fd, err)))
-		rc = -err->code;
-	if (!rc) {
-		self.page->stamps[STAMP_REQUEST] = self.begun_ns;
-		handover_stamp(self.page, STAMP_CHECK);
-		rc = ask_parent(err);
-	}
+	int rc = begin(req, &reasons, err);
 	if (rc)
 		refuse(err, &reasons);
-	else
-		enter_stage(STAGE_START);
 	return rc;
 }
 
@@ -382,7 +397,9 @@ static void leave(void)
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
 		setpriority(PRIO_PROCESS, (id_t)m->vcpus[i].tid, PRIORITY_LOW);
 	setpriority(PRIO_PROCESS, 0, PRIORITY_LOW);
-	_exit(LINK_STATUS_HANDED);
+	if (self.taken)
+		log_info("%s has the guest", self.path);
+	_exit(self.taken ? EXIT_POWEROFF : LINK_STATUS_HANDED);
 }
 
 static void resume_in_place(void)

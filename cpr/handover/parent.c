@@ -241,7 +241,13 @@ static void on_start(struct child *from, struct wire_message *msg)
 		fd_close(&peer);
 		return;
 	}
-	if (find(CHILD_SUCCESSOR) || !room()) {
+	/* The worker has sent it away, or it would not ask for another. */
+	if (find(CHILD_SUCCESSOR)) {
+		struct child *before = find(CHILD_SUCCESSOR);
+		kill_child(before);
+		before->role = CHILD_FORMER;
+	}
+	if (!room()) {
 		fd_close(&exe);
 		fd_close(&peer);
 		error_set(&err, EBUSY, "the workers of the last updates have not ended yet");

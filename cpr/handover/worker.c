@@ -21,6 +21,7 @@
 #include "cpr/handover/stop.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
+#include "vmm/client.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/machine.h"
@@ -263,14 +264,42 @@ int worker_register(struct machine *m, struct program *p, struct error *err)
 	return state_register(&m->tree, &s, err);
 }
 
+/* As a successor of another parent's worker. What that says instead of HELLO's answer stands on the control socket. */
+static int take_guest(const char *guest, struct error *err)
+{
+	char path[PROGRAM_PATH_LEN];
+	struct client_link l;
+	int ends[2];
+	memcpy(path, self.p->path, sizeof(path));
+	int rc = client_connect(&l, guest, err);
+	if (rc)
+		return rc;
+	rc = wire_pair(ends, err);
+	if (!rc) {
+		rc = client_send_fd(&l, "take\n", ends[1], err);
+		close(ends[1]);
+		if (!rc)
+			rc = successor_run(self.m, self.p, ends[0], err);
+		else
+			close(ends[0]);
+	}
+	if (rc)
+		client_explain(&l, err);
+	else
+		memcpy(self.p->path, path,
+		       sizeof(path)); /* updates are of this program from now on */
+	client_close(&l);
+	return rc;
+}
+
 static int make_guest(int argc, char *argv[], struct error *err)
 {
 	struct machine *m = self.m;
 	int rc = program_init(self.p, argc, argv, err);
 	if (!rc)
 		rc = options_parse(&m->opt, argc - 2, argv + 2, err);
-	if (rc)
-		return rc;
+	if (rc || m->opt.take)
+		return rc ? rc : take_guest(m->opt.take, err);
 	if (m->opt.name)
 		log_set_name(m->opt.name);
 	rc = worker_register(m, self.p, err);
