@@ -52,6 +52,8 @@ struct child {
 #define CHILDREN 8
 #define RESERVED 2 /* for a successor and a rehearsal */
 
+#define PENDING_MAX 8
+
 static struct parent {
 	char **argv;
 	int signals; /* signalfd */
@@ -59,7 +61,10 @@ static struct parent {
 	int next_exe;	     /* what this process is to become, or -1 */
 	bool rehearsed;	     /* and it has passed its rehearsal */
 	uint64_t parting_ns; /* waiting for LINK_PARTED since; 0: not */
-	int heir_status;     /* of the last successor that ended without the guest */
+	/* Signals that no worker has said to be serving: a new owner gets them again. */
+	int pending[PENDING_MAX];
+	unsigned npending;
+	int heir_status; /* of the last successor that ended without the guest */
 } self;
 
 static struct child *find(enum child_role role)
@@ -98,6 +103,36 @@ static void tell_owner(enum link_kind kind, int value)
 	if (owner && owner->link >= 0 &&
 	    wire_send(owner->link, kind, value, NULL, 0, NULL, 0, &err))
 		log_warn("the worker (pid %d) does not listen: %s", (int)owner->pid, err.text);
+}
+
+/* A second request for an update is remembered once, until the first one is over. */
+static void pass_on(int sig)
+{
+	for (unsigned i = 0; i < self.npending; i++)
+		if (sig == SIGUSR1 && self.pending[i] == sig)
+			return;
+	if (sig == SIGCHLD)
+		return;
+	if (self.npending < PENDING_MAX)
+		self.pending[self.npending++] = sig;
+	tell_owner(LINK_SIGNAL, sig);
+}
+
+static void pass_on_again(void)
+{
+	for (unsigned i = 0; i < self.npending; i++)
+		tell_owner(LINK_SIGNAL, self.pending[i]);
+}
+
+static void taken(int sig)
+{
+	for (unsigned i = 0; i < self.npending; i++) {
+		if (self.pending[i] != sig)
+			continue;
+		memmove(self.pending + i, self.pending + i + 1,
+			(--self.npending - i) * sizeof(self.pending[0]));
+		return;
+	}
 }
 
 /* ---- starting ---- */
@@ -190,7 +225,7 @@ static bool alone(void)
 
 static void part(void)
 {
-	if (!self.rehearsed || self.parting_ns || !alone())
+	if (!self.rehearsed || self.parting_ns || !alone() || self.npending)
 		return;
 	self.parting_ns = now_ns();
 	tell_owner(LINK_PARTING, 0);
@@ -206,7 +241,7 @@ static void become_next(void)
 	char **envp = spawn_environment(text, &as);
 
 	self.parting_ns = 0;
-	if (!alone()) { /* an update has begun meanwhile: after that */
+	if (!alone() || self.npending) { /* something has begun meanwhile: after that */
 		free(envp);
 		tell_owner(LINK_BACK, 0);
 		return;
@@ -283,6 +318,7 @@ static void on_owner(struct child *c)
 	self.rehearsed = false;
 	self.next_exe = c->exe;
 	c->exe = -1;
+	pass_on_again();
 	rehearse();
 }
 
@@ -297,6 +333,10 @@ static void on_message(struct child *c, struct wire_message *msg)
 		break;
 	case LINK_NOTIFY:
 		notify_forward(msg->text);
+		break;
+	case LINK_TAKEN:
+		if (c->role == CHILD_OWNER)
+			taken((int)msg->value);
 		break;
 	case LINK_PARTED:
 		if (c->role == CHILD_OWNER && self.parting_ns)
@@ -374,25 +414,11 @@ static int settle(void)
 
 /* ---- the loop ---- */
 
-static void on_signal(int sig)
-{
-	switch (sig) {
-	case SIGUSR1:
-		tell_owner(LINK_UPDATE, 0);
-		break;
-	case SIGTERM:
-	case SIGINT:
-	case SIGHUP:
-		tell_owner(LINK_SIGNAL, sig);
-		break;
-	}
-}
-
 static void take_signals(void)
 {
 	struct signalfd_siginfo info;
 	while (read(self.signals, &info, sizeof(info)) == sizeof(info))
-		on_signal((int)info.ssi_signo);
+		pass_on((int)info.ssi_signo);
 }
 
 /* Ends whose time is over. Returns how long the next one has, in ms; -1: there is none. */
@@ -451,7 +477,7 @@ static int loop(void)
 /* All that is waited for stays blocked and pending over the exec of this process. */
 static int block_signals(struct error *err)
 {
-	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP, SIGCHLD};
+	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD};
 	sigset_t set;
 	sigemptyset(&set);
 	for (unsigned i = 0; i < ARRAY_LEN(waited); i++)
@@ -491,6 +517,9 @@ int parent_run(int argc, char *argv[], const struct role *role)
 		*c = (struct child){.pidfd = -1, .link = -1, .exe = -1};
 	if (block_signals(&err))
 		return fail(&err);
+	/* No program of an update gains privileges. A filter of system calls it has not: its children would get it,
+	 * and its own next image, and filters only stack. */
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	if (role->kind == ROLE_REHEARSAL)
 		return wire_send(role->link, LINK_READY, 0, NULL, 0, NULL, 0, &err) ? fail(&err)
 										    : 0;

@@ -97,6 +97,10 @@ static void status(struct machine *m, const struct program *p)
 		json_string(&j, "name", m->opt.name);
 	json_number(&j, "pid", (uint64_t)worker_known_pid());
 	json_number(&j, "worker", (uint64_t)getpid());
+	json_open(&j, "vcpu_threads", '[');
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		json_number(&j, NULL, (uint64_t)m->vcpus[i].tid);
+	json_close(&j, ']');
 	put_version(&j);
 	json_string(&j, "exe", p->path);
 	json_string(&j, "state", m->ending ? "powering off" : "running");

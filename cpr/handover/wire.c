@@ -113,11 +113,12 @@ int wire_recv(int sock, struct wire_message *out, int timeout_ms, struct error *
 		if (rc)
 			return rc;
 		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	} while (n < 0 && (errno == EINTR || (errno == EAGAIN && timeout_ms)));
+		/* A reset is told once, and before what was sent ahead of it: STATE counts though its sender died. */
+	} while (n < 0 &&
+		 (errno == EINTR || errno == ECONNRESET || (errno == EAGAIN && timeout_ms)));
 	if (n < 0 && errno == EAGAIN)
 		return error_set(err, ETIMEDOUT, "no message");
-	/* What was sent last is lost where the other side ended with something unread. */
-	if (n == 0 || (n < 0 && (errno == ECONNRESET || errno == EPIPE)))
+	if (n == 0 || (n < 0 && errno == EPIPE))
 		return error_set(err, EPIPE, "the other side has closed the connection");
 	if (n < 0)
 		return error_errno(err, errno, "receiving a message");

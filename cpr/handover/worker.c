@@ -104,16 +104,24 @@ static void begin_update(void)
 {
 	const struct incumbent_request here = {0};
 	struct error err;
-	if (incumbent_busy())
-		self.again = true;
-	else
-		incumbent_begin(self.m, self.p, &here, &err);
+	/* The parent keeps the request until it is served, here or by a successor. */
+	self.again = incumbent_busy();
+	if (self.again)
+		return;
+	worker_send(LINK_TAKEN, SIGUSR1, NULL, NULL, 0, &err);
+	incumbent_begin(self.m, self.p, &here, &err);
 }
 
 static void on_signal(int sig)
 {
+	struct error err;
 	if (sig == SIGUSR1) {
 		begin_update();
+		return;
+	}
+	worker_send(LINK_TAKEN, sig, NULL, NULL, 0, &err);
+	if (sig == SIGQUIT) {
+		machine_stop(self.m, 128 + sig, "ended by SIGQUIT");
 	} else if (sig == SIGHUP) {
 		report_reopen(self.m);
 	} else if (sig == SIGTERM || sig == SIGINT) {
@@ -127,9 +135,6 @@ static void on_message(struct wire_message *msg)
 	switch (msg->kind) {
 	case LINK_STARTED:
 		incumbent_started(msg);
-		break;
-	case LINK_UPDATE:
-		on_signal(SIGUSR1);
 		break;
 	case LINK_SIGNAL:
 		on_signal((int)msg->value);
@@ -228,10 +233,8 @@ static int lead(void)
 		listen_to_parent();
 		if (m->stop_code < 0)
 			incumbent_step();
-		if (self.again && !incumbent_busy()) {
-			self.again = false;
+		if (self.again && !incumbent_busy())
 			begin_update();
-		}
 	}
 	incumbent_cancel("the guest has ended");
 	return m->stop_code;
@@ -243,7 +246,8 @@ static int lead(void)
  * pass on. */
 static int block_signals(struct error *err)
 {
-	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP, MACHINE_WAKE_SIGNAL};
+	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT,
+				     SIGHUP,  SIGQUIT, MACHINE_WAKE_SIGNAL};
 	sigset_t set;
 	sigemptyset(&set);
 	for (unsigned i = 0; i < ARRAY_LEN(waited); i++)
@@ -252,7 +256,6 @@ static int block_signals(struct error *err)
 	sigaddset(&blocked, SIGUSR2); /* the kick: vCPU threads unblock it */
 	sigaddset(&blocked, SIGPIPE);
 	sigaddset(&blocked, SIGXFSZ); /* past RLIMIT_FSIZE a write fails, and that is enough */
-	sigaddset(&blocked, SIGQUIT);
 	pthread_sigmask(SIG_BLOCK, &blocked, NULL);
 	self.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return self.signals < 0 ? error_errno(err, errno, "signals") : 0;
