@@ -230,6 +230,7 @@ static int connect_irq(struct testdev *dev, struct error *err)
 		msix_update(&dev->msix);
 		return 0;
 	}
+	irq_remove(&dev->dev.m->irq, &dev->intx); /* a state that is loaded again */
 	dev->intx.gsi = pci_intx_gsi(&dev->pci, PIN_INTA);
 	irq_add(&dev->dev.m->irq, &dev->intx);
 	return intx_update(dev, err);

@@ -228,6 +228,8 @@ static int post_load(void *opaque, struct error *err)
 	const struct console_state *s = &con->state;
 	if (s->unsent > s->ring_len || s->escape > 1 || s->raw > 1 || s->refused > 1)
 		return error_set(err, EBADMSG, "console: the state contradicts itself");
+	if (con->be->reload)
+		con->be->reload(con);
 	con->terminal = s->raw && con->in_fd >= 0;
 	return 0;
 }

@@ -64,7 +64,8 @@ static struct parent {
 	/* Signals that no worker has said to be serving: a new owner gets them again. */
 	int pending[PENDING_MAX];
 	unsigned npending;
-	int heir_status; /* of the last successor that ended without the guest */
+	int waiting_exe, waiting_peer; /* of a successor that has no room yet, or -1 */
+	int heir_status;	       /* of the last successor that ended without the guest */
 } self;
 
 static struct child *find(enum child_role role)
@@ -220,7 +221,8 @@ static void rehearsal_ended(const struct child *c)
 /* Only the worker that has the guest is left when this process execs: the new image would not know others. */
 static bool alone(void)
 {
-	return !find(CHILD_SUCCESSOR) && !find(CHILD_FORMER) && !find(CHILD_REHEARSAL);
+	return !find(CHILD_SUCCESSOR) && !find(CHILD_FORMER) && !find(CHILD_REHEARSAL) &&
+	       self.waiting_exe < 0;
 }
 
 static void part(void)
@@ -265,35 +267,42 @@ static bool room(void)
 	return n >= RESERVED;
 }
 
-static void on_start(struct child *from, struct wire_message *msg)
+static void start_successor(int exe, int peer)
 {
+	struct child *owner = find(CHILD_OWNER), *before = find(CHILD_SUCCESSOR);
 	struct error err = {0};
-	int exe = wire_take_fd(msg, 0), peer = wire_take_fd(msg, 1);
-	struct child *c = NULL;
-
-	if (from->role != CHILD_OWNER || exe < 0 || peer < 0) {
-		fd_close(&exe);
-		fd_close(&peer);
-		return;
-	}
-	/* The worker has sent it away, or it would not ask for another. */
-	if (find(CHILD_SUCCESSOR)) {
-		struct child *before = find(CHILD_SUCCESSOR);
+	/* The worker has sent that away, or it would not ask for another. */
+	if (before) {
 		kill_child(before);
 		before->role = CHILD_FORMER;
 	}
-	if (!room()) {
-		fd_close(&exe);
-		fd_close(&peer);
-		error_set(&err, EBUSY, "the workers of the last updates have not ended yet");
-	} else {
-		c = start(ROLE_SUCCESSOR, exe, peer, &err);
-	}
+	struct child *c = start(ROLE_SUCCESSOR, exe, peer, &err);
 	if (c)
-		wire_send(from->link, LINK_STARTED, c->pid, NULL, 0, &c->pidfd, 1, &err);
+		wire_send(owner->link, LINK_STARTED, c->pid, NULL, 0, &c->pidfd, 1, &err);
 	else
-		wire_send(from->link, LINK_STARTED, -err.code, err.text, strlen(err.text), NULL, 0,
+		wire_send(owner->link, LINK_STARTED, -err.code, err.text, strlen(err.text), NULL, 0,
 			  NULL);
+}
+
+/* Until former workers have ended, where there are many: they do that in their own time. */
+static void start_waiting(void)
+{
+	int exe = self.waiting_exe, peer = self.waiting_peer;
+	if (exe < 0 || !room())
+		return;
+	self.waiting_exe = self.waiting_peer = -1;
+	start_successor(exe, peer);
+}
+
+static void on_start(const struct child *from, struct wire_message *msg)
+{
+	if (from->role != CHILD_OWNER || msg->nfds != 2)
+		return;
+	fd_close(&self.waiting_exe);
+	fd_close(&self.waiting_peer);
+	self.waiting_exe = wire_take_fd(msg, 0);
+	self.waiting_peer = wire_take_fd(msg, 1);
+	start_waiting();
 }
 
 static void on_owner(struct child *c)
@@ -400,6 +409,7 @@ static int settle(void)
 		forget(c);
 	}
 	if (!owner->ended) {
+		start_waiting();
 		part();
 		return -1;
 	}
@@ -512,7 +522,7 @@ int parent_run(int argc, char *argv[], const struct role *role)
 {
 	struct error err = {0};
 	self.argv = argv;
-	self.next_exe = -1;
+	self.next_exe = self.waiting_exe = self.waiting_peer = -1;
 	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
 		*c = (struct child){.pidfd = -1, .link = -1, .exe = -1};
 	if (block_signals(&err))

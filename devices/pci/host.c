@@ -200,6 +200,11 @@ static int host_reset(struct device *dev, struct error *err)
 	return ecam_add(host, err);
 }
 
+static int host_loaded(struct device *dev, struct error *err)
+{
+	return pci_bars_load((struct pci_host *)dev, err);
+}
+
 static void host_destroy(struct device *dev)
 {
 	pool_free(dev);
@@ -211,5 +216,6 @@ const struct device_class pci_host_class = {
 	.create = host_create,
 	.realize = host_realize,
 	.reset = host_reset,
+	.loaded = host_loaded,
 	.destroy = host_destroy,
 };
