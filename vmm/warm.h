@@ -7,9 +7,9 @@
  * The order, for who hands over:
  *   1. slots, irqchip, vCPUs with CPUID; vCPU 0's state is in its struct (CPUID, TSC), but not in KVM yet;
  *      groups have joined the KVM-VFIO device (with an IOMMU that is not coherent that throws all away).
- *   2. warm_run.
+ *   2. warm_run, once for a VM.
  *   3. From here on no memory slot is removed: that throws all away, too.
- *   4. vCPUs are loaded, as often as is wanted, each time followed by warm_follow.
+ *   4. vCPUs are loaded, as often as is wanted: each time warm_follow, and then the vCPUs.
  */
 #ifndef MOLT_WARM_H
 #define MOLT_WARM_H
@@ -58,8 +58,9 @@ struct warm_result {
 int warm_run(struct machine *m, const struct warm_options *opt, struct warm_result *out,
 	     struct error *err);
 
-/* After vCPU 0 was loaded: the reader's vCPU, if there is one, gets its TSC offset: with another the guest would
- * lose the clock that needs no system calls (KVM's master clock). Costs nothing where it has not changed. */
+/* When vCPU 0's state is in its struct, before any vCPU is loaded with it: the reader's vCPU, if there is one, gets
+ * its TSC offset. KVM has a clock that needs no system calls (its master clock) only where all vCPUs have the same
+ * one, and looks whether they have when the last of those that run gets it. Costs nothing where it has not changed. */
 int warm_follow(struct machine *m, struct error *err);
 
 /* "pre-fault", "reader", "none". */
