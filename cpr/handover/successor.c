@@ -15,6 +15,7 @@
 #include "cpr/fault.h"
 #include "cpr/handover/page.h"
 #include "cpr/handover/protocol.h"
+#include "cpr/handover/warming.h"
 #include "cpr/handover/wire.h"
 #include "cpr/handover/worker.h"
 #include "cpr/program.h"
@@ -170,6 +171,10 @@ static int build(struct error *err)
 	if (!rc)
 		rc = machine_build(m, &parsed, err);
 	fault_point("build");
+	if (!rc)
+		rc = machine_join(m, err);
+	if (!rc)
+		rc = warm_machine(m, self.peer, err);
 	return rc ? rc : machine_rehearse(m, err);
 }
 
@@ -294,7 +299,6 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 {
 	struct error ignored;
 	self = (struct successor){.m = m, .p = p, .peer = peer, .offer.fd = -1, .state.fd = -1};
-	m->rehearsal = true;
 	step_back();
 	int rc = get_ready(err);
 	if (!rc)

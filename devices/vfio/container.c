@@ -234,6 +234,12 @@ static int container_check(struct device *dev, struct error *err)
 	return vfio_explain_memlock(&vfio_host, vfio_dma_len(c), err);
 }
 
+bool vfio_container_coherent(const struct device *dev)
+{
+	const struct vfio_container *c = (const struct vfio_container *)dev;
+	return vm_ioctl(c->fd, VFIO_CHECK_EXTENSION, (void *)VFIO_DMA_CC_IOMMU) > 0;
+}
+
 static int container_join(struct device *dev, struct error *err)
 {
 	return kvm_attach((struct vfio_container *)dev, err);

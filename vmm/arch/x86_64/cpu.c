@@ -67,7 +67,7 @@ static long save_tsc(struct vcpu *cpu, struct error *err)
 
 /* The frequency before the offset; where it is the host's own KVM needs no telling. That a new vCPU has the
  * VM's is asked of the VM, which does not load the vCPU for it (api.rst, KVM_GET_TSC_KHZ; Linux 5.16). */
-static long load_tsc(struct vcpu *cpu, struct error *err)
+long cpu_load_tsc(struct vcpu *cpu, struct error *err)
 {
 	long khz = vm_ioctl(cpu->m->vm.fd, KVM_GET_TSC_KHZ, NULL);
 	if (khz < 0)
@@ -198,8 +198,8 @@ static const struct step load_steps[] = {
 	{"REGS", load_regs, 0},	   /* before VCPU_EVENTS: drops a pending exception */
 	{"XCRS", load_xcrs, KVM_CAP_XCRS},
 	{"XSAVE", load_xsave, KVM_CAP_XSAVE},
-	{"TSC_OFFSET", load_tsc, 0}, /* before the deadline MSR is armed against it */
-	{"LAPIC", load_lapic, 0},    /* before MSRS: an armed TSC deadline is lost otherwise */
+	{"TSC_OFFSET", cpu_load_tsc, 0}, /* before the deadline MSR is armed against it */
+	{"LAPIC", load_lapic, 0},	 /* before MSRS: an armed TSC deadline is lost otherwise */
 	{"MSRS", load_msrs, 0},
 	{"MP_STATE", load_mp_state, 0},
 	{"VCPU_EVENTS", load_events, 0},
@@ -300,6 +300,11 @@ static int pre_save(void *opaque, struct error *err)
 	return vcpus_wait_saved(cpu->m, err);
 }
 
+static uint64_t cpuid_sum(const struct vcpu_state *s)
+{
+	return state_checksum(s->cpuid, s->cpuid_len * sizeof(s->cpuid[0]));
+}
+
 static int post_load(void *opaque, struct error *err)
 {
 	struct vcpu *cpu = opaque;
@@ -308,6 +313,11 @@ static int post_load(void *opaque, struct error *err)
 	    s->xsave_len < sizeof(struct kvm_xsave))
 		return error_set(err, EBADMSG, "state cpu@%u: the lengths of its arrays disagree",
 				 cpu->index);
+	/* KVM was told when the vCPU was made. */
+	if (cpu->fd >= 0 && cpu->cpuid_sum != cpuid_sum(s))
+		return error_set(err, EBADMSG, "state cpu@%u: not the CPUID that was offered",
+				 cpu->index);
+	cpu->cpuid_sum = cpuid_sum(s);
 	if (s->xsave_len != cpu->m->arch->xsave_len)
 		return error_set(err, EPROTO,
 				 "state cpu@%u: XSAVE area of %u bytes, this host's KVM has %u",
@@ -329,7 +339,7 @@ int vcpu_arch_init(struct vcpu *cpu, struct error *err)
 	return state_register(&cpu->m->tree, &s, err);
 }
 
-static int set_cpuid(struct vcpu *cpu, struct error *err)
+int cpu_set_cpuid(struct vcpu *cpu, struct error *err)
 {
 	struct {
 		struct kvm_cpuid2 head;
@@ -408,7 +418,7 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 	s->xsave_len = cpu->m->arch->xsave_len;
 	long khz = vm_ioctl(cpu->fd, KVM_GET_TSC_KHZ, NULL);
 	s->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
-	rc = set_cpuid(cpu, err);
+	rc = cpu_set_cpuid(cpu, err);
 	if (rc)
 		return rc;
 	if (cpu->index) { /* the same for all */
@@ -425,7 +435,7 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 
 int vcpu_arch_create(struct vcpu *cpu, struct error *err)
 {
-	return cpu->m->fresh ? create_fresh(cpu, err) : set_cpuid(cpu, err);
+	return cpu->m->fresh ? create_fresh(cpu, err) : cpu_set_cpuid(cpu, err);
 }
 
 void vcpu_arch_describe(struct vcpu *cpu, char *buf, size_t size)
