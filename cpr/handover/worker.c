@@ -64,7 +64,8 @@ static int notify_parent(const char *text)
 	return worker_send(LINK_NOTIFY, 0, text, NULL, 0, &err);
 }
 
-/* The guest runs on without its parent: its supervisor has to learn the id of this process. */
+/* The guest runs on without its parent, whose end does not end this process just now: its supervisor has to learn the id
+ * of this one. At any other time the kernel ends it as well (PR_SET_PDEATHSIG), but closes the socket first. */
 static void go_alone(const char *why)
 {
 	char assignment[32];
@@ -72,7 +73,6 @@ static void go_alone(const char *why)
 		return;
 	fd_close(&self.link);
 	self.parting_ns = 0;
-	prctl(PR_SET_PDEATHSIG, 0);
 	notify_set_sender(NULL);
 	report_set_pid(0);
 	log_warn("the parent (pid %d) is lost: %s; the guest runs on in process %d",
