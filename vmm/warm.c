@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,10 +18,11 @@
 #include "vmm/base/num.h"
 #include "vmm/machine.h"
 
-#define STEP_LEN    (8 * MIB)
+#define STEP_LEN    (2 * MIB) /* it is called off between two of them */
 #define NS_PER_MS   1000000ull
 #define PROGRESS_NS (100 * NS_PER_MS)
 #define ROOM_NS	    (1000 * NS_PER_MS)
+#define REST_MIN_NS NS_PER_MS /* sleeping for less costs more than it spares */
 #define REST_MAX_NS (100 * NS_PER_MS)
 #define ROOM_SPARE  (16 * MIB) /* what the hand-over itself may want, and the guest meanwhile */
 #define RETRIES	    1000
@@ -32,7 +34,6 @@
 
 /* linux/kvm.h of Linux 6.11: newer than the headers of Debian 12. */
 #ifndef KVM_PRE_FAULT_MEMORY
-#define KVM_CAP_PRE_FAULT_MEMORY 236
 struct kvm_pre_fault_memory {
 	uint64_t gpa, size; /* in and out: what is left */
 	uint64_t flags;
@@ -51,7 +52,8 @@ struct run {
 	const char *root;
 	bool chosen; /* which way; it takes a page that is there to find out */
 	bool ended;  /* no way to go on; out->why says why */
-	uint64_t begin_ns, progress_ns, room_ns;
+	uint64_t begin_ns, progress_ns, room_ns; /* when it began; when these were last looked at */
+	uint64_t rest_ns;			 /* that is due */
 	uint64_t done;
 };
 
@@ -224,12 +226,13 @@ static bool go_on(struct run *r, uint64_t now)
 
 static void rest(struct run *r, uint64_t took_ns)
 {
-	uint64_t ns = took_ns / 100 * r->opt->rest_percent;
-	if (ns > REST_MAX_NS)
-		ns = REST_MAX_NS;
-	struct timespec ts = {.tv_nsec = (long)ns};
-	if (ns && !cancelled(r))
-		nanosleep(&ts, NULL);
+	r->rest_ns += took_ns / 100 * r->opt->rest_percent;
+	if (r->rest_ns < REST_MIN_NS || cancelled(r))
+		return;
+	struct timespec ts = {.tv_nsec =
+				      (long)(r->rest_ns < REST_MAX_NS ? r->rest_ns : REST_MAX_NS)};
+	nanosleep(&ts, NULL);
+	r->rest_ns = 0;
 }
 
 static void warm_all(struct run *r)
@@ -277,7 +280,7 @@ int warm_run(struct machine *m, const struct warm_options *opt, struct warm_resu
 
 	*out = (struct warm_result){0};
 	/* Nobody shall wait for a processor because of this. Where it is refused, it rests all the same. */
-	sched_setscheduler(0, SCHED_IDLE, &param);
+	syscall(SYS_sched_setscheduler, 0, SCHED_IDLE, &param); /* musl's function does nothing */
 	r.begin_ns = r.room_ns = r.progress_ns = now_ns();
 	warm_map_init(&r.map, &m->ram, opt->pinned);
 	if (opt->budget_ms)

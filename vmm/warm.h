@@ -53,7 +53,8 @@ struct warm_result {
 	char why[192]; /* "", or why not all of it was warmed */
 };
 
-/* On a thread of its own, which becomes SCHED_IDLE. Returns 0 also where nothing, or not all, was warmed:
+/* On a thread of its own, which becomes SCHED_IDLE: who calls it off and waits for it makes it SCHED_OTHER again
+ * (pthread_setschedparam), or waits for as long as there is no processor to spare. Returns 0 also where nothing, or not all, was warmed:
  * out->why. An error means that the VM was left as no guest should have it (vCPU of the reader not at rest). */
 int warm_run(struct machine *m, const struct warm_options *opt, struct warm_result *out,
 	     struct error *err);
