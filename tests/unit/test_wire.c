@@ -422,5 +422,6 @@ int main(void)
 		TEST(signals_meanwhile),
 		TEST(no_descriptor_for_a_pair),
 	};
+	signal(SIGPIPE, SIG_DFL);
 	return cmocka_run_group_tests_name("wire", tests, NULL, NULL);
 }
