@@ -163,7 +163,7 @@ static int build(struct error *err)
 	struct machine *m = self.m;
 	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
 	if (!rc)
-		rc = fdset_match(&m->fds, &parsed, err);
+		rc = fdset_has(&m->fds, &parsed, err);
 	if (!rc)
 		rc = worker_register(m, self.p, err);
 	if (!rc)
@@ -184,7 +184,7 @@ static int rehearse(uint64_t *load_ns, struct error *err)
 	uint64_t start_ns = now_ns();
 	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
 	if (!rc)
-		rc = fdset_match(&self.m->fds, &parsed, err);
+		rc = fdset_has(&self.m->fds, &parsed, err);
 	if (!rc)
 		rc = machine_load_devices(self.m, &parsed, err);
 	*load_ns = now_ns() - start_ns;

@@ -168,6 +168,17 @@ static inline int fake_reset(struct machine *m, struct error *err)
 	return rc;
 }
 
+/* As machine_load_devices does, of whatever is registered. */
+static inline int fake_load_devices(struct machine *m, struct state_blob *blob, struct error *err)
+{
+	irq_load_begin(&m->irq);
+	int rc = state_load(blob, &m->tree, err);
+	for (unsigned i = 0; !rc && i < m->ndevices; i++)
+		if (m->devices[i]->cls->loaded)
+			rc = m->devices[i]->cls->loaded(m->devices[i], err);
+	return rc;
+}
+
 static inline int fake_start(struct machine *m, struct error *err)
 {
 	int rc = 0;
@@ -243,7 +254,7 @@ static inline int fake_load(struct machine *m, const struct fake_blob *b, struct
 	if (!rc)
 		rc = fake_realize(m, err);
 	if (!rc)
-		rc = state_load(blob, &m->tree, err);
+		rc = fake_load_devices(m, blob, err);
 	free(blob);
 	return rc;
 }
