@@ -279,14 +279,15 @@ int warm_run(struct machine *m, const struct warm_options *opt, struct warm_resu
 	struct sched_param param = {0};
 
 	*out = (struct warm_result){0};
-	/* Nobody shall wait for a processor because of this. Where it is refused, it rests all the same. */
-	syscall(SYS_sched_setscheduler, 0, SCHED_IDLE, &param); /* musl's function does nothing */
 	r.begin_ns = r.room_ns = r.progress_ns = now_ns();
 	warm_map_init(&r.map, &m->ram, opt->pinned);
 	if (opt->budget_ms)
 		out->total = warm_map_total(&r.map);
 	int rc = 0;
 	if (worth_it(&r)) {
+		/* Nobody shall wait for a processor because of this. Where it is refused, it rests all the same. */
+		syscall(SYS_sched_setscheduler, 0, SCHED_IDLE,
+			&param); /* musl's function does nothing */
 		warm_all(&r);
 		rc = arch_warm_close(m, err);
 		if (opt->progress)

@@ -7,16 +7,16 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/wire.h"
-#include "devices/vfio/vfio.h"
+#include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/machine.h"
 #include "vmm/warm.h"
 
-#define LOOK_MS	  20
 #define NS_PER_MS 1000000ull
 
 static struct warming {
@@ -27,7 +27,8 @@ static struct warming {
 	struct warm_result result;
 	struct error err;
 	int rc;
-	bool cancel, over;
+	int over; /* eventfd: the thread is about to end */
+	bool cancel;
 } self;
 
 /* Whichever is nearer: all of it, or the end of the budget. */
@@ -47,7 +48,8 @@ static void *run(void *opaque)
 {
 	prctl(PR_SET_NAME, "molt-warm");
 	self.rc = warm_run(self.m, &self.options, &self.result, &self.err);
-	__atomic_store_n(&self.over, true, __ATOMIC_RELEASE);
+	const uint64_t one = 1;
+	fd_write_all(self.over, &one, sizeof(one));
 	return opaque;
 }
 
@@ -72,25 +74,25 @@ int warm_machine(struct machine *m, int peer, struct error *err)
 				.options = {.budget_ms = m->opt.warm_budget_ms,
 					    .rest_percent = WARM_REST_PERCENT,
 					    .pinned = vfio,
-					    .incoherent = vfio && !vfio_container_coherent(vfio),
 					    .progress = tell,
 					    .cancel = &self.cancel}};
 	if (!m->opt.warm_budget_ms)
 		return 0;
+	fd_auto int over = self.over = eventfd(0, EFD_CLOEXEC);
+	if (over < 0)
+		return error_errno(err, errno, "warming: eventfd");
 	int rc = pthread_create(&thread, NULL, run, NULL);
 	if (rc)
 		return error_errno(err, rc, "warming: thread");
-	bool gone = false;
-	while (!__atomic_load_n(&self.over, __ATOMIC_ACQUIRE)) {
-		struct pollfd p = {.fd = gone ? -1 : peer, .events = 0};
-		if (poll(&p, 1, LOOK_MS) > 0 && p.revents & (POLLHUP | POLLERR)) {
-			gone = true;
+	struct pollfd p[] = {{.fd = over, .events = POLLIN}, {.fd = peer}};
+	while (!p[0].revents)
+		if (poll(p, ARRAY_LEN(p), -1) > 0 && p[1].revents & (POLLHUP | POLLERR)) {
+			p[1].fd = -1;
 			__atomic_store_n(&self.cancel, true, __ATOMIC_RELEASE);
 		}
-	}
 	pthread_join(thread, NULL);
 	report(&self.result);
-	if (gone)
+	if (self.cancel)
 		return error_set(err, EPIPE, "the incumbent has called it off");
 	if (self.rc)
 		*err = self.err;

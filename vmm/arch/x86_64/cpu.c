@@ -18,6 +18,7 @@
 
 #define MSR_IA32_TSC	      0x10
 #define MSR_IA32_TSC_DEADLINE 0x6e0
+#define MSR_IA32_CR_PAT	      0x277
 
 #define S struct vcpu_state
 static const struct field cpu_fields[] = {
@@ -93,22 +94,33 @@ static bool left_out(uint32_t index)
 	return index == MSR_IA32_TSC_DEADLINE || writes_memory(index);
 }
 
-static void msrs_fill(const struct vcpu *cpu, struct msr_list *list)
+static bool is_mtrr(uint32_t index)
 {
-	const struct vcpu_state *s = cpu->state;
-	uint32_t n = 0;
+	return index >= 0x200 && index <= 0x2ff && index != MSR_IA32_CR_PAT;
+}
+
+/* Over what KVM has been told of the memory types. */
+static uint64_t mtrr_sum(const struct vcpu_state *s)
+{
+	uint64_t sum = 1;
 	for (uint32_t i = 0; i < s->msr_len; i++)
-		if (!cpu->rehearsing || !left_out(s->msr_index[i]))
-			list->entries[n++] = (struct kvm_msr_entry){.index = s->msr_index[i],
-								    .data = s->msr_data[i]};
-	list->head = (struct kvm_msrs){.nmsrs = n};
+		if (is_mtrr(s->msr_index[i]))
+			sum = (sum ^ s->msr_data[i]) * 0x100000001b3ull + s->msr_index[i];
+	return sum;
+}
+
+static void msrs_add(struct msr_list *list, uint32_t index, uint64_t data)
+{
+	list->entries[list->head.nmsrs++] = (struct kvm_msr_entry){.index = index, .data = data};
 }
 
 static long save_msrs(struct vcpu *cpu, struct error *err)
 {
 	struct vcpu_state *s = cpu->state;
 	struct msr_list list;
-	msrs_fill(cpu, &list);
+	list.head = (struct kvm_msrs){0};
+	for (uint32_t i = 0; i < s->msr_len; i++)
+		msrs_add(&list, s->msr_index[i], 0);
 	long n = vm_ioctl(cpu->fd, KVM_GET_MSRS, &list);
 	if (n != (long)s->msr_len)
 		return n < 0 ? n : -EIO;
@@ -118,16 +130,49 @@ static long save_msrs(struct vcpu *cpu, struct error *err)
 }
 
 /* It ends at the first one that it refuses, and says which by their number. */
+static long msrs_set(struct vcpu *cpu, struct msr_list *list, struct error *err)
+{
+	long n = vm_ioctl(cpu->fd, KVM_SET_MSRS, list);
+	if (n >= 0 && n < (long)list->head.nmsrs)
+		return error_set(err, EIO, "vCPU %u: this host refuses 0x%llx for MSR 0x%x",
+				 cpu->index, (unsigned long long)list->entries[n].data,
+				 list->entries[n].index);
+	return n < 0 ? n : 0;
+}
+
+/* Of the MTRRs KVM is told once: with a device whose DMA does not snoop caches each telling throws page tables away
+ * that were warmed (arch/x86/kvm/mtrr.c, update_mtrr). */
 static long load_msrs(struct vcpu *cpu, struct error *err)
 {
+	const struct vcpu_state *s = cpu->state;
 	struct msr_list list;
-	msrs_fill(cpu, &list);
-	long n = vm_ioctl(cpu->fd, KVM_SET_MSRS, &list);
-	if (n >= 0 && n < (long)list.head.nmsrs)
-		return error_set(err, EIO, "vCPU %u: this host refuses 0x%llx for MSR 0x%x",
-				 cpu->index, (unsigned long long)list.entries[n].data,
-				 list.entries[n].index);
-	return n < 0 ? n : 0;
+	bool told = cpu->mtrr_sum == mtrr_sum(s);
+	list.head = (struct kvm_msrs){0};
+	for (uint32_t i = 0; i < s->msr_len; i++)
+		if ((!cpu->rehearsing || !left_out(s->msr_index[i])) &&
+		    (!told || !is_mtrr(s->msr_index[i])))
+			msrs_add(&list, s->msr_index[i], s->msr_data[i]);
+	long rc = msrs_set(cpu, &list, err);
+	if (!rc)
+		cpu->mtrr_sum = mtrr_sum(s);
+	return rc;
+}
+
+/* Before memory is warmed. */
+static int load_mtrrs(struct vcpu *cpu, struct error *err)
+{
+	const struct vcpu_state *s = cpu->state;
+	struct msr_list list;
+	list.head = (struct kvm_msrs){0};
+	err->code = 0;
+	for (uint32_t i = 0; i < s->msr_len; i++)
+		if (is_mtrr(s->msr_index[i]))
+			msrs_add(&list, s->msr_index[i], s->msr_data[i]);
+	long rc = msrs_set(cpu, &list, err);
+	if (rc && !err->code)
+		return error_errno(err, (int)-rc, "vCPU %u: KVM_SET_MSRS", cpu->index);
+	cpu->mtrr_sum = mtrr_sum(s);
+	return (int)rc;
 }
 
 static long save_xsave(struct vcpu *cpu, struct error *err)
@@ -435,7 +480,10 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 
 int vcpu_arch_create(struct vcpu *cpu, struct error *err)
 {
-	return cpu->m->fresh ? create_fresh(cpu, err) : cpu_set_cpuid(cpu, err);
+	if (cpu->m->fresh)
+		return create_fresh(cpu, err);
+	int rc = cpu_set_cpuid(cpu, err);
+	return rc ? rc : load_mtrrs(cpu, err);
 }
 
 void vcpu_arch_describe(struct vcpu *cpu, char *buf, size_t size)
