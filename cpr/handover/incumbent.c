@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -58,7 +59,9 @@ static struct update {
 	int page_fd;
 	struct handover *page;
 	uint64_t begun_ns, deadline_ns;
-	uint64_t load_ns; /* the rehearsal's */
+	uint64_t load_ns;	  /* the rehearsal's */
+	unsigned offered_changes; /* of the table of descriptors, when the state was offered */
+	bool retried;
 	char progress[80];
 	int64_t percent;
 } self = {.exe = -1, .peer = -1, .pidfd = -1, .page_fd = -1, .offer.fd = -1, .state.fd = -1};
@@ -160,6 +163,7 @@ static int offer_create(struct error *err)
 		rc = blob_write(&self.offer, &m->tree, &m->fds, err);
 	if (!rc)
 		rc = blob_create(&self.state, &m->tree, &m->fds, err);
+	self.offered_changes = m->fds.changes;
 	for (unsigned i = 0; i < m->fds.n; i++)
 		m->fds.e[i].sent = false;
 	pthread_mutex_unlock(&m->lock);
@@ -179,7 +183,7 @@ static int ask_parent(struct error *err)
 	return rc;
 }
 
-static int begin(const struct incumbent_request *req, struct reasons *reasons, struct error *err)
+static int begin(struct reasons *reasons, struct error *err)
 {
 	if (self.m->ending)
 		return error_set(err, EBUSY, "the guest was asked to power off");
@@ -218,7 +222,8 @@ int incumbent_begin(struct machine *m, struct program *p, const struct incumbent
 	}
 	if (!req->check)
 		report_started(m, self.path);
-	int rc = begin(req, &reasons, err);
+	self.retried = false;
+	int rc = begin(&reasons, err);
 	if (rc)
 		refuse(err, &reasons);
 	return rc;
@@ -401,6 +406,7 @@ static void leave(void)
 {
 	struct machine *m = self.m;
 	struct error err;
+	prctl(PR_SET_NAME, "molt-former");
 	uint64_t until = now_ns() + DONE_MS * NS_PER_MS;
 	while (message.kind != PROTOCOL_DONE && !receive_until(until, &err))
 		;
@@ -447,10 +453,24 @@ static int hand_over(struct error *err)
 
 /* ---- the steps ---- */
 
+/* A device has closed a descriptor since the state that was offered: it may have been for that. Once more. */
+static bool try_again(void)
+{
+	struct reasons ignored = {0};
+	struct error err;
+	if (self.retried || self.taken || self.m->fds.changes == self.offered_changes)
+		return false;
+	send_away();
+	self.retried = true;
+	return !begin(&ignored, &err);
+}
+
 static void on_no(const struct wire_message *msg)
 {
 	static struct reasons reasons;
 	struct error err;
+	if (self.stage == STAGE_BUILD && try_again())
+		return;
 	char line[REASON_LEN], more[32] = "";
 
 	reasons = (struct reasons){0};

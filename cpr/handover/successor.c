@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -158,12 +159,19 @@ static void be_scheduled(void)
 	sched_apply(&self.p->sched, &now, "leader");
 }
 
+/* Descriptors come and go while the guest runs: that they are the state's is looked at in the pause. */
+static int open_offer(struct error *err)
+{
+	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
+	if (!rc && state_claim(&parsed, "fds") < 0)
+		rc = error_set(err, EBADMSG, "state fds: the node is missing");
+	return rc;
+}
+
 static int build(struct error *err)
 {
 	struct machine *m = self.m;
-	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
-	if (!rc)
-		rc = fdset_has(&m->fds, &parsed, err);
+	int rc = open_offer(err);
 	if (!rc)
 		rc = worker_register(m, self.p, err);
 	if (!rc)
@@ -182,9 +190,7 @@ static int build(struct error *err)
 static int rehearse(uint64_t *load_ns, struct error *err)
 {
 	uint64_t start_ns = now_ns();
-	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
-	if (!rc)
-		rc = fdset_has(&self.m->fds, &parsed, err);
+	int rc = open_offer(err);
 	if (!rc)
 		rc = machine_load_devices(self.m, &parsed, err);
 	*load_ns = now_ns() - start_ns;
@@ -293,6 +299,7 @@ static void run_guest(void)
 	if (machine_take(self.m, &err))
 		log_error(&err);
 	handover_stamp(self.page, STAMP_RUN);
+	prctl(PR_SET_NAME, "molt-worker");
 }
 
 int successor_run(struct machine *m, struct program *p, int peer, struct error *err)

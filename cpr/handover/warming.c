@@ -66,6 +66,7 @@ static void report(const struct warm_result *r)
 int warm_machine(struct machine *m, int peer, struct error *err)
 {
 	struct device *vfio = machine_device(m, "vfio-container", NULL);
+	const struct sched_param ordinary = {0};
 	pthread_t thread;
 	self = (struct warming){.m = m,
 				.peer = peer,
@@ -89,6 +90,8 @@ int warm_machine(struct machine *m, int peer, struct error *err)
 		if (poll(p, ARRAY_LEN(p), -1) > 0 && p[1].revents & (POLLHUP | POLLERR)) {
 			p[1].fd = -1;
 			__atomic_store_n(&self.cancel, true, __ATOMIC_RELEASE);
+			/* It would wait for a processor that nobody else wants. */
+			pthread_setschedparam(thread, SCHED_OTHER, &ordinary);
 		}
 	pthread_join(thread, NULL);
 	report(&self.result);

@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "cpr/fault.h"
 #include "cpr/handover/incumbent.h"
 #include "cpr/handover/successor.h"
 #include "cpr/handover/wire.h"
@@ -351,11 +352,12 @@ int worker_run(struct machine *m, struct program *p, int argc, char *argv[],
 	prctl(PR_SET_NAME, first ? "molt-worker" : "molt-successor");
 	if (block_signals(&err))
 		return fail(m, &err);
+	if (!first)
+		fault_point("entry");
 	if (first && make_guest(argc, argv, &err))
 		return fail(m, &err);
 	if (!first && successor_run(m, p, role->peer, &err))
 		return EXIT_REFUSED; /* the incumbent has been told */
-	prctl(PR_SET_NAME, "molt-worker");
 	int code = lead();
 	report_ended(m);
 	control_close(m->control);
