@@ -554,30 +554,39 @@ static int by_hand(struct error *err)
 	return error_hint(err, "try it by hand: %.400s --version", self.path);
 }
 
+static int gone(struct error *err)
+{
+	error_set(err, EPROTO, "%.300s ended, or said what is no message, when we waited for %s",
+		  self.path, stage_names[self.stage]);
+	return by_hand(err);
+}
+
+static int too_slow(struct error *err)
+{
+	error_set(err, ETIMEDOUT, "%.300s did not answer in time (%u ms): waiting for %s",
+		  self.path, self.m->opt.prepare_timeout_ms, stage_names[self.stage]);
+	return error_hint(err, "the time is --prepare-timeout; a busy host may need another try");
+}
+
 void incumbent_step(void)
 {
 	struct error err;
-	if (!incumbent_busy())
-		return;
-	if (incumbent_socket() < 0 && now_ns() < self.deadline_ns)
+	if (!incumbent_busy() || (incumbent_socket() < 0 && now_ns() < self.deadline_ns))
 		return;
 	int rc = wire_recv(self.peer, &message, 0, &err);
 	if (!rc && message.kind == PROTOCOL_NO) {
 		on_no(&message);
 	} else if (!rc) {
 		rc = on_message(&message, &err);
+		if (rc == -EPIPE)
+			gone(&err);
 		if (rc)
 			refuse(&err, NULL);
 	} else if (rc != -ETIMEDOUT) {
-		error_set(&err, EPROTO,
-			  "%.300s ended, or said what is no message, when we waited for %s",
-			  self.path, stage_names[self.stage]);
-		by_hand(&err);
+		gone(&err);
 		refuse(&err, NULL);
 	} else if (now_ns() >= self.deadline_ns) {
-		error_set(&err, ETIMEDOUT, "%.300s did not answer in time (%u ms): waiting for %s",
-			  self.path, self.m->opt.prepare_timeout_ms, stage_names[self.stage]);
-		error_hint(&err, "the time is --prepare-timeout; a busy host may need another try");
+		too_slow(&err);
 		refuse(&err, NULL);
 	}
 	wire_close_fds(&message);

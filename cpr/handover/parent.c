@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -154,6 +153,8 @@ static struct child *start(enum role_kind role, int exe, int peer, struct error 
 	fd_close(&ends[1]);
 	fd_close(&peer);
 	if (rc > 0) {
+		if (role != ROLE_SUCCESSOR) /* which this process may have to become */
+			fd_close(&c->exe);
 		c->role = role == ROLE_WORKER	   ? CHILD_OWNER
 			  : role == ROLE_SUCCESSOR ? CHILD_SUCCESSOR
 						   : CHILD_REHEARSAL;
@@ -164,17 +165,6 @@ static struct child *start(enum role_kind role, int exe, int peer, struct error 
 	return NULL;
 }
 
-/* What the first worker has inherited through here is its own: this process keeps only what is close-on-exec. */
-static void close_inherited(void)
-{
-	long most = sysconf(_SC_OPEN_MAX);
-	for (int fd = STDERR_FILENO + 1; fd < (most > 0 && most < 65536 ? most : 65536); fd++) {
-		int flags = fcntl(fd, F_GETFD);
-		if (flags >= 0 && !(flags & FD_CLOEXEC))
-			close(fd);
-	}
-}
-
 static int start_first(struct error *err)
 {
 	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
@@ -182,7 +172,7 @@ static int start_first(struct error *err)
 		return error_errno(err, errno, "/proc/self/exe");
 	if (!start(ROLE_WORKER, exe, -1, err))
 		return -err->code;
-	close_inherited();
+	fd_close_inherited(); /* the worker has them */
 	return 0;
 }
 

@@ -315,6 +315,7 @@ static int make_guest(int argc, char *argv[], struct error *err)
 		rc = machine_build(m, NULL, err);
 	if (rc)
 		return rc;
+	fd_close_inherited(); /* devices have taken theirs; no successor would get them */
 	vcpus_start(m);
 	rc = vcpus_wait_loaded(m, err);
 	if (!rc)
