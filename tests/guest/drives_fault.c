@@ -317,7 +317,7 @@ static const char *const pass_args[PASSES][4] = {
 
 static enum pass pass_of(unsigned row)
 {
-	static const char *const hangs[] = {":hang", ":stop", ":deaf"};
+	static const char *const hangs[] = {":hang", ":stop", ":deaf", ":flood"};
 	for (unsigned i = 0; i < sizeof(hangs) / sizeof(hangs[0]); i++)
 		if (rows[row].kind == FAULT && strstr(rows[row].arg, hangs[i]))
 			return HANG;
