@@ -76,6 +76,12 @@ struct state_class {
 		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
 		.len_offset = FIELD_FIXED, .since = 1                                              \
 	}
+#define FIELD_ARRAY_SINCE(S, m, since_)                                                            \
+	{                                                                                          \
+		.name = #m, .type = FIELD_UINT, .offset = offsetof(S, m),                          \
+		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
+		.len_offset = FIELD_FIXED, .since = (since_)                                       \
+	}
 /* Array of integers or of opaque elements of which the first @len (a uint32_t member) are used. The
  * len member needs no field of its own. */
 #define FIELD_ARRAY_LEN(S, m, len)                                                                 \
@@ -100,6 +106,12 @@ struct state_class {
 	{                                                                                          \
 		.name = #m, .type = FIELD_STRING, .required = 1, .offset = offsetof(S, m),         \
 		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1        \
+	}
+
+#define FIELD_STR_SINCE(S, m, since_)                                                              \
+	{                                                                                          \
+		.name = #m, .type = FIELD_STRING, .offset = offsetof(S, m),                        \
+		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = (since_) \
 	}
 
 /* More designators may follow: .needs, .optional. */

@@ -17,10 +17,11 @@ static const struct field program_fields[] = {
 	FIELD_U(S, updates),
 	FIELD_U(S, started_s),
 	FIELD_OPAQUE_LEN(S, args, args_len),
+	SCHED_PROGRAM_FIELDS(S, sched),
 };
 #undef S
 
-STATE_CLASS(program_state_class, "program", 1, struct program, program_fields);
+STATE_CLASS(program_state_class, "program", 2, struct program, program_fields);
 
 int program_path(char path[PROGRAM_PATH_LEN], const char *argv0, struct error *err)
 {

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "cpr/fields.h"
+#include "vmm/sched.h"
 
 #define PROGRAM_PATH_LEN 4096
 #define PROGRAM_ARGS_LEN 65536
@@ -20,6 +21,7 @@ struct program {
 	uint32_t updates;	     /* updates this guest has seen */
 	uint64_t started_s;	     /* CLOCK_BOOTTIME when the guest was started, 0: not known */
 	char args[PROGRAM_ARGS_LEN]; /* argv, each with its NUL */
+	struct thread_sched sched;   /* the leader's, which threads are made like */
 };
 
 extern const struct state_class program_state_class;

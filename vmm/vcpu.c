@@ -282,9 +282,21 @@ static void wait_built(struct gate *gate)
 	pthread_mutex_unlock(&gate->lock);
 }
 
+/* Only what the operator changed: a new thread has its creator's settings already. */
+static void set_sched(struct vcpu *cpu)
+{
+	const struct thread_sched *want = vcpu_arch_sched(cpu);
+	char what[24];
+	if (!memcmp(want, &cpu->sched, sizeof(*want)))
+		return;
+	snprintf(what, sizeof(what), "vCPU %u", cpu->index);
+	sched_apply(want, &cpu->sched, what);
+	cpu->sched = *want;
+}
+
 static int load(struct vcpu *cpu, struct error *err)
 {
-	vcpu_sched_load(cpu);
+	set_sched(cpu);
 	return vcpu_arch_load(cpu, err);
 }
 
@@ -304,7 +316,8 @@ static int take_over(struct vcpu *cpu, struct error *err)
 	int rc = create(cpu, err);
 	if (rc)
 		return rc;
-	vcpu_sched_load(cpu);
+	sched_read(&cpu->sched, cpu->tid, NULL);
+	set_sched(cpu);
 	rc = vcpu_arch_rehearse(cpu, err);
 	return rc ? rc : enter_once(cpu, err);
 }
@@ -342,7 +355,6 @@ static void *thread(void *opaque)
 			continue;
 		}
 		run_guest(cpu);
-		vcpu_sched_save(cpu);
 		park_and_save(cpu);
 	}
 	return NULL;
@@ -367,6 +379,12 @@ void vcpus_start(struct machine *m)
 	gate_set(&m->gate, GATE_HOLD);
 	pthread_cond_broadcast(&m->gate.to_vcpus);
 	pthread_mutex_unlock(&m->gate.lock);
+}
+
+void vcpus_read_sched(struct machine *m, const struct thread_sched *leader)
+{
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		sched_read(vcpu_arch_sched(&m->vcpus[i]), m->vcpus[i].tid, leader);
 }
 
 void vcpus_load(struct machine *m)

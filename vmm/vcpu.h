@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "vmm/base/error.h"
+#include "vmm/sched.h"
 
 struct kvm_run;
 struct machine;
@@ -25,18 +26,11 @@ struct vcpu {
 	struct vcpu_state *state; /* architecture's, allocated by vcpu_arch_init */
 	pthread_t thread;
 	pid_t tid;
-	unsigned round;	 /* the last pause or load it took part in */
-	bool rehearsing; /* inside vcpu_arch_rehearse */
+	unsigned round;		   /* the last pause or load it took part in */
+	struct thread_sched sched; /* successor: how the thread has been set up already */
+	bool rehearsing;	   /* inside vcpu_arch_rehearse */
 	/* has the thread its filter? TOLD: that it could not be had was logged */
 	enum { VCPU_LOOSE, VCPU_LOOSE_TOLD, VCPU_CONFINED } confined;
-};
-
-/* How the thread is scheduled: travels with the vCPU (part of the architecture's state struct). */
-#define VCPU_AFFINITY_WORDS 16
-struct vcpu_sched {
-	uint64_t affinity[VCPU_AFFINITY_WORDS]; /* bit mask of host CPUs, all zero: not known */
-	uint32_t policy;
-	uint32_t priority;
 };
 
 /* Allocates m->vcpus and registers their state sections "cpu@N": after all others, as they are saved
@@ -56,6 +50,9 @@ int vcpus_wait_loaded(struct machine *m, struct error *err);
  * have. */
 void vcpus_load(struct machine *m);
 void vcpus_go(struct machine *m);
+
+/* The leader, before a state is saved: how each thread is scheduled. @leader: the leader's own. */
+void vcpus_read_sched(struct machine *m, const struct thread_sched *leader);
 
 /* Pauses: kicks all out of the guest, has each finish its pending exits, and park. The last one to
  * park runs @quiet (irqfds off: nothing may enter a vCPU while they save); then this returns, while
@@ -90,12 +87,8 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err);
 int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
 void vcpu_arch_forget(struct vcpu *cpu); /* clears general and vector registers */
 
-/* The scheduling part of the state: of the calling thread, which is the vCPU's. vcpu_sched.c */
-void vcpu_sched_save(struct vcpu *cpu);
-void vcpu_sched_load(struct vcpu *cpu);
-
-/* Where it is. */
-struct vcpu_sched *vcpu_arch_sched(struct vcpu *cpu);
+/* The scheduling part of the state. */
+struct thread_sched *vcpu_arch_sched(struct vcpu *cpu);
 
 /* One line with the registers of interest, for the log when a vCPU died. */
 void vcpu_arch_describe(struct vcpu *cpu, char *buf, size_t size);

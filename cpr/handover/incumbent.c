@@ -140,9 +140,17 @@ void incumbent_cancel(const char *why)
 
 /* ---- begin: check the file, ask the parent for a process ---- */
 
+/* Not in the pause: it reads files. */
+static void read_sched(void)
+{
+	sched_read(&self.p->sched, (pid_t)syscall(SYS_gettid), NULL);
+	vcpus_read_sched(self.m, &self.p->sched);
+}
+
 static int offer_create(struct error *err)
 {
 	struct machine *m = self.m;
+	read_sched();
 	pthread_mutex_lock(&m->lock);
 	int rc = blob_create(&self.offer, &m->tree, &m->fds, err);
 	if (!rc)
@@ -290,6 +298,7 @@ static int send_new_fds(struct error *err)
 static int stop_guest(struct error *err)
 {
 	struct machine *m = self.m;
+	read_sched();
 	control_park(m->control);
 	loop_park(&m->loop);
 	handover_stamp(self.page, STAMP_PREPARE);

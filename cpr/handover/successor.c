@@ -134,6 +134,14 @@ static int take_options(struct state_blob *state, struct error *err)
 	return 0;
 }
 
+/* As the incumbent's leader: threads that are made from here on are alike. */
+static void be_scheduled(void)
+{
+	struct thread_sched now;
+	sched_read(&now, getpid(), NULL);
+	sched_apply(&self.p->sched, &now, "leader");
+}
+
 static int build(struct error *err)
 {
 	struct machine *m = self.m;
@@ -144,6 +152,8 @@ static int build(struct error *err)
 		rc = worker_register(m, self.p, err);
 	if (!rc)
 		rc = take_options(&parsed, err);
+	if (!rc)
+		be_scheduled();
 	if (!rc)
 		rc = machine_build(m, &parsed, err);
 	fault_point("build");

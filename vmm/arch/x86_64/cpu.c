@@ -21,9 +21,7 @@
 
 #define S struct vcpu_state
 static const struct field cpu_fields[] = {
-	FIELD_ARRAY(S, sched.affinity),
-	FIELD_U(S, sched.policy),
-	FIELD_U(S, sched.priority),
+	SCHED_CPU_FIELDS(S, sched),
 	FIELD_RAW(S, mp_state),
 	FIELD_U(S, tsc_khz),
 	FIELD_U(S, tsc_offset),
@@ -40,7 +38,7 @@ static const struct field cpu_fields[] = {
 };
 #undef S
 
-STATE_CLASS(cpu_state_class, "cpu", 1, struct vcpu_state, cpu_fields);
+STATE_CLASS(cpu_state_class, "cpu", 2, struct vcpu_state, cpu_fields);
 
 struct msr_list {
 	struct kvm_msrs head;
@@ -288,7 +286,7 @@ void vcpu_arch_forget(struct vcpu *cpu)
 	explicit_bzero(cpu->state->xsave, sizeof(cpu->state->xsave));
 }
 
-struct vcpu_sched *vcpu_arch_sched(struct vcpu *cpu)
+struct thread_sched *vcpu_arch_sched(struct vcpu *cpu)
 {
 	return &cpu->state->sched;
 }

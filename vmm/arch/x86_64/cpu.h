@@ -14,7 +14,7 @@
 #define CPU_MAX_XSAVE 16384
 
 struct vcpu_state {
-	struct vcpu_sched sched;
+	struct thread_sched sched;
 	struct kvm_mp_state mp_state;
 	uint32_t tsc_khz;
 	uint64_t tsc_offset;
