@@ -10,7 +10,7 @@
 #define CONTROL	      "--control", "%D/ctl"
 #define SANDBOX(mode) "--sandbox", #mode
 /* Where no row is meant to hang. */
-#define PATIENT	 "--update-timeout", "20000", "--preflight-timeout", "20000"
+#define PATIENT	 "--update-timeout", "20000", "--prepare-timeout", "20000"
 #define HOLD(ms) "--debug-hold", #ms
 
 #define NO_SOFT                                                                                    \
@@ -33,7 +33,6 @@ const struct test_case test_cases[] = {
 	{"stress-8", "stress", drive_stress, 8, 100, 0, 8000},
 	{"stress-x2apic", "stress", drive_stress, 2, 200, 0, 8000, {0}, "x2apic=1"},
 	{"soak", "stress", drive_soak, 2, 200, 0, 2000, .long_updates = 10000},
-	{"prefault", "gap", drive_prefault, 1, 4, 0, 0, {"--mem", "64M"}},
 	{"regs-1", "regs", drive_plain, 1, 200, 0, 5000},
 	{"regs-2", "regs", drive_plain, 2, 200, 0, 5000},
 	{"timer", "timer", drive_armed, 1, 50, 0, 20000},
@@ -67,11 +66,6 @@ const struct test_case test_cases[] = {
 	{"fault-2", "gap", drive_fault, 2, 100, 0, 1000, {PATIENT, SANDBOX(kill)}},
 	/* The same of drives_skew.c, two guests each. */
 	{"skew", "gap", drive_skew, 1, 100, 0, 1000},
-	{"lost", "gap", drive_lost, 1, 1, 0, 1000, {"--keep-failed-state", "%D/kept"}},
-	{"lost-plain", "gap", drive_lost, 1, 1, 0, 1000},
-	{"lost-crash", "gap", drive_lost, 1, 1, 0, 1000, {"--keep-failed-state", "%D/kept"}},
-	{"lost-control", "gap", drive_lost, 1, 1, 0, 1000, {CONTROL}},
-	{"keeper", "gap", drive_keeper, 1, 12, 0, 1000, {HOLD(300)}},
 	{"user", "gap", drive_user, 2, 50, 0, 5000, {SANDBOX(kill)}, .user = true},
 	{"secrets", "secret", drive_secrets, 2, 10, 0, 5000, {"--mem", "32M"}},
 	{"sandbox-kill", "forbid", drive_forbid_kill, 2, 5, 0, 5000, {TESTDEV, SANDBOX(kill)}},
@@ -92,8 +86,8 @@ const struct test_case test_cases[] = {
 	{"calls-floor", "gap", drive_calls_floor, 1, 5, 0, 0},
 	/* The fault matrix (matrix.h). Calls that are made to fail have no number, which no filter lets pass. */
 	{"inject", "gap", drive_inject, 1, 100000, 0, 1000, {PATIENT, SANDBOX(off)}},
+	{"inject-parent", "gap", drive_inject_parent, 1, 100000, 0, 1000, {PATIENT, SANDBOX(off)}},
 	{"inject-back", "gap", drive_inject_back, 1, 100000, 0, 1000, {PATIENT, SANDBOX(off)}},
-	{"inject-rescue", "gap", drive_inject_rescue, 1, 100000, 0, 1000, {PATIENT, SANDBOX(off)}},
 	{"inject-2",
 	 "level",
 	 drive_inject_2,
@@ -122,6 +116,6 @@ const struct test_case test_cases[] = {
 	 100000,
 	 0,
 	 1000,
-	 {"--update-timeout", "1500", "--preflight-timeout", "20000"}},
+	 {"--update-timeout", "1500", "--prepare-timeout", "20000"}},
 };
 const unsigned test_cases_len = sizeof(test_cases) / sizeof(test_cases[0]);
