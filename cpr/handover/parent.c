@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "cpr/handover/link.h"
+#include "cpr/handover/outbox.h"
 #include "cpr/handover/spawn.h"
 #include "cpr/handover/wire.h"
 #include "vmm/base/error.h"
@@ -60,6 +61,7 @@ static struct parent {
 	bool rehearsed;	     /* and it has passed its rehearsal */
 	uint64_t parting_ns; /* waiting for LINK_PARTED since; 0: not */
 	int heir_status;     /* of the last successor that ended without the guest */
+	struct outbox out;   /* to the owner */
 } self;
 
 static struct child *find(enum child_role role)
@@ -91,12 +93,25 @@ static int exit_status(int status)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static void tell_owner(enum link_kind kind, int value)
+static void tell(enum link_kind kind, int64_t value, const char *text, int fd)
 {
 	struct child *owner = find(CHILD_OWNER);
 	struct error err;
 	if (owner && owner->link >= 0 &&
-	    wire_send(owner->link, kind, value, NULL, 0, NULL, 0, &err))
+	    outbox_send(&self.out, owner->link, kind, value, text, fd, &err))
+		log_warn("the worker (pid %d) does not listen: %s", (int)owner->pid, err.text);
+}
+
+static void tell_owner(enum link_kind kind, int value)
+{
+	tell(kind, value, NULL, -1);
+}
+
+static void tell_again(void)
+{
+	struct child *owner = find(CHILD_OWNER);
+	struct error err;
+	if (owner && owner->link >= 0 && outbox_flush(&self.out, owner->link, &err))
 		log_warn("the worker (pid %d) does not listen: %s", (int)owner->pid, err.text);
 }
 
@@ -249,10 +264,9 @@ static void on_start(struct child *from, struct wire_message *msg)
 		c = start(ROLE_SUCCESSOR, exe, peer, &err);
 	}
 	if (c)
-		wire_send(from->link, LINK_STARTED, c->pid, NULL, 0, &c->pidfd, 1, &err);
+		tell(LINK_STARTED, c->pid, NULL, c->pidfd);
 	else
-		wire_send(from->link, LINK_STARTED, -err.code, err.text, strlen(err.text), NULL, 0,
-			  NULL);
+		tell(LINK_STARTED, -err.code, err.text, -1);
 }
 
 static void on_owner(struct child *c)
@@ -267,6 +281,8 @@ static void on_owner(struct child *c)
 			forget(old);
 	}
 	c->role = CHILD_OWNER;
+	c->deadline_ns = 0; /* where its predecessor had died before */
+	self.out.n = 0;	    /* was for the other one */
 	struct child *before = find(CHILD_REHEARSAL);
 	if (before) {
 		kill_child(before);
@@ -314,8 +330,8 @@ static void listen_to(struct child *c)
 		if (!rc)
 			on_message(c, &msg);
 	}
-	if (c->link >= 0 && rc != -ETIMEDOUT && rc != -EBADMSG)
-		fd_close(&c->link); /* its end is SIGCHLD's to tell */
+	if (c->link >= 0 && rc == -EPIPE) /* anything else may pass */
+		fd_close(&c->link);	  /* its end is SIGCHLD's to tell */
 }
 
 static void reap(void)
@@ -355,6 +371,10 @@ static int settle(void)
 	}
 	if (!owner->ended) {
 		part();
+		return -1;
+	}
+	if (heir && exit_status(owner->status) == LINK_STATUS_HANDED) {
+		on_owner(heir); /* it has not said so yet, but its predecessor has */
 		return -1;
 	}
 	if (heir) {
@@ -402,6 +422,9 @@ static int keep_deadlines(void)
 		}
 		next = c->deadline_ns < next ? c->deadline_ns : next;
 	}
+	tell_again();
+	if (self.out.n)
+		next = now + OUTBOX_NS;
 	if (self.parting_ns) {
 		uint64_t end = self.parting_ns + REHEARSAL_NS;
 		if (now >= end)

@@ -296,7 +296,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	if (rc)
 		return rc;
 	run_guest();
-	worker_send(LINK_OWNER, 0, NULL, NULL, 0, &ignored);
+	worker_owns();
 	say(PROTOCOL_DONE, 0, NULL, &ignored);
 	close(peer);
 	handover_hold(HANDOVER_HEAD_START_MS);

@@ -230,9 +230,12 @@ enum outcome matrix_row(struct matrix *x)
 static int begin(struct matrix *x)
 {
 	struct session *s = x->s;
-	if (session_expect(s, "READY", BOOT_MS) || session_update(s) || x->guest.check(s))
+	/* Followed to its end: the parent's new image comes after the record. */
+	x->in.nshots = 0;
+	x->in.hook = NULL;
+	if (session_expect(s, "READY", BOOT_MS) || session_install(s, true) ||
+	    inject_update(s, &x->in) || matrix_owner(x) || x->guest.check(s))
 		return -1;
-	usleep(200000); /* the parent's new image */
 	return aftermath_take(s, &x->before) || aftermath_check(s, &x->before) ? -1 : 0;
 }
 
