@@ -39,7 +39,7 @@ enum child_role { CHILD_NONE, CHILD_OWNER, CHILD_SUCCESSOR, CHILD_FORMER, CHILD_
 struct child {
 	enum child_role role;
 	pid_t pid;
-	int pidfd; /* -1: this image has not started it */
+	int pidfd; /* for the worker that asked for it; -1: it has the guest, or another image started it */
 	int link;
 	int exe; /* its program, or -1 */
 	bool ended;
@@ -281,6 +281,7 @@ static void on_owner(struct child *c)
 			forget(old);
 	}
 	c->role = CHILD_OWNER;
+	fd_close(&c->pidfd);
 	c->deadline_ns = 0; /* where its predecessor had died before */
 	self.out.n = 0;	    /* was for the other one */
 	struct child *before = find(CHILD_REHEARSAL);
@@ -486,7 +487,7 @@ static void resume(const struct role *role)
 	struct child *owner = &self.children[0];
 	*owner = (struct child){.role = CHILD_OWNER,
 				.pid = role->worker,
-				.pidfd = (int)syscall(SYS_pidfd_open, role->worker, 0),
+				.pidfd = -1,
 				.link = role->link,
 				.exe = -1};
 	prctl(PR_SET_NAME, "molt"); /* execveat named it after a descriptor */
