@@ -177,6 +177,8 @@ static int build(struct error *err)
 	if (!rc)
 		rc = take_options(&parsed, err);
 	if (!rc)
+		be_scheduled();
+	if (!rc)
 		rc = machine_build(m, &parsed, err);
 	fault_point("build");
 	if (!rc)
@@ -323,7 +325,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	if (rc)
 		return rc;
 	run_guest();
-	worker_send(LINK_OWNER, 0, NULL, NULL, 0, &ignored);
+	worker_owns();
 	say(PROTOCOL_DONE, 0, NULL, &ignored);
 	close(peer);
 	handover_hold(HANDOVER_HEAD_START_MS);

@@ -79,8 +79,8 @@ const struct test_case test_cases[] = {
 	{"calls-floor", "gap", drive_calls_floor, 1, 5, 0, 0},
 	/* The fault matrix (matrix.h). Calls that are made to fail have no number, which no filter lets pass. */
 	{"inject", "gap", drive_inject, 1, 100000, 0, 1000, {PATIENT, SANDBOX(off)}},
+	{"inject-parent", "gap", drive_inject_parent, 1, 100000, 0, 1000, {PATIENT, SANDBOX(off)}},
 	{"inject-back", "gap", drive_inject_back, 1, 100000, 0, 1000, {PATIENT, SANDBOX(off)}},
-	{"inject-rescue", "gap", drive_inject_rescue, 1, 100000, 0, 1000, {PATIENT, SANDBOX(off)}},
 	{"inject-2",
 	 "level",
 	 drive_inject_2,

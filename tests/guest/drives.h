@@ -45,13 +45,13 @@ int drive_control(struct session *s, unsigned updates);
 int drive_busy(struct session *s, unsigned updates);
 /* Updates in which one system call fails, each call with each error. */
 int drive_inject(struct session *s, unsigned updates);
-/* The same in the image on the way back, under the same process id and another. */
+/* The same in the parent, and in what it starts and becomes; and where the guest resumes in place. */
+int drive_inject_parent(struct session *s, unsigned updates);
 int drive_inject_back(struct session *s, unsigned updates);
-int drive_inject_rescue(struct session *s, unsigned updates);
 /* With a second vCPU and a level interrupt: the calls that those add. */
 int drive_inject_2(struct session *s, unsigned updates);
 int drive_inject_run(struct session *s, unsigned updates);
-/* The new image is given other descriptors, or another state. */
+/* The successor is given other descriptors, or another state. */
 int drive_state(struct session *s, unsigned updates);
 /* Resource limits lowered before an update. */
 int drive_limits(struct session *s, unsigned updates);
