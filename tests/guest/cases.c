@@ -109,6 +109,6 @@ const struct test_case test_cases[] = {
 	 100000,
 	 0,
 	 1000,
-	 {"--update-timeout", "1500", "--prepare-timeout", "20000"}},
+	 {"--prepare-timeout", "2000"}},
 };
 const unsigned test_cases_len = sizeof(test_cases) / sizeof(test_cases[0]);
