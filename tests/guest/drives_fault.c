@@ -310,8 +310,8 @@ static int check_guest(struct session *s, unsigned fds[2], uint64_t *gap_ns)
  * long. In the pause it has what is the default. */
 enum pass { NO_HANG, HANG, PASSES };
 
-static const char *const pass_args[PASSES][4] = {
-	[NO_HANG] = {"--prepare-timeout", "20000", "--update-timeout", "20000"},
+static const char *const pass_args[PASSES][2] = {
+	[NO_HANG] = {"--prepare-timeout", "20000"},
 	[HANG] = {"--prepare-timeout", "2000"},
 };
 
