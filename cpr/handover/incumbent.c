@@ -28,9 +28,10 @@
 #include "vmm/machine.h"
 
 #define NS_PER_MS     1000000ull
-#define COMMIT_MIN_NS (200 * NS_PER_MS) /* from STATE to commit */
-#define COMMIT_FACTOR 20		/* of what the rehearsal took */
-#define DONE_MS	      10000		/* after commit: this process only waits to end */
+#define COMMIT_MIN_NS (200 * NS_PER_MS)	  /* from STATE to commit */
+#define COMMIT_FACTOR 20		  /* of what the rehearsal took */
+#define COMMIT_MAX_NS (10000 * NS_PER_MS) /* whatever the successor says that it took */
+#define DONE_MS	      10000		  /* after commit: this process only waits to end */
 #define PRIORITY_LOW  19
 
 enum stage { STAGE_NONE, STAGE_START, STAGE_HELLO, STAGE_FDS, STAGE_BUILD };
@@ -299,15 +300,27 @@ static int send_fds(struct error *err)
 
 static uint64_t commit_ns(void)
 {
-	uint64_t ns = self.load_ns * COMMIT_FACTOR;
 	if (self.m->opt.update_timeout_ms)
 		return self.m->opt.update_timeout_ms * NS_PER_MS;
+	if (self.load_ns > COMMIT_MAX_NS / COMMIT_FACTOR)
+		return COMMIT_MAX_NS;
+	uint64_t ns = self.load_ns * COMMIT_FACTOR;
 	return ns > COMMIT_MIN_NS ? ns : COMMIT_MIN_NS;
+}
+
+/* Copies the line at @at, cut to fit, for the log: characters that would steer a terminal become '?'. */
+static void print_line(char *line, size_t size, const char *at)
+{
+	size_t n = 0;
+	for (; *at && *at != '\n' && n + 1 < size; at++)
+		line[n++] = *at >= 0x20 && *at <= 0x7e ? *at : '?';
+	line[n] = 0;
 }
 
 /* Why the successor does not go on. */
 static int why_not(int rc, struct error *err)
 {
+	char line[REASON_LEN];
 	if (rc == -ETIMEDOUT)
 		return error_set(err, ETIMEDOUT, "%.300s did not take over in time (%llu ms)",
 				 self.path, (unsigned long long)(commit_ns() / NS_PER_MS));
@@ -315,9 +328,11 @@ static int why_not(int rc, struct error *err)
 		return error_set(err, EPROTO, "%.300s ended before it had taken over", self.path);
 	if (rc)
 		return error_prefix(err, "%.200s", self.path);
-	if (message.kind == PROTOCOL_NO)
-		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.*s", self.path,
-				 (int)strcspn(message.text, "\n"), message.text);
+	if (message.kind == PROTOCOL_NO) {
+		print_line(line, sizeof(line), message.text);
+		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.400s", self.path,
+				 line);
+	}
 	return error_set(err, EPROTO, "%.300s says what makes no sense now (message %u)", self.path,
 			 message.kind);
 }
@@ -455,10 +470,7 @@ static void on_no(const struct wire_message *msg)
 
 	reasons = (struct reasons){0};
 	for (const char *at = msg->text; *at; at += strcspn(at, "\n"), at += *at == '\n') {
-		size_t n = 0;
-		for (const char *c = at; *c && *c != '\n' && n + 1 < sizeof(line); c++)
-			line[n++] = *c >= 0x20 && *c <= 0x7e ? *c : '?';
-		line[n] = 0;
+		print_line(line, sizeof(line), at);
 		reasons_add(&reasons, line);
 	}
 	if (!reasons.n)
@@ -488,12 +500,12 @@ static void on_ready(const struct wire_message *msg)
 /* Only what goes forward gives more time. */
 static void on_progress(const struct wire_message *msg)
 {
+	char what[60];
 	if (msg->value <= self.percent || msg->value > 100)
 		return;
 	self.percent = msg->value;
-	snprintf(self.progress, sizeof(self.progress), "%.60s %d %%", msg->text, (int)msg->value);
-	for (char *c = self.progress; *c; c++)
-		*c = *c >= 0x20 && *c <= 0x7e ? *c : '?';
+	print_line(what, sizeof(what), msg->text);
+	snprintf(self.progress, sizeof(self.progress), "%s %d %%", what, (int)msg->value);
 	enter_stage(STAGE_BUILD);
 	report_progress(self.m, self.progress);
 }
@@ -502,7 +514,6 @@ static void on_progress(const struct wire_message *msg)
 static int on_message(struct wire_message *msg, struct error *err)
 {
 	switch (self.stage) {
-	case STAGE_START: /* it was faster than the parent's answer */
 	case STAGE_HELLO:
 		if (msg->kind != PROTOCOL_HELLO)
 			break;
@@ -522,6 +533,7 @@ static int on_message(struct wire_message *msg, struct error *err)
 			break;
 		on_ready(msg);
 		return 0;
+	case STAGE_START:
 	case STAGE_NONE:
 		break;
 	}
@@ -534,14 +546,22 @@ static int by_hand(struct error *err)
 	return error_hint(err, "try it by hand: %.400s --version", self.path);
 }
 
+static void too_late(void)
+{
+	struct error err;
+	error_set(&err, ETIMEDOUT, "%.300s did not answer in time (%u ms): waiting for %s",
+		  self.path, self.m->opt.prepare_timeout_ms, stage_names[self.stage]);
+	error_hint(&err, "the time is --prepare-timeout; a busy host may need another try");
+	refuse(&err, NULL);
+}
+
 void incumbent_step(void)
 {
 	struct error err;
 	if (!incumbent_busy())
 		return;
-	if (incumbent_socket() < 0 && now_ns() < self.deadline_ns)
-		return;
-	int rc = wire_recv(self.peer, &message, 0, &err);
+	/* Until the parent has said who it is nothing is said to it: it could not be ended. */
+	int rc = self.stage == STAGE_START ? -ETIMEDOUT : wire_recv(self.peer, &message, 0, &err);
 	if (!rc && message.kind == PROTOCOL_NO) {
 		on_no(&message);
 	} else if (!rc) {
@@ -554,11 +574,9 @@ void incumbent_step(void)
 			  self.path, stage_names[self.stage]);
 		by_hand(&err);
 		refuse(&err, NULL);
-	} else if (now_ns() >= self.deadline_ns) {
-		error_set(&err, ETIMEDOUT, "%.300s did not answer in time (%u ms): waiting for %s",
-			  self.path, self.m->opt.prepare_timeout_ms, stage_names[self.stage]);
-		error_hint(&err, "the time is --prepare-timeout; a busy host may need another try");
-		refuse(&err, NULL);
 	}
 	wire_close_fds(&message);
+	/* Also of one that talks without end. */
+	if (incumbent_busy() && now_ns() >= self.deadline_ns)
+		too_late();
 }
