@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The memfd that carries a state: filled by the incumbent, checked and mapped by the successor. */
 #include "cpr/handover/blob.h"
 
 #include <errno.h>
@@ -30,7 +31,8 @@ int blob_create(struct blob *b, const struct state_tree *tree, const struct fdse
 	*b = (struct blob){.fd = -1, .size = state_size_bound(tree, fds)};
 	b->fd = memfd_create("molt-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	/* fallocate, unlike a mapping, says so where there is not that much memory. */
-	if (b->fd < 0 || fallocate(b->fd, 0, 0, (off_t)b->size) < 0)
+	if (b->fd < 0 || fallocate(b->fd, 0, 0, (off_t)b->size) < 0 ||
+	    fcntl(b->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		return error_errno(err, errno, "state blob of %zu bytes", b->size);
 	void *map = mmap(NULL, b->size, PROT_READ, flags, b->fd, 0);
 	b->map = map == MAP_FAILED ? NULL : map;
@@ -92,7 +94,9 @@ int blob_expect(struct blob *b, int fd, struct error *err)
 {
 	struct stat st;
 	*b = (struct blob){.fd = fd};
-	if (fstat(fd, &st) < 0 || fcntl(fd, F_GET_SEALS) < 0 || st.st_size <= 0)
+	int seals = fcntl(fd, F_GET_SEALS);
+	/* One that shrinks takes its pages from under the mapping. */
+	if (fstat(fd, &st) < 0 || seals < 0 || !(seals & F_SEAL_SHRINK) || st.st_size <= 0)
 		return error_set(err, EBADMSG, "state blob: descriptor %d is no memfd with room",
 				 fd);
 	b->size = (size_t)st.st_size;
