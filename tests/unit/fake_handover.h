@@ -57,7 +57,7 @@ static void hand_reset(void)
 	hand.exit_code = -1;
 }
 
-static _Noreturn void hand_exit(int code)
+static inline _Noreturn void hand_exit(int code)
 {
 	hand.exit_code = code;
 	if (!hand.out)
@@ -74,7 +74,7 @@ static inline int hand_setpriority(int which, id_t who, int value)
 /* Nobody's to lower here. */
 #define setpriority hand_setpriority
 
-static int hand_fails(int code, const char *what, struct error *err)
+static inline int hand_fails(int code, const char *what, struct error *err)
 {
 	return code ? error_set(err, code, "fake %s", what) : 0;
 }
@@ -223,6 +223,8 @@ int machine_load_cpus(struct machine *m, struct error *err)
 int machine_take(struct machine *m, struct error *err)
 {
 	hand.takes++;
+	for (unsigned i = 0; i < m->fds.n; i++) /* as its devices would have */
+		m->fds.e[i].taken = true;
 	return 0;
 }
 

@@ -246,6 +246,7 @@ static void opened_and_never_acknowledged(void **state)
 	begun();
 	hand.on_pause = open_unanswered;
 	assert_false(into_the_pause(do_nothing, 0));
+	assert_false(fcntl(state_fd, F_GET_SEALS) & F_SEAL_SEAL); /* no state follows then */
 	assert_resumed("did not take over in time", 1000);
 }
 
