@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The faults that the tests' build commits on purpose, and where. */
 #include "cpr/fault.h"
 
 #ifdef MOLT_FAULTS

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The options of `molt run`: one table, and the parsers of their values. */
 #include "vmm/options.h"
 
 #include <ctype.h>

@@ -22,8 +22,9 @@ static void keep_out_of_dumps(void *map, size_t len)
 		madvise(map, len, MADV_DONTDUMP);
 }
 
-/* Pages made and mapped now: their first touch is most of the cost of writing (facts). The memfd is
- * never mapped writable: a seal would not stop such a mapping, and taking it away costs more than a write. */
+/* Pages made and mapped now: their first touch is most of the cost of writing (docs/kernel-facts.md).
+ * The memfd is never mapped writable: a seal would not stop such a mapping, and taking it away costs
+ * more than a write. It keeps its length from the start: the successor has it mapped. */
 int blob_create(struct blob *b, const struct state_tree *tree, const struct fdset *fds,
 		struct error *err)
 {

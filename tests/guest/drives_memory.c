@@ -15,7 +15,7 @@
 #define KIB 1024ll
 #define MIB (1024 * KIB)
 
-/* From far too little, through what preflight asks for (cpr/limits.c), to plenty. */
+/* From far too little, through what an update takes, to plenty. */
 static const struct {
 	int64_t from, to, step;
 } rooms[] = {

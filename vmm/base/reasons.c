@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Collects reasons, the last of which stands for those that there is no room for. */
 #include "vmm/base/reasons.h"
 
 #include <stdio.h>
