@@ -317,6 +317,7 @@ static void on_owner(struct child *c)
 			forget(old);
 	}
 	c->role = CHILD_OWNER;
+	c->deadline_ns = 0; /* as an heir it had one */
 	struct child *before = find(CHILD_REHEARSAL);
 	if (before) {
 		kill_child(before);
