@@ -311,6 +311,21 @@ static void not_rehearsed(void **state)
 	assert_false(hears(1, LINK_PARTING));
 }
 
+/* It ended well, but has never said that it is a parent: `molt --help` does as much. */
+static void rehearsed_without_a_word(void **state)
+{
+	update_begins();
+	tells(1, LINK_OWNER, 0);
+	assert_int_equal(round_(), -1);
+	ends(0, SIGKILL);
+	ends(2, SIGKILL);
+	reap();
+	child_of(2)->status = 0;
+	assert_int_equal(settle(), -1);
+	assert_false(self.rehearsed);
+	assert_int_equal(self.next_exe, -1);
+}
+
 static void an_exec_that_is_refused(void **state)
 {
 	update_begins();
@@ -397,6 +412,7 @@ int main(void)
 		TEST(whose_status),
 		TEST(signals_are_kept_until_served),
 		TEST(not_rehearsed),
+		TEST(rehearsed_without_a_word),
 		TEST(an_exec_that_is_refused),
 		TEST(a_worker_that_does_not_part),
 		TEST(for_the_supervisor),
