@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Faults on purpose, for tests of the way back. Only in builds with -DMOLT_FAULTS=ON: the environment
- * variable MOLT_FAULT=POINT:ACTION makes the new program of an update do ACTION when it comes to
- * POINT; more such words may follow, and @FILE reads them from a file. In all other builds this is
- * nothing.
+ * Faults on purpose, for tests of what a hand-over that fails leaves behind. Only in molt-faulty (tests/faulty): the
+ * environment variable MOLT_FAULT=POINT:ACTION makes a successor do ACTION when it comes to POINT; more such words may
+ * follow, and @FILE reads them from a file. In all other builds this is nothing.
  *
- * Points: entry, start, adopt, build and dma in the program that takes over, preflight in the one that is only
- * asked; each fires in its own kind alone. rescue is in an old program that the keeper has brought back, and
- * knows the action "fail" only: the error of a step. Actions of the others: the table in fault.c.
+ * Points: entry (nothing said yet), hello, offer, build (devices are there), ready (all is), state (it has come, devices
+ * are loaded), load (all is loaded: commit is next). Actions: the table in tests/faulty/fault.c.
  *
- * dma-N, group-N and forget-N are in any program, when the N-th of such calls has been made (fault_ioctl.c):
- * a DMA range has its new address, an IOMMU group is given to the VM, DMA addresses are invalid. They know
- * "fail" too, which is EIO instead of the call.
+ * group-N and dma-N are when the N-th of such calls has been made (tests/faulty/fault_ioctl.c): an IOMMU group is given
+ * to the VM, a DMA range has its new address, which is after commit. They know "fail" too, which is EIO instead of
+ * the call.
  */
 #ifndef MOLT_FAULT_H
 #define MOLT_FAULT_H

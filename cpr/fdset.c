@@ -281,14 +281,6 @@ static int compare(const struct fdset *set, struct state_blob *blob, struct fdse
 	return rc;
 }
 
-int fdset_has(const struct fdset *set, struct state_blob *blob, struct error *err)
-{
-	struct fdset listed = {0};
-	int rc = compare(set, blob, &listed, err);
-	pool_free(listed.e);
-	return rc;
-}
-
 int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err)
 {
 	struct fdset listed = {0};

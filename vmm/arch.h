@@ -6,6 +6,7 @@
 #ifndef MOLT_ARCH_H
 #define MOLT_ARCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,6 +50,19 @@ int arch_load(struct machine *m, struct error *err);
 
 /* Tries that state in a VM that is to get a later one: without timers and pending interrupts. */
 int arch_rehearse(struct machine *m, struct error *err);
+
+/* Warming (vmm/warm.h). Does KVM use the processor's second level of page tables? 1, 0, or -1: not known. @root:
+ * before /sys, for tests. */
+int arch_nested_paging(const char *root);
+
+/* The reader: makes it (a vCPU and a memory slot, which stay as long as the VM), has it read a word of each page
+ * of [gpa, gpa + len), and puts it to rest for good. Before the vCPUs are loaded. Failing to open means no more
+ * than that there is no reader; when arch_warm_close fails no guest should have the VM. */
+int arch_warm_open(struct machine *m, struct error *err);
+int arch_warm_read(struct machine *m, uint64_t gpa, uint64_t len, const bool *cancel,
+		   struct error *err);
+int arch_warm_close(struct machine *m, struct error *err);
+int arch_warm_follow(struct machine *m, struct error *err);
 
 /* Is @fd (an executable, opened for reading) a program this machine can run? */
 int arch_check_elf(int fd, const char *path, struct error *err);

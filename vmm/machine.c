@@ -12,6 +12,7 @@
 #include "vmm/confine.h"
 #include "vmm/console.h"
 #include "vmm/devices.h"
+#include "vmm/warm.h"
 
 struct device *machine_device(struct machine *m, const char *class_name, struct device *after)
 {
@@ -191,32 +192,45 @@ int machine_quiet(struct machine *m, struct error *err)
 	return rc;
 }
 
-int machine_rehearse(struct machine *m, struct error *err)
+int machine_join(struct machine *m, struct error *err)
 {
 	int rc = arch_create_timers(m, err);
 	if (!rc)
-		rc = irq_routes_commit(&m->irq, err);
-	if (!rc)
 		rc = vcpus_wait_loaded(m, err);
+	return rc ? rc : each_device(m, STEP(join), err);
+}
+
+/* vCPUs at the same time, and routes; then interrupt controllers, which inject into the vCPUs' local APICs. */
+static int load_cpus(struct machine *m, struct error *err)
+{
+	int rc = warm_follow(m, err);
+	if (rc)
+		return rc;
+	vcpus_load(m);
+	rc = irq_routes_commit(&m->irq, err);
+	int loaded = vcpus_wait_loaded(m, rc ? NULL : err);
+	return rc ? rc : loaded;
+}
+
+int machine_rehearse(struct machine *m, struct error *err)
+{
+	int rc = load_cpus(m, err);
 	if (!rc)
 		rc = arch_rehearse(m, err);
-	return rc ? rc : each_device(m, STEP(join), err);
+	m->rehearsed = !rc;
+	return rc;
 }
 
 int machine_load_cpus(struct machine *m, struct error *err)
 {
-	vcpus_load(m);
-	int rc = irq_routes_commit(&m->irq, err);
-	int loaded = vcpus_wait_loaded(m, rc ? NULL : err);
-	rc = rc ? rc : loaded;
-	return rc ? rc : arch_load(m, err); /* after the local APICs, which it injects into */
+	int rc = load_cpus(m, err);
+	return rc ? rc : arch_load(m, err);
 }
 
 /* There is no way back any more: what fails is told, and tried again where that may help. */
 int machine_take(struct machine *m, struct error *err)
 {
 	struct error first;
-	m->rehearsal = false;
 	int rc = machine_settle(m, &first);
 	int started = machine_start(m, err);
 	if (!started && rc)

@@ -45,7 +45,7 @@ struct machine {
 	struct gate gate;
 	bool fresh;	/* this program created the guest; false: took it over */
 	bool unsettled; /* a device has not been told its new addresses */
-	bool rehearsal; /* a successor that builds the machine beside the one that has the guest */
+	bool rehearsed; /* a successor has tried an offered state: the next one is for good */
 
 	pthread_t leader;
 	bool ending;   /* the guest was asked to power off: no updates any more */
@@ -84,7 +84,9 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
  * is read. */
 int machine_quiet(struct machine *m, struct error *err);
 
-/* A successor (m->rehearsal), after machine_build: waits for the vCPUs, tries the rest of the offered state. */
+/* A successor, after machine_build: waits until its vCPUs are made, and ties the devices to the VM; then (between the
+ * two is the time to warm it) tries the rest of the offered state. */
+int machine_join(struct machine *m, struct error *err);
 int machine_rehearse(struct machine *m, struct error *err);
 
 /* In the pause: the state for good, first of all devices, then of vCPUs and interrupt controllers. Whatever was

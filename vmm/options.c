@@ -272,6 +272,13 @@ const struct option_entry options_table[] = {
 	 "How long a new program may take for each step of its preparation, while the guest runs.",
 	 "10000", GROUP_RUN, COMPLETE_NONE, parse_number, AT(prepare_timeout_ms), .min = 100,
 	 .max = 3600000},
+	{"warm-budget", 0, "MS",
+	 "How long a new program may fill its page tables with guest memory before it takes over, "
+	 "so that the guest "
+	 "does not have to fault it all in again. Memory that is not done by then is faulted in as "
+	 "it is touched. 0: none.",
+	 "30000", GROUP_RUN, COMPLETE_NONE, parse_number, AT(warm_budget_ms), .min = 0,
+	 .max = 3600000},
 	{"insecure-exe", 0, NULL,
 	 "Let an update run a program file that its group or everybody may write to, or that "
 	 "belongs "

@@ -34,6 +34,7 @@ struct options {
 	uint32_t stop_timeout_s;     /* --stop-timeout, 30: SIGTERM to forced end */
 	uint32_t update_timeout_ms;  /* --update-timeout, 0 (chosen): from STATE to commit */
 	uint32_t prepare_timeout_ms; /* --prepare-timeout, 10000 */
+	uint32_t warm_budget_ms;     /* --warm-budget, 30000; 0: off */
 	bool insecure_exe; /* --insecure-exe: an update may run a file that others can write */
 	enum confine_mode sandbox; /* --sandbox, CONFINE_KILL; CONFINE_LOG in sanitized builds */
 	uint32_t hold_ms; /* --debug-hold MS: tests: the pause is held open this long before exec */

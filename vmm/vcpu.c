@@ -295,12 +295,6 @@ static void set_sched(struct vcpu *cpu)
 	cpu->sched = *want;
 }
 
-static int load(struct vcpu *cpu, struct error *err)
-{
-	set_sched(cpu);
-	return vcpu_arch_load(cpu, err);
-}
-
 /* KVM keeps the thread that a vCPU last ran on, and waits for a grace period when it is another one (kvm_main.c,
  * KVM_RUN): so this thread enters once before the pause, and comes back at once. */
 static int enter_once(struct vcpu *cpu, struct error *err)
@@ -311,13 +305,14 @@ static int enter_once(struct vcpu *cpu, struct error *err)
 	return 0;
 }
 
-/* In a successor: with an offered state, to try it. */
-static int take_over(struct vcpu *cpu, struct error *err)
+/* The first time with an offered state, to try it. */
+static int load(struct vcpu *cpu, struct error *err)
 {
-	int rc = create(cpu, err);
-	if (rc)
-		return rc;
-	rc = vcpu_arch_rehearse(cpu, err);
+	if (cpu->m->rehearsed) {
+		set_sched(cpu);
+		return vcpu_arch_load(cpu, err);
+	}
+	int rc = vcpu_arch_rehearse(cpu, err);
 	if (!rc)
 		rc = enter_once(cpu, err);
 	sched_read(&cpu->sched, cpu->tid, NULL);
@@ -347,7 +342,7 @@ static void *thread(void *opaque)
 	}
 	wait_built(gate);
 	if (!cpu->m->fresh)
-		rc = take_over(cpu, &err);
+		rc = create(cpu, &err);
 	gate_arrive(gate, rc, &err);
 
 	for (enum gate_want want; (want = wait_turn(cpu)) != GATE_STOP;) {

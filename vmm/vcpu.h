@@ -28,6 +28,8 @@ struct vcpu {
 	pid_t tid;
 	unsigned round;		   /* the last pause or load it took part in */
 	struct thread_sched sched; /* successor: how the thread has been set up already */
+	uint64_t cpuid_sum;	   /* successor: of what KVM was told */
+	uint64_t mtrr_sum;	   /* of the memory types that KVM was told; 0: none */
 	bool rehearsing;	   /* inside vcpu_arch_rehearse */
 	/* has the thread its filter? TOLD: that it could not be had was logged */
 	enum { VCPU_LOOSE, VCPU_LOOSE_TOLD, VCPU_CONFINED } confined;

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -59,7 +60,9 @@ static struct update {
 	int page_fd;
 	struct handover *page;
 	uint64_t begun_ns, deadline_ns;
-	uint64_t load_ns; /* the rehearsal's */
+	uint64_t load_ns;	  /* the rehearsal's */
+	unsigned offered_changes; /* of the table of descriptors, when the state was offered */
+	bool retried;
 	char progress[80];
 	int64_t percent;
 } self = {.exe = -1, .peer = -1, .pidfd = -1, .page_fd = -1, .offer.fd = -1, .state.fd = -1};
@@ -161,6 +164,7 @@ static int offer_create(struct error *err)
 		rc = blob_write(&self.offer, &m->tree, &m->fds, err);
 	if (!rc)
 		rc = blob_create(&self.state, &m->tree, &m->fds, err);
+	self.offered_changes = m->fds.changes;
 	for (unsigned i = 0; i < m->fds.n; i++)
 		m->fds.e[i].sent = false;
 	pthread_mutex_unlock(&m->lock);
@@ -180,7 +184,7 @@ static int ask_parent(struct error *err)
 	return rc;
 }
 
-static int begin(const struct incumbent_request *req, struct reasons *reasons, struct error *err)
+static int begin(struct reasons *reasons, struct error *err)
 {
 	if (self.m->ending)
 		return error_set(err, EBUSY, "the guest was asked to power off");
@@ -219,7 +223,8 @@ int incumbent_begin(struct machine *m, struct program *p, const struct incumbent
 	}
 	if (!req->check)
 		report_started(m, self.path);
-	int rc = begin(req, &reasons, err);
+	self.retried = false;
+	int rc = begin(&reasons, err);
 	if (rc)
 		refuse(err, &reasons);
 	return rc;
@@ -308,15 +313,6 @@ static uint64_t commit_ns(void)
 	return ns > COMMIT_MIN_NS ? ns : COMMIT_MIN_NS;
 }
 
-/* Copies the line at @at, cut to fit, for the log: characters that would steer a terminal become '?'. */
-static void print_line(char *line, size_t size, const char *at)
-{
-	size_t n = 0;
-	for (; *at && *at != '\n' && n + 1 < size; at++)
-		line[n++] = *at >= 0x20 && *at <= 0x7e ? *at : '?';
-	line[n] = 0;
-}
-
 /* Why the successor does not go on. */
 static int why_not(int rc, struct error *err)
 {
@@ -329,7 +325,7 @@ static int why_not(int rc, struct error *err)
 	if (rc)
 		return error_prefix(err, "%.200s", self.path);
 	if (message.kind == PROTOCOL_NO) {
-		print_line(line, sizeof(line), message.text);
+		reasons_line(line, sizeof(line), message.text);
 		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.400s", self.path,
 				 line);
 	}
@@ -416,6 +412,7 @@ static void leave(void)
 {
 	struct machine *m = self.m;
 	struct error err;
+	prctl(PR_SET_NAME, "molt-former");
 	uint64_t until = now_ns() + DONE_MS * NS_PER_MS;
 	while (message.kind != PROTOCOL_DONE && !receive_until(until, &err))
 		;
@@ -462,15 +459,29 @@ static int hand_over(struct error *err)
 
 /* ---- the steps ---- */
 
+/* A device has closed a descriptor since the state that was offered: it may have been for that. Once more. */
+static bool try_again(void)
+{
+	struct reasons ignored = {0};
+	struct error err;
+	if (self.retried || self.taken || self.m->fds.changes == self.offered_changes)
+		return false;
+	send_away();
+	self.retried = true;
+	return !begin(&ignored, &err);
+}
+
 static void on_no(const struct wire_message *msg)
 {
 	static struct reasons reasons;
 	struct error err;
+	if (self.stage == STAGE_BUILD && try_again())
+		return;
 	char line[REASON_LEN], more[32] = "";
 
 	reasons = (struct reasons){0};
 	for (const char *at = msg->text; *at; at += strcspn(at, "\n"), at += *at == '\n') {
-		print_line(line, sizeof(line), at);
+		reasons_line(line, sizeof(line), at);
 		reasons_add(&reasons, line);
 	}
 	if (!reasons.n)
@@ -504,7 +515,7 @@ static void on_progress(const struct wire_message *msg)
 	if (msg->value <= self.percent || msg->value > 100)
 		return;
 	self.percent = msg->value;
-	print_line(what, sizeof(what), msg->text);
+	reasons_line(what, sizeof(what), msg->text);
 	snprintf(self.progress, sizeof(self.progress), "%s %d %%", what, (int)msg->value);
 	enter_stage(STAGE_BUILD);
 	report_progress(self.m, self.progress);
@@ -546,13 +557,18 @@ static int by_hand(struct error *err)
 	return error_hint(err, "try it by hand: %.400s --version", self.path);
 }
 
-static void too_late(void)
+static int gone(struct error *err)
 {
-	struct error err;
-	error_set(&err, ETIMEDOUT, "%.300s did not answer in time (%u ms): waiting for %s",
+	error_set(err, EPROTO, "%.300s ended, or said what is no message, when we waited for %s",
+		  self.path, stage_names[self.stage]);
+	return by_hand(err);
+}
+
+static int too_slow(struct error *err)
+{
+	error_set(err, ETIMEDOUT, "%.300s did not answer in time (%u ms): waiting for %s",
 		  self.path, self.m->opt.prepare_timeout_ms, stage_names[self.stage]);
-	error_hint(&err, "the time is --prepare-timeout; a busy host may need another try");
-	refuse(&err, NULL);
+	return error_hint(err, "the time is --prepare-timeout; a busy host may need another try");
 }
 
 void incumbent_step(void)
@@ -566,17 +582,18 @@ void incumbent_step(void)
 		on_no(&message);
 	} else if (!rc) {
 		rc = on_message(&message, &err);
+		if (rc == -EPIPE)
+			gone(&err);
 		if (rc)
 			refuse(&err, NULL);
 	} else if (rc != -ETIMEDOUT) {
-		error_set(&err, EPROTO,
-			  "%.300s ended, or said what is no message, when we waited for %s",
-			  self.path, stage_names[self.stage]);
-		by_hand(&err);
+		gone(&err);
 		refuse(&err, NULL);
 	}
 	wire_close_fds(&message);
 	/* Also of one that talks without end. */
-	if (incumbent_busy() && now_ns() >= self.deadline_ns)
-		too_late();
+	if (incumbent_busy() && now_ns() >= self.deadline_ns) {
+		too_slow(&err);
+		refuse(&err, NULL);
+	}
 }

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "cpr/handover/link.h"
+#include "cpr/handover/outbox.h"
 #include "cpr/handover/spawn.h"
 #include "cpr/handover/wire.h"
 #include "vmm/base/error.h"
@@ -38,7 +38,7 @@ enum child_role { CHILD_NONE, CHILD_OWNER, CHILD_SUCCESSOR, CHILD_FORMER, CHILD_
 struct child {
 	enum child_role role;
 	pid_t pid;
-	int pidfd; /* -1: this image has not started it */
+	int pidfd; /* for the worker that asked for it; -1: it has the guest, or another image started it */
 	int link;
 	int exe; /* its program, or -1 */
 	bool ended;
@@ -66,6 +66,7 @@ static struct parent {
 	unsigned npending;
 	int waiting_exe, waiting_peer; /* of a successor that has no room yet, or -1 */
 	int heir_status;	       /* of the last successor that ended without the guest */
+	struct outbox out;	       /* to the owner */
 } self;
 
 static struct child *find(enum child_role role)
@@ -97,12 +98,25 @@ static int exit_status(int status)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static void tell_owner(enum link_kind kind, int value)
+static void tell(enum link_kind kind, int64_t value, const char *text, int fd)
 {
 	struct child *owner = find(CHILD_OWNER);
 	struct error err;
 	if (owner && owner->link >= 0 &&
-	    wire_send(owner->link, kind, value, NULL, 0, NULL, 0, &err))
+	    outbox_send(&self.out, owner->link, kind, value, text, fd, &err))
+		log_warn("the worker (pid %d) does not listen: %s", (int)owner->pid, err.text);
+}
+
+static void tell_owner(enum link_kind kind, int value)
+{
+	tell(kind, value, NULL, -1);
+}
+
+static void tell_again(void)
+{
+	struct child *owner = find(CHILD_OWNER);
+	struct error err;
+	if (owner && owner->link >= 0 && outbox_flush(&self.out, owner->link, &err))
 		log_warn("the worker (pid %d) does not listen: %s", (int)owner->pid, err.text);
 }
 
@@ -154,6 +168,8 @@ static struct child *start(enum role_kind role, int exe, int peer, struct error 
 	fd_close(&ends[1]);
 	fd_close(&peer);
 	if (rc > 0) {
+		if (role != ROLE_SUCCESSOR) /* which this process may have to become */
+			fd_close(&c->exe);
 		c->role = role == ROLE_WORKER	   ? CHILD_OWNER
 			  : role == ROLE_SUCCESSOR ? CHILD_SUCCESSOR
 						   : CHILD_REHEARSAL;
@@ -164,17 +180,6 @@ static struct child *start(enum role_kind role, int exe, int peer, struct error 
 	return NULL;
 }
 
-/* What the first worker has inherited through here is its own: this process keeps only what is close-on-exec. */
-static void close_inherited(void)
-{
-	long most = sysconf(_SC_OPEN_MAX);
-	for (int fd = STDERR_FILENO + 1; fd < (most > 0 && most < 65536 ? most : 65536); fd++) {
-		int flags = fcntl(fd, F_GETFD);
-		if (flags >= 0 && !(flags & FD_CLOEXEC))
-			close(fd);
-	}
-}
-
 static int start_first(struct error *err)
 {
 	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
@@ -182,7 +187,7 @@ static int start_first(struct error *err)
 		return error_errno(err, errno, "/proc/self/exe");
 	if (!start(ROLE_WORKER, exe, -1, err))
 		return -err->code;
-	close_inherited();
+	fd_close_inherited(); /* the worker has them */
 	return 0;
 }
 
@@ -269,7 +274,7 @@ static bool room(void)
 
 static void start_successor(int exe, int peer)
 {
-	struct child *owner = find(CHILD_OWNER), *before = find(CHILD_SUCCESSOR);
+	struct child *before = find(CHILD_SUCCESSOR);
 	struct error err = {0};
 	/* The worker has sent that away, or it would not ask for another. */
 	if (before) {
@@ -278,10 +283,9 @@ static void start_successor(int exe, int peer)
 	}
 	struct child *c = start(ROLE_SUCCESSOR, exe, peer, &err);
 	if (c)
-		wire_send(owner->link, LINK_STARTED, c->pid, NULL, 0, &c->pidfd, 1, &err);
+		tell(LINK_STARTED, c->pid, NULL, c->pidfd);
 	else
-		wire_send(owner->link, LINK_STARTED, -err.code, err.text, strlen(err.text), NULL, 0,
-			  NULL);
+		tell(LINK_STARTED, -err.code, err.text, -1);
 }
 
 /* Until former workers have ended, where there are many: they do that in their own time. */
@@ -317,7 +321,9 @@ static void on_owner(struct child *c)
 			forget(old);
 	}
 	c->role = CHILD_OWNER;
-	c->deadline_ns = 0; /* as an heir it had one */
+	fd_close(&c->pidfd);
+	c->deadline_ns = 0; /* where its predecessor had died before */
+	self.out.n = 0;	    /* was for the other one */
 	struct child *before = find(CHILD_REHEARSAL);
 	if (before) {
 		kill_child(before);
@@ -370,8 +376,8 @@ static void listen_to(struct child *c)
 		if (!rc)
 			on_message(c, &msg);
 	}
-	if (c->link >= 0 && rc != -ETIMEDOUT && rc != -EBADMSG)
-		fd_close(&c->link); /* its end is SIGCHLD's to tell */
+	if (c->link >= 0 && rc == -EPIPE) /* anything else may pass */
+		fd_close(&c->link);	  /* its end is SIGCHLD's to tell */
 }
 
 static void reap(void)
@@ -414,6 +420,10 @@ static int settle(void)
 		part();
 		return -1;
 	}
+	if (heir && exit_status(owner->status) == LINK_STATUS_HANDED) {
+		on_owner(heir); /* it has not said so yet, but its predecessor has */
+		return -1;
+	}
 	if (heir) {
 		if (!heir->deadline_ns)
 			heir->deadline_ns = now_ns() + HEIR_NS;
@@ -445,6 +455,9 @@ static int keep_deadlines(void)
 		}
 		next = c->deadline_ns < next ? c->deadline_ns : next;
 	}
+	tell_again();
+	if (self.out.n)
+		next = now + OUTBOX_NS;
 	if (self.parting_ns) {
 		uint64_t end = self.parting_ns + REHEARSAL_NS;
 		if (now >= end)
@@ -506,7 +519,7 @@ static void resume(const struct role *role)
 	struct child *owner = &self.children[0];
 	*owner = (struct child){.role = CHILD_OWNER,
 				.pid = role->worker,
-				.pidfd = (int)syscall(SYS_pidfd_open, role->worker, 0),
+				.pidfd = -1,
 				.link = role->link,
 				.exe = -1};
 	prctl(PR_SET_NAME, "molt"); /* execveat named it after a descriptor */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "cpr/fault.h"
 #include "cpr/handover/page.h"
 #include "cpr/handover/protocol.h"
+#include "cpr/handover/warming.h"
 #include "cpr/handover/wire.h"
 #include "cpr/handover/worker.h"
 #include "cpr/program.h"
@@ -158,19 +160,32 @@ static void be_scheduled(void)
 	sched_apply(&self.p->sched, &now, "leader");
 }
 
+/* Descriptors come and go while the guest runs: that they are the state's is looked at in the pause. */
+static int open_offer(struct error *err)
+{
+	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
+	if (!rc && state_claim(&parsed, "fds") < 0)
+		rc = error_set(err, EBADMSG, "state fds: the node is missing");
+	return rc;
+}
+
 static int build(struct error *err)
 {
 	struct machine *m = self.m;
-	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
-	if (!rc)
-		rc = fdset_has(&m->fds, &parsed, err);
+	int rc = open_offer(err);
 	if (!rc)
 		rc = worker_register(m, self.p, err);
 	if (!rc)
 		rc = take_options(&parsed, err);
 	if (!rc)
+		be_scheduled();
+	if (!rc)
 		rc = machine_build(m, &parsed, err);
 	fault_point("build");
+	if (!rc)
+		rc = machine_join(m, err);
+	if (!rc)
+		rc = warm_machine(m, self.peer, err);
 	return rc ? rc : machine_rehearse(m, err);
 }
 
@@ -178,9 +193,7 @@ static int build(struct error *err)
 static int rehearse(uint64_t *load_ns, struct error *err)
 {
 	uint64_t start_ns = now_ns();
-	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
-	if (!rc)
-		rc = fdset_has(&self.m->fds, &parsed, err);
+	int rc = open_offer(err);
 	if (!rc)
 		rc = machine_load_devices(self.m, &parsed, err);
 	*load_ns = now_ns() - start_ns;
@@ -290,13 +303,13 @@ static void run_guest(void)
 	if (machine_take(self.m, &err))
 		log_error(&err);
 	handover_stamp(self.page, STAMP_RUN);
+	prctl(PR_SET_NAME, "molt-worker");
 }
 
 int successor_run(struct machine *m, struct program *p, int peer, struct error *err)
 {
 	struct error ignored;
 	self = (struct successor){.m = m, .p = p, .peer = peer, .offer.fd = -1, .state.fd = -1};
-	m->rehearsal = true;
 	step_back();
 	int rc = get_ready(err);
 	if (!rc)
@@ -315,7 +328,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	if (rc)
 		return rc;
 	run_guest();
-	worker_send(LINK_OWNER, 0, NULL, NULL, 0, &ignored);
+	worker_owns();
 	say(PROTOCOL_DONE, 0, NULL, &ignored);
 	close(peer);
 	handover_hold(HANDOVER_HEAD_START_MS);

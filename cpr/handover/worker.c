@@ -12,7 +12,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "cpr/fault.h"
 #include "cpr/handover/incumbent.h"
+#include "cpr/handover/outbox.h"
 #include "cpr/handover/successor.h"
 #include "cpr/handover/wire.h"
 #include "cpr/program.h"
@@ -40,6 +42,7 @@ static struct worker {
 	uint64_t parting_ns; /* the parent execs itself since; 0: it does not */
 	uint64_t settle_ns;  /* when what failed at the take-over is tried again */
 	bool again;	     /* a second SIGUSR1 during an update */
+	struct outbox out;   /* to the parent, what it must know */
 	struct stopping stop;
 } self = {.link = -1, .signals = -1};
 
@@ -64,7 +67,8 @@ static int notify_parent(const char *text)
 	return worker_send(LINK_NOTIFY, 0, text, NULL, 0, &err);
 }
 
-/* The guest runs on without its parent: its supervisor has to learn the id of this process. */
+/* The guest runs on without its parent, whose end does not end this process just now: its supervisor has to learn the id
+ * of this one. At any other time the kernel ends it as well (PR_SET_PDEATHSIG), but closes the socket first. */
 static void go_alone(const char *why)
 {
 	char assignment[32];
@@ -72,7 +76,6 @@ static void go_alone(const char *why)
 		return;
 	fd_close(&self.link);
 	self.parting_ns = 0;
-	prctl(PR_SET_PDEATHSIG, 0);
 	notify_set_sender(NULL);
 	report_set_pid(0);
 	log_warn("the parent (pid %d) is lost: %s; the guest runs on in process %d",
@@ -81,13 +84,24 @@ static void go_alone(const char *why)
 	notify_send(assignment, "the guest runs on without its parent");
 }
 
-static void on_parting(void)
+/* The parent must know it: without an answer it would wait, or even end this worker. */
+static void tell_parent(enum link_kind kind)
 {
 	struct error err;
+	if (self.link >= 0 && outbox_send(&self.out, self.link, kind, 0, NULL, -1, &err))
+		go_alone(err.text);
+}
+
+void worker_owns(void)
+{
+	tell_parent(LINK_OWNER);
+}
+
+static void on_parting(void)
+{
 	prctl(PR_SET_PDEATHSIG, 0);
 	self.parting_ns = now_ns();
-	if (worker_send(LINK_PARTED, 0, NULL, NULL, 0, &err))
-		go_alone(err.text);
+	tell_parent(LINK_PARTED);
 }
 
 static void on_back(void)
@@ -159,7 +173,7 @@ static void listen_to_parent(void)
 		if (!rc)
 			on_message(&msg);
 	}
-	if (rc && rc != -ETIMEDOUT && rc != -EBADMSG)
+	if (rc == -EPIPE) /* anything else may pass */
 		go_alone(err.text);
 }
 
@@ -195,6 +209,7 @@ static int time_left_ms(void)
 	earlier(&next, incumbent_deadline());
 	earlier(&next, self.parting_ns ? self.parting_ns + PARTING_NS : 0);
 	earlier(&next, self.settle_ns);
+	earlier(&next, self.out.n ? now + OUTBOX_NS : 0);
 	if (next == UINT64_MAX)
 		return -1;
 	return next > now ? (int)((next - now) / NS_PER_MS) + 1 : 0;
@@ -205,6 +220,8 @@ static void keep_deadlines(void)
 	struct machine *m = self.m;
 	struct error err;
 	uint64_t now = now_ns();
+	if (self.out.n && self.link >= 0 && outbox_flush(&self.out, self.link, &err))
+		go_alone(err.text);
 	if (self.stop.deadline_ns && now >= self.stop.deadline_ns)
 		machine_stop(m, 128 + self.stop.sig, "the guest did not power off in time");
 	if (self.parting_ns && now >= self.parting_ns + PARTING_NS)
@@ -314,6 +331,7 @@ static int make_guest(int argc, char *argv[], struct error *err)
 		rc = machine_build(m, NULL, err);
 	if (rc)
 		return rc;
+	fd_close_inherited(); /* devices have taken theirs; no successor would get them */
 	vcpus_start(m);
 	rc = vcpus_wait_loaded(m, err);
 	if (!rc)
@@ -351,11 +369,12 @@ int worker_run(struct machine *m, struct program *p, int argc, char *argv[],
 	prctl(PR_SET_NAME, first ? "molt-worker" : "molt-successor");
 	if (block_signals(&err))
 		return fail(m, &err);
+	if (!first)
+		fault_point("entry");
 	if (first && make_guest(argc, argv, &err))
 		return fail(m, &err);
 	if (!first && successor_run(m, p, role->peer, &err))
 		return EXIT_REFUSED; /* the incumbent has been told */
-	prctl(PR_SET_NAME, "molt-worker");
 	int code = lead();
 	report_ended(m);
 	control_close(m->control);

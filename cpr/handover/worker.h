@@ -20,6 +20,9 @@ int worker_run(struct machine *m, struct program *p, int argc, char *argv[],
 int worker_send(enum link_kind kind, int64_t value, const char *text, const int *fds, unsigned nfds,
 		struct error *err);
 
+/* Tells the parent, for as long as that takes, that this worker has the guest. */
+void worker_owns(void);
+
 /* The process id that the user knows: the parent's, while there is one. */
 pid_t worker_known_pid(void);
 

@@ -230,13 +230,21 @@ static int container_check(struct device *dev, struct error *err)
 	struct vfio_container *c = (struct vfio_container *)dev;
 	if (vm_ioctl(c->fd, VFIO_CHECK_EXTENSION, (void *)VFIO_UPDATE_VADDR) <= 0)
 		return vfio_explain_update(&vfio_host, c, err);
-	/* The new image starts with nothing locked and is charged for all of it. */
-	return vfio_explain_memlock(&vfio_host, vfio_dma_len(c), err);
+	return 0;
 }
 
+bool vfio_container_coherent(const struct device *dev)
+{
+	const struct vfio_container *c = (const struct vfio_container *)dev;
+	return vm_ioctl(c->fd, VFIO_CHECK_EXTENSION, (void *)VFIO_DMA_CC_IOMMU) > 0;
+}
+
+/* After commit all of guest memory is locked by this process, which has its parent's limits. */
 static int container_join(struct device *dev, struct error *err)
 {
-	return kvm_attach((struct vfio_container *)dev, err);
+	struct vfio_container *c = (struct vfio_container *)dev;
+	int rc = vfio_explain_memlock(&vfio_host, vfio_dma_len(c), err);
+	return rc ? rc : kvm_attach(c, err);
 }
 
 /* DMA goes on without it, to the same pages. */

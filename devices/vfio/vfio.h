@@ -58,6 +58,9 @@ struct vfio_container {
 
 extern const struct device_class vfio_container_class;
 
+/* Does DMA snoop the processor's caches (VFIO_DMA_CC_IOMMU)? @dev: the container. */
+bool vfio_container_coherent(const struct device *dev);
+
 /* The descriptor of IOMMU group @number for device @bdf: opened, checked and put into the container
  * when it is the first device of that group. Negative: error. */
 int vfio_container_group(struct vfio_container *c, unsigned number, const char *bdf,

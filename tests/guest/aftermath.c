@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "inject.h"
 #include "session.h"
 
 #define MAX_LINES 512
@@ -29,6 +30,7 @@ static int compare(const void *a, const void *b)
 }
 
 struct lines {
+	pid_t pid; /* whose */
 	char *line[MAX_LINES];
 	unsigned n;
 };
@@ -45,17 +47,19 @@ static void describe_fd(struct session *s, const char *number, struct lines *l)
 	char path[64], link[256], info[512], text[400];
 	unsigned flags = 0;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd/%.8s", (int)s->pid, number);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%.8s", (int)l->pid, number);
 	ssize_t n = readlink(path, link, sizeof(link) - 1);
 	if (n <= 0)
 		return;
 	link[n] = 0;
-	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%.8s", (int)s->pid, number);
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%.8s", (int)l->pid, number);
 	read_text(path, info, sizeof(info));
 	char *p = strstr(info, "flags:");
 	if (p)
 		sscanf(p + 6, "%o", &flags);
 	bool program = !strncmp(link, s->dir, strlen(s->dir)) && strstr(link, "/molt");
+	if (!strncmp(link, "socket:", 7)) /* another pair after each update */
+		link[7] = 0;
 	snprintf(text, sizeof(text), "%s%s", program ? "the program" : link,
 		 flags & O_CLOEXEC ? "" : " (stays over exec)");
 	add(l, text);
@@ -64,7 +68,8 @@ static void describe_fd(struct session *s, const char *number, struct lines *l)
 static void describe_thread(struct session *s, const char *tid, struct lines *l)
 {
 	char path[64], name[32], text[64];
-	snprintf(path, sizeof(path), "/proc/%d/task/%.8s/comm", (int)s->pid, tid);
+	(void)s;
+	snprintf(path, sizeof(path), "/proc/%d/task/%.8s/comm", (int)l->pid, tid);
 	if (!read_text(path, name, sizeof(name)))
 		return;
 	name[strcspn(name, "\n")] = 0;
@@ -76,7 +81,7 @@ static void each(struct session *s, const char *folder, struct lines *l,
 		 void (*describe)(struct session *, const char *, struct lines *))
 {
 	char path[64];
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)s->pid, folder);
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)l->pid, folder);
 	DIR *dir = opendir(path);
 	for (struct dirent *e; dir && (e = readdir(dir));)
 		if (e->d_name[0] != '.')
@@ -85,22 +90,34 @@ static void each(struct session *s, const char *folder, struct lines *l,
 		closedir(dir);
 }
 
-int aftermath_take(struct session *s, struct aftermath *a)
+static int describe(struct session *s, pid_t pid, const char *who, char *text, size_t size)
 {
 	static struct lines l;
 	size_t len = 0;
 
+	l.pid = pid;
 	l.n = 0;
 	each(s, "fd", &l, describe_fd);
 	each(s, "task", &l, describe_thread);
 	qsort(l.line, l.n, sizeof(l.line[0]), compare);
-	a->text[0] = 0;
+	text[0] = 0;
 	for (unsigned i = 0; i < l.n; i++) {
-		len += (size_t)snprintf(a->text + len, sizeof(a->text) - len, "%s\n", l.line[i]);
+		len += (size_t)snprintf(text + len, size - len, "%s: %s\n", who, l.line[i]);
 		free(l.line[i]);
-		if (len >= sizeof(a->text))
+		if (len >= size)
 			return session_fail(s, "too many descriptors");
 	}
+	return 0;
+}
+
+int aftermath_take(struct session *s, struct aftermath *a)
+{
+	const size_t half = sizeof(a->text) / 2;
+	char worker[sizeof(a->text) / 2];
+	if (describe(s, s->pid, "parent", a->text, half) ||
+	    describe(s, inject_worker(s->pid), "worker", worker, half))
+		return -1;
+	strcat(a->text, worker);
 	return 0;
 }
 
@@ -142,25 +159,38 @@ static size_t children(pid_t pid, char *text, size_t size)
 	return len;
 }
 
+/* A process that nobody has any more is ours. */
+static bool is_only_child(struct session *s, char *ours, size_t size)
+{
+	char only[32];
+	snprintf(only, sizeof(only), "%d ", (int)s->pid);
+	children(getpid(), ours, size);
+	return !strcmp(ours, only);
+}
+
 int aftermath_check(struct session *s, const struct aftermath *before)
 {
 	static struct aftermath now;
-	char theirs[256], ours[256], only[32], what[300];
+	char parents[256] = "", workers[256] = "", ours[256] = "", what[300];
+	pid_t worker = 0;
 
-	snprintf(only, sizeof(only), "%d ", (int)s->pid);
 	for (int ms = 0; ms < WAIT_MS * (int)s->set->slow; ms++) {
+		worker = inject_worker(s->pid);
 		if (aftermath_take(s, &now))
 			return -1;
-		children(s->pid, theirs, sizeof(theirs));
-		children(getpid(), ours, sizeof(ours));
-		if (!strcmp(before->text, now.text) && !theirs[0] && !strcmp(ours, only))
+		children(s->pid, parents, sizeof(parents));
+		children(worker, workers, sizeof(workers));
+		if (worker && !workers[0] && !strcmp(before->text, now.text) &&
+		    is_only_child(s, ours, sizeof(ours)))
 			return 0;
 		usleep(1000);
 	}
-	if (theirs[0])
-		return session_fail(s, "molt has a child left over: %s", theirs);
-	if (strcmp(ours, only))
-		return session_fail(s, "a process is left over: %s(molt is %s)", ours, only);
+	if (!worker)
+		return session_fail(s, "molt has not one child, but: %s", parents);
+	if (workers[0])
+		return session_fail(s, "the worker has a child left over: %s", workers);
+	if (!is_only_child(s, ours, sizeof(ours)))
+		return session_fail(s, "a process is left over: %s(molt is %d)", ours, (int)s->pid);
 	difference(before->text, now.text, what, sizeof(what));
 	return session_fail(s, "%s", what);
 }

@@ -11,9 +11,8 @@
 #include "inject.h"
 #include "session.h"
 
-/* Whether a thread has to wait for another, and so the other to wake it, is the scheduler's matter; so is
- * whether one that has nothing more to do gets to its wait before exec; and when the guest leaves
- * KVM_RUN for other reasons than the kick, that of its host. */
+/* Whether a thread has to wait for another, and so the other to wake it, is the scheduler's matter; and when the
+ * guest leaves KVM_RUN for other reasons than the kick, that of its host. */
 static bool is_chance(const struct inject_call *call)
 {
 	if (call->image == IMAGE_NEW && call->nr == SYS_rt_sigreturn)
@@ -61,32 +60,37 @@ static int add(struct calls *c, struct session *s, const struct inject_call *cal
 	return 0;
 }
 
-/* The pause begins with the leader's first kick; of a vCPU, which may notice it before, all is recorded
- * (inject.early). It ends, for the leader, where it gives the guest its head start (handover.h; the
- * floor's settles), and for a vCPU at KVM_RUN, where its record ends. */
+/* The incumbent's part begins with its leader's first kick; of a vCPU, which may notice it before, all is recorded
+ * (inject.early). It ends where the leader makes itself unimportant. The successor's begins where its leader takes the
+ * state, and ends, for the leader, with its next message, and for a vCPU at KVM_RUN, where its record ends. */
 int calls_in_pause(struct calls *c, struct session *s, const struct inject *in)
 {
-	bool began = false, over = false;
+	enum { BEFORE, WITHIN, AFTER } old = BEFORE, new = BEFORE;
 	*c = (struct calls){0};
 	if (in->ncalls == INJECT_MAX_CALLS)
 		return session_fail(s, "more than %d calls", INJECT_MAX_CALLS);
 	for (unsigned i = 0; i < in->ncalls; i++) {
 		const struct inject_call *call = &in->calls[i];
-		bool leader = call->role == ROLE_LEADER;
-		if (call->image == IMAGE_KEEPER) {
-			c->keeper_ended |= !over && call->nr == SYS_exit_group;
-			continue;
+		bool leader = call->role == ROLE_LEADER, within = false;
+		if (call->image == IMAGE_OLD) {
+			if (leader && call->nr == SYS_tgkill && old == BEFORE)
+				old = WITHIN;
+			if (leader && call->nr == SYS_setpriority)
+				old = AFTER;
+			within = call->role == ROLE_VCPU || (leader && old == WITHIN);
+		} else if (call->image == IMAGE_NEW) {
+			if (leader && call->nr == SYS_recvmsg && old != BEFORE && new == BEFORE)
+				new = WITHIN;
+			if (leader && call->nr == SYS_sendmsg && new == WITHIN)
+				new = AFTER;
+			within = new == WITHIN || (new == AFTER && call->role == ROLE_VCPU);
 		}
-		if (call->image == IMAGE_OLD && leader && call->nr == SYS_tgkill)
-			began = true;
-		if (call->image == IMAGE_NEW && leader &&
-		    (call->nr == SYS_nanosleep || call->nr == SYS_clock_nanosleep))
-			over = true;
-		bool within = call->role == ROLE_VCPU || (began && !over);
 		if (within && !is_chance(call) && add(c, s, call))
 			return -1;
 	}
-	return over ? 0 : session_fail(s, "the calls have no whole pause in them");
+	return old == AFTER && new == AFTER
+		       ? 0
+		       : session_fail(s, "the calls have no whole pause in them");
 }
 
 static bool ends_in(const char *name, const char *end)
@@ -139,10 +143,17 @@ static int table_write(const struct calls *c, struct session *s, const char *nam
 	FILE *f = table_open(s, name, "w", path, sizeof(path));
 	if (!f)
 		return -1;
-	fprintf(f, "# System calls from the kick to KVM_RUN, futexes aside. Written by "
-		   "scripts/calls.\n");
-	for (unsigned i = 0; i < c->lines; i++)
-		fprintf(f, "%3u %s\n", c->line[i].n, c->line[i].name);
+	fprintf(f, "# System calls in the pause, futexes aside: of the worker that has the guest "
+		   "(old) "
+		   "from the kick until\n# it is told that the guest runs, and of its successor "
+		   "(new) from the "
+		   "state's arrival to KVM_RUN.\n# Written by scripts/calls.\n");
+	for (unsigned part = 0; part < 2; part++) {
+		const char *who = part ? "new " : "old ";
+		for (unsigned i = 0; i < c->lines; i++)
+			if (!strncmp(c->line[i].name, who, 4))
+				fprintf(f, "%3u %s\n", c->line[i].n, c->line[i].name);
+	}
 	if (fclose(f))
 		return session_fail(s, "%s: %s", path, strerror(errno));
 	printf("  %s: written, %u calls\n", path, c->total);

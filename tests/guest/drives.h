@@ -3,6 +3,7 @@
 #ifndef RUNNER_DRIVES_H
 #define RUNNER_DRIVES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct session;
@@ -21,8 +22,6 @@ int drive_stress(struct session *s, unsigned updates);
 int stress_run(struct session *s, unsigned updates);
 /* That, and nothing molt holds grows over the updates. */
 int drive_soak(struct session *s, unsigned updates);
-/* What the guest had touched is in the new program's page tables soon, and nothing else. */
-int drive_prefault(struct session *s, unsigned updates);
 /* Numbered lines only. */
 int drive_lines(struct session *s, unsigned updates);
 /* One update whenever the guest says "ARMED". */
@@ -35,31 +34,30 @@ int drive_level(struct session *s, unsigned updates);
 int drive_halt(struct session *s, unsigned updates);
 /* Updates that fail, each row of a table: the guest goes on in the old program. */
 int drive_fault(struct session *s, unsigned updates);
+/* What a row has done to the guest: the longest time that it stood still; whether it lives, and the process id. */
+typedef void (*fault_seen)(const char *name, uint64_t gap_ns, bool alive, bool pid_kept);
+extern fault_seen fault_on_row; /* NULL: nobody asks */
 /* Updates between programs whose state differs, each row of a table, there and back. */
 int drive_skew(struct session *s, unsigned updates);
-/* The new program ends, the old one cannot come back: the guest is lost, and says so. */
-int drive_lost(struct session *s, unsigned updates);
 /* Everything that molt's own verbs ask over the control socket, and what the supervisor is told. */
 int drive_control(struct session *s, unsigned updates);
 /* Signals and requests that come while an update is under way. */
 int drive_busy(struct session *s, unsigned updates);
-/* The keeper is killed, stopped, or speaks too late. */
-int drive_keeper(struct session *s, unsigned updates);
 /* Updates in which one system call fails, each call with each error. */
 int drive_inject(struct session *s, unsigned updates);
-/* The same in the image on the way back, under the same process id and another. */
+/* The same in the parent, and in what it starts and becomes; and where the guest resumes in place. */
+int drive_inject_parent(struct session *s, unsigned updates);
 int drive_inject_back(struct session *s, unsigned updates);
-int drive_inject_rescue(struct session *s, unsigned updates);
 /* With a second vCPU and a level interrupt: the calls that those add. */
 int drive_inject_2(struct session *s, unsigned updates);
 int drive_inject_run(struct session *s, unsigned updates);
-/* The new image is given other descriptors, or another state. */
+/* The successor is given other descriptors, or another state. */
 int drive_state(struct session *s, unsigned updates);
 /* Resource limits lowered before an update. */
 int drive_limits(struct session *s, unsigned updates);
 /* Too little room in a memory cgroup. */
 int drive_memory(struct session *s, unsigned updates);
-/* Signals at random moments, to the new image and to the keeper. */
+/* Signals at random moments, to each process; and requests. */
 int drive_kill(struct session *s, unsigned updates);
 int drive_stop(struct session *s, unsigned updates);
 /* The system calls in the pause are those of a table; those of the floor program. */

@@ -68,36 +68,33 @@ static int update_done(struct session *s, struct verb *events, struct verb *v, c
 	return 0;
 }
 
-/* The faulty molt is named with --exe; who asked is answered by the old program. */
-static int update_brought_back(struct session *s, struct verb *events, struct verb *v,
-			       const char *fault, const char *reason, bool new_pid)
+/* Makes molt-faulty do that from now on. */
+static int set_fault(struct session *s, const char *fault, const char **faulty)
 {
-	char path[160], main_pid[32];
-	const char *faulty = getenv("MOLT_FAULTY");
-	if (!faulty)
+	char path[160];
+	*faulty = getenv("MOLT_FAULTY");
+	if (!*faulty)
 		return session_fail(s, "MOLT_FAULTY names no program");
 	snprintf(path, sizeof(path), "%s/fault", s->dir);
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0 || write(fd, fault, strlen(fault)) < 0)
 		return session_fail(s, "write %s: %s", path, strerror(errno));
 	close(fd);
-	if (verb_run(s, v, 70, reason, "update", ARGS("--exe", faulty)))
+	return 0;
+}
+
+/* The faulty molt is named with --exe; the guest runs on under the same process id. */
+static int update_undone(struct session *s, struct verb *events, struct verb *v, const char *fault,
+			 const char *reason)
+{
+	const char *faulty;
+	if (set_fault(s, fault, &faulty) ||
+	    verb_run(s, v, 70, reason, "update", ARGS("--exe", faulty)) ||
+	    told(s, events, "refused", "STATUS=update refused"))
 		return -1;
-	/* The old program's process: said in the answer's record, and to the supervisor. */
-	if (event(s, events, "update", "started"))
-		return -1;
-	const char *line = verb_line(events);
-	pid_t pid = line ? (pid_t)record_number(line, "pid") : 0;
-	if (!line || !record_is(line, "result", "brought-back") || (pid == s->pid) == new_pid)
-		return session_fail(s, "fault %s: event %.300s", fault, line ?: "missing");
-	snprintf(main_pid, sizeof(main_pid), "MAINPID=%d\n", (int)pid);
-	if (notified(s, "RELOADING=1", "") || notified(s, main_pid, "READY=1") || session_record(s))
-		return -1;
-	if (new_pid) {
-		waitpid(s->pid, NULL, 0);
-		s->pid = pid;
-	}
-	return session_ask(s, 'r', "GAP ") ? -1 : 0;
+	return record_number(s->record, "pid") == s->pid
+		       ? 0
+		       : session_fail(s, "fault %s: %.300s", fault, s->record);
 }
 
 static int refusals(struct session *s, struct verb *events, struct verb *v)
@@ -134,8 +131,8 @@ int drive_control(struct session *s, unsigned updates)
 	    verb_run(s, &v, 0, "\"updates\":0,", "status", ARGS("--json")) ||
 	    update_done(s, &events, &v, NULL) ||
 	    verb_run(s, &v, 0, pid, "status", ARGS("--json")) || refusals(s, &events, &v) ||
-	    update_brought_back(s, &events, &v, "adopt:segv", "signal 11", false) ||
-	    update_brought_back(s, &events, &v, "adopt:kill", "ended before", true) ||
+	    update_undone(s, &events, &v, "build:segv", "ended, or said") ||
+	    update_undone(s, &events, &v, "load:kill", "ended before") ||
 	    update_done(s, &events, &v, b))
 		return -1;
 	snprintf(pid, sizeof(pid), "\"pid\":%d,", (int)s->pid);
@@ -158,10 +155,12 @@ int drive_control(struct session *s, unsigned updates)
 	return status ? session_fail(s, "molt events: exit status %d", status) : 0;
 }
 
-/* The other side of the pause is reached while the update that was asked for is under way. */
+/* An update whose program takes a second to build. */
 static int update_begun(struct session *s, struct verb *events, struct verb *v)
 {
-	return verb_start(s, v, "update", NULL, ARGS("--json")) ||
+	const char *faulty;
+	return set_fault(s, "build:slow", &faulty) ||
+			       verb_start(s, v, "update", NULL, ARGS("--json", "--exe", faulty)) ||
 			       event(s, events, "update", "started")
 		       ? -1
 		       : 0;
@@ -179,36 +178,39 @@ static int record_ok(struct session *s)
 
 int drive_busy(struct session *s, unsigned updates)
 {
-	static struct verb events, first, second, v;
+	static struct verb events, first, v;
 
 	(void)updates;
 	if (session_expect(s, "READY", BOOT_MS) || verb_start(s, &events, "events", NULL, NULL) ||
 	    event(s, &events, "events", "ok") || update_begun(s, &events, &first))
 		return -1;
-	/* Two signals are one, once this update is through; a request is done after it too. */
-	kill(s->pid, SIGUSR1);
-	kill(s->pid, SIGUSR1);
-	if (verb_start(s, &second, "update", NULL, ARGS("--json")) || record_ok(s) ||
-	    record_ok(s) || record_ok(s))
+	/* Requests are answered meanwhile, but for another update. Two signals are one, once this one is through. */
+	if (verb_run(s, &v, 0, "\"updates\":0,", "status", ARGS("--json")) ||
+	    verb_run(s, &v, 70, "an update is under way: ", "update", NULL) ||
+	    verb_run(s, &v, 70, "waiting for it to build the machine", "update", NULL))
 		return -1;
-	int rc = verb_end(&first) | verb_end(&second);
-	if (rc || !strstr(first.text, "\"update\":1,") ||
-	    !strstr(second.text, "\"result\":\"ok\"") || strstr(second.text, "\"update\":1,"))
-		return session_fail(s, "%.300s%.300s", first.text, second.text);
-	if (verb_run(s, &v, 0, "\"updates\":3,", "status", ARGS("--json")) ||
+	kill(s->pid, SIGUSR1);
+	kill(s->pid, SIGUSR1);
+	if (record_ok(s) || record_ok(s))
+		return -1;
+	if (verb_end(&first) || !strstr(first.text, "\"update\":1,"))
+		return session_fail(s, "%.300s", first.text);
+	if (verb_run(s, &v, 0, "\"updates\":2,", "status", ARGS("--json")) ||
 	    session_ask(s, 'r', "GAP "))
 		return -1;
-	for (unsigned i = 0; i < 5; i++)
+	for (unsigned i = 0; i < 3; i++)
 		if (event(s, &events, "update", i % 2 ? "started" : "ok"))
 			return -1;
 
-	/* The end waits for the end of the update. */
-	if (update_begun(s, &events, &first) || kill(s->pid, SIGTERM) || record_ok(s) ||
-	    event(s, &events, "update", "ok") || event(s, &events, "end", "ok"))
+	/* Asked to end, the guest is not updated any more. */
+	if (update_begun(s, &events, &first) || kill(s->pid, SIGTERM) || session_record(s) ||
+	    event(s, &events, "update", "refused") || event(s, &events, "end", "ok"))
 		return -1;
+	if (!record_is(s->record, "result", "refused"))
+		return session_fail(s, "unexpected record %.300s", s->record);
 	waitpid(s->pid, &s->status, 0);
 	s->exited = true;
-	if (verb_end(&first) || verb_end(&events) || !WIFEXITED(s->status) ||
+	if (verb_end(&first) != 70 || verb_end(&events) || !WIFEXITED(s->status) ||
 	    WEXITSTATUS(s->status) != 128 + SIGTERM)
 		return session_fail(s, "after SIGTERM: status %x, update %.300s", s->status,
 				    first.text);

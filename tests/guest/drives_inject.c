@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every system call of an update fails once, with each error it can fail with: in the old image, in the
- * new one, in the keeper, and in the image on the way back. Which calls there are is seen in an update
- * that goes well (or back), not listed here. With a second vCPU and a level interrupt only the calls are
- * failed that these add.
+ * Every system call of an update fails once, with each error it can fail with, in each process that takes part: the
+ * worker that has the guest, its successor, the parent and what it starts and becomes. Which calls there are is
+ * seen in an update that goes well (or back), not listed here. With a second vCPU and a level interrupt
+ * only the calls are failed that these add.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,27 +27,21 @@ static bool line_masked;
 #define RUN_HITS 3
 #define TRIES	 8 /* to meet a call that threads make only when they meet so */
 
-/* What an update is made to do, so that the images to be tried come about. */
+/* What an update is made to do, and the images whose calls are failed in it. */
 struct scenario {
 	const char *name;
-	struct inject_shot first; /* at.nr 0: none */
-	bool keeper;		  /* traced */
-	unsigned images;	  /* bits of those whose calls are failed */
+	bool back;	 /* the successor refuses the state: the guest resumes in place */
+	unsigned images; /* bits */
 };
 
-static const struct scenario updates_well = {.name = "update",
-					     .images = 1 << IMAGE_OLD | 1 << IMAGE_NEW};
-static const struct scenario keeper_idles = {
-	.name = "keeper of an update", .keeper = true, .images = 1 << IMAGE_KEEPER};
+#define WORKERS (1 << IMAGE_OLD | 1 << IMAGE_NEW)
+#define PARENTS (1 << IMAGE_PARENT | 1 << IMAGE_CHILD | 1 << IMAGE_TRIAL | 1 << IMAGE_NEXT)
+
+static const struct scenario updates_well = {.name = "update", .images = WORKERS};
+static const struct scenario parents_of_it = {.name = "parent of an update", .images = PARENTS};
+/* Only what comes after the refusal. */
 static const struct scenario goes_back = {
-	.name = "way back, same process",
-	.first = {{IMAGE_NEW, ROLE_LEADER, 0, SYS_ioctl, KVM_SET_CLOCK}, ENOMEM},
-	.images = 1 << IMAGE_BACK};
-static const struct scenario is_rescued = {
-	.name = "way back, by the keeper",
-	.first = {{IMAGE_NEW, ROLE_LEADER, 0, SYS_ioctl, KVM_SET_CLOCK}, 0},
-	.keeper = true,
-	.images = 1 << IMAGE_KEEPER | 1 << IMAGE_RESCUE};
+	.name = "way back", .back = true, .images = 1 << IMAGE_OLD};
 
 /* The error's own name is in the message as a rule; what is said instead is shown, to be judged. */
 static void show_other_words(const struct matrix *x, enum outcome o, const struct inject_call *call,
@@ -60,22 +55,30 @@ static void show_other_words(const struct matrix *x, enum outcome o, const struc
 	       (int)strcspn(x->log, "\n"), x->log);
 }
 
+/* The successor's last look at the state's seals is within the pause. Failed, it says no. */
+static struct inject_shot refusal = {
+	.at = {.image = IMAGE_NEW, .nr = SYS_fcntl, .request = F_GET_SEALS}, .error = EINVAL};
+
+static void begin_shots(struct inject *in, const struct scenario *sc)
+{
+	in->nshots = 0;
+	if (sc->back)
+		in->shots[in->nshots++] = refusal;
+}
+
 static enum outcome run_row(struct matrix *x, const struct scenario *sc,
 			    const struct inject_call *call, int error)
 {
 	struct inject *in = &x->in;
 	struct inject_shot shot = {*call, error, inject_kind_of(call)->does_it, false};
 
-	in->nshots = 0;
+	begin_shots(in, sc);
 	in->recording = false;
-	in->keeper = sc->keeper;
-	if (sc->first.at.nr)
-		in->shots[in->nshots++] = sc->first;
 	in->shots[in->nshots++] = shot;
 	enum outcome o = matrix_row(x);
 	if (o != LOST && !in->shots[in->nshots - 1].hit)
 		return NOT_MET;
-	if (!sc->first.at.nr)
+	if (!sc->back)
 		show_other_words(x, o, call, error);
 	return o;
 }
@@ -107,6 +110,7 @@ static int run_call(struct matrix *x, const struct scenario *sc, const struct in
 		enum outcome o = NOT_MET;
 		snprintf(name, sizeof(name), "%s %s", inject_call_name(call),
 			 inject_error_name(*error));
+		x->name = name;
 		for (unsigned tries = 0; o == NOT_MET && tries < TRIES; tries++)
 			o = run_row(x, sc, call, *error);
 		count[o]++;
@@ -129,17 +133,43 @@ struct calls {
 	unsigned n;
 };
 
+/* Finds which of its kind the refusal is, in an update that goes well. */
+static int find_refusal(struct matrix *x)
+{
+	struct inject *in = &x->in;
+	in->nshots = 0;
+	if (matrix_row(x) == LOST)
+		return -1;
+	refusal.at.n = 0;
+	for (unsigned i = 0; i < in->ncalls; i++) {
+		const struct inject_call *c = &in->calls[i];
+		if (c->image == IMAGE_NEW && c->role == ROLE_LEADER && c->nr == refusal.at.nr &&
+		    c->request == refusal.at.request)
+			refusal.at.n = c->n;
+	}
+	return refusal.at.n ? 0 : session_fail(x->s, "the successor does not look at seals");
+}
+
+static bool is_refusal(const struct inject_call *c)
+{
+	return c->image == refusal.at.image && c->role == refusal.at.role &&
+	       c->nr == refusal.at.nr && c->request == refusal.at.request && c->n == refusal.at.n;
+}
+
 static int record(struct matrix *x, const struct scenario *sc, struct calls *out)
 {
 	struct inject *in = &x->in;
 
-	in->nshots = 0;
-	in->keeper = sc->keeper;
-	in->recording = true;
-	if (sc->first.at.nr)
-		in->shots[in->nshots++] = sc->first;
-	if (matrix_row(x) == LOST)
+	if (sc->back && find_refusal(x))
 		return -1;
+	begin_shots(in, sc);
+	in->recording = true;
+	enum outcome o = matrix_row(x);
+	if (o == LOST)
+		return -1;
+	if (o != (sc->back ? BACK : DONE))
+		return session_fail(x->s, "scenario '%s': the update is %s", sc->name,
+				    outcome_names[o]);
 	out->n = in->ncalls;
 	memcpy(out->call, in->calls, out->n * sizeof(out->call[0]));
 	return 0;
@@ -151,57 +181,48 @@ static int run_scenario(struct matrix *x, const struct scenario *sc, const struc
 	static struct calls all;
 	static bool fresh[INJECT_MAX_CALLS];
 	const struct inject_call *calls = all.call;
-	/* What is new on a way back fails in the new image in every way. */
-	const bool one_error = getenv("MOLT_FAULT_SHORT") || (base && sc->first.at.nr);
+	const bool one_error = getenv("MOLT_FAULT_SHORT");
+	unsigned first = 0;
 
 	if (record(x, sc, &all))
 		return -1;
 	if (base && inject_fresh(base->call, base->n, calls, all.n, fresh))
 		return session_fail(x->s, "no memory");
 	printf("  scenario '%s'\n", sc->name);
-	bool in_main = false;
-	for (unsigned i = 0; i < all.n; i++) {
-		/* The C library's start in the keeper's image: what fails there ends it, and that one
-		 * is the last that could try. main's first call blocks signals. */
-		if (calls[i].image == IMAGE_RESCUE && calls[i].nr == SYS_rt_sigprocmask)
-			in_main = true;
-		if (base && !fresh[i])
-			continue;
-		if (calls[i].image == IMAGE_RESCUE && !in_main)
-			matrix_except(
-				x, inject_call_name(&calls[i]),
-				"a second fault, before main of the last image that could try");
-		else if (sc->images & 1u << calls[i].image && run_call(x, sc, &calls[i], one_error))
+	while (sc->back && first < all.n && !is_refusal(&calls[first]))
+		first++;
+	for (unsigned i = first; i < all.n; i++)
+		if ((!base || fresh[i]) && sc->images & 1u << calls[i].image &&
+		    run_call(x, sc, &calls[i], one_error))
 			return -1;
-	}
 	return 0;
 }
 
 static struct matrix matrix;
 
+static int run_alone(struct session *s, const struct scenario *sc)
+{
+	return matrix_begin(&matrix, s, NULL) || run_scenario(&matrix, sc, NULL)
+		       ? -1
+		       : matrix_end(&matrix);
+}
+
 int drive_inject(struct session *s, unsigned updates)
 {
 	(void)updates;
-	return matrix_begin(&matrix, s, NULL) || run_scenario(&matrix, &updates_well, NULL) ||
-			       run_scenario(&matrix, &keeper_idles, NULL)
-		       ? -1
-		       : matrix_end(&matrix);
+	return run_alone(s, &updates_well);
+}
+
+int drive_inject_parent(struct session *s, unsigned updates)
+{
+	(void)updates;
+	return run_alone(s, &parents_of_it);
 }
 
 int drive_inject_back(struct session *s, unsigned updates)
 {
 	(void)updates;
-	return matrix_begin(&matrix, s, NULL) || run_scenario(&matrix, &goes_back, NULL)
-		       ? -1
-		       : matrix_end(&matrix);
-}
-
-int drive_inject_rescue(struct session *s, unsigned updates)
-{
-	(void)updates;
-	return matrix_begin(&matrix, s, NULL) || run_scenario(&matrix, &is_rescued, NULL)
-		       ? -1
-		       : matrix_end(&matrix);
+	return run_alone(s, &goes_back);
 }
 
 /* ---- a second vCPU and a level interrupt ---- */
@@ -237,7 +258,7 @@ static int line_check(struct session *s)
 
 static const struct matrix_guest level = {.ready = line_ready, .check = line_check};
 
-static const struct scenario *const all_scenarios[] = {&updates_well, &goes_back, &is_rescued};
+static const struct scenario *const all_scenarios[] = {&updates_well, &goes_back};
 #define SCENARIOS (sizeof(all_scenarios) / sizeof(all_scenarios[0]))
 
 /* What one vCPU and no interrupt make, which the tests above have had. */

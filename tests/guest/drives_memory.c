@@ -15,7 +15,7 @@
 #define KIB 1024ll
 #define MIB (1024 * KIB)
 
-/* From far too little, through what an update takes, to plenty. */
+/* From far too little to plenty. */
 static const struct {
 	int64_t from, to, step;
 } rooms[] = {
@@ -32,15 +32,11 @@ static enum outcome run_row(struct matrix *x, int64_t room, int64_t *peak)
 	if (session_install(s, false) || cgroup_limit(s, room))
 		return LOST;
 	x->in.nshots = 0;
-	x->in.keeper = true;
-	if (inject_update(s, &x->in) || matrix_owner(x, x->in.pid))
-		return LOST;
+	enum outcome o = matrix_follow(x);
 	*peak = cgroup_peak();
-	if (cgroup_limit(s, -1))
+	if (o == LOST || cgroup_limit(s, -1))
 		return LOST;
-	return matrix_judge(x, x->in.image == IMAGE_OLD	  ? REFUSED
-			       : x->in.image == IMAGE_NEW ? DONE
-							  : BACK);
+	return matrix_judge(x, o);
 }
 
 static int run_rows(struct matrix *x)

@@ -36,29 +36,52 @@ static bool status_is(pid_t pid, const char *tid, const char *name, const char *
 	return !strncmp(p, want, strlen(want));
 }
 
+/* The process that the world knows: no filter, which its children would have too, but no way to more privileges; and
+ * nothing of the guest's. */
+static int check_parent(struct session *s)
+{
+	char path[64], tid[16], target[64];
+
+	snprintf(tid, sizeof(tid), "%d", (int)s->pid);
+	if (!status_is(s->pid, tid, "NoNewPrivs:", "1") || !status_is(s->pid, tid, "Seccomp:", "0"))
+		return session_fail(s, "the parent has a filter, or may gain privileges");
+	for (int fd = 3; fd < 256; fd++) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)s->pid, fd);
+		ssize_t n = readlink(path, target, sizeof(target) - 1);
+		target[n > 0 ? n : 0] = 0;
+		if (strstr(target, "kvm") || strstr(target, "memfd") || strstr(target, "eventfd") ||
+		    strstr(target, "vfio"))
+			return session_fail(s, "the parent has %s", target);
+	}
+	return 0;
+}
+
 /* The leader has no filter, each other thread one; nobody gains privileges by exec. */
 static int check_filters(struct session *s, bool on)
 {
 	char path[64], leader[16];
 	unsigned filtered = 0;
+	pid_t worker = session_worker(s);
 
-	snprintf(path, sizeof(path), "/proc/%d/task", (int)s->pid);
-	snprintf(leader, sizeof(leader), "%d", (int)s->pid);
+	if (check_parent(s))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)worker);
+	snprintf(leader, sizeof(leader), "%d", (int)worker);
 	DIR *dir = opendir(path);
 	for (struct dirent *e; dir && (e = readdir(dir));) {
 		/* KVM has threads of its own in the process, which make no system calls. */
-		if (e->d_name[0] == '.' || !status_is(s->pid, e->d_name, "Name:", "molt"))
+		if (e->d_name[0] == '.' || !status_is(worker, e->d_name, "Name:", "molt"))
 			continue;
 		bool want = on && strcmp(e->d_name, leader);
 		/* The event loop's comes last, when the guest runs already. */
 		for (int i = 0;
-		     i < 1000 && !status_is(s->pid, e->d_name, "Seccomp:", want ? "2" : "0"); i++)
+		     i < 1000 && !status_is(worker, e->d_name, "Seccomp:", want ? "2" : "0"); i++)
 			usleep(1000);
-		if (!status_is(s->pid, e->d_name, "Seccomp:", want ? "2" : "0") ||
-		    (want && !status_is(s->pid, e->d_name, "Seccomp_filters:", "1\n")))
+		if (!status_is(worker, e->d_name, "Seccomp:", want ? "2" : "0") ||
+		    (want && !status_is(worker, e->d_name, "Seccomp_filters:", "1\n")))
 			session_fail(s, "thread %s (leader %s) has not the filters it should have",
 				     e->d_name, leader);
-		if (!status_is(s->pid, e->d_name, "NoNewPrivs:", on ? "1" : "0"))
+		if (!status_is(worker, e->d_name, "NoNewPrivs:", "1"))
 			session_fail(s, "thread %s: no_new_privs", e->d_name);
 		filtered += want;
 	}
@@ -83,10 +106,11 @@ int drive_user(struct session *s, unsigned updates)
 
 	if (session_expect(s, "READY", BOOT_MS) || check_filters(s, true))
 		return -1;
-	snprintf(leader, sizeof(leader), "%d", (int)s->pid);
-	if (!status_is(s->pid, leader, "Uid:", "65534\t65534\t65534\t65534") ||
-	    !status_is(s->pid, leader, "CapPrm:", "0000000000000000") ||
-	    !status_is(s->pid, leader, "CapEff:", "0000000000000000"))
+	pid_t worker = session_worker(s);
+	snprintf(leader, sizeof(leader), "%d", (int)worker);
+	if (!status_is(worker, leader, "Uid:", "65534\t65534\t65534\t65534") ||
+	    !status_is(worker, leader, "CapPrm:", "0000000000000000") ||
+	    !status_is(worker, leader, "CapEff:", "0000000000000000"))
 		return session_fail(s, "molt is no ordinary user's process");
 	if (updates_some(s, updates / 2) || session_user_close(s) ||
 	    updates_some(s, updates - updates / 2) || check_filters(s, true))
@@ -102,10 +126,11 @@ static unsigned count_pattern(struct session *s, bool guest_memory)
 	static char chunk[1 << 20];
 	unsigned long from, to;
 	unsigned found = 0;
+	pid_t worker = session_worker(s);
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)s->pid);
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)worker);
 	FILE *maps = fopen(path, "re");
-	snprintf(path, sizeof(path), "/proc/%d/mem", (int)s->pid);
+	snprintf(path, sizeof(path), "/proc/%d/mem", (int)worker);
 	int mem = open(path, O_RDONLY | O_CLOEXEC);
 	while (maps && mem >= 0 && fgets(line, sizeof(line), maps)) {
 		bool ram = strstr(line, "/memfd:") && strstr(line, "ram");

@@ -72,7 +72,7 @@ static int check_diff(struct session *s, const char *reason)
 	return 0;
 }
 
-/* By the preflight: the guest was not paused. */
+/* By the rehearsal: the guest was not paused. */
 static int check_refusal(struct session *s, const char *reason)
 {
 	if (!session_update_end(s))
@@ -81,6 +81,8 @@ static int check_refusal(struct session *s, const char *reason)
 		return session_fail(s, "unexpected record %s", s->record);
 	if (record_number(s->record, "pid") != s->pid)
 		return session_fail(s, "another process id in %s", s->record);
+	if (record_number(s->record, "pause_ns"))
+		return session_fail(s, "the guest was paused: %s", s->record);
 	char got[512];
 	record_text(s->record, "reason", got, sizeof(got));
 	s->error[0] = 0; /* what session_update_end made of it */

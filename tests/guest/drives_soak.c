@@ -30,7 +30,12 @@ enum rule {
 	TOLD, /* not judged */
 };
 
-enum file { COUNTED, STATUS, SMAPS };
+enum file {
+	COUNTED,
+	STATUS,
+	SMAPS,
+	PARENT
+}; /* of the worker, but for the last: the parent's status */
 
 static const struct {
 	const char *name;
@@ -50,11 +55,14 @@ static const struct {
 	{"tables_kib", MEMORY, STATUS, "VmPTE"}, /* the kernel's, for this process */
 	{"private_kib", MEMORY, SMAPS, "Private_Dirty"}, /* nobody else's */
 	{"fd_table", NUMBER, STATUS, "FDSize"},		 /* its room */
+	{"parent_fds", EXACT, COUNTED, NULL},		 /* 12 */
+	{"parent_kib", MEMORY, PARENT, "RssAnon"},
+	{"parent_table", NUMBER, PARENT, "FDSize"},
 };
 #define FIGURES (sizeof(figures) / sizeof(figures[0]))
 
 /* Places in that table. */
-enum { FDS, THREADS, CHILDREN, LAST_FD, PAUSE, QUICK };
+enum { FDS, THREADS, CHILDREN, LAST_FD, PAUSE, QUICK, PARENT_FDS = 12 };
 
 struct sample {
 	uint64_t value[FIGURES];
@@ -66,10 +74,10 @@ static struct {
 } soak;
 
 /* Entries of a folder of /proc/PID; @last: the largest number among them. */
-static int folder_count(struct session *s, const char *name, uint64_t *n, uint64_t *last)
+static int folder_count(struct session *s, pid_t pid, const char *name, uint64_t *n, uint64_t *last)
 {
 	char path[64];
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)s->pid, name);
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
 	DIR *dir = opendir(path);
 	if (!dir)
 		return session_fail(s, "%s: %s", path, strerror(errno));
@@ -85,10 +93,10 @@ static int folder_count(struct session *s, const char *name, uint64_t *n, uint64
 	return 0;
 }
 
-static int file_read(struct session *s, const char *name, char *text, size_t size)
+static int file_read(struct session *s, pid_t pid, const char *name, char *text, size_t size)
 {
 	char path[64];
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)s->pid, name);
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
 	if (fd >= 0)
@@ -101,25 +109,26 @@ static int file_read(struct session *s, const char *name, char *text, size_t siz
 
 static int count(struct session *s, struct sample *to)
 {
-	char path[64], text[4096];
+	pid_t worker = session_worker(s);
 	uint64_t unused;
 
-	snprintf(path, sizeof(path), "task/%d/children", (int)s->pid);
-	if (folder_count(s, "fd", &to->value[FDS], &to->value[LAST_FD]) ||
-	    folder_count(s, "task", &to->value[THREADS], &unused) ||
-	    file_read(s, path, text, sizeof(text)))
-		return -1;
-	to->value[CHILDREN] = 0;
-	for (const char *p = text; *p; p++)
-		to->value[CHILDREN] += *p == ' ';
-	return 0;
+	if (!worker)
+		return session_fail(s, "there is no worker");
+	to->value[CHILDREN] = session_children(s, NULL, NULL);
+	return folder_count(s, worker, "fd", &to->value[FDS], &to->value[LAST_FD]) ||
+			       folder_count(s, worker, "task", &to->value[THREADS], &unused) ||
+			       folder_count(s, s->pid, "fd", &to->value[PARENT_FDS], &unused)
+		       ? -1
+		       : 0;
 }
 
 static int measure(struct session *s, struct sample *to)
 {
-	char text[3][4096] = {"", "\n", "\n"};
-	if (file_read(s, "status", text[STATUS] + 1, sizeof(text[0]) - 1) ||
-	    file_read(s, "smaps_rollup", text[SMAPS] + 1, sizeof(text[0]) - 1))
+	char text[4][4096] = {"", "\n", "\n", "\n"};
+	pid_t worker = session_worker(s);
+	if (file_read(s, worker, "status", text[STATUS] + 1, sizeof(text[0]) - 1) ||
+	    file_read(s, worker, "smaps_rollup", text[SMAPS] + 1, sizeof(text[0]) - 1) ||
+	    file_read(s, s->pid, "status", text[PARENT] + 1, sizeof(text[0]) - 1))
 		return -1;
 	for (unsigned i = 0; i < FIGURES; i++) {
 		char line[32];
@@ -128,13 +137,14 @@ static int measure(struct session *s, struct sample *to)
 		snprintf(line, sizeof(line), "\n%s:", figures[i].key);
 		const char *p = strstr(text[figures[i].file], line);
 		if (!p)
-			return session_fail(s, "no %s in /proc/%d", figures[i].key, (int)s->pid);
+			return session_fail(s, "no %s of process %d", figures[i].key, (int)worker);
 		to->value[i] = strtoull(p + strlen(line), NULL, 10);
 	}
 	return 0;
 }
 
-/* After the record molt still closes what it need not hold, and the keeper ends in its own time. */
+/* After the record molt still closes what it need not hold, the worker before ends in its own time, and then the parent
+ * becomes the new program. */
 static int come_to_rest(struct session *s, struct sample *now)
 {
 	for (unsigned ms = 0;; ms++) {

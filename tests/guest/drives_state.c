@@ -1,212 +1,265 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the new image finds is not what it was given: a descriptor is missing, is another one, or changed
- * places with a second one; guest memory has another size; the state is cut off, changed, or something
- * else. All that is done to its descriptor table right after exec: the keeper's is whole, so the old
- * program must come back.
+ * What the successor is given is not what the incumbent saved: a descriptor is missing, is another one, or changed
+ * places with a second one; the state is cut off, changed, or something else; a message makes no sense, on either
+ * side. All that is done to the messages as they are sent, and to the state between its check and its
+ * seal: so the successor alone can notice. Before the pause the update is refused; within it the guest resumes
+ * in place.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 #include <unistd.h>
 
 #include "drives.h"
 #include "matrix.h"
+#include "message.h"
 #include "session.h"
 #include "state_bytes.h"
 
 #define MAX_KEPT   64
 #define SHORT_STEP 23 /* bytes */
 #define ALL_SEALS  (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
-
-struct kept {
-	int fd;
-	char file[64];
-};
+#define NAME_LEN   32
+#define LOG_FD	   2 /* of molt: a descriptor that is none of the guest's */
 
 struct row {
-	enum { LOOK, MISSING, REPLACED, SWAPPED, RAM_SIZE, BLOB } what;
-	unsigned a, b; /* indices of kept descriptors */
-	int (*make)(int from, int to, off_t len,
-		    off_t at); /* BLOB: the other blob, from the good one */
-	off_t at;	       /* BLOB: where */
+	enum inject_image sender;
+	enum message_kind kind;
+	/* Changes the message; -1: cannot. */
+	int (*change)(struct message *m, const struct row *row);
+	unsigned a, b; /* indices of descriptors */
+	int64_t n;
+	/* The state that goes with the message (OFFER, STATE): the file is as it will be sealed, and is not yet. */
+	int (*spoil)(int fd, off_t len, off_t at);
+	bool unsealed;
 };
 
-static struct kept kept[MAX_KEPT];
-static unsigned nkept, blob, ram;
-static bool inherited[1024]; /* open over every exec, since whoever started the runner had it so */
-static off_t blob_len;
+static struct message message;
+static struct {
+	char name[MESSAGE_NAME], file[NAME_LEN];
+} kept[MAX_KEPT];
+static unsigned nkept;
+static off_t blob_len; /* of the row before */
+static bool done;      /* this row's change */
+static int states;     /* whose seals this update has seen */
+static int state_fd;   /* of the sender */
 
-/* ---- in the process that has just execed ---- */
+/* ---- what is changed about a message ---- */
 
-static void look(pid_t pid)
+static int drop_fd(struct message *m, const struct row *row)
 {
-	char path[300], link[64], info[512];
-	struct stat st;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	DIR *dir = opendir(path);
-	nkept = 0;
-	for (struct dirent *e; dir && (e = readdir(dir));) {
-		struct kept *k = &kept[nkept];
-		unsigned flags = 0;
-		k->fd = atoi(e->d_name);
-		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%s", (int)pid, e->d_name);
-		int fd = k->fd > 2 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-		ssize_t n = fd < 0 ? 0 : read(fd, info, sizeof(info) - 1);
-		if (fd >= 0)
-			close(fd);
-		info[n > 0 ? n : 0] = 0;
-		char *p = strstr(info, "flags:");
-		if (!p || sscanf(p + 6, "%o", &flags) != 1 || flags & O_CLOEXEC ||
-		    k->fd >= (int)sizeof(inherited) || inherited[k->fd])
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/fd/%s", (int)pid, e->d_name);
-		n = readlink(path, link, sizeof(link) - 1);
-		link[n > 0 ? n : 0] = 0;
-		snprintf(k->file, sizeof(k->file), "%s",
-			 strrchr(link, '/') ? strrchr(link, '/') + 1 : link);
-		if (!strncmp(k->file, "memfd:molt-state", 16)) {
-			blob = nkept;
-			blob_len = stat(path, &st) ? 0 : st.st_size;
-		}
-		if (!strncmp(k->file, "memfd:molt-ram", 14))
-			ram = nkept;
-		if (++nkept == MAX_KEPT)
-			break;
-	}
-	if (dir)
-		closedir(dir);
+	unsigned last = --m->nfds;
+	m->fds[row->a] = m->fds[last];
+	m->names[row->a] = m->names[last];
+	return message_change(m, m->nfds);
 }
 
-/* Opens a file by name there, and puts it at @fd. */
-static long put_file(pid_t pid, const char *path, int fd)
+static int drop_number(struct message *m, const struct row *row)
 {
-	long text = inject_text_in(pid, path);
-	long from = text < 0 ? text : inject_call_in(pid, SYS_open, text, O_RDWR, 0);
-	long rc = from < 0 ? from : inject_call_in(pid, SYS_dup3, from, fd, 0);
-	if (from >= 0)
-		inject_call_in(pid, SYS_close, from, 0, 0);
-	return rc;
+	(void)row;
+	m->nfds--;
+	return message_change(m, 0);
 }
 
-static long swap(pid_t pid, int a, int b)
+static int drop_name(struct message *m, const struct row *row)
 {
-	long spare = inject_call_in(pid, SYS_dup, a, 0, 0);
-	long rc = spare < 0 ? spare : inject_call_in(pid, SYS_dup3, b, a, 0);
-	if (rc >= 0)
-		rc = inject_call_in(pid, SYS_dup3, spare, b, 0);
-	inject_call_in(pid, SYS_close, spare, 0, 0);
-	return rc;
+	(void)row;
+	return message_change(m, m->nfds - 1);
 }
 
-static long put_ram(pid_t pid, int fd)
+static int replace_fd(struct message *m, const struct row *row)
 {
-	long name = inject_text_in(pid, "molt-ram0");
-	long from = inject_call_in(pid, SYS_memfd_create, name, 0, 0);
-	long rc = from < 0 ? from : inject_call_in(pid, SYS_ftruncate, from, 128 << 20, 0);
-	if (rc >= 0)
-		rc = inject_call_in(pid, SYS_dup3, from, fd, 0);
-	inject_call_in(pid, SYS_close, from, 0, 0);
-	return rc;
+	m->fds[row->a] = LOG_FD;
+	return message_change(m, 0);
 }
 
-static long put_blob(pid_t pid, const struct row *row)
+static int swap_fds(struct message *m, const struct row *row)
 {
-	char path[64];
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, kept[blob].fd);
-	int from = open(path, O_RDONLY | O_CLOEXEC);
-	int to = memfd_create("molt-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int rc = from < 0 || to < 0 ? -1 : row->make(from, to, blob_len, row->at);
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), to);
-	long got = rc ? -EIO : put_file(pid, path, kept[blob].fd);
-	close(from);
-	close(to);
-	return got;
+	int fd = m->fds[row->a];
+	m->fds[row->a] = m->fds[row->b];
+	m->fds[row->b] = fd;
+	return message_change(m, 0);
 }
 
-static int change(struct session *s, pid_t pid, void *opaque)
+static int other_generation(struct message *m, const struct row *row)
 {
-	const struct row *row = opaque;
-	long rc = 0;
-
-	look(pid);
-	if (!nkept)
-		return session_fail(s, "no descriptor is kept over exec");
-	switch (row->what) {
-	case LOOK:
-		return state_bytes_take(s, pid, kept[blob].fd);
-	case MISSING:
-		rc = inject_call_in(pid, SYS_close, kept[row->a].fd, 0, 0);
-		break;
-	case REPLACED:
-		rc = put_file(pid, "/dev/null", kept[row->a].fd);
-		break;
-	case SWAPPED:
-		rc = swap(pid, kept[row->a].fd, kept[row->b].fd);
-		break;
-	case RAM_SIZE:
-		rc = put_ram(pid, kept[ram].fd);
-		break;
-	case BLOB:
-		rc = put_blob(pid, row);
-	}
-	return rc < 0 ? session_fail(s, "changing its descriptors: %s", strerror((int)-rc)) : 0;
+	m->names[row->a].generation += (uint64_t)row->n;
+	return message_change(m, m->nfds);
 }
 
-/* ---- other blobs ---- */
-
-static int copy(int from, int to, off_t len)
+static int other_name(struct message *m, const struct row *row)
 {
-	static char buf[4 << 20];
-	ssize_t n = pread(from, buf, (size_t)len, 0);
-	return n == len && pwrite(to, buf, (size_t)n, 0) == n ? 0 : -1;
+	memset(m->names[row->a].name, row->n ? 'a' : 0, MESSAGE_NAME);
+	return message_change(m, m->nfds);
 }
 
-static int seal(int fd)
+static int other_value(struct message *m, const struct row *row)
 {
-	return fcntl(fd, F_ADD_SEALS, ALL_SEALS);
+	m->head.value = row->n;
+	return message_change(m, 0);
 }
 
-static int cut_off(int from, int to, off_t len, off_t at)
+static int add_value(struct message *m, const struct row *row)
+{
+	m->head.value += row->n;
+	return message_change(m, 0);
+}
+
+static int other_kind(struct message *m, const struct row *row)
+{
+	m->head.kind += (uint32_t)row->n;
+	return message_change(m, 0);
+}
+
+static int other_magic(struct message *m, const struct row *row)
+{
+	(void)row;
+	m->head.magic ^= 1;
+	return message_change(m, 0);
+}
+
+static int cut_short(struct message *m, const struct row *row)
+{
+	return message_cut(m, (size_t)row->n);
+}
+
+/* ---- what is changed about the state ---- */
+
+static int cut_off(int fd, off_t len, off_t at)
 {
 	(void)len;
-	return (at && copy(from, to, at)) || seal(to);
+	return ftruncate(fd, at);
 }
 
-static int flip_byte(int from, int to, off_t len, off_t at)
+static int flip_byte(int fd, off_t len, off_t at)
 {
 	unsigned char byte;
-	return copy(from, to, len) || pread(to, &byte, 1, at) != 1 ||
-	       pwrite(to, &(unsigned char){byte ^ 0xff}, 1, at) != 1 || seal(to);
+	(void)len;
+	return pread(fd, &byte, 1, at) != 1 ||
+	       pwrite(fd, &(unsigned char){byte ^ 0xff}, 1, at) != 1;
 }
 
-static int not_sealed(int from, int to, off_t len, off_t at)
+static int nothing(int fd, off_t len, off_t at)
+{
+	(void)fd, (void)len, (void)at;
+	return 0;
+}
+
+static int zeros(int fd, off_t len, off_t at)
 {
 	(void)at;
-	return copy(from, to, len);
-}
-
-static int zeros(int from, int to, off_t len, off_t at)
-{
-	(void)from, (void)at;
-	return ftruncate(to, len) || seal(to);
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, len);
 }
 
 /* "molt,state-1" becomes "molt,state-9": the checksum is then wrong as well, and that is what is seen. */
-static int other_format(int from, int to, off_t len, off_t at)
+static int other_format(int fd, off_t len, off_t at)
 {
 	static char buf[65536];
-	(void)at;
-	ssize_t n = pread(from, buf, sizeof(buf), 0);
+	(void)len, (void)at;
+	ssize_t n = pread(fd, buf, sizeof(buf), 0);
 	char *p = n > 0 ? memmem(buf, (size_t)n, "molt,state-", 11) : NULL;
-	return !p || copy(from, to, len) || pwrite(to, "9", 1, p - buf + 11) != 1 || seal(to);
+	return !p || pwrite(fd, "9", 1, p - buf + 11) != 1;
+}
+
+/* ---- while the update is traced ---- */
+
+static bool is_state(pid_t pid, int fd)
+{
+	char path[64], link[64];
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
+	ssize_t n = readlink(path, link, sizeof(link) - 1);
+	link[n > 0 ? n : 0] = 0;
+	return strstr(link, "memfd:molt-state");
+}
+
+/* The first is sealed before OFFER, the second before STATE. The seals are left out, for us to set. */
+static int on_seal(struct session *s, pid_t tid, const uint64_t *args, const struct row *row)
+{
+	if (!is_state(tid, (int)args[0]) || ++states != (row->kind == MESSAGE_OFFER ? 1 : 2) ||
+	    !row->spoil)
+		return 0;
+	state_fd = (int)args[0];
+	return ptrace(PTRACE_POKEUSER, tid, offsetof(struct user_regs_struct, rdx), 0)
+		       ? session_fail(s, "leaving out the seals: %s", strerror(errno))
+		       : 0;
+}
+
+static int spoil(struct session *s, pid_t tid, const struct row *row)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)tid, state_fd);
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	int rc = fd < 0 || row->spoil(fd, blob_len, row->n) ||
+		 (!row->unsealed && fcntl(fd, F_ADD_SEALS, ALL_SEALS));
+	if (rc)
+		session_fail(s, "changing the state: %s", strerror(errno));
+	close(fd);
+	return rc ? -1 : 0;
+}
+
+static void note_fds(const struct message *m)
+{
+	char path[64], link[256];
+	nkept = m->nfds < MAX_KEPT ? m->nfds : MAX_KEPT;
+	for (unsigned i = 0; i < nkept; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)m->pid, m->fds[i]);
+		ssize_t n = readlink(path, link, sizeof(link) - 1);
+		link[n > 0 ? n : 0] = 0;
+		const char *base = strrchr(link, '/');
+		snprintf(kept[i].file, sizeof(kept[i].file), "%.31s", base ? base + 1 : link);
+		snprintf(kept[i].name, sizeof(kept[i].name), "%.63s", m->names[i].name);
+	}
+}
+
+/* What is on the way to the parent has the same numbers for other kinds (link.h). */
+static bool is_it(const struct row *row, const struct inject_call *c, const struct message *m)
+{
+	bool has_fds = row->kind == MESSAGE_OFFER || row->kind == MESSAGE_FDS_SENT;
+	return !done && c->image == row->sender && m->head.kind == row->kind &&
+	       (!has_fds || m->nfds);
+}
+
+static int on_call(struct session *s, const struct inject_call *c, pid_t tid, const uint64_t *args,
+		   void *opaque)
+{
+	const struct row *row = opaque;
+	if (c->role != ROLE_LEADER)
+		return 0;
+	if (c->image == IMAGE_OLD && c->nr == SYS_fcntl && c->request == F_ADD_SEALS)
+		return on_seal(s, tid, args, row);
+	if (c->nr != SYS_sendmsg || !message_look(&message, tid, args) || !is_it(row, c, &message))
+		return 0;
+	done = true;
+	if (row->change && row->change(&message, row))
+		return session_fail(s, "changing message %u: %s", row->kind, strerror(errno));
+	return row->spoil ? spoil(s, tid, row) : 0;
+}
+
+/* Of an update to which nothing is done: what is sent, and how the successor is started. */
+static int look(struct session *s, const struct inject_call *c, pid_t tid, const uint64_t *args,
+		void *opaque)
+{
+	bool *taken = opaque;
+	if (c->image == IMAGE_NEW && !*taken) {
+		*taken = true;
+		return state_bytes_take_words(s, tid);
+	}
+	if (c->image != IMAGE_OLD || c->nr != SYS_sendmsg || !message_look(&message, tid, args))
+		return 0;
+	if (message.head.kind == MESSAGE_FDS_SENT && message.nfds)
+		note_fds(&message);
+	if (message.head.kind == MESSAGE_OFFER && message.nfds)
+		return state_bytes_take_state(s, tid, message.fds[0]);
+	return 0;
 }
 
 /* ---- the rows ---- */
@@ -214,14 +267,15 @@ static int other_format(int from, int to, off_t len, off_t at)
 static int run(struct matrix *x, struct row *row, enum outcome expected, const char *name)
 {
 	x->in.nshots = 0;
-	x->in.keeper = false;
-	x->in.hook = change;
-	x->in.hook_image = IMAGE_NEW;
+	x->in.hook = on_call;
 	x->in.opaque = row;
+	x->name = name;
+	done = false;
+	states = 0;
 	enum outcome o = matrix_row(x);
-	if (o != LOST && o != expected) {
-		session_fail(x->s, "the update is %s, expected: %s", outcome_names[o],
-			     outcome_names[expected]);
+	if (o != LOST && (o != expected || !done)) {
+		session_fail(x->s, "the update is %s%s, expected: %s", outcome_names[o],
+			     done ? "" : ", and nothing was changed", outcome_names[expected]);
 		o = LOST;
 	}
 	if (o != LOST)
@@ -235,75 +289,155 @@ static bool twins(unsigned a, unsigned b)
 	return !strcmp(kept[a].file, kept[b].file) && strstr(kept[a].file, "anon_inode:");
 }
 
+static int run_fd(struct matrix *x, const char *what,
+		  int (*change)(struct message *m, const struct row *row), unsigned a, unsigned b,
+		  int64_t n)
+{
+	char name[220];
+	struct row row = {IMAGE_OLD, MESSAGE_FDS_SENT, change, .a = a, .b = b, .n = n};
+	snprintf(name, sizeof(name), "%s: %s%s%s", what, kept[a].name, a == b ? "" : ", ",
+		 a == b ? "" : kept[b].name);
+	return run(x, &row, REFUSED, name);
+}
+
 static int run_descriptors(struct matrix *x)
 {
-	unsigned n = nkept;
-	char name[200];
-
-	for (unsigned a = 0; a < n; a++) {
-		snprintf(name, sizeof(name), "missing: %s", kept[a].file);
-		if (run(x, &(struct row){.what = MISSING, .a = a}, BACK, name))
+	char name[220];
+	for (unsigned a = 0; a < nkept; a++) {
+		if (run_fd(x, "missing", drop_fd, a, a, 0) ||
+		    run_fd(x, "the log instead of", replace_fd, a, a, 0) ||
+		    run_fd(x, "older", other_generation, a, a, -1) ||
+		    run_fd(x, "newer", other_generation, a, a, 1) ||
+		    run_fd(x, "no name", other_name, a, a, 0) ||
+		    run_fd(x, "another name", other_name, a, a, 1))
 			return -1;
-		snprintf(name, sizeof(name), "/dev/null for %s", kept[a].file);
-		if (run(x, &(struct row){.what = REPLACED, .a = a}, BACK, name))
-			return -1;
-		for (unsigned b = a + 1; b < n; b++) {
-			snprintf(name, sizeof(name), "swapped: %s, %s", kept[a].file, kept[b].file);
+		for (unsigned b = a + 1; b < nkept; b++) {
+			snprintf(name, sizeof(name), "swapped: %s, %s", kept[a].name, kept[b].name);
 			if (twins(a, b))
 				matrix_except(x, name,
 					      "the kernel gives both one inode; only molt itself "
 					      "could swap them");
-			else if (run(x, &(struct row){.what = SWAPPED, .a = a, .b = b}, BACK, name))
+			else if (run_fd(x, "swapped", swap_fds, a, b, 0))
 				return -1;
 		}
 	}
-	return run(x, &(struct row){.what = RAM_SIZE}, BACK, "guest memory of another size");
+	return run_fd(x, "one number too few", drop_number, 0, 0, 0) ||
+	       run_fd(x, "one name too few", drop_name, 0, 0, 0);
 }
 
-static int run_blobs(struct matrix *x)
+static int run_messages(struct matrix *x)
 {
+#define OLD(kind) IMAGE_OLD, MESSAGE_##kind
+#define NEW(kind) IMAGE_NEW, MESSAGE_##kind
 	static const struct {
 		const char *name;
-		int (*make)(int from, int to, off_t len, off_t at);
-	} whole[] = {
-		{"not sealed", not_sealed}, {"zeros", zeros}, {"another format", other_format}};
-	/* Whole updates with some bytes, an image alone with every one. */
-	off_t bytes = record_number(x->s->record, "blob_bytes"); /* of the good update just made */
-	off_t step = getenv("MOLT_LONG") ? 61 : 487;
-	char name[100];
-
-	if (bytes <= 0)
-		return session_fail(x->s, "no size of the state in %s", x->s->record);
-	for (unsigned i = 0; i < sizeof(whole) / sizeof(whole[0]); i++) {
-		snprintf(name, sizeof(name), "state: %s", whole[i].name);
-		if (run(x, &(struct row){.what = BLOB, .make = whole[i].make}, BACK, name))
-			return -1;
-	}
-	for (off_t at = 0; at < bytes; at += step) {
-		snprintf(name, sizeof(name), "state: cut off at %lld", (long long)at);
-		if (run(x, &(struct row){.what = BLOB, .make = cut_off, .at = at}, BACK, name))
-			return -1;
-		snprintf(name, sizeof(name), "state: byte %lld changed", (long long)at);
-		if (run(x, &(struct row){.what = BLOB, .make = flip_byte, .at = at}, BACK, name))
+		enum outcome expected;
+		struct row row;
+	} rows[] = {
+		{"offer: protocol 0", REFUSED, {OLD(OFFER), other_value, .n = 0}},
+		{"offer: protocol 99", REFUSED, {OLD(OFFER), other_value, .n = 99}},
+		{"offer: protocol -1", REFUSED, {OLD(OFFER), other_value, .n = -1}},
+		{"offer: two descriptors", REFUSED, {OLD(OFFER), drop_number}},
+		{"offer: states swapped", REFUSED, {OLD(OFFER), swap_fds, .a = 0, .b = 1}},
+		{"offer: state and page swapped", REFUSED, {OLD(OFFER), swap_fds, .a = 1, .b = 2}},
+		{"offer: the log as state", REFUSED, {OLD(OFFER), replace_fd, .a = 0}},
+		{"offer: the log as room", REFUSED, {OLD(OFFER), replace_fd, .a = 1}},
+		{"offer: the log as page", REFUSED, {OLD(OFFER), replace_fd, .a = 2}},
+		{"offer: no kind", REFUSED, {OLD(OFFER), other_kind, .n = 99}},
+		{"offer: no molt", REFUSED, {OLD(OFFER), other_magic}},
+		{"offer: half a message", REFUSED, {OLD(OFFER), cut_short, .n = 8}},
+		{"descriptors: no kind", REFUSED, {OLD(FDS_SENT), other_kind, .n = 99}},
+		{"descriptors: no molt", REFUSED, {OLD(FDS_SENT), other_magic}},
+		{"descriptors: half a message", REFUSED, {OLD(FDS_SENT), cut_short, .n = 8}},
+		{"descriptors: no names", REFUSED, {OLD(FDS_SENT), cut_short, .n = 16}},
+		{"build: no kind", REFUSED, {OLD(BUILD), other_kind, .n = 99}},
+		{"build: no molt", REFUSED, {OLD(BUILD), other_magic}},
+		{"build: half a message", REFUSED, {OLD(BUILD), cut_short, .n = 8}},
+		{"state of 0 bytes", BACK, {OLD(STATE), other_value, .n = 0}},
+		{"state of -1 bytes", BACK, {OLD(STATE), other_value, .n = -1}},
+		{"state of 1 byte", BACK, {OLD(STATE), other_value, .n = 1}},
+		{"state of all bytes", BACK, {OLD(STATE), other_value, .n = INT64_MAX}},
+		{"state of one byte less", BACK, {OLD(STATE), add_value, .n = -1}},
+		{"state of 1 GiB more", BACK, {OLD(STATE), add_value, .n = 1 << 30}},
+		{"state: no kind", BACK, {OLD(STATE), other_kind, .n = 99}},
+		{"state: no molt", BACK, {OLD(STATE), other_magic}},
+		{"state: half a message", BACK, {OLD(STATE), cut_short, .n = 8}},
+		{"hello: no kind", REFUSED, {NEW(HELLO), other_kind, .n = 99}},
+		{"hello: no molt", REFUSED, {NEW(HELLO), other_magic}},
+		{"hello: half a message", REFUSED, {NEW(HELLO), cut_short, .n = 8}},
+		{"hello: nothing in it", REFUSED, {NEW(HELLO), cut_short, .n = 16}},
+		{"got: no kind", REFUSED, {NEW(GOT), other_kind, .n = 99}},
+		{"got: no molt", REFUSED, {NEW(GOT), other_magic}},
+		{"got: half a message", REFUSED, {NEW(GOT), cut_short, .n = 8}},
+		{"ready: no kind", REFUSED, {NEW(READY), other_kind, .n = 99}},
+		{"ready: no molt", REFUSED, {NEW(READY), other_magic}},
+		{"ready: half a message", REFUSED, {NEW(READY), cut_short, .n = 8}},
+		/* It only makes a deadline of it, and it has committed by then. */
+		{"ready: after -1 ns", DONE, {NEW(READY), other_value, .n = -1}},
+		{"ready: after all time", DONE, {NEW(READY), other_value, .n = INT64_MAX}},
+		{"done: no kind", DONE, {NEW(DONE), other_kind, .n = 99}},
+		{"done: no molt", DONE, {NEW(DONE), other_magic}},
+		{"done: half a message", DONE, {NEW(DONE), cut_short, .n = 8}},
+	};
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct row row = rows[i].row;
+		if (run(x, &row, rows[i].expected, rows[i].name))
 			return -1;
 	}
 	return 0;
 }
 
+static int run_blob(struct matrix *x, enum message_kind kind, const char *what,
+		    int (*how)(int fd, off_t len, off_t at), off_t at)
+{
+	char name[100];
+	bool offer = kind == MESSAGE_OFFER;
+	struct row row = {IMAGE_OLD, kind, .spoil = how, .n = at, .unsealed = how == nothing};
+	snprintf(name, sizeof(name), "%s state: %s %lld", offer ? "offered" : "last", what,
+		 (long long)at);
+	return run(x, &row, offer ? REFUSED : BACK, name);
+}
+
+static int run_blobs(struct matrix *x, enum message_kind kind)
+{
+	static const struct {
+		const char *name;
+		int (*how)(int fd, off_t len, off_t at);
+	} whole[] = {{"not sealed", nothing}, {"zeros", zeros}, {"another format", other_format}};
+	/* Whole updates with some bytes, a successor alone with every one. */
+	off_t step = getenv("MOLT_LONG") ? 61 : 487;
+
+	for (unsigned i = 0; i < sizeof(whole) / sizeof(whole[0]); i++)
+		if (run_blob(x, kind, whole[i].name, whole[i].how, 0))
+			return -1;
+	for (off_t at = 0; at < blob_len; at += step)
+		if (run_blob(x, kind, "cut off at", cut_off, at) ||
+		    run_blob(x, kind, "changed at", flip_byte, at))
+			return -1;
+	return 0;
+}
+
+static int look_at_update(struct matrix *x)
+{
+	bool taken = false;
+	x->in.nshots = 0;
+	x->in.hook = look;
+	x->in.opaque = &taken;
+	if (matrix_row(x) != DONE)
+		return session_fail(x->s, "the update to look at was not done");
+	blob_len = record_number(x->s->record, "blob_bytes");
+	return blob_len > 0 && nkept && taken ? 0 : session_fail(x->s, "an update without state");
+}
+
 int drive_state(struct session *s, unsigned updates)
 {
 	static struct matrix x;
-	struct row nothing = {.what = LOOK};
 	(void)updates;
-	if (matrix_begin(&x, s, NULL))
+	if (matrix_begin(&x, s, NULL) || look_at_update(&x) ||
+	    state_bytes_run(s, blob_len, getenv("MOLT_FAULT_SHORT") ? SHORT_STEP : 1))
 		return -1;
-	look(s->pid); /* no update is under way */
-	for (unsigned i = 0; i < nkept; i++)
-		inherited[kept[i].fd] = true;
-	if (run(&x, &nothing, DONE, "nothing changed"))
-		return -1;
-	if (state_bytes_run(s, record_number(s->record, "blob_bytes"),
-			    getenv("MOLT_FAULT_SHORT") ? SHORT_STEP : 1))
-		return -1;
-	return run_descriptors(&x) || run_blobs(&x) ? -1 : matrix_end(&x);
+	return run_descriptors(&x) || run_messages(&x) || run_blobs(&x, MESSAGE_OFFER) ||
+			       run_blobs(&x, MESSAGE_STATE)
+		       ? -1
+		       : matrix_end(&x);
 }

@@ -1,30 +1,35 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Fails single system calls of an update, from outside (ptrace): molt is the program that is shipped,
- * and knows nothing of it. A call has the same name in every run: the image and thread that make it,
- * the call with its request, and which of its kind there it is.
+ * and knows nothing of it. All its processes are followed. A call has the same name in every run: the image and
+ * thread that make it, the call with its request, and which of its kind there it is.
  */
 #ifndef RUNNER_INJECT_H
 #define RUNNER_INJECT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
-#define INJECT_MAX_CALLS 4096
+#define INJECT_MAX_CALLS 8192
 
 struct session;
 
+/* An update's, from when it is asked for until parent and worker wait for nothing but the next one. */
 enum inject_image {
 	IMAGE_NONE,
-	IMAGE_OLD,    /* from SIGUSR1's arrival to exec, or to the wait for the next signal */
-	IMAGE_NEW,    /* from exec to that wait */
-	IMAGE_BACK,   /* execed by the new one: same process id */
-	IMAGE_KEEPER, /* from its start to its end or exec */
-	IMAGE_RESCUE, /* execed by the keeper */
+	IMAGE_OLD,    /* the worker that has the guest when the update is asked for */
+	IMAGE_PARENT, /* the process that the user knows, until it execs */
+	IMAGE_CHILD,  /* its children between clone and exec */
+	IMAGE_NEW,    /* the successor, from exec on */
+	IMAGE_TRIAL,  /* the rehearsal of the parent's next image, from exec on */
+	IMAGE_NEXT,   /* the parent, from exec on */
+	IMAGES,
 };
 
-/* vCPU threads count from when they are kicked to the old image's end, and from their start to their
- * first KVM_RUN; the event loop from its start to its first wait. What they do besides is no update. */
+/* vCPU threads count from when they are kicked to when the guest runs again, and from their start to their first
+ * KVM_RUN for the guest; the event loop from its start to its first wait. What they do besides is no
+ * update. */
 enum inject_role { ROLE_LEADER, ROLE_LOOP, ROLE_VCPU };
 
 struct inject_call {
@@ -48,24 +53,24 @@ struct inject_shot {
 struct inject {
 	struct inject_shot shots[2];
 	unsigned nshots;
-	bool keeper;		 /* trace the keeper, and what it becomes */
-	enum inject_image until; /* leave all of them alone once this one begins: NEW or KEEPER */
-	bool recording;		 /* note what each call's descriptor is open on: takes time */
-	bool early;		 /* record vCPUs before their kick too, but not KVM_RUN */
+	bool recording; /* note what each call's descriptor is open on: takes time */
+	bool early;	/* record vCPUs before their kick too, but not KVM_RUN */
 	bool fresh; /* the process was just started and is stopped: all its calls are recorded, and no
-		     * signal asks for an update */
+			 * signal asks for an update */
 
-	/* Called once: with the old image's leader standing before exec, when all descriptors are final;
-	 * or with the new one's at its very first call. May use inject_call_in. -1: failed. */
-	int (*hook)(struct session *s, pid_t pid, void *opaque);
-	enum inject_image hook_image;
+	/* Called with each call that counts before it is made, its thread @tid standing there. May use
+	 * inject_call_in and change the thread's memory. 1: that was enough, all of them are left alone from
+	 * here on; -1: failed. */
+	int (*hook)(struct session *s, const struct inject_call *c, pid_t tid, const uint64_t *args,
+		    void *opaque);
 	void *opaque;
 
 	/* Result: */
-	enum inject_image
-		image;	 /* the one that waits for signals again; NONE: no traced one does */
-	pid_t pid;	 /* its process */
-	bool keeper_met; /* it was there, whether or not it came to a call */
+	enum inject_image image; /* that has the guest: OLD or NEW; NONE: no traced one does */
+	pid_t pid;		 /* its process */
+	bool paused;		 /* the vCPUs were kicked */
+	bool alone;		 /* the parent is gone */
+	bool renewed;		 /* the parent has execed */
 	struct inject_call calls[INJECT_MAX_CALLS]; /* all that were made, in order */
 	unsigned ncalls;
 };
@@ -73,10 +78,16 @@ struct inject {
 /* Asks for an update and follows it to its end. -1: session.error says why. */
 int inject_update(struct session *s, struct inject *in);
 
+/* The worker of a session at rest, which is its only child. 0: there is none, or more. */
+pid_t inject_worker(pid_t parent);
+
 /* Makes the process that the hook is called with do a system call of ours: its result or -errno. */
 long inject_call_in(pid_t pid, long nr, long a, long b, long c);
 /* Puts text into its memory, below its stack; returns the address. */
 long inject_text_in(pid_t pid, const char *text);
+/* Its memory. -1: not all of it is there. */
+int inject_read(pid_t pid, uint64_t at, void *to, size_t len);
+int inject_write(pid_t pid, uint64_t at, const void *from, size_t len);
 
 /* "new vcpu0 ioctl KVM_SET_REGS #0", in a static buffer. */
 const char *inject_call_name(const struct inject_call *c);
@@ -104,5 +115,25 @@ const struct inject_kind *inject_kind_of(const struct inject_call *c);
 /* "ENOMEM"; and whether a text tells of that error, in the words of either C library. */
 const char *inject_error_name(int error);
 bool inject_error_in(int error, const char *text);
+
+/* ---- between inject.c and inject_who.c ---- */
+
+#define INJECT_PROCESSES 8
+
+struct inject_process {
+	pid_t pid;
+	enum inject_image image;
+	unsigned threads;     /* that its leader has started in this image */
+	bool idle;	      /* its leader is about to wait, without a time limit, for: */
+	uint64_t poll, npoll; /* struct pollfd, in its memory */
+};
+
+/* What a process has become by exec: IMAGE_NEW or IMAGE_TRIAL. */
+enum inject_image inject_image_of(pid_t pid);
+/* The role of a thread, by its name. */
+enum inject_role inject_role_of(pid_t pid, pid_t tid, unsigned *cpu);
+pid_t inject_tgid_of(pid_t tid);
+/* Whether nothing is there that its leader waits for. */
+bool inject_quiet(const struct inject_process *p);
 
 #endif

@@ -5,7 +5,6 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/ptrace.h>
-#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -53,7 +52,5 @@ long inject_text_in(pid_t pid, const char *text)
 	if (ptrace(PTRACE_GETREGS, pid, 0, &regs))
 		return -errno;
 	long at = (long)(regs.rsp - TEXT_ROOM);
-	struct iovec from = {(void *)(uintptr_t)text, strlen(text) + 1},
-		     to = {(void *)at, from.iov_len};
-	return process_vm_writev(pid, &from, 1, &to, 1, 0) == (ssize_t)from.iov_len ? at : -errno;
+	return inject_write(pid, (uint64_t)at, text, strlen(text) + 1) ? -EFAULT : at;
 }

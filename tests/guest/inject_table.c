@@ -103,9 +103,11 @@ static const struct inject_kind kinds[] = {
 	CALL(pidfd_open, E(EMFILE, ENFILE, ENOMEM, EINVAL, ESRCH, ENODEV)),
 	CALL(epoll_ctl,
 	     E(ENOMEM, ENOSPC, EINVAL, ELOOP)), /* EPERM: a kind of file, not an accident */
+	CALL(fallocate, E(EINTR, ENOMEM, EIO, EFBIG, ENOSPC, EPERM, EOPNOTSUPP)),
 	CALL(ftruncate, E(EINTR, ENOMEM, EIO, EFBIG, ENOSPC, EPERM, EINVAL)),
-	{SYS_fcntl, F_SETFD, "fcntl F_SETFD", E(EBADF), .images = 1 << IMAGE_OLD,
-	 .excepted = "it fails only where the descriptor is not open, which was seen before exec"},
+	{SYS_fcntl, F_SETFD, "fcntl F_SETFD", E(EBADF)},
+	{SYS_fcntl, F_GETFD, "fcntl F_GETFD", E(EBADF)},
+	{SYS_fcntl, F_DUPFD_CLOEXEC, "fcntl F_DUPFD_CLOEXEC", E(EMFILE, EINVAL, EBADF)},
 	{SYS_fcntl, F_ADD_SEALS, "fcntl F_ADD_SEALS", E(EBUSY, EPERM, EINVAL)},
 	{SYS_fcntl, F_GET_SEALS, "fcntl F_GET_SEALS", E(EINVAL, EBADF)},
 
@@ -122,6 +124,12 @@ static const struct inject_kind kinds[] = {
 	CALL(tgkill, E(EAGAIN, EPERM)),
 	CALL(kill, E(EPERM)),
 	CALL(wait4, E(EINTR, ECHILD)),
+	CALL(socketpair, E(EMFILE, ENFILE, ENOMEM, EACCES)),
+	CALL(setsockopt, E(ENOMEM, EPERM, ENOPROTOOPT)),
+	/* Not EPIPE, ECONNRESET: the other side is gone then, which is what drives_kill.c makes come true. */
+	CALL(sendmsg, E(EINTR, EAGAIN, ENOBUFS, ENOMEM, EPERM, ETOOMANYREFS)),
+	CALL(recvmsg, E(EINTR, EAGAIN, ENOMEM, EPERM)),
+	CALL(signalfd4, NEW_FD_ERRORS),
 	CALL(pidfd_send_signal, E(EPERM, EAGAIN, EINVAL, ENOMEM)),
 	CALL(poll, E(EINTR, ENOMEM)),
 	CALL(ppoll, E(EINTR, ENOMEM)),
@@ -131,6 +139,7 @@ static const struct inject_kind kinds[] = {
 	CALL(seccomp, E(EACCES, EINVAL, ENOMEM, ESRCH)),
 	CALL(sigaltstack, E(ENOMEM, EPERM, EINVAL)),
 	CALL(setpriority, E(EACCES, EPERM)),
+	CALL(getpriority, E(EPERM, ESRCH)),
 	CALL(sched_getaffinity, E(EINVAL, EPERM, ENOMEM)),
 	CALL(sched_getscheduler, E(EINVAL, EPERM, ESRCH)),
 	CALL(sched_getparam, E(EINVAL, EPERM, ESRCH)),
@@ -139,7 +148,9 @@ static const struct inject_kind kinds[] = {
 	{SYS_futex, FUTEX_WAKE, "futex FUTEX_WAKE", NULL, NO_FAILURE},
 	{SYS_futex, FUTEX_REQUEUE, "futex FUTEX_REQUEUE", NULL, NO_FAILURE},
 	{SYS_futex, 0, "futex FUTEX_WAIT", E(EINTR, EAGAIN)},
-	NEVER(prctl), /* PR_SET_NAME */
+	NEVER(prctl), /* PR_SET_NAME, PR_SET_PDEATHSIG */
+	NEVER(getppid),
+	NEVER(geteuid),
 	NEVER(rt_sigaction),
 	NEVER(rt_sigprocmask),
 	NEVER(rt_sigreturn),
@@ -164,7 +175,8 @@ const struct inject_kind *inject_kind_of(const struct inject_call *c)
 
 const char *inject_call_name(const struct inject_call *c)
 {
-	static const char *const images[] = {"none", "old", "new", "back", "keeper", "rescue"};
+	static const char *const images[IMAGES] = {"none", "old",	"parent", "child",
+						   "new",  "rehearsal", "next"};
 	static char text[160];
 	const struct inject_kind *k = inject_kind_of(c);
 	char who[24], number[40] = "";
@@ -219,6 +231,12 @@ static const struct {
 	X(ETXTBSY, NULL),
 	X(ELIBBAD, NULL),
 	X(ECHILD, NULL),
+	X(ENOBUFS, NULL),
+	X(EMSGSIZE, NULL),
+	X(ETOOMANYREFS, NULL),
+	X(ECONNRESET, NULL),
+	X(ENOPROTOOPT, NULL),
+	X(EOPNOTSUPP, NULL),
 #undef X
 };
 

@@ -11,13 +11,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cases.h"
 #include "session.h"
 
 #define BOOT_MS	  20000
 #define RECORD_MS 60000
 #define MAX_LOST  20
 
-const char *const outcome_names[OUTCOMES] = {"done", "refused", "back", "lost", "not-met"};
+/* The guest may stand still for so long where nothing but molt's own deadline (200 ms, cpr/handover/incumbent.c) ends
+ * a pause. */
+#define GAP_NS 250000000ull
+
+const char *const outcome_names[OUTCOMES] = {"done", "refused", "back", "alone", "lost", "not-met"};
 
 static int log_open(struct session *s)
 {
@@ -45,6 +50,7 @@ void matrix_row_begin(struct matrix *x)
 		close(fd);
 	x->s->record[0] = 0;
 	x->records = 0;
+	x->worker = inject_worker(x->s->pid);
 }
 
 /* All records since the last row; the last one stays in s->record. */
@@ -72,54 +78,116 @@ static bool nobody_left(void)
 	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0;
 }
 
-int matrix_owner(struct matrix *x, pid_t pid)
+int matrix_owner(struct matrix *x)
 {
 	struct session *s = x->s;
 	uint64_t until = clock_ns() + RECORD_MS * 1000000ull * s->set->slow;
 
-	while (!read_records(x) && !pid) {
+	while (!read_records(x)) {
 		if (clock_ns() > until || (nobody_left() && !read_records(x)))
 			return session_fail(s, "no record: the guest is lost");
 		usleep(500);
 	}
-	if (!pid)
-		pid = (pid_t)record_number(s->record, "pid");
-	if (pid == s->pid)
-		return s->exited ? session_fail(s, "molt ended") : 0;
-	if (!s->exited) /* the image that failed; its successor is our child too: we are the subreaper */
-		waitpid(s->pid, NULL, 0);
-	s->exited = false;
-	s->pid = pid;
+	if (s->exited || (pid_t)record_number(s->record, "pid") != s->pid)
+		return session_fail(s, "the guest has another process id: %s", s->record);
 	return 0;
+}
+
+enum outcome matrix_outcome(struct matrix *x)
+{
+	if (record_is(x->s->record, "result", "ok"))
+		return DONE;
+	return record_number(x->s->record, "pause_ns") > 0 ? BACK : REFUSED;
 }
 
 static int check_gap(struct session *s)
 {
-	return session_ask(s, 'r', "GAP ") || session_ask(s, 't', "TSC ") ? -1 : 0;
+	return session_ask(s, 't', "TSC ");
 }
 
 static const struct matrix_guest gap = {.check = check_gap};
+
+/* Only of the guest that measures it: what it has seen since it was asked last. */
+static int ask_gap(struct matrix *x, uint64_t *ns)
+{
+	*ns = 0;
+	if (x->guest.check != check_gap)
+		return 0;
+	if (session_ask(x->s, 'r', "GAP "))
+		return -1;
+	for (char *p = x->s->line + 4; *p; p += *p == ',') {
+		uint64_t one = strtoull(p, &p, 10);
+		if (one > *ns)
+			*ns = one;
+	}
+	return 0;
+}
+
+static bool is_patient(const struct session *s)
+{
+	for (unsigned i = 0; i < TEST_ARGS && s->test->args[i]; i++)
+		if (!strcmp(s->test->args[i], "--update-timeout"))
+			return true;
+	return false;
+}
+
+/* Of the row's update alone: what the checks cost does not count. */
+static int check_row_gap(struct matrix *x)
+{
+	uint64_t ns;
+	if (ask_gap(x, &ns))
+		return -1;
+	if (ns > x->gap_ns) {
+		x->gap_ns = ns;
+		snprintf(x->gap_row, sizeof(x->gap_row), "%s", x->name ?: "");
+	}
+	if (ns > GAP_NS * x->s->set->slow && !is_patient(x->s))
+		return session_fail(x->s, "the guest stood still for %llu us",
+				    (unsigned long long)(ns / 1000));
+	return 0;
+}
 
 /* Did molt say what went wrong? Where the update was done all the same, the call was tried again or
  * nothing depends on it. Either the message or the record will do: the row may have failed the other. */
 static bool told(const struct matrix *x, enum outcome o)
 {
-	static const char *const words[] = {[REFUSED] = "update refused, the guest runs on: ",
-					    [BACK] =
-						    "update failed, the guest runs on in the old "};
+	static const char refused[] = "update refused, the guest runs on: ";
 	char reason[64];
+	if (o == ALONE)
+		return strstr(x->log, "is lost: ");
 	if (o != REFUSED && o != BACK)
 		return true;
-	const char *p = strstr(x->log, words[o]);
-	if (p && p[strlen(words[o])] != '\n')
+	const char *p = strstr(x->log, refused);
+	if (p && p[sizeof(refused) - 1] != '\n')
 		return true;
 	return record_text(x->s->record, "reason", reason, sizeof(reason)) && reason[0];
+}
+
+/* Nobody can ask for an update any more; what is left of molt is our child, since we are the subreaper. */
+static enum outcome judge_alone(struct matrix *x)
+{
+	struct session *s = x->s;
+	s->pid = x->in.pid;
+	s->exited = false;
+	if (check_row_gap(x) || x->guest.check(s))
+		return LOST;
+	log_read(x);
+	if (told(x, ALONE))
+		return ALONE;
+	session_fail(s, "molt does not say that its parent is gone: '%s'", x->log);
+	return LOST;
 }
 
 enum outcome matrix_judge(struct matrix *x, enum outcome o)
 {
 	struct session *s = x->s;
-	if (x->guest.check(s) || aftermath_check(s, &x->before))
+	if (o == ALONE)
+		return judge_alone(x);
+	if (s->exited) {
+		session_fail(s, "the process that the user knows has ended");
+		return LOST;
+	}
+	if (check_row_gap(x) || x->guest.check(s) || aftermath_check(s, &x->before))
 		return LOST;
 	log_read(x);
 	if (!told(x, o)) {
@@ -131,17 +199,30 @@ enum outcome matrix_judge(struct matrix *x, enum outcome o)
 	return o;
 }
 
-enum outcome matrix_row(struct matrix *x)
+enum outcome matrix_follow(struct matrix *x)
 {
 	struct session *s = x->s;
-	matrix_row_begin(x);
-	if (session_install(s, false) || (x->guest.ready && x->guest.ready(s)) ||
-	    inject_update(s, &x->in) || matrix_owner(x, x->in.pid))
+	uint64_t ignored;
+	if ((x->guest.ready && x->guest.ready(s)) || ask_gap(x, &ignored) ||
+	    inject_update(s, &x->in))
 		return LOST;
-	enum outcome o = x->in.image == IMAGE_OLD   ? REFUSED
-			 : x->in.image == IMAGE_NEW ? DONE
-						    : BACK;
-	return matrix_judge(x, o);
+	if (x->in.image == IMAGE_NONE) {
+		session_fail(s, "the guest has no process any more");
+		return LOST;
+	}
+	read_records(x); /* the row may have failed their writing */
+	if (x->in.alone)
+		return ALONE;
+	return x->in.image == IMAGE_NEW ? DONE : x->in.paused ? BACK : REFUSED;
+}
+
+enum outcome matrix_row(struct matrix *x)
+{
+	matrix_row_begin(x);
+	if (session_install(x->s, false))
+		return LOST;
+	enum outcome o = matrix_follow(x);
+	return o == LOST ? o : matrix_judge(x, o);
 }
 
 /* ---- the guest's beginning and end ---- */
@@ -149,9 +230,12 @@ enum outcome matrix_row(struct matrix *x)
 static int begin(struct matrix *x)
 {
 	struct session *s = x->s;
-	if (session_expect(s, "READY", BOOT_MS) || session_update(s) || x->guest.check(s))
+	/* Followed to its end: the parent's new image comes after the record. */
+	x->in.nshots = 0;
+	x->in.hook = NULL;
+	if (session_expect(s, "READY", BOOT_MS) || session_install(s, true) ||
+	    inject_update(s, &x->in) || matrix_owner(x) || x->guest.check(s))
 		return -1;
-	usleep(200000); /* the keeper's end */
 	return aftermath_take(s, &x->before) || aftermath_check(s, &x->before) ? -1 : 0;
 }
 
@@ -201,7 +285,7 @@ int matrix_count(struct matrix *x, enum outcome o, const char *name)
 	x->rows++;
 	if (o != LOST) {
 		x->survived++;
-		return 0;
+		return o == ALONE ? matrix_again(x) : 0;
 	}
 	printf("  row %s: LOST: %s\n", name, s->error);
 	if (x->rows - x->survived > MAX_LOST)
@@ -220,6 +304,9 @@ int matrix_end(struct matrix *x)
 {
 	struct session *s = x->s;
 	printf("FAULT rows=%u survived=%u excepted=%u\n", x->rows, x->survived, x->excepted);
+	if (x->gap_ns)
+		printf("  largest gap of the guest in an update: %llu us (%s)\n",
+		       (unsigned long long)(x->gap_ns / 1000), x->gap_row);
 	if (x->survived != x->rows)
 		return session_fail(s, "%u rows lost the guest or left something over",
 				    x->rows - x->survived);

@@ -15,7 +15,9 @@
 
 struct session;
 
-enum outcome { DONE, REFUSED, BACK, LOST, NOT_MET, OUTCOMES };
+/* BACK: refused while the guest stood still, and resumed in place. ALONE: it runs on in its worker, but the process
+ * that the user knew has ended. */
+enum outcome { DONE, REFUSED, BACK, ALONE, LOST, NOT_MET, OUTCOMES };
 
 /* What is done with the guest. */
 struct matrix_guest {
@@ -31,6 +33,10 @@ struct matrix {
 	off_t log_at;	  /* where the row's messages begin */
 	char log[65536];  /* they */
 	unsigned records; /* of this row so far */
+	pid_t worker;	  /* that had the guest when the row began */
+	uint64_t gap_ns;  /* largest that the guest has seen in any row */
+	char gap_row[200];
+	const char *name; /* of the row under way, for messages; may be NULL */
 	unsigned rows, survived, excepted;
 };
 
@@ -41,10 +47,15 @@ int matrix_begin(struct matrix *x, struct session *s, const struct matrix_guest 
 /* One update as x->in says, followed by its tracer, and all checks. LOST: session.error says why. */
 enum outcome matrix_row(struct matrix *x);
 
-/* The parts of it, for updates that are not traced. _judge is given who has the guest (0: the record
- * tells) and how it ended. */
+/* The same in parts: after matrix_row_begin and what is done to molt, one traced update. Not judged yet. */
+enum outcome matrix_follow(struct matrix *x);
+
+/* The parts of it, for updates that are not traced. _owner waits for the record, and sees that the process that the
+ * user knows is still that. */
 void matrix_row_begin(struct matrix *x);
-int matrix_owner(struct matrix *x, pid_t pid);
+int matrix_owner(struct matrix *x);
+/* Of an update that matrix_owner has seen the record of. */
+enum outcome matrix_outcome(struct matrix *x);
 enum outcome matrix_judge(struct matrix *x, enum outcome o);
 
 /* Counts and prints it. A guest that was lost is replaced by a new one, a few times; else -1. */

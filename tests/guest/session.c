@@ -42,6 +42,52 @@ uint64_t session_random(struct session *s, uint64_t below)
 	return below ? s->random % below : 0;
 }
 
+/* Second and third field of /proc/PID/stat: name and state. */
+static bool process_is(pid_t pid, const char *name)
+{
+	char path[64], text[512];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = 0;
+	const char *comm = strchr(text, '('), *end = strrchr(text, ')');
+	return comm && end && end[1] == ' ' && end[2] != 'Z' && end[2] != 'X' &&
+	       (!name || !strncmp(comm + 1, name, strlen(name)));
+}
+
+unsigned session_children(const struct session *s, const char *name, pid_t *pid)
+{
+	char path[64], text[512];
+	unsigned n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)s->pid, (int)s->pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	text[len > 0 ? len : 0] = 0;
+	for (char *at = text, *end; *at; at = end) {
+		pid_t child = (pid_t)strtol(at, &end, 10);
+		if (end == at)
+			break;
+		if (!process_is(child, name))
+			continue;
+		if (!n++ && pid)
+			*pid = child;
+	}
+	return n;
+}
+
+pid_t session_worker(const struct session *s)
+{
+	pid_t pid = 0;
+	session_children(s, "molt-worker", &pid);
+	return pid;
+}
+
 int session_fail(struct session *s, const char *fmt, ...)
 {
 	va_list ap;

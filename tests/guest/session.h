@@ -74,7 +74,12 @@ struct session {
 
 int session_start(struct session *s, const struct settings *set, const struct test_case *test,
 		  unsigned updates);
-/* Ends the child if it lives, removes the folder. */
+/* The process that has the guest: the child of s->pid, which the world knows, whose name is molt-worker. 0: none. */
+pid_t session_worker(const struct session *s);
+/* Children of s->pid, those that are no zombies. @name: whose name begins with that, NULL: all. Returns how many, the
+ * first in *pid (NULL: not wanted). */
+unsigned session_children(const struct session *s, const char *name, pid_t *pid);
+/* Ends molt if it lives, its workers too, and removes the folder. */
 void session_end(struct session *s);
 
 int session_fail(struct session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -201,8 +201,12 @@ void session_end(struct session *s)
 	char path[160];
 
 	if (s->pid > 0 && !s->exited) {
+		/* Killed in the moment in which it execs itself it leaves its worker behind. */
+		pid_t worker = session_worker(s);
 		kill(s->pid, SIGKILL);
 		waitpid(s->pid, NULL, 0);
+		if (worker)
+			kill(worker, SIGKILL);
 	}
 	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		snprintf(path, sizeof(path), "%s/%s", s->dir, files[i]);

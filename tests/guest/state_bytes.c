@@ -8,27 +8,33 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "message.h"
 #include "session.h"
 
 #define MAX_WORDS   256
 #define SEALS	    (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 #define AT_ONCE	    2 /* images */
-#define EXIT_STATUS 1
+#define EXIT_STATUS 70
+#define PAGE	    4096
+/* Numbers in the successor. */
+#define LINK_FD 3
+#define PEER_FD 4
+#define ROLE	"MOLT_ROLE="
 
-/* What the image was given; words end with a NUL each. */
+/* What the successor was given; words end with a NUL each. */
 static struct {
 	char args[65536], env[65536], *argv[MAX_WORDS + 1], *envp[MAX_WORDS + 1];
 	unsigned char state[4 << 20];
 	off_t len;
-	int fd;
 } given;
 
 static struct image {
 	pid_t pid;
-	int text; /* its messages */
+	int peer;
 	char name[64];
 	bool good; /* its state is as it was */
 } images[AT_ONCE];
@@ -54,34 +60,74 @@ static int take_words(struct session *s, pid_t pid, const char *name, char *text
 	ssize_t len = read_file(pid, name, text, size);
 	unsigned n = 0;
 	if (len <= 0 || len == (ssize_t)size || text[len - 1])
-		return session_fail(s, "the new image's %s cannot be read", name);
+		return session_fail(s, "the successor's %s cannot be read", name);
 	for (char *p = text; p < text + len && n < MAX_WORDS; p += strlen(p) + 1)
 		words[n++] = p;
 	words[n] = NULL;
-	return n == MAX_WORDS ? session_fail(s, "the new image's %s is too long", name) : 0;
+	return n == MAX_WORDS ? session_fail(s, "the successor's %s is too long", name) : 0;
 }
 
-int state_bytes_take(struct session *s, pid_t pid, int fd)
+int state_bytes_take_words(struct session *s, pid_t pid)
+{
+	static char role[] = ROLE "successor,3,4,0";
+	if (take_words(s, pid, "cmdline", given.args, sizeof(given.args), given.argv) ||
+	    take_words(s, pid, "environ", given.env, sizeof(given.env), given.envp))
+		return -1;
+	for (char **word = given.envp; *word; word++)
+		if (!strncmp(*word, ROLE, strlen(ROLE))) {
+			*word = role;
+			return 0;
+		}
+	return session_fail(s, "the successor has no role");
+}
+
+int state_bytes_take_state(struct session *s, pid_t pid, int fd)
 {
 	char name[32];
-
-	given.fd = fd;
 	snprintf(name, sizeof(name), "fd/%d", fd);
 	given.len = read_file(pid, name, given.state, sizeof(given.state));
-	if (given.len <= 0 || given.len == (off_t)sizeof(given.state))
-		return session_fail(s, "the new image's state cannot be read");
-	return take_words(s, pid, "cmdline", given.args, sizeof(given.args), given.argv) ||
-			       take_words(s, pid, "environ", given.env, sizeof(given.env),
-					  given.envp)
-		       ? -1
+	return given.len <= 0 || given.len == (off_t)sizeof(given.state)
+		       ? session_fail(s, "the state that is offered cannot be read")
 		       : 0;
 }
 
 /* With the first @len bytes of the state, the one at @flip changed (-1: none). */
+static int make_state(off_t len, off_t flip)
+{
+	int state = memfd_create("molt-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	unsigned char byte = flip < 0 ? 0 : given.state[flip] ^ 0xff;
+	if (state < 0 || write(state, given.state, (size_t)len) != len ||
+	    (flip >= 0 && pwrite(state, &byte, 1, flip) != 1) || fcntl(state, F_ADD_SEALS, SEALS))
+		return -1;
+	return state;
+}
+
+/* What goes with an offer, and would be used later. */
+static int make_room(const char *name, off_t len)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	return fd < 0 || ftruncate(fd, len) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)
+		       ? -1
+		       : fd;
+}
+
+/* The successor greets; whether that has come is seen with its answer. */
+static int offer(int peer, off_t len, off_t flip)
+{
+	int fds[] = {make_state(len, flip), make_room("molt-state", given.len),
+		     make_room("molt-handover", PAGE)};
+	int rc = fds[0] < 0 || fds[1] < 0 || fds[2] < 0 ||
+		 message_send(peer, MESSAGE_OFFER, 1, fds, 3) ||
+		 message_send(peer, MESSAGE_BUILD, 0, NULL, 0);
+	for (unsigned i = 0; i < 3; i++)
+		close(fds[i]);
+	return rc;
+}
+
 static int start(struct session *s, struct image *im, off_t len, off_t flip)
 {
 	posix_spawn_file_actions_t actions;
-	int text[2] = {-1, -1};
+	int ends[2];
 
 	im->good = flip < 0 && len == given.len;
 	snprintf(im->name, sizeof(im->name),
@@ -89,20 +135,18 @@ static int start(struct session *s, struct image *im, off_t len, off_t flip)
 		 : flip >= 0 ? "byte %lld changed"
 			     : "cut off at %lld",
 		 (long long)(flip >= 0 ? flip : len));
-	int state = memfd_create("molt-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	unsigned char byte = flip < 0 ? 0 : given.state[flip] ^ 0xff;
-	bool made = state >= 0 && write(state, given.state, (size_t)len) == len &&
-		    (flip < 0 || pwrite(state, &byte, 1, flip) == 1) &&
-		    !fcntl(state, F_ADD_SEALS, SEALS) && !pipe2(text, O_CLOEXEC);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+		return session_fail(s, "socketpair: %s", strerror(errno));
+	im->peer = ends[0];
 	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, text[1], STDERR_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, state, given.fd);
-	im->text = text[0];
-	int rc = made ? posix_spawn(&im->pid, s->set->molt, &actions, NULL, given.argv, given.envp)
-		      : errno;
+	/* It tells its parent nothing before it has the guest: that may be this as well. */
+	posix_spawn_file_actions_adddup2(&actions, ends[1], LINK_FD);
+	posix_spawn_file_actions_adddup2(&actions, ends[1], PEER_FD);
+	int rc = offer(im->peer, len, flip) ? errno
+					    : posix_spawn(&im->pid, s->set->molt, &actions, NULL,
+							  given.argv, given.envp);
 	posix_spawn_file_actions_destroy(&actions);
-	close(text[1]);
-	close(state);
+	close(ends[1]);
 	return rc ? session_fail(s, "%s: %s", im->name, strerror(rc)) : 0;
 }
 
@@ -110,26 +154,28 @@ static int start(struct session *s, struct image *im, off_t len, off_t flip)
 static bool told(const struct image *im, const char *text)
 {
 	bool state = strstr(text, "state blob: ");
-	return im->good ? !state && strstr(text, "descriptor ") : state;
+	return im->good ? !state && strstr(text, " was not sent") : state;
 }
 
 static int end(struct session *s, struct image *im)
 {
-	char text[1024];
-	size_t len = 0;
+	struct message_head head = {0};
+	char text[4096];
 	int status;
+	bool greeted = !message_recv(im->peer, &head, text) && head.kind == MESSAGE_HELLO;
+	bool answered = !message_recv(im->peer, &head, text) && head.kind == MESSAGE_NO;
 
-	for (ssize_t n; (n = read(im->text, text + len, sizeof(text) - 1 - len)) > 0;)
-		len += (size_t)n;
-	text[len] = 0;
-	close(im->text);
+	close(im->peer);
 	if (waitpid(im->pid, &status, 0) != im->pid)
 		return session_fail(s, "waitpid: %s", strerror(errno));
 	im->pid = 0;
-	return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_STATUS && told(im, text)
+	return greeted && answered && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_STATUS &&
+			       told(im, text)
 		       ? 0
-		       : session_fail(s, "state, %s: a new image ended with status 0x%x: %.500s",
-				      im->name, status, text);
+		       : session_fail(s,
+				      "state, %s: a successor says %u '%.500s' and ends with "
+				      "status 0x%x",
+				      im->name, head.kind, text, status);
 }
 
 /* In the place of the image before the last, which is to end first. */
@@ -155,7 +201,7 @@ int state_bytes_run(struct session *s, off_t len, off_t step)
 			rc = -1;
 	if (!rc)
 		printf("  state of %lld bytes: %u of them changed, cut off at as many: "
-		       "each refused by a new image alone\n",
+		       "each refused by a successor alone\n",
 		       (long long)given.len, n);
 	return rc;
 }

@@ -191,7 +191,7 @@ guest_start() { # [OPTION]...
 	done
 	$WRAP "$PROGRAM" run --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" --mem "${MEM}M" --cpus "$CPUS" \
 		--cmdline "console=ttyS0 quiet panic=-1 iomem=relaxed molt.beat_ms=500 $ARGS" \
-		--report "$REPORT" --update-timeout "$TIMEOUT" "$@" <&3 >>"$CONSOLE" 2>"$LOG" 3>&- &
+		--report "$REPORT" --update-timeout "$TIMEOUT" --prepare-timeout 60000 "$@" <&3 >>"$CONSOLE" 2>"$LOG" 3>&- &
 	PID=$!
 	wait_until "guest's READY line" guest_said READY 0
 	START=$(process_start)

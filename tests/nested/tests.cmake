@@ -21,6 +21,21 @@ add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/nested/guest-runner
     -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
   DEPENDS ${NESTED_RUNNER} ${NESTED_RUNNER_H} ${CMAKE_BINARY_DIR}/nested/udp-send VERBATIM)
 list(APPEND NESTED_TOOLS ${CMAKE_BINARY_DIR}/nested/guest-runner)
+# Warming's own code, with a KVM but without the rest of molt: what is not called is left out.
+set(NESTED_WARM ${CMAKE_CURRENT_LIST_DIR}/tools/warm.c)
+foreach(source warm warm_map warm_room vm arch/x86_64/warm arch/x86_64/cpu base/error base/fd base/log base/pool)
+  list(APPEND NESTED_WARM ${CMAKE_SOURCE_DIR}/vmm/${source}.c)
+endforeach()
+file(GLOB NESTED_WARM_H CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/vmm/*.h ${CMAKE_SOURCE_DIR}/vmm/*/*.h
+  ${CMAKE_SOURCE_DIR}/vmm/arch/x86_64/*.h ${CMAKE_SOURCE_DIR}/cpr/*.h)
+add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/nested/warm
+  COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/nested
+  COMMAND ${MUSL_GCC} -static -O2 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers
+    -D_GNU_SOURCE -I${CMAKE_SOURCE_DIR} -ffunction-sections -fdata-sections -Wl,--gc-sections,--wrap=vm_ioctl
+    -o ${CMAKE_BINARY_DIR}/nested/warm ${NESTED_WARM}
+    -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
+  DEPENDS ${NESTED_WARM} ${NESTED_WARM_H} VERBATIM)
+list(APPEND NESTED_TOOLS ${CMAKE_BINARY_DIR}/nested/warm)
 add_custom_target(nested-tools ALL DEPENDS ${NESTED_TOOLS})
 
 file(GLOB NESTED_CASES CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/cases/*.sh)

@@ -185,6 +185,31 @@ static void memory_map(void **state)
 	assert_true(arch_ram_layout(&ram, 0, NULL) < 0);
 }
 
+/* Where a guest that was handed over has a slot that it was not told of as memory (warm.c). */
+static void the_readers_pages_are_reserved(void **state)
+{
+	static const uint64_t others[][2] = {
+		{LAYOUT_MMIO32_BASE, LAYOUT_MMIO32_LEN}, {LAYOUT_ECAM_BASE, LAYOUT_ECAM_LEN},
+		{LAYOUT_IOAPIC_BASE, PAGE_LEN},		 {LAYOUT_LAPIC_BASE, PAGE_LEN},
+		{LAYOUT_IDENTITY_GPA, PAGE_LEN},	 {LAYOUT_TSS, 3 * PAGE_LEN}};
+	struct ram_state ram = {0};
+	struct boot_range r[BOOT_MAX_RANGES];
+	unsigned reserved = 0;
+	assert_int_equal(arch_ram_layout(&ram, 1024 * GIB, NULL), 0);
+	unsigned n = boot_memmap(&ram, r);
+	for (unsigned i = 0; i < n; i++) {
+		if (!ranges_overlap(r[i].gpa, r[i].len, LAYOUT_READER, LAYOUT_READER_LEN))
+			continue;
+		assert_int_equal(r[i].type, BOOT_RESERVED);
+		assert_true(range_fits(LAYOUT_READER - r[i].gpa, LAYOUT_READER_LEN, r[i].len));
+		reserved++;
+	}
+	assert_int_equal(reserved, 1);
+	for (unsigned i = 0; i < ARRAY_LEN(others); i++)
+		assert_false(ranges_overlap(others[i][0], others[i][1], LAYOUT_READER,
+					    LAYOUT_READER_LEN));
+}
+
 static void registers(void **state)
 {
 	struct kvm_sregs2 s = {.apic_base = 0xfee00900, .cr8 = 3};
@@ -215,11 +240,18 @@ static void registers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(bzimage),	      T(bzimage_initrd_below_its_limit),
-		T(bzimage_cut_short), T(bzimage_hostile_bytes),
-		T(bzimage_refusals),  T(initrd_faults),
-		T(command_line),      T(not_a_file),
-		T(memory_map),	      T(registers),
+		T(bzimage),
+		T(bzimage_initrd_below_its_limit),
+		T(bzimage_cut_short),
+		T(bzimage_hostile_bytes),
+		T(bzimage_refusals),
+		T(initrd_faults),
+		T(command_line),
+		T(not_a_file),
+		T(memory_map),
+		T(registers),
+		T(the_readers_pages_are_reserved),
+		T(registers),
 	};
 	return run_group(tests, ARRAY_LEN(tests));
 }

@@ -164,7 +164,7 @@ static void silent(void **state)
 	}
 }
 
-static void gone(void **state)
+static void hung_up(void **state)
 {
 	begun();
 	for (enum stage stage = STAGE_HELLO; stage <= STAGE_BUILD; stage++) {
@@ -340,7 +340,7 @@ int main(void)
 		TEST(protocols_that_overlap),
 		TEST(out_of_order),
 		TEST(silent),
-		TEST(gone),
+		TEST(hung_up),
 		TEST(garbage),
 		TEST(called_off),
 		TEST(reasons_without_end),

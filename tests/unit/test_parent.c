@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-#undef fail /* cmocka's */
+#undef fail			 /* cmocka's */
 #include "cpr/handover/parent.c" /* NOLINT: its table of children is looked into */
 
 #include <sys/eventfd.h>

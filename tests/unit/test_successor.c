@@ -219,31 +219,32 @@ static void a_name_twice(void **state)
 	assert_int_equal(m.fds.n, inc.fds.n);
 }
 
+/* Descriptors come and go between offer and pause: what counts is what the state lists. */
 static void not_those_that_are_listed(void **state)
 {
 	struct protocol_fd one = {.name = "irq:0", .generation = 77};
 	say_offer();
 	say_build();
+	say_state();
 	assert_no(run(), "was not sent");
 	again();
 	say_offer();
 	say_fds(1);
 	say_build();
+	say_state();
 	assert_no(run(), "descriptor irq:0 was not sent");
 	again();
-	say_offer();
-	say_fds(0);
+	say_all_but_state();
 	say_to(PROTOCOL_FDS, 0, &one, sizeof(one), &inc.fds.e[0].fd, 1);
-	say_build();
+	say_state();
 	assert_no(run(), "descriptor irq:0 is another than the state's");
 	again();
-	say_offer();
-	say_fds(0);
+	say_all_but_state();
 	one.generation = inc.fds.e[0].generation; /* the right one, of another file */
 	say_to(PROTOCOL_FDS, 0, &one, sizeof(one), &inc.fds.e[3].fd, 1);
-	say_build();
+	say_state();
 	assert_no(run(), "descriptor irq:0 is another than the state's");
-	assert_int_equal(hand.builds, 0);
+	assert_int_equal(hand.loads, 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -20,6 +20,19 @@ int fd_set_cloexec(int fd, bool on)
 	return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0) < 0 ? -errno : 0;
 }
 
+#define FD_MOST 65536
+
+void fd_close_inherited(void)
+{
+	long most = sysconf(_SC_OPEN_MAX);
+	most = most > 0 && most < FD_MOST ? most : FD_MOST;
+	for (int fd = STDERR_FILENO + 1; fd < most; fd++) {
+		int flags = fcntl(fd, F_GETFD);
+		if (flags >= 0 && !(flags & FD_CLOEXEC))
+			close(fd);
+	}
+}
+
 int fd_set_nonblock(int fd, bool on)
 {
 	int flags = fcntl(fd, F_GETFL);

@@ -16,6 +16,9 @@ void fd_close(int *fd);
 /* Sets or clears close-on-exec. Returns 0 or -errno. */
 int fd_set_cloexec(int fd, bool on);
 
+/* Closes what this process was started with beyond the standard ones and nobody has made close-on-exec. */
+void fd_close_inherited(void);
+
 int fd_set_nonblock(int fd, bool on);
 
 /* write()s or read()s all of @len, through EINTR. Returns 0 or -errno (-EIO at end of file). */

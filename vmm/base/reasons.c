@@ -16,6 +16,14 @@ void reasons_add(struct reasons *r, const char *text)
 	snprintf(r->text[REASONS_MAX - 1], REASON_LEN, "and %u more", r->more);
 }
 
+void reasons_line(char *line, size_t size, const char *text)
+{
+	size_t n = 0;
+	for (; *text && *text != '\n' && n + 1 < size; text++)
+		line[n++] = *text >= 0x20 && *text <= 0x7e ? *text : '?';
+	line[n] = 0;
+}
+
 void reasons_add_error(struct reasons *r, const struct error *err)
 {
 	char text[sizeof(err->text) + sizeof(err->hint) + 4];

@@ -56,6 +56,9 @@ const volatile uint64_t *counter_find(int pid)
 	int fd = memory_open(pid, &size);
 	const uint8_t *memory;
 
+	if (fd < 0 && only_child(pid))
+		fd = memory_open(only_child(pid), &size);
+
 	if (fd < 0) {
 		complain("process %d has no memory file", pid);
 		return NULL;

@@ -62,7 +62,7 @@ qmp_running() { # GENERATION
 start_molt() {
 	# A process that is new at each start, as QEMU's is.
 	"$MOLT" run -k "$GUEST_KERNEL" -i "$GUEST_INITRD" -m "256M$MEM" -c 1 -p "$APPEND" --vfio "$BDF" \
-		--console "file:$CONSOLE" --report "$REPORT" --update-timeout 60000 </dev/null >>"$LOG" 2>&1 &
+		--console "file:$CONSOLE" --report "$REPORT" --update-timeout 60000 --prepare-timeout 60000 </dev/null >>"$LOG" 2>&1 &
 	PID=$!
 }
 start_exec() { qemu_start 0; }
@@ -122,7 +122,13 @@ cycle_report() { # NUMBER
 		middle > mark && f[2] < said + 500000 && gap > pause { pause = gap; total = t[2] - mark; own = o[2] }
 		middle <= mark && middle > mark - 1500000 && gap > quiet { quiet = gap }
 		END { printf "pause_us=%.0f total_us=%.0f own_us=%.0f quiet_us=%.0f prepare_us=%.0f",
-			pause, total, own, quiet, prepare }' "$DIR/gaps") fds=$(process_fds)"
+			pause, total, own, quiet, prepare }' "$DIR/gaps") fds=$(fds_held)"
+}
+
+# Of molt the worker's.
+fds_held() {
+	worker_find || WORKER=$PID
+	process_fds
 }
 
 memory_report() { # WHEN

@@ -8,11 +8,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-int memory_print(int pid)
+int only_child(int pid)
 {
-	unsigned long rss = 0, private = 0, guest = 0, kb;
+	char path[64];
+	int child = 0, more;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	FILE *f = fopen(path, "re");
+	if (f && fscanf(f, "%d %d", &child, &more) != 1)
+		child = 0;
+	if (f)
+		fclose(f);
+	return child;
+}
+
+struct sums {
+	unsigned long rss, private, guest;
+};
+
+static int add(int pid, struct sums *s)
+{
 	char path[64], line[4200];
 	bool is_guest = false;
+	unsigned long kb;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
@@ -24,13 +42,23 @@ int memory_print(int pid)
 		if (isxdigit((unsigned char)line[0]) && !isupper((unsigned char)line[0]))
 			is_guest = strstr(line, " /memfd:") != NULL;
 		else if (sscanf(line, "Rss: %lu kB", &kb) == 1)
-			*(is_guest ? &guest : &rss) += kb;
+			*(is_guest ? &s->guest : &s->rss) += kb;
 		else if (!is_guest && (sscanf(line, "Private_Clean: %lu kB", &kb) == 1 ||
 				       sscanf(line, "Private_Dirty: %lu kB", &kb) == 1))
-		private += kb;
+			s->private += kb;
 	}
 	fclose(f);
-	printf("rss_kb=%lu private_kb=%lu guest_kb=%lu\n", rss, private, guest);
+	return 0;
+}
+
+int memory_print(int pid)
+{
+	struct sums s = {0};
+	int child = only_child(pid);
+
+	if (add(pid, &s) || (child && add(child, &s)))
+		return 1;
+	printf("rss_kb=%lu private_kb=%lu guest_kb=%lu\n", s.rss, s.private, s.guest);
 	return 0;
 }
 

@@ -25,15 +25,18 @@ int first_main(int argc, char **argv);
 /** L1's CLOCK_MONOTONIC in us. */
 uint64_t now_us(void);
 
-/** Prints "rss_kb=KB private_kb=KB guest_kb=KB" of a process: resident without guest memory, of that
- * what no other process maps, and guest memory. 0, or 1 after complaining. */
+/** The only child of a process (molt's worker), or 0. */
+int only_child(int pid);
+
+/** Prints "rss_kb=KB private_kb=KB guest_kb=KB" of a process and its only child: resident without guest memory, of
+ * that what no other process maps, and guest memory. 0, or 1 after complaining. */
 int memory_print(int pid);
 
 /** Prints to stderr what went wrong, with errno's text if it is not 0; returns 1. */
 int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /**
- * The counter of the guest whose memory process @pid has in its largest memory file, mapped
+ * The counter of the guest whose memory process @pid, or its only child, has in its largest memory file, mapped
  * read-only for the rest of this program's life: it stays valid when @pid is replaced. NULL after
  * complaining.
  */

@@ -21,8 +21,9 @@ enum { ARCH_CAP_XSAVE = 1, ARCH_CAP_XCRS = 2 };
 
 struct arch {
 	struct x86_state state;
-	uint32_t xsave_len; /* bytes of the XSAVE area on this host */
-	uint32_t caps;	    /* ARCH_CAP_*, looked up once */
+	uint32_t xsave_len;    /* bytes of the XSAVE area on this host */
+	uint32_t caps;	       /* ARCH_CAP_*, looked up once */
+	struct reader *reader; /* warm.c; NULL: there is none */
 };
 
 static inline uint32_t arch_cap_bit(unsigned kvm_cap)

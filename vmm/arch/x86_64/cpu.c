@@ -18,6 +18,7 @@
 
 #define MSR_IA32_TSC	      0x10
 #define MSR_IA32_TSC_DEADLINE 0x6e0
+#define MSR_IA32_CR_PAT	      0x277
 
 #define S struct vcpu_state
 static const struct field cpu_fields[] = {
@@ -67,7 +68,7 @@ static long save_tsc(struct vcpu *cpu, struct error *err)
 
 /* The frequency before the offset; where it is the host's own KVM needs no telling. That a new vCPU has the
  * VM's is asked of the VM, which does not load the vCPU for it (api.rst, KVM_GET_TSC_KHZ; Linux 5.16). */
-static long load_tsc(struct vcpu *cpu, struct error *err)
+long cpu_load_tsc(struct vcpu *cpu, struct error *err)
 {
 	long khz = vm_ioctl(cpu->m->vm.fd, KVM_GET_TSC_KHZ, NULL);
 	if (khz < 0)
@@ -93,22 +94,33 @@ static bool left_out(uint32_t index)
 	return index == MSR_IA32_TSC_DEADLINE || writes_memory(index);
 }
 
-static void msrs_fill(const struct vcpu *cpu, struct msr_list *list)
+static bool is_mtrr(uint32_t index)
 {
-	const struct vcpu_state *s = cpu->state;
-	uint32_t n = 0;
+	return index >= 0x200 && index <= 0x2ff && index != MSR_IA32_CR_PAT;
+}
+
+/* Over what KVM has been told of the memory types. */
+static uint64_t mtrr_sum(const struct vcpu_state *s)
+{
+	uint64_t sum = 1;
 	for (uint32_t i = 0; i < s->msr_len; i++)
-		if (!cpu->rehearsing || !left_out(s->msr_index[i]))
-			list->entries[n++] = (struct kvm_msr_entry){.index = s->msr_index[i],
-								    .data = s->msr_data[i]};
-	list->head = (struct kvm_msrs){.nmsrs = n};
+		if (is_mtrr(s->msr_index[i]))
+			sum = (sum ^ s->msr_data[i]) * 0x100000001b3ull + s->msr_index[i];
+	return sum;
+}
+
+static void msrs_add(struct msr_list *list, uint32_t index, uint64_t data)
+{
+	list->entries[list->head.nmsrs++] = (struct kvm_msr_entry){.index = index, .data = data};
 }
 
 static long save_msrs(struct vcpu *cpu, struct error *err)
 {
 	struct vcpu_state *s = cpu->state;
 	struct msr_list list;
-	msrs_fill(cpu, &list);
+	list.head = (struct kvm_msrs){0};
+	for (uint32_t i = 0; i < s->msr_len; i++)
+		msrs_add(&list, s->msr_index[i], 0);
 	long n = vm_ioctl(cpu->fd, KVM_GET_MSRS, &list);
 	if (n != (long)s->msr_len)
 		return n < 0 ? n : -EIO;
@@ -118,16 +130,49 @@ static long save_msrs(struct vcpu *cpu, struct error *err)
 }
 
 /* It ends at the first one that it refuses, and says which by their number. */
+static long msrs_set(struct vcpu *cpu, struct msr_list *list, struct error *err)
+{
+	long n = vm_ioctl(cpu->fd, KVM_SET_MSRS, list);
+	if (n >= 0 && n < (long)list->head.nmsrs)
+		return error_set(err, EIO, "vCPU %u: this host refuses 0x%llx for MSR 0x%x",
+				 cpu->index, (unsigned long long)list->entries[n].data,
+				 list->entries[n].index);
+	return n < 0 ? n : 0;
+}
+
+/* Of the MTRRs KVM is told once: with a device whose DMA does not snoop caches each telling throws page tables away
+ * that were warmed (arch/x86/kvm/mtrr.c, update_mtrr). */
 static long load_msrs(struct vcpu *cpu, struct error *err)
 {
+	const struct vcpu_state *s = cpu->state;
 	struct msr_list list;
-	msrs_fill(cpu, &list);
-	long n = vm_ioctl(cpu->fd, KVM_SET_MSRS, &list);
-	if (n >= 0 && n < (long)list.head.nmsrs)
-		return error_set(err, EIO, "vCPU %u: this host refuses 0x%llx for MSR 0x%x",
-				 cpu->index, (unsigned long long)list.entries[n].data,
-				 list.entries[n].index);
-	return n < 0 ? n : 0;
+	bool told = cpu->mtrr_sum == mtrr_sum(s);
+	list.head = (struct kvm_msrs){0};
+	for (uint32_t i = 0; i < s->msr_len; i++)
+		if ((!cpu->rehearsing || !left_out(s->msr_index[i])) &&
+		    (!told || !is_mtrr(s->msr_index[i])))
+			msrs_add(&list, s->msr_index[i], s->msr_data[i]);
+	long rc = msrs_set(cpu, &list, err);
+	if (!rc)
+		cpu->mtrr_sum = mtrr_sum(s);
+	return rc;
+}
+
+/* Before memory is warmed. */
+static int load_mtrrs(struct vcpu *cpu, struct error *err)
+{
+	const struct vcpu_state *s = cpu->state;
+	struct msr_list list;
+	list.head = (struct kvm_msrs){0};
+	err->code = 0;
+	for (uint32_t i = 0; i < s->msr_len; i++)
+		if (is_mtrr(s->msr_index[i]))
+			msrs_add(&list, s->msr_index[i], s->msr_data[i]);
+	long rc = msrs_set(cpu, &list, err);
+	if (rc && !err->code)
+		return error_errno(err, (int)-rc, "vCPU %u: KVM_SET_MSRS", cpu->index);
+	cpu->mtrr_sum = mtrr_sum(s);
+	return (int)rc;
 }
 
 static long save_xsave(struct vcpu *cpu, struct error *err)
@@ -198,8 +243,8 @@ static const struct step load_steps[] = {
 	{"REGS", load_regs, 0},	   /* before VCPU_EVENTS: drops a pending exception */
 	{"XCRS", load_xcrs, KVM_CAP_XCRS},
 	{"XSAVE", load_xsave, KVM_CAP_XSAVE},
-	{"TSC_OFFSET", load_tsc, 0}, /* before the deadline MSR is armed against it */
-	{"LAPIC", load_lapic, 0},    /* before MSRS: an armed TSC deadline is lost otherwise */
+	{"TSC_OFFSET", cpu_load_tsc, 0}, /* before the deadline MSR is armed against it */
+	{"LAPIC", load_lapic, 0},	 /* before MSRS: an armed TSC deadline is lost otherwise */
 	{"MSRS", load_msrs, 0},
 	{"MP_STATE", load_mp_state, 0},
 	{"VCPU_EVENTS", load_events, 0},
@@ -300,6 +345,11 @@ static int pre_save(void *opaque, struct error *err)
 	return vcpus_wait_saved(cpu->m, err);
 }
 
+static uint64_t cpuid_sum(const struct vcpu_state *s)
+{
+	return state_checksum(s->cpuid, s->cpuid_len * sizeof(s->cpuid[0]));
+}
+
 static int post_load(void *opaque, struct error *err)
 {
 	struct vcpu *cpu = opaque;
@@ -308,6 +358,11 @@ static int post_load(void *opaque, struct error *err)
 	    s->xsave_len < sizeof(struct kvm_xsave))
 		return error_set(err, EBADMSG, "state cpu@%u: the lengths of its arrays disagree",
 				 cpu->index);
+	/* KVM was told when the vCPU was made. */
+	if (cpu->fd >= 0 && cpu->cpuid_sum != cpuid_sum(s))
+		return error_set(err, EBADMSG, "state cpu@%u: not the CPUID that was offered",
+				 cpu->index);
+	cpu->cpuid_sum = cpuid_sum(s);
 	if (s->xsave_len != cpu->m->arch->xsave_len)
 		return error_set(err, EPROTO,
 				 "state cpu@%u: XSAVE area of %u bytes, this host's KVM has %u",
@@ -329,7 +384,7 @@ int vcpu_arch_init(struct vcpu *cpu, struct error *err)
 	return state_register(&cpu->m->tree, &s, err);
 }
 
-static int set_cpuid(struct vcpu *cpu, struct error *err)
+int cpu_set_cpuid(struct vcpu *cpu, struct error *err)
 {
 	struct {
 		struct kvm_cpuid2 head;
@@ -408,7 +463,7 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 	s->xsave_len = cpu->m->arch->xsave_len;
 	long khz = vm_ioctl(cpu->fd, KVM_GET_TSC_KHZ, NULL);
 	s->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
-	rc = set_cpuid(cpu, err);
+	rc = cpu_set_cpuid(cpu, err);
 	if (rc)
 		return rc;
 	if (cpu->index) { /* the same for all */
@@ -425,7 +480,10 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 
 int vcpu_arch_create(struct vcpu *cpu, struct error *err)
 {
-	return cpu->m->fresh ? create_fresh(cpu, err) : set_cpuid(cpu, err);
+	if (cpu->m->fresh)
+		return create_fresh(cpu, err);
+	int rc = cpu_set_cpuid(cpu, err);
+	return rc ? rc : load_mtrrs(cpu, err);
 }
 
 void vcpu_arch_describe(struct vcpu *cpu, char *buf, size_t size)

@@ -36,4 +36,8 @@ struct vcpu_state {
 
 extern const struct state_class cpu_state_class;
 
+/* Of cpu->state, into KVM: CPUID; TSC frequency and offset (0 or -errno). */
+int cpu_set_cpuid(struct vcpu *cpu, struct error *err);
+long cpu_load_tsc(struct vcpu *cpu, struct error *err);
+
 #endif

@@ -23,7 +23,11 @@
  * and three pages of task state, both below 4 GiB (KVM API, KVM_SET_TSS_ADDR). */
 #define LAYOUT_IDENTITY_GPA 0xfffbc000ull
 #define LAYOUT_TSS	    0xfffbd000ull
-#define LAYOUT_SCRATCH_LEN  0x4000ull
+/* Four pages of the reader's (warm.c), for guests that were handed over. What is there is zeros that nobody looks at;
+ * guests that were started before this was reserved have no memory and no PCI window there either. */
+#define LAYOUT_READER	   0xfffc0000ull
+#define LAYOUT_READER_LEN  0x4000ull
+#define LAYOUT_SCRATCH_LEN 0x8000ull /* all of these */
 
 /* The first MiB: RAM up to the EBDA, the ACPI tables in the BIOS area, where a search for the RSDP
  * finds them (ACPI 5.2.5.1). The boot data is dead once the guest has read it. */

@@ -38,7 +38,6 @@ static struct {
 } calls[] = {
 	{"dma", VFIO_IOMMU_MAP_DMA, is_dma, 0},
 	{"group", KVM_SET_DEVICE_ATTR, is_group, 0},
-	{"forget", VFIO_IOMMU_UNMAP_DMA, NULL, 0},
 };
 
 /* The linker's names. */
