@@ -578,6 +578,7 @@ void incumbent_step(void)
 		return;
 	/* Until the parent has said who it is nothing is said to it: it could not be ended. */
 	int rc = self.stage == STAGE_START ? -ETIMEDOUT : wire_recv(self.peer, &message, 0, &err);
+	wire_close_fds(&message); /* it has none to give */
 	if (!rc && message.kind == PROTOCOL_NO) {
 		on_no(&message);
 	} else if (!rc) {
@@ -590,7 +591,6 @@ void incumbent_step(void)
 		gone(&err);
 		refuse(&err, NULL);
 	}
-	wire_close_fds(&message);
 	/* Also of one that talks without end. */
 	if (incumbent_busy() && now_ns() >= self.deadline_ns) {
 		too_slow(&err);
