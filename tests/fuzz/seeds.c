@@ -335,6 +335,8 @@ static const struct said by_incumbent[] = {
 static void put_said(const struct said *s)
 {
 	put((const uint8_t[]){WIRE_SAY, s->kind, s->shape, s->fds}, 4);
+	for (unsigned i = 0; s->fds != WIRE_FDS_ITS && i < s->fds; i++)
+		put_num(3 + i, 1); /* an eventfd, a memfd */
 	if ((s->shape & 3) == WIRE_TEXT_LONG)
 		put_num(0x61000f, 3);
 	if (s->shape & WIRE_VALUE_EDGE)
@@ -348,12 +350,14 @@ static void wire_seeds(void)
 	for (unsigned flags = 0; flags < 2 * WIRE_UNKNOWN; flags++) {
 		const struct said *list = flags & WIRE_TO_SUCCESSOR ? by_incumbent : by_successor;
 		for (unsigned n = 0; n <= ARRAY_LEN(by_incumbent); n++)
-			for (unsigned other = 0; other < 5; other++) {
+			for (unsigned other = 0; other < 6; other++) {
 				put_num(flags, 1);
 				for (unsigned i = 0; i < n; i++) {
 					struct said s = list[i];
 					if (i + 1 == n && other == 1)
 						s.shape = WIRE_TEXT_EDIT | WIRE_VALUE_EDGE;
+					if (i + 1 == n && other == 5)
+						s.fds = 2;
 					put_said(&s);
 				}
 				if (other == 2)
