@@ -6,7 +6,7 @@
  * KVM, and may be included by everything above it.
  *
  * A state struct is plain: no pointers, no implicit padding (a unit test adds up its fields). Fields
- * are found by name and never renamed. Rules when loading (design: State):
+ * are found by name and never renamed. Rules when loading (ARCHITECTURE.md, "State"):
  *   - a missing field takes its declared default, unless it is required: then it refuses;
  *   - an unknown property is ignored;
  *   - a property of the wrong length refuses.

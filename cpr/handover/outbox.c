@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Messages between parent and worker that could not be sent at once. */
 #include "cpr/handover/outbox.h"
 
 #include <errno.h>

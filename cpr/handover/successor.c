@@ -87,9 +87,10 @@ static int take_fds(struct error *err)
 	for (unsigned i = 0; i < message.nfds; i++) {
 		struct protocol_fd one;
 		memcpy(&one, list + i, sizeof(one));
-		one.name[sizeof(one.name) - 1] = 0;
 		if (!one.name[0])
 			return error_set(err, EPROTO, "a descriptor without a name");
+		if (one.name[sizeof(one.name) - 1])
+			return error_set(err, EPROTO, "a descriptor whose name has no end");
 		int rc = fdset_receive(&self.m->fds, one.name, one.generation, message.fds[i], err);
 		if (rc)
 			return rc;
@@ -98,7 +99,7 @@ static int take_fds(struct error *err)
 	return say(PROTOCOL_GOT, message.nfds, NULL, err);
 }
 
-/* The next message of @kind; descriptors that come before it are taken. */
+/* The next message of @kind, whose descriptors are the caller's; those that come before it are taken. */
 static int await(enum protocol_kind kind, struct error *err)
 {
 	for (;;) {
@@ -212,6 +213,7 @@ static int get_ready(struct error *err)
 	fault_point("offer");
 	if (!rc)
 		rc = await(PROTOCOL_BUILD, err);
+	wire_close_fds(&message);
 	if (!rc)
 		rc = build(err);
 	if (!rc)
@@ -312,6 +314,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	int rc = get_ready(err);
 	if (!rc)
 		rc = await(PROTOCOL_STATE, err);
+	wire_close_fds(&message);
 	if (!rc)
 		rc = load(err);
 	if (rc) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Updates that fail: bad program files, and a faulty build of molt ($MOLT_FAULTY, tests/faulty/fault.h) that crashes,
+ * Updates that fail: bad program files, and a faulty build of molt ($MOLT_FAULTY, cpr/fault.h) that crashes,
  * hangs or ends at each step before commit. After each the guest must go on where it was, under the same process id,
  * say nothing is wrong with its clock, and a good update must work.
  */
@@ -29,7 +29,7 @@ enum kind { ABSENT, EMPTY, DIRECTORY, TEXT, SCRIPT, MODE, CLASS32, AARCH64, CUT,
 static const struct {
 	const char *name;
 	enum kind kind;
-	const char *arg;    /* OTHER: program, MODE: octal, FAULT: tests/faulty/fault.h */
+	const char *arg;    /* OTHER: program, MODE: octal, FAULT: cpr/fault.h */
 	const char *reason; /* part of the record's */
 } rows[] = {
 	{"absent", ABSENT, NULL, "No such file"},

@@ -191,7 +191,7 @@ int arch_warm_open(struct machine *m, struct error *err)
 	return rc;
 }
 
-/* Runs until its OUT, which the second call completes (facts: "Order that works", 1). */
+/* Runs until its OUT, which the second call completes (docs/kernel-facts.md). */
 static int run_once(struct reader *r, const bool *cancel, struct error *err)
 {
 	struct kvm_run *run = r->cpu.run;
