@@ -60,6 +60,7 @@ static struct update {
 	uint64_t begun_ns, deadline_ns;
 	uint64_t load_ns; /* the rehearsal's */
 	char progress[80];
+	int64_t percent;
 } self = {.exe = -1, .peer = -1, .pidfd = -1, .page_fd = -1, .offer.fd = -1, .state.fd = -1};
 
 static struct wire_message message;
@@ -116,6 +117,7 @@ static void send_away(void)
 	self.stage = STAGE_NONE;
 	self.deadline_ns = 0;
 	self.progress[0] = 0;
+	self.percent = 0;
 }
 
 static void refuse(const struct error *why, const struct reasons *reasons)
@@ -295,19 +297,58 @@ static int send_fds(struct error *err)
 
 /* ---- the pause ---- */
 
-/* What was opened since the offer. More than a batch is acknowledged in between, as ever. */
+static uint64_t commit_ns(void)
+{
+	uint64_t ns = self.load_ns * COMMIT_FACTOR;
+	if (self.m->opt.update_timeout_ms)
+		return self.m->opt.update_timeout_ms * NS_PER_MS;
+	return ns > COMMIT_MIN_NS ? ns : COMMIT_MIN_NS;
+}
+
+/* Why the successor does not go on. */
+static int why_not(int rc, struct error *err)
+{
+	if (rc == -ETIMEDOUT)
+		return error_set(err, ETIMEDOUT, "%.300s did not take over in time (%llu ms)",
+				 self.path, (unsigned long long)(commit_ns() / NS_PER_MS));
+	if (rc == -EPIPE)
+		return error_set(err, EPROTO, "%.300s ended before it had taken over", self.path);
+	if (rc)
+		return error_prefix(err, "%.200s", self.path);
+	if (message.kind == PROTOCOL_NO)
+		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.*s", self.path,
+				 (int)strcspn(message.text, "\n"), message.text);
+	return error_set(err, EPROTO, "%.300s says what makes no sense now (message %u)", self.path,
+			 message.kind);
+}
+
+/* The next message, whose descriptors nobody wants. */
+static int receive_until(uint64_t until, struct error *err)
+{
+	uint64_t now = now_ns();
+	if (now >= until)
+		return error_set(err, ETIMEDOUT, "no message in time");
+	int rc = wire_recv(self.peer, &message, (int)((until - now) / NS_PER_MS) + 1, err);
+	if (!rc)
+		wire_close_fds(&message);
+	return rc;
+}
+
+/* What was opened since the offer. Full batches are acknowledged, as ever, and not waited for longer than for commit. */
 static int send_new_fds(struct error *err)
 {
-	struct error ignored;
-	for (;;) {
+	uint64_t until = now_ns() + commit_ns();
+	for (int n = WIRE_FDS; n == WIRE_FDS;) {
 		pthread_mutex_lock(&self.m->lock);
-		int n = send_batch(err);
+		n = send_batch(err);
 		pthread_mutex_unlock(&self.m->lock);
-		if (n <= 0)
-			return n;
-		if (n == WIRE_FDS && wire_recv(self.peer, &message, 1000, &ignored) == 0)
-			wire_close_fds(&message);
+		if (n < WIRE_FDS)
+			return n < 0 ? n : 0;
+		int rc = receive_until(until, err);
+		if (rc || message.kind != PROTOCOL_GOT)
+			return why_not(rc, err);
 	}
+	return 0;
 }
 
 static int stop_guest(struct error *err)
@@ -341,44 +382,14 @@ static int send_state(struct error *err)
 			      err);
 }
 
-static uint64_t commit_ns(void)
-{
-	uint64_t ns = self.load_ns * COMMIT_FACTOR;
-	if (self.m->opt.update_timeout_ms)
-		return self.m->opt.update_timeout_ms * NS_PER_MS;
-	return ns > COMMIT_MIN_NS ? ns : COMMIT_MIN_NS;
-}
-
-/* Why the successor does not go on. */
-static int why_not(int rc, struct error *err)
-{
-	if (rc == -ETIMEDOUT)
-		return error_set(err, ETIMEDOUT, "%.300s did not take over in time (%llu ms)",
-				 self.path, (unsigned long long)(commit_ns() / NS_PER_MS));
-	if (rc == -EPIPE)
-		return error_set(err, EPROTO, "%.300s ended before it had taken over", self.path);
-	if (rc)
-		return error_prefix(err, "%.200s", self.path);
-	if (message.kind == PROTOCOL_NO)
-		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.*s", self.path,
-				 (int)strcspn(message.text, "\n"), message.text);
-	return error_set(err, EPROTO, "%.300s says what makes no sense now (message %u)", self.path,
-			 message.kind);
-}
-
 /* Until the word has left OPEN: 0: the guest has another owner; -errno: it is ours again. */
 static int await_commit(struct error *err)
 {
 	uint64_t until = now_ns() + commit_ns();
-	int rc = 0;
-	for (bool over = false; !over;) {
-		uint64_t now = now_ns();
-		rc = wire_recv(self.peer, &message,
-			       now < until ? (int)((until - now) / NS_PER_MS) + 1 : 0, err);
-		over = rc || message.kind != PROTOCOL_GOT;
-		if (!rc)
-			wire_close_fds(&message);
-	}
+	int rc;
+	do
+		rc = receive_until(until, err);
+	while (!rc && message.kind == PROTOCOL_GOT);
 	if (!handover_decide(self.page, HANDOVER_TAKEN))
 		return 0;
 	return why_not(rc, err);
@@ -391,9 +402,8 @@ static void leave(void)
 	struct machine *m = self.m;
 	struct error err;
 	uint64_t until = now_ns() + DONE_MS * NS_PER_MS;
-	while (message.kind != PROTOCOL_DONE && now_ns() < until &&
-	       !wire_recv(self.peer, &message, DONE_MS, &err))
-		wire_close_fds(&message);
+	while (message.kind != PROTOCOL_DONE && !receive_until(until, &err))
+		;
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
 		setpriority(PRIO_PROCESS, (id_t)m->vcpus[i].tid, PRIORITY_LOW);
 	setpriority(PRIO_PROCESS, 0, PRIORITY_LOW);
@@ -475,6 +485,19 @@ static void on_ready(const struct wire_message *msg)
 		refuse(&err, NULL);
 }
 
+/* Only what goes forward gives more time. */
+static void on_progress(const struct wire_message *msg)
+{
+	if (msg->value <= self.percent || msg->value > 100)
+		return;
+	self.percent = msg->value;
+	snprintf(self.progress, sizeof(self.progress), "%.60s %d %%", msg->text, (int)msg->value);
+	for (char *c = self.progress; *c; c++)
+		*c = *c >= 0x20 && *c <= 0x7e ? *c : '?';
+	enter_stage(STAGE_BUILD);
+	report_progress(self.m, self.progress);
+}
+
 /* -1: nothing that fits the stage. */
 static int on_message(struct wire_message *msg, struct error *err)
 {
@@ -492,8 +515,7 @@ static int on_message(struct wire_message *msg, struct error *err)
 		return send_fds(err);
 	case STAGE_BUILD:
 		if (msg->kind == PROTOCOL_PROGRESS) {
-			snprintf(self.progress, sizeof(self.progress), "%.79s", msg->text);
-			enter_stage(STAGE_BUILD);
+			on_progress(msg);
 			return 0;
 		}
 		if (msg->kind != PROTOCOL_READY)

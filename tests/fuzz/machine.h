@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A whole machine without KVM and VFIO (tests/unit/fake_vfio.h) for the fuzz targets: paused guests
- * to take over from, the taking over in the order of cpr/adopt.c and vmm/machine.c, and a guest that
- * does what the input says. Link with --wrap=fstat.
+ * to take over from, the taking over in the order of cpr/handover/successor.c and vmm/machine.c, and a
+ * guest that does what the input says. Link with --wrap=fstat.
  */
 #ifndef MOLT_FUZZ_MACHINE_H
 #define MOLT_FUZZ_MACHINE_H
@@ -223,20 +223,20 @@ static struct machine *fuzz_take_over(const void *data, size_t len, int *rc, str
 	if (!*rc)
 		*rc = vcpu_arch_load(&m->vcpus[0], err);
 	if (!*rc)
-		*rc = vfio_container_class.adopt(&container_of(m)->dev, err);
+		*rc = vfio_container_class.join(&container_of(m)->dev, err);
+	if (!*rc)
+		*rc = vfio_container_class.take(&container_of(m)->dev, err);
 	if (!*rc)
 		*rc = fake_start(m, err);
 	fuzz_expect(!*rc || err->text[0], "refused without a reason");
 	return m;
 }
 
-/* As the update does between pause and exec. */
+/* As the incumbent does in the pause. */
 static struct fake_blob fuzz_save(struct machine *m)
 {
 	struct error err = {0};
 	int rc = irq_detach_all(&m->irq, &err);
-	if (!rc)
-		rc = vfio_container_class.detach(&container_of(m)->dev, &err);
 	fuzz_expect(!rc, "%s", err.text);
 	fuzz_nknown = 0;
 	for (unsigned i = 0; i < m->fds.n; i++)
