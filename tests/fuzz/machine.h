@@ -187,7 +187,7 @@ static int fuzz_build(struct machine *m, struct state_blob *blob, struct error *
 	if (!rc)
 		rc = fake_realize(m, err);
 	if (!rc)
-		rc = blob ? state_load(blob, &m->tree, err) : fake_reset(m, err);
+		rc = blob ? fake_load_state(m, blob, err) : fake_reset(m, err);
 	return rc;
 }
 

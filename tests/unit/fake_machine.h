@@ -232,6 +232,17 @@ static inline struct fake_blob fake_save(struct machine *m)
 	return b;
 }
 
+/* As machine_load_devices() does. */
+static inline int fake_load_state(struct machine *m, struct state_blob *blob, struct error *err)
+{
+	irq_load_begin(&m->irq);
+	int rc = state_load(blob, &m->tree, err);
+	for (unsigned i = 0; !rc && i < m->ndevices; i++)
+		if (m->devices[i]->cls->loaded)
+			rc = m->devices[i]->cls->loaded(m->devices[i], err);
+	return rc;
+}
+
 /* Builds @m from the blob as a program that takes over does. */
 static inline int fake_load(struct machine *m, const struct fake_blob *b, struct error *err)
 {
@@ -243,7 +254,22 @@ static inline int fake_load(struct machine *m, const struct fake_blob *b, struct
 	if (!rc)
 		rc = fake_realize(m, err);
 	if (!rc)
-		rc = state_load(blob, &m->tree, err);
+		rc = fake_load_state(m, blob, err);
+	free(blob);
+	return rc;
+}
+
+/* Loads another blob into a machine that has loaded one; b's descriptors are the ones kept from now on. */
+static inline int fake_load_again(struct machine *m, const struct fake_blob *b, struct error *err)
+{
+	struct state_blob *blob = calloc(1, sizeof(*blob));
+	assert_non_null(blob);
+	m->fds.n = 0;
+	int rc = state_open(blob, b->data, b->len, err);
+	if (!rc)
+		rc = fdset_adopt(&m->fds, blob, err);
+	if (!rc)
+		rc = fake_load_state(m, blob, err);
 	free(blob);
 	return rc;
 }
