@@ -29,7 +29,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 21086 /* without descriptors and trailer */
+#define GOLDEN_BYTES 22259 /* without descriptors and trailer */
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
