@@ -215,6 +215,12 @@ int vfio_answers_ask(struct vfio_dev *dev, struct error *err)
 	return rc;
 }
 
+static int another(const struct vfio_dev *dev, struct error *err)
+{
+	return error_set(err, EBADMSG, "%s: the guest has device %04x:%04x, this is another",
+			 dev->dev.name, dev->state.ident & 0xffff, dev->state.ident >> 16);
+}
+
 /* Making the device's parts writes what a fresh one has into the state, which was loaded: put aside. */
 static int first_load(struct vfio_dev *dev, struct error *err)
 {
@@ -222,26 +228,21 @@ static int first_load(struct vfio_dev *dev, struct error *err)
 	if (!loaded)
 		return error_errno(err, ENOMEM, "%s: state", dev->dev.name);
 	*loaded = dev->state;
-	/* 0.1.0 saved no answers. */
-	int rc = loaded->answers.known ? answers_take(dev, err) : vfio_answers_ask(dev, err);
-	uint32_t ident = loaded->answers.known
-				 ? (uint32_t)load_le(loaded->pci.config + PCI_VENDOR_ID, 4)
-				 : dev->state.ident;
+	bool asked = !loaded->answers.known; /* 0.1.0 saved none */
+	int rc = asked ? vfio_answers_ask(dev, err) : answers_take(dev, err);
+	uint32_t ident = dev->state.ident;
 	loaded->answers = dev->answers;
 	dev->state = *loaded;
 	free(loaded);
 	if (!rc && ident != dev->state.ident)
-		rc = error_set(err, EBADMSG, "%s: the guest has device %04x:%04x, this is another",
-			       dev->dev.name, dev->state.ident & 0xffff, dev->state.ident >> 16);
+		rc = another(dev, err);
 	dev->ready = !rc;
 	return rc;
 }
 
-int vfio_answers_load(struct vfio_dev *dev, struct error *err)
+static int later_load(struct vfio_dev *dev, struct error *err)
 {
 	struct vfio_answers *a = &dev->state.answers;
-	if (!dev->ready)
-		return first_load(dev, err);
 	if (!a->known)
 		*a = dev->answers;
 	/* Both were zeroed, and areas are loaded to the same number: what is not used is equal as well. */
@@ -249,4 +250,12 @@ int vfio_answers_load(struct vfio_dev *dev, struct error *err)
 		return error_set(err, EBADMSG, "%s: not the device that was loaded before",
 				 dev->dev.name);
 	return 0;
+}
+
+int vfio_answers_load(struct vfio_dev *dev, struct error *err)
+{
+	int rc = dev->ready ? later_load(dev, err) : first_load(dev, err);
+	if (!rc && pci_config_get(&dev->pci, PCI_VENDOR_ID, 4) != dev->state.ident)
+		rc = another(dev, err);
+	return rc;
 }

@@ -57,6 +57,7 @@ static struct {
 	int second; /* another device of the same kind; -1: none */
 	struct fake_irqs second_irqs;
 	unsigned device_calls; /* ioctls on either */
+	unsigned rom_calls;    /* of them, asking for the ROM's region */
 	struct fake_range ranges[RAM_MAX_REGIONS];
 	unsigned nranges;
 	int map_error;
@@ -164,6 +165,7 @@ static long fake_unmap(struct vfio_iommu_type1_dma_unmap *unmap)
 
 static long fake_region_info(struct vfio_region_info *info)
 {
+	vf.rom_calls += info->index == VFIO_PCI_ROM_REGION_INDEX;
 	info->offset = fake_regions[info->index].fd_off;
 	info->size = fake_regions[info->index].len;
 	info->flags = fake_regions[info->index].flags;
