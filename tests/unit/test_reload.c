@@ -457,14 +457,17 @@ static void the_same_again(void **state)
 	struct fake_blob blob = save(m);
 	struct machine *next = taken(&blob);
 	assert_int_equal(irq_routes_commit(&next->irq, &err), 0);
-	const struct irq_source *last = next->irq.sources;
+	/* What MSI has no use for survives where a source stays registered. */
+	for (struct irq_source *s = next->irq.sources; s; s = s->next)
+		s->unmask_fd = s->kind == IRQ_MSI ? 4711 : s->unmask_fd;
 	fake.slot_calls = fake.uploads = 0;
 	if (fake_load_again(next, &blob, &err))
 		fail_msg("%s", err.text);
 	assert_int_equal(irq_routes_commit(&next->irq, &err), 0);
 	assert_int_equal(fake.slot_calls, 0);
 	assert_int_equal(fake.uploads, 0);
-	assert_true(last == next->irq.sources || last->kind == IRQ_LEVEL);
+	for (struct irq_source *s = next->irq.sources; s; s = s->next)
+		assert_true(s->kind == IRQ_LEVEL || s->unmask_fd == 4711);
 	reload_free(next);
 	end(m);
 	free(blob.data);
