@@ -187,7 +187,7 @@ static int fuzz_build(struct machine *m, struct state_blob *blob, struct error *
 	if (!rc)
 		rc = fake_realize(m, err);
 	if (!rc)
-		rc = blob ? fake_load_state(m, blob, err) : fake_reset(m, err);
+		rc = blob ? fake_load_devices(m, blob, err) : fake_reset(m, err);
 	return rc;
 }
 
@@ -211,7 +211,7 @@ static void fuzz_load_again(struct machine *m, struct state_blob *blob, const vo
 	struct error err = {0};
 	int rc = state_open(blob, data, len, &err);
 	if (!rc && state_claim(blob, "fds") >= 0)
-		rc = fake_load_state(m, blob, &err);
+		rc = fake_load_devices(m, blob, &err);
 	fuzz_expect(!rc, "loaded, but not again: %s", err.text);
 }
 

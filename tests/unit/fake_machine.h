@@ -174,6 +174,17 @@ static inline int fake_reset(struct machine *m, struct error *err)
 	return rc;
 }
 
+/* As machine_load_devices does, of whatever is registered. */
+static inline int fake_load_devices(struct machine *m, struct state_blob *blob, struct error *err)
+{
+	irq_load_begin(&m->irq);
+	int rc = state_load(blob, &m->tree, err);
+	for (unsigned i = 0; !rc && i < m->ndevices; i++)
+		if (m->devices[i]->cls->loaded)
+			rc = m->devices[i]->cls->loaded(m->devices[i], err);
+	return rc;
+}
+
 static inline int fake_start(struct machine *m, struct error *err)
 {
 	int rc = 0;
@@ -238,17 +249,6 @@ static inline struct fake_blob fake_save(struct machine *m)
 	return b;
 }
 
-/* As machine_load_devices() does. */
-static inline int fake_load_state(struct machine *m, struct state_blob *blob, struct error *err)
-{
-	irq_load_begin(&m->irq);
-	int rc = state_load(blob, &m->tree, err);
-	for (unsigned i = 0; !rc && i < m->ndevices; i++)
-		if (m->devices[i]->cls->loaded)
-			rc = m->devices[i]->cls->loaded(m->devices[i], err);
-	return rc;
-}
-
 /* Builds @m from the blob as a program that takes over does. */
 static inline int fake_load(struct machine *m, const struct fake_blob *b, struct error *err)
 {
@@ -260,9 +260,18 @@ static inline int fake_load(struct machine *m, const struct fake_blob *b, struct
 	if (!rc)
 		rc = fake_realize(m, err);
 	if (!rc)
-		rc = fake_load_state(m, blob, err);
+		rc = fake_load_devices(m, blob, err);
 	free(blob);
 	return rc;
+}
+
+static inline struct state_section *fake_section(struct machine *m, const char *node)
+{
+	for (unsigned i = 0; i < m->tree.n; i++)
+		if (!strcmp(m->tree.sections[i].node, node))
+			return &m->tree.sections[i];
+	fail_msg("no section %s", node);
+	return NULL;
 }
 
 /* Loads another blob into a machine that has loaded one; b's descriptors are the ones kept from now on. */
@@ -275,18 +284,9 @@ static inline int fake_load_again(struct machine *m, const struct fake_blob *b, 
 	if (!rc)
 		rc = fdset_adopt(&m->fds, blob, err);
 	if (!rc)
-		rc = fake_load_state(m, blob, err);
+		rc = fake_load_devices(m, blob, err);
 	free(blob);
 	return rc;
-}
-
-static inline struct state_section *fake_section(struct machine *m, const char *node)
-{
-	for (unsigned i = 0; i < m->tree.n; i++)
-		if (!strcmp(m->tree.sections[i].node, node))
-			return &m->tree.sections[i];
-	fail_msg("no section %s", node);
-	return NULL;
 }
 
 #endif

@@ -191,7 +191,7 @@ static void *reloaded(const void *golden, size_t len, const struct machine *live
 	if (!rc)
 		rc = state_claim(&blob, "fds") < 0;
 	if (!rc)
-		rc = fake_load_state(m, &blob, &err);
+		rc = fake_load_devices(m, &blob, &err);
 	if (rc)
 		fail_msg("load: %s", err.text);
 	void *again = saved(m);
