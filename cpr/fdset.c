@@ -264,18 +264,34 @@ int fdset_adopt(struct fdset *set, struct state_blob *blob, struct error *err)
 	return rc ? rc : fdset_verify(set, err);
 }
 
-int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err)
+/* @listed: what the blob lists, also on failure: the caller frees it. */
+static int compare(const struct fdset *set, struct state_blob *blob, struct fdset *listed,
+		   struct error *err)
 {
-	struct fdset listed = {0};
-	int rc = fdset_list(&listed, blob, err);
-	for (unsigned i = 0; !rc && i < listed.n; i++) {
-		const struct fdset_entry *want = &listed.e[i], *have = find(set, want->name);
+	int rc = fdset_list(listed, blob, err);
+	for (unsigned i = 0; !rc && i < listed->n; i++) {
+		const struct fdset_entry *want = &listed->e[i], *have = find(set, want->name);
 		if (!have)
 			rc = error_set(err, EBADF, "descriptor %s was not sent", want->name);
 		else if (have->generation != want->generation || !same_file(have, want))
 			rc = error_set(err, EBADF, "descriptor %s is another than the state's",
 				       want->name);
 	}
+	return rc;
+}
+
+int fdset_has(const struct fdset *set, struct state_blob *blob, struct error *err)
+{
+	struct fdset listed = {0};
+	int rc = compare(set, blob, &listed, err);
+	pool_free(listed.e);
+	return rc;
+}
+
+int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err)
+{
+	struct fdset listed = {0};
+	int rc = compare(set, blob, &listed, err);
 	for (unsigned i = 0; !rc && i < set->n;) {
 		if (find(&listed, set->e[i].name))
 			i++;

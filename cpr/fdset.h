@@ -72,7 +72,9 @@ int fdset_receive(struct fdset *set, const char *name, uint64_t generation, int 
 		  struct error *err);
 
 /* Are the descriptors that were received those that the blob lists: name, generation, type, device, inode?
- * -EBADF names the first that is not. What the blob does not list is no longer kept, and is closed. */
+ * -EBADF names the first that is not. fdset_has: there may be others, which the next state will list, or not;
+ * fdset_match: what the blob does not list is no longer kept, and is closed. */
+int fdset_has(const struct fdset *set, struct state_blob *blob, struct error *err);
 int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err);
 
 /* Used by the state writer. */

@@ -90,6 +90,12 @@ struct state_class {
 		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
 		.len_offset = offsetof(S, len), .since = 1                                         \
 	}
+#define FIELD_ARRAY_LEN_SINCE(S, m, len, since_)                                                   \
+	{                                                                                          \
+		.name = #m, .type = FIELD_UINT, .offset = offsetof(S, m),                          \
+		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
+		.len_offset = offsetof(S, len), .since = (since_)                                  \
+	}
 #define FIELD_OPAQUE_LEN(S, m, len)                                                                \
 	{                                                                                          \
 		.name = #m, .type = FIELD_OPAQUE, .required = 1, .offset = offsetof(S, m),         \
@@ -101,6 +107,11 @@ struct state_class {
 	{                                                                                          \
 		.name = #m, .type = FIELD_OPAQUE, .required = 1, .offset = offsetof(S, m),         \
 		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1        \
+	}
+#define FIELD_RAW_SINCE(S, m, since_)                                                              \
+	{                                                                                          \
+		.name = #m, .type = FIELD_OPAQUE, .offset = offsetof(S, m),                        \
+		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = (since_) \
 	}
 #define FIELD_STR(S, m)                                                                            \
 	{                                                                                          \

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "vmm/base/error.h"
@@ -88,6 +89,20 @@ static void show_reason(const char *answer, const char *what)
 			log_info("  reason: %s", json_text(r, text, sizeof(text)));
 	if (json_text(json_get(answer, "remedy"), text, sizeof(text))[0])
 		log_info("  remedy: %s", text);
+}
+
+void client_explain(struct client_link *l, struct error *err)
+{
+	struct error ignored;
+	char reason[sizeof(err->text)], remedy[sizeof(err->hint)];
+	shutdown(l->fd, SHUT_WR);
+	const char *answer = client_line(l, &ignored);
+	if (!answer || !json_get(answer, "reason"))
+		return;
+	error_set(err, EOPNOTSUPP, "%s",
+		  json_text(json_get(answer, "reason"), reason, sizeof(reason)));
+	error_hint(err, "%s", json_text(json_get(answer, "remedy"), remedy, sizeof(remedy)));
+	error_exit(err, EXIT_REFUSED);
 }
 
 static bool says(const char *answer, const char *key, const char *value)

@@ -19,6 +19,10 @@ int client_events(int argc, char *argv[]);
 /* For people: what a `status` answer says. */
 void client_show_status(const char *answer);
 
+struct client_link;
+/* What the guest has said on @l instead of going on: the text of @err becomes that, and its remedy. */
+void client_explain(struct client_link *l, struct error *err);
+
 /* A connection to a guest, and what has come from it. */
 struct client_link {
 	int fd;
@@ -29,6 +33,8 @@ struct client_link {
 /* @target: name or path. Errors say which guests there are. */
 int client_connect(struct client_link *l, const char *target, struct error *err);
 int client_send(struct client_link *l, const char *line, struct error *err);
+/* The same with a descriptor, which stays the caller's. */
+int client_send_fd(struct client_link *l, const char *line, int fd, struct error *err);
 /* The next line without its newline, valid until the next call. NULL: an error, -EPIPE: the other side
  * has closed. */
 char *client_line(struct client_link *l, struct error *err);

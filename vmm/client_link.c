@@ -92,6 +92,27 @@ int client_send(struct client_link *l, const char *line, struct error *err)
 	return 0;
 }
 
+int client_send_fd(struct client_link *l, const char *line, int fd, struct error *err)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct iovec part = {(void *)line, strlen(line)};
+	struct msghdr msg = {.msg_iov = &part,
+			     .msg_iovlen = 1,
+			     .msg_control = control.room,
+			     .msg_controllen = sizeof(control.room)};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(int));
+	if (sendmsg(l->fd, &msg, MSG_NOSIGNAL) != (ssize_t)part.iov_len)
+		return error_errno(err, errno, "asking the guest");
+	return 0;
+}
+
 static int make_room(struct client_link *l, struct error *err)
 {
 	if (l->len < l->room)

@@ -63,7 +63,8 @@ static void show_last(const char *last)
 
 void client_show_status(const char *answer)
 {
-	static const char *const texts[] = {"name", "state", "pid", "version", "build", "exe"};
+	static const char *const texts[] = {"name",    "state", "pid", "worker",
+					    "version", "build", "exe"};
 	char text[4096], page[64];
 
 	for (unsigned i = 0; i < ARRAY_LEN(texts); i++)

@@ -41,6 +41,7 @@ struct console {
 	bool unwatched;	 /* input is a file without epoll: read when there is room */
 	bool delivering; /* inside the reader */
 	bool warned;	 /* that output is lost */
+	uint32_t ring_loaded, in_loaded; /* bytes of the state that was loaded last */
 	unsigned complaints;
 	console_reader reader;
 	console_drained drained;
@@ -54,6 +55,8 @@ struct console_backend {
 	/* @arg: what follows the colon, or NULL. Sets in_fd, out_fd, listen_fd: the kept
 	 * descriptors, or freshly opened ones. */
 	int (*open)(struct console *con, const char *arg, struct error *err);
+	/* A state is loaded: descriptors that come and go are taken again. */
+	void (*reload)(struct console *con);
 	void (*accept)(struct console *con);   /* listen_fd is readable */
 	void (*hangup)(struct console *con);   /* the host's side is gone */
 	void (*overflow)(struct console *con); /* the ring is about to drop its oldest */

@@ -38,6 +38,11 @@ static int unix_open(struct console *con, const char *arg, struct error *err)
 	return console_claim_path(con, arg, S_IFSOCK, err);
 }
 
+static void unix_reload(struct console *con)
+{
+	con->in_fd = con->out_fd = fdset_take(&con->m->fds, "console-client");
+}
+
 static void unix_accept(struct console *con)
 {
 	static const char busy[] = "molt: this console has a client already\r\n";
@@ -69,6 +74,7 @@ const struct console_backend console_unix = {
 	.name = "unix",
 	.history = true,
 	.open = unix_open,
+	.reload = unix_reload,
 	.accept = unix_accept,
 	.hangup = unix_hangup,
 };

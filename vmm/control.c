@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 
+#include "vmm/base/fd.h"
 #include "vmm/base/json.h"
 #include "vmm/control_client.h"
 
@@ -82,6 +84,26 @@ static struct control_client *next_ready(struct control *ctl)
 	return next;
 }
 
+/* With the one descriptor that may have come along. */
+static ssize_t receive(int sock, char *line, size_t len, int *fd)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec part = {line, len};
+	struct msghdr msg = {.msg_iov = &part,
+			     .msg_iovlen = 1,
+			     .msg_control = control.room,
+			     .msg_controllen = sizeof(control.room)};
+	ssize_t n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+	    c->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(fd, CMSG_DATA(c), sizeof(int));
+	return n;
+}
+
 /* Consumes the line of @c. */
 static int take_line(struct control_client *c, struct control_request *req, struct error *err)
 {
@@ -90,9 +112,20 @@ static int take_line(struct control_client *c, struct control_request *req, stru
 	c->line_len = 0;
 	c->asked = true;
 	c->turn = ++c->ctl->turns;
-	if (recv(c->fd, line, len, MSG_DONTWAIT) != (ssize_t)len)
+	int fd = -1;
+	if (receive(c->fd, line, len, &fd) != (ssize_t)len)
 		return error_errno(err, EIO, "reading the request");
-	return control_request_parse(req, line, len - 1, err);
+	int rc = control_request_parse(req, line, len - 1, err);
+	if (!rc && req->word == CONTROL_TAKE && fd >= 0) {
+		struct ucred peer = {0};
+		socklen_t size = sizeof(peer);
+		getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+		req->pid = peer.pid;
+		req->peer = fd;
+		return 0;
+	}
+	fd_close(&fd);
+	return rc;
 }
 
 /* It may ask again; what it has said meanwhile brings an edge. */

@@ -17,7 +17,7 @@ static const struct {
 } words[] = {
 	{"status", CONTROL_STATUS, false},   {"update", CONTROL_UPDATE, true},
 	{"stop", CONTROL_STOP, false},	     {"events", CONTROL_EVENTS, false},
-	{"version", CONTROL_VERSION, false},
+	{"version", CONTROL_VERSION, false}, {"take", CONTROL_TAKE, false},
 };
 
 /* The next word of *@text, and *@text moved behind it and its blanks. */
@@ -61,7 +61,7 @@ int control_request_parse(struct control_request *req, const char *line, size_t 
 {
 	char copy[CONTROL_LINE_LEN + 1], *rest = copy;
 
-	*req = (struct control_request){0};
+	*req = (struct control_request){.peer = -1};
 	if (len > CONTROL_LINE_LEN)
 		return error_set(err, EINVAL, "a request of %zu bytes, more than %d", len,
 				 CONTROL_LINE_LEN);
@@ -82,7 +82,7 @@ int control_request_parse(struct control_request *req, const char *line, size_t 
 			     : 0;
 	}
 	error_set(err, EINVAL, "unknown request '%.100s'", name);
-	return error_hint(err, "status, update, stop, events or version");
+	return error_hint(err, "status, update, stop, events, version or take");
 }
 
 int control_rundir(char *buf, size_t size, struct error *err)

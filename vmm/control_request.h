@@ -4,6 +4,7 @@
  * answer (molt(1), CONTROL SOCKET). Shared by the program that serves the socket and by its clients.
  *
  *   WORD [check] [exe=FILE]      exe= takes the rest of the line: FILE may contain blanks
+ *   take                         with a SOCK_SEQPACKET descriptor (SCM_RIGHTS): molt run --take
  */
 #ifndef MOLT_CONTROL_REQUEST_H
 #define MOLT_CONTROL_REQUEST_H
@@ -24,11 +25,14 @@ enum control_word {
 	CONTROL_STOP,
 	CONTROL_EVENTS,
 	CONTROL_VERSION,
+	CONTROL_TAKE, /* give the guest to the process behind the descriptor that came along */
 };
 
 struct control_request {
 	enum control_word word;
-	bool check;		   /* update: only say whether it could be done */
+	bool check; /* update: only say whether it could be done */
+	int peer;   /* take: its socket, the receiver's; -1: none came. Set by control_take() */
+	int pid;    /* of whoever asks */
 	char exe[CONTROL_EXE_LEN]; /* update: program file, absolute; "": where molt was started from */
 };
 

@@ -3,13 +3,15 @@
  * Device classes. Registration is one table (vmm/devices.c). One life cycle for a fresh guest and
  * for one taken over:
  *
- *   create -> open -> realize -> (reset | load state: state_section.post_load) -> start
+ *   create -> open -> realize -> (reset | load state: state_section.post_load, loaded) -> start
  *
  * open takes every host descriptor by name (fdset_take) or opens it: nothing after it knows which.
  * realize registers bus regions, state sections, interrupt sources; there is a VM with RAM, but no
  * irqchip or vCPU yet. reset is for fresh guests only and may do ioctls on the host device; post_load
  * must do none that disturb it. Memory slots are added in reset, post_load or later (before the
  * irqchip exists they are cheap: facts). start runs last, irqchip and routes exist, in both cases.
+ *
+ * loaded, when every device's state is there, is for what depends on several of them.
  *
  * Around an update (all optional):
  *   check    the guest runs: may this device be updated now? Error: the reason.
@@ -39,6 +41,7 @@ struct device_class {
 	int (*open)(struct device *dev, struct error *err);
 	int (*realize)(struct device *dev, struct error *err);
 	int (*reset)(struct device *dev, struct error *err);
+	int (*loaded)(struct device *dev, struct error *err);
 	int (*start)(struct device *dev, struct error *err);
 	int (*check)(struct device *dev, struct error *err);
 	int (*join)(struct device *dev, struct error *err);

@@ -14,13 +14,29 @@
 
 #define TRIES 3 /* of what has no way back */
 
+/* Made anew each time, in memory of its own: this is within the pause too. KVM is not told what it knows. */
+static struct table {
+	struct kvm_irq_routing head;
+	struct kvm_irq_routing_entry entries[IRQ_MAX_GSI + 2 * IRQ_PINS];
+} table, uploaded;
+static const struct irq *uploaded_by;
+
 void irq_init(struct irq *irq, struct vm *vm)
 {
 	memset(irq, 0, sizeof(*irq));
 	irq->vm = vm;
-	irq->routes_dirty = true;
+	uploaded_by = NULL;
+	irq_load_begin(irq);
+}
+
+void irq_load_begin(struct irq *irq)
+{
+	memset(irq->gsi_used, 0, sizeof(irq->gsi_used));
 	for (uint32_t gsi = 0; gsi < IRQ_PINS; gsi++)
 		irq->gsi_used[gsi / 8] |= (uint8_t)(1u << (gsi % 8));
+	for (struct irq_source *s = irq->sources; s; s = s->next)
+		s->wanted = false;
+	irq->routes_dirty = true;
 }
 
 int irq_gsi_take(struct irq *irq, uint32_t gsi)
@@ -52,6 +68,9 @@ void irq_add(struct irq *irq, struct irq_source *src)
 {
 	src->wanted = src->attached = false;
 	src->next = irq->sources;
+	src->link = &irq->sources;
+	if (src->next)
+		src->next->link = &src->next;
 	irq->sources = src;
 }
 
@@ -90,13 +109,13 @@ static int detach(struct irq *irq, struct irq_source *src, struct error *err)
 void irq_remove(struct irq *irq, struct irq_source *src)
 {
 	detach(irq, src, NULL);
-	for (struct irq_source **p = &irq->sources; *p; p = &(*p)->next) {
-		if (*p != src)
-			continue;
-		*p = src->next;
-		irq->routes_dirty = true;
+	if (!src->link)
 		return;
-	}
+	*src->link = src->next;
+	if (src->next)
+		src->next->link = src->link;
+	src->link = NULL;
+	irq->routes_dirty = true;
 }
 
 /* The pins: GSI 0 to 15 to PIC and IOAPIC, 16 to 23 to the IOAPIC alone; IRQ 0 is wired to IOAPIC pin
@@ -122,12 +141,6 @@ static uint32_t pin_routes(struct kvm_irq_routing_entry *e)
 	return n;
 }
 
-/* Made anew each time, in memory of its own: this is within the pause too. */
-static struct {
-	struct kvm_irq_routing head;
-	struct kvm_irq_routing_entry entries[IRQ_MAX_GSI + 2 * IRQ_PINS];
-} table;
-
 int irq_routes_commit(struct irq *irq, struct error *err)
 {
 	if (!irq->routes_dirty)
@@ -146,9 +159,17 @@ int irq_routes_commit(struct irq *irq, struct error *err)
 				  .data = s->msi_data}};
 	}
 	table.head.nr = n;
+	if (uploaded_by == irq && uploaded.head.nr == n &&
+	    !memcmp(table.entries, uploaded.entries, n * sizeof(table.entries[0]))) {
+		irq->routes_dirty = false;
+		return 0;
+	}
 	long rc = vm_ioctl(irq->vm->fd, KVM_SET_GSI_ROUTING, &table);
 	if (rc < 0)
 		return error_errno(err, (int)-rc, "interrupt routes (%u)", n);
+	uploaded.head.nr = n;
+	memcpy(uploaded.entries, table.entries, n * sizeof(table.entries[0]));
+	uploaded_by = irq;
 	irq->routes_dirty = false;
 	return 0;
 }

@@ -30,9 +30,9 @@ struct irq_source {
 	uint32_t gsi;
 	uint64_t msi_addr; /* IRQ_MSI */
 	uint32_t msi_data;
-	bool wanted;   /* the device wants it delivered (unmasked, enabled) */
-	bool attached; /* an irqfd exists in the present VM */
-	struct irq_source *next;
+	bool wanted;			 /* the device wants it delivered (unmasked, enabled) */
+	bool attached;			 /* an irqfd exists in the present VM */
+	struct irq_source *next, **link; /* link: what points here; NULL: not registered */
 };
 
 struct irq {
@@ -44,6 +44,9 @@ struct irq {
 };
 
 void irq_init(struct irq *irq, struct vm *vm);
+
+/* Before a state is loaded, with nothing attached: no GSI is taken any more, and no source wanted. */
+void irq_load_begin(struct irq *irq);
 
 /* A free GSI >= IRQ_PINS for one MSI route, or -ENOSPC. irq_gsi_take claims a given one (state that
  * is loaded): -EBUSY or -EINVAL. */

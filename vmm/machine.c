@@ -124,6 +124,16 @@ static int create_vm(struct machine *m, struct error *err)
 	return rc;
 }
 
+int machine_load_devices(struct machine *m, struct state_blob *blob, struct error *err)
+{
+	struct ram_state ram = m->ram.state;
+	irq_load_begin(&m->irq);
+	int rc = state_load(blob, &m->tree, err);
+	if (!rc && memcmp(&ram, &m->ram.state, sizeof(ram)))
+		rc = error_set(err, EBADMSG, "state ram: not the memory that was offered");
+	return rc ? rc : each_device(m, STEP(loaded), err);
+}
+
 int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 {
 	m->fresh = !blob;
@@ -152,7 +162,7 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	if (!rc)
 		rc = vcpus_spawn(m, err);
 	if (!rc)
-		rc = blob ? state_load(blob, &m->tree, err) : each_device(m, STEP(reset), err);
+		rc = blob ? machine_load_devices(m, blob, err) : each_device(m, STEP(reset), err);
 	/* The interrupt controllers last: once they exist every memory slot waits for a grace
 	 * period (docs/kernel-facts.md). */
 	if (!rc)
@@ -190,15 +200,6 @@ int machine_rehearse(struct machine *m, struct error *err)
 	if (!rc)
 		rc = arch_rehearse(m, err);
 	return rc ? rc : each_device(m, STEP(join), err);
-}
-
-int machine_load_devices(struct machine *m, struct state_blob *blob, struct error *err)
-{
-	struct ram_state ram = m->ram.state;
-	int rc = state_load(blob, &m->tree, err);
-	if (!rc && memcmp(&ram, &m->ram.state, sizeof(ram)))
-		rc = error_set(err, EBADMSG, "state ram: not the memory that was offered");
-	return rc;
 }
 
 int machine_load_cpus(struct machine *m, struct error *err)

@@ -248,6 +248,12 @@ const struct option_entry options_table[] = {
 	 "option there is one for a guest with a --name only, /run/molt/NAME.sock for root and "
 	 "$XDG_RUNTIME_DIR/molt/NAME.sock for others. none: no socket.",
 	 NULL, GROUP_RUN, COMPLETE_FILE, parse_control, AT(control)},
+	{"take", 0, "GUEST",
+	 "Instead of starting a guest take over the running GUEST, a name or the path of a control "
+	 "socket, with all that "
+	 "it has. It runs on in this process; the one that had it ends with status 0. Stands "
+	 "alone.",
+	 NULL, GROUP_RUN, COMPLETE_NONE, parse_file, AT(take)},
 	{"report", 0, "FILE", "Append one JSON record to FILE for each update.", NULL, GROUP_RUN,
 	 COMPLETE_FILE, parse_file, AT(report)},
 	{"stop-timeout", 0, "SECONDS",
@@ -402,7 +408,12 @@ int options_parse(struct options *opt, int argc, char *const argv[], struct erro
 		words[i + 1] = argv[i];
 	int rc = parse_words(opt, argc + 1, words, err);
 	pool_free(words);
-	if (!rc && !opt->kernel) {
+	if (!rc && opt->take && argc > 2) {
+		error_set(err, EINVAL,
+			  "option --take stands alone: the guest keeps its own options");
+		return error_exit(err, EXIT_USAGE);
+	}
+	if (!rc && !opt->kernel && !opt->take) {
 		error_set(err, EINVAL, "option --kernel is missing");
 		error_hint(err, "molt run --kernel FILE; molt run --help lists the options");
 		rc = error_exit(err, EXIT_USAGE);

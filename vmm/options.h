@@ -29,6 +29,7 @@ struct options {
 	const char *name;	/* --name, NULL: "guest-PID"; [A-Za-z0-9._-]{1,32} */
 	const char
 		*control;   /* --control: path with a slash, or "none"; NULL: by the name, if any */
+	const char *take;   /* --take GUEST: a running guest, instead of a new one; NULL */
 	const char *report; /* --report FILE: one JSON record per update is appended; NULL */
 	uint32_t stop_timeout_s;     /* --stop-timeout, 30: SIGTERM to forced end */
 	uint32_t update_timeout_ms;  /* --update-timeout, 0 (chosen): from STATE to commit */

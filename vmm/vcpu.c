@@ -316,10 +316,12 @@ static int take_over(struct vcpu *cpu, struct error *err)
 	int rc = create(cpu, err);
 	if (rc)
 		return rc;
+	rc = vcpu_arch_rehearse(cpu, err);
+	if (!rc)
+		rc = enter_once(cpu, err);
 	sched_read(&cpu->sched, cpu->tid, NULL);
 	set_sched(cpu);
-	rc = vcpu_arch_rehearse(cpu, err);
-	return rc ? rc : enter_once(cpu, err);
+	return rc;
 }
 
 static void *thread(void *opaque)

@@ -72,9 +72,10 @@ int check_program(const char *path, bool insecure, struct error *err)
 }
 
 /* All of them, to name everything that is in the way at once. */
-static int check_devices(struct machine *m, struct reasons *reasons, struct error *err)
+int check_devices(struct machine *m, struct reasons *reasons, struct error *err)
 {
 	int first = 0;
+	pthread_mutex_lock(&m->lock);
 	for (unsigned i = 0; i < m->ndevices; i++) {
 		struct device *dev = m->devices[i];
 		struct error one;
@@ -87,22 +88,14 @@ static int check_devices(struct machine *m, struct reasons *reasons, struct erro
 			*err = one;
 		first = first ? first : rc;
 	}
+	pthread_mutex_unlock(&m->lock);
 	return first;
 }
 
 int check_update(struct machine *m, const char *path, struct reasons *reasons, struct error *err)
 {
-	if (m->ending)
-		return error_set(err, EBUSY, "the guest was asked to power off");
 	fd_auto int fd = check_program(path, m->opt.insecure_exe, err);
-	int rc = fd < 0 ? fd : 0;
-	if (!rc) {
-		pthread_mutex_lock(&m->lock);
-		rc = check_devices(m, reasons, err);
-		pthread_mutex_unlock(&m->lock);
-	}
-	if (rc && !reasons->n)
-		reasons_add(reasons, err->text);
+	int rc = fd < 0 ? fd : check_devices(m, reasons, err);
 	if (rc)
 		return rc;
 	rc = fd;

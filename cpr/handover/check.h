@@ -13,7 +13,10 @@ struct reasons;
  * (unless @insecure) in nobody else's hands. Returns the descriptor (close-on-exec) or -errno. */
 int check_program(const char *path, bool insecure, struct error *err);
 
-/* The same, and asks each device whether it can be kept now. Returns the program's descriptor, the caller's: what
+/* Can every device be kept now? 0, or the first one's -errno, and all reasons in @reasons. */
+int check_devices(struct machine *m, struct reasons *reasons, struct error *err);
+
+/* Both. Returns the program's descriptor, the caller's: what
  * was checked is what runs. Or -errno with the first reason in @err, and all of them in @reasons. */
 int check_update(struct machine *m, const char *path, struct reasons *reasons, struct error *err);
 

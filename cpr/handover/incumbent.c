@@ -30,8 +30,10 @@
 #define NS_PER_MS     1000000ull
 #define COMMIT_MIN_NS (200 * NS_PER_MS) /* from STATE to commit */
 #define COMMIT_FACTOR 20		/* of what the rehearsal took */
-#define DONE_MS	      10000		/* after commit: this process only waits to end */
-#define PRIORITY_LOW  19
+/* Whatever the successor says that it took. */
+#define LOAD_MAX_NS  (500 * NS_PER_MS)
+#define DONE_MS	     10000 /* after commit: this process only waits to end */
+#define PRIORITY_LOW 19
 
 enum stage { STAGE_NONE, STAGE_START, STAGE_HELLO, STAGE_FDS, STAGE_BUILD };
 
@@ -47,7 +49,8 @@ static struct update {
 	struct machine *m;
 	struct program *p;
 	enum stage stage;
-	bool check, client;
+	bool check;
+	bool taken; /* by somebody who is no child of our parent */
 	char path[PROGRAM_PATH_LEN];
 	int exe; /* the new program: what was checked is what runs */
 	int peer;
@@ -59,6 +62,7 @@ static struct update {
 	uint64_t begun_ns, deadline_ns;
 	uint64_t load_ns; /* the rehearsal's */
 	char progress[80];
+	int64_t percent;
 } self = {.exe = -1, .peer = -1, .pidfd = -1, .page_fd = -1, .offer.fd = -1, .state.fd = -1};
 
 static struct wire_message message;
@@ -115,6 +119,7 @@ static void send_away(void)
 	self.stage = STAGE_NONE;
 	self.deadline_ns = 0;
 	self.progress[0] = 0;
+	self.percent = 0;
 }
 
 static void refuse(const struct error *why, const struct reasons *reasons)
@@ -176,34 +181,48 @@ static int ask_parent(struct error *err)
 	return rc;
 }
 
+static int begin(const struct incumbent_request *req, struct reasons *reasons, struct error *err)
+{
+	if (self.m->ending)
+		return error_set(err, EBUSY, "the guest was asked to power off");
+	int rc = 0;
+	if (self.taken)
+		rc = check_devices(self.m, reasons, err);
+	else if ((self.exe = check_update(self.m, self.path, reasons, err)) < 0)
+		rc = self.exe;
+	if (!rc && !(self.page = handover_new(&self.page_fd, err)))
+		rc = -err->code;
+	if (rc)
+		return rc;
+	self.page->stamps[STAMP_REQUEST] = self.begun_ns;
+	handover_stamp(self.page, STAMP_CHECK);
+	enter_stage(self.taken ? STAGE_HELLO : STAGE_START);
+	return self.taken ? 0 : ask_parent(err);
+}
+
 int incumbent_begin(struct machine *m, struct program *p, const struct incumbent_request *req,
 		    struct error *err)
 {
 	static struct reasons reasons;
-	if (incumbent_busy())
-		return error_set(err, EBUSY, "an update is under way");
 	reasons = (struct reasons){0};
 	self.m = m;
 	self.p = p;
 	self.check = req->check;
-	self.client = req->client;
+	self.taken = req->taker > 0;
 	self.begun_ns = now_ns();
-	snprintf(self.path, sizeof(self.path), "%s", req->path ?: p->path);
+	if (self.taken) {
+		self.peer = req->taker;
+		self.pid = req->taker_pid;
+		self.pidfd = self.pid > 0 ? (int)syscall(SYS_pidfd_open, self.pid, 0) : -1;
+		snprintf(self.path, sizeof(self.path), "process %d (--take)", (int)self.pid);
+	} else {
+		snprintf(self.path, sizeof(self.path), "%s", req->path ?: p->path);
+	}
 	if (!req->check)
 		report_started(m, self.path);
-	self.exe = check_update(m, self.path, &reasons, err);
-	int rc = self.exe < 0 ? self.exe : 0;
-	if (!rc && !(self.page = handover_new(&self.page_fd, err)))
-		rc = -err->code;
-	if (!rc) {
-		self.page->stamps[STAMP_REQUEST] = self.begun_ns;
-		handover_stamp(self.page, STAMP_CHECK);
-		rc = ask_parent(err);
-	}
+	int rc = begin(req, &reasons, err);
 	if (rc)
 		refuse(err, &reasons);
-	else
-		enter_stage(STAGE_START);
 	return rc;
 }
 
@@ -280,19 +299,58 @@ static int send_fds(struct error *err)
 
 /* ---- the pause ---- */
 
-/* What was opened since the offer. More than a batch is acknowledged in between, as ever. */
+static uint64_t commit_ns(void)
+{
+	uint64_t ns = self.load_ns * COMMIT_FACTOR;
+	if (self.m->opt.update_timeout_ms)
+		return self.m->opt.update_timeout_ms * NS_PER_MS;
+	return ns > COMMIT_MIN_NS ? ns : COMMIT_MIN_NS;
+}
+
+/* Why the successor does not go on. */
+static int why_not(int rc, struct error *err)
+{
+	if (rc == -ETIMEDOUT)
+		return error_set(err, ETIMEDOUT, "%.300s did not take over in time (%llu ms)",
+				 self.path, (unsigned long long)(commit_ns() / NS_PER_MS));
+	if (rc == -EPIPE)
+		return error_set(err, EPROTO, "%.300s ended before it had taken over", self.path);
+	if (rc)
+		return error_prefix(err, "%.200s", self.path);
+	if (message.kind == PROTOCOL_NO)
+		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.*s", self.path,
+				 (int)strcspn(message.text, "\n"), message.text);
+	return error_set(err, EPROTO, "%.300s says what makes no sense now (message %u)", self.path,
+			 message.kind);
+}
+
+/* The next message, whose descriptors nobody wants. */
+static int receive_until(uint64_t until, struct error *err)
+{
+	uint64_t now = now_ns();
+	if (now >= until)
+		return error_set(err, ETIMEDOUT, "no message in time");
+	int rc = wire_recv(self.peer, &message, (int)((until - now) / NS_PER_MS) + 1, err);
+	if (!rc)
+		wire_close_fds(&message);
+	return rc;
+}
+
+/* What was opened since the offer. Full batches are acknowledged, as ever, and not waited for longer than for commit. */
 static int send_new_fds(struct error *err)
 {
-	struct error ignored;
-	for (;;) {
+	uint64_t until = now_ns() + commit_ns();
+	for (int n = WIRE_FDS; n == WIRE_FDS;) {
 		pthread_mutex_lock(&self.m->lock);
-		int n = send_batch(err);
+		n = send_batch(err);
 		pthread_mutex_unlock(&self.m->lock);
-		if (n <= 0)
-			return n;
-		if (n == WIRE_FDS && wire_recv(self.peer, &message, 1000, &ignored) == 0)
-			wire_close_fds(&message);
+		if (n < WIRE_FDS)
+			return n < 0 ? n : 0;
+		int rc = receive_until(until, err);
+		if (rc || message.kind != PROTOCOL_GOT)
+			return why_not(rc, err);
 	}
+	return 0;
 }
 
 static int stop_guest(struct error *err)
@@ -326,44 +384,14 @@ static int send_state(struct error *err)
 			      err);
 }
 
-static uint64_t commit_ns(void)
-{
-	uint64_t ns = self.load_ns * COMMIT_FACTOR;
-	if (self.m->opt.update_timeout_ms)
-		return self.m->opt.update_timeout_ms * NS_PER_MS;
-	return ns > COMMIT_MIN_NS ? ns : COMMIT_MIN_NS;
-}
-
-/* Why the successor does not go on. */
-static int why_not(int rc, struct error *err)
-{
-	if (rc == -ETIMEDOUT)
-		return error_set(err, ETIMEDOUT, "%.300s did not take over in time (%llu ms)",
-				 self.path, (unsigned long long)(commit_ns() / NS_PER_MS));
-	if (rc == -EPIPE)
-		return error_set(err, EPROTO, "%.300s ended before it had taken over", self.path);
-	if (rc)
-		return error_prefix(err, "%.200s", self.path);
-	if (message.kind == PROTOCOL_NO)
-		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.*s", self.path,
-				 (int)strcspn(message.text, "\n"), message.text);
-	return error_set(err, EPROTO, "%.300s says what makes no sense now (message %u)", self.path,
-			 message.kind);
-}
-
 /* Until the word has left OPEN: 0: the guest has another owner; -errno: it is ours again. */
 static int await_commit(struct error *err)
 {
 	uint64_t until = now_ns() + commit_ns();
-	int rc = 0;
-	for (bool over = false; !over;) {
-		uint64_t now = now_ns();
-		rc = wire_recv(self.peer, &message,
-			       now < until ? (int)((until - now) / NS_PER_MS) + 1 : 0, err);
-		over = rc || message.kind != PROTOCOL_GOT;
-		if (!rc)
-			wire_close_fds(&message);
-	}
+	int rc;
+	do
+		rc = receive_until(until, err);
+	while (!rc && message.kind == PROTOCOL_GOT);
 	if (!handover_decide(self.page, HANDOVER_TAKEN))
 		return 0;
 	return why_not(rc, err);
@@ -376,13 +404,14 @@ static void leave(void)
 	struct machine *m = self.m;
 	struct error err;
 	uint64_t until = now_ns() + DONE_MS * NS_PER_MS;
-	while (message.kind != PROTOCOL_DONE && now_ns() < until &&
-	       !wire_recv(self.peer, &message, DONE_MS, &err))
-		wire_close_fds(&message);
+	while (message.kind != PROTOCOL_DONE && !receive_until(until, &err))
+		;
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
 		setpriority(PRIO_PROCESS, (id_t)m->vcpus[i].tid, PRIORITY_LOW);
 	setpriority(PRIO_PROCESS, 0, PRIORITY_LOW);
-	_exit(LINK_STATUS_HANDED);
+	if (self.taken)
+		log_info("%s has the guest", self.path);
+	_exit(self.taken ? EXIT_POWEROFF : LINK_STATUS_HANDED);
 }
 
 static void resume_in_place(void)
@@ -448,6 +477,8 @@ static void on_ready(const struct wire_message *msg)
 {
 	struct error err;
 	self.load_ns = msg->value > 0 ? (uint64_t)msg->value : 0;
+	if (self.load_ns > LOAD_MAX_NS)
+		self.load_ns = LOAD_MAX_NS;
 	handover_stamp(self.page, STAMP_READY);
 	if (self.check) {
 		send_away();
@@ -456,6 +487,19 @@ static void on_ready(const struct wire_message *msg)
 	}
 	if (hand_over(&err))
 		refuse(&err, NULL);
+}
+
+/* Only what goes forward gives more time. */
+static void on_progress(const struct wire_message *msg)
+{
+	if (msg->value <= self.percent || msg->value > 100)
+		return;
+	self.percent = msg->value;
+	snprintf(self.progress, sizeof(self.progress), "%.60s %d %%", msg->text, (int)msg->value);
+	for (char *c = self.progress; *c; c++)
+		*c = *c >= 0x20 && *c <= 0x7e ? *c : '?';
+	enter_stage(STAGE_BUILD);
+	report_progress(self.m, self.progress);
 }
 
 /* -1: nothing that fits the stage. */
@@ -475,8 +519,7 @@ static int on_message(struct wire_message *msg, struct error *err)
 		return send_fds(err);
 	case STAGE_BUILD:
 		if (msg->kind == PROTOCOL_PROGRESS) {
-			snprintf(self.progress, sizeof(self.progress), "%.79s", msg->text);
-			enter_stage(STAGE_BUILD);
+			on_progress(msg);
 			return 0;
 		}
 		if (msg->kind != PROTOCOL_READY)

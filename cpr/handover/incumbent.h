@@ -18,7 +18,9 @@ struct wire_message;
 struct incumbent_request {
 	const char *path; /* program file to run, NULL: the one this guest was started from */
 	bool check;	  /* goes as far as READY, and sends the successor away */
-	bool client;	  /* somebody waits at the control socket for the outcome */
+	/* Somebody who is no child of our parent takes the guest (--take): socket to it, this side's from now on,
+	 * and its process id. 0: there is no such. */
+	int taker, taker_pid;
 };
 
 /* Begins an update. -EBUSY: one is under way. Any other failure was reported. */

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "vmm/base/fd.h"
@@ -27,25 +28,36 @@ static bool owns(int fd)
 	return fd > STDERR_FILENO && !fd_set_cloexec(fd, true);
 }
 
+/* Exactly what role_format says, of a process that can be. */
+static bool parse(const char *text, struct role *role)
+{
+	char name[16], again[ROLE_ENV_LEN];
+	int worker;
+
+	if (sscanf(text, "%15[a-z],%d,%d,%d", name, &role->link, &role->peer, &worker) != 4)
+		return false;
+	role->worker = worker;
+	for (unsigned i = ROLE_PARENT; i < ARRAY_LEN(names); i++) {
+		if (strcmp(name, names[i]))
+			continue;
+		role->kind = i;
+		role_format(again, role);
+		return !strcmp(again + sizeof(ROLE_ENV), text) && (i != ROLE_PARENT || worker > 0);
+	}
+	return false;
+}
+
 struct role role_incoming(void)
 {
+	const struct role confused = {.kind = ROLE_CONFUSED, .link = -1, .peer = -1};
 	struct role role = {.kind = ROLE_PERSON, .link = -1, .peer = -1};
 	const char *text = getenv(ROLE_ENV);
-	char name[16];
-	int worker, end = 0;
 
 	if (!text)
 		return role;
-	role.kind = ROLE_CONFUSED;
-	if (sscanf(text, "%15[a-z],%d,%d,%d%n", name, &role.link, &role.peer, &worker, &end) == 4 &&
-	    !text[end])
-		for (unsigned i = ROLE_PARENT; i < ARRAY_LEN(names); i++)
-			if (!strcmp(name, names[i]))
-				role.kind = i;
-	if (role.kind != ROLE_CONFUSED)
-		role.worker = worker;
-	if (!owns(role.link) || (role.kind == ROLE_SUCCESSOR && !owns(role.peer)))
-		role.kind = ROLE_CONFUSED;
+	if (!parse(text, &role) || !owns(role.link) ||
+	    (role.kind == ROLE_SUCCESSOR && (role.peer == role.link || !owns(role.peer))))
+		role = confused;
 	unsetenv(ROLE_ENV);
 	return role;
 }

@@ -19,11 +19,11 @@ enum link_kind {
 		1, /* start a successor: descriptors of the program and of the new worker's peer socket */
 	LINK_OWNER,  /* this worker has the guest from now on */
 	LINK_NOTIFY, /* text for the supervisor (sd_notify(3)) */
+	LINK_TAKEN,  /* value: signal; what it stands for is being done */
 	LINK_PARTED, /* answer to LINK_PARTING: the worker outlives its parent for now */
 	/* parent to worker */
 	LINK_STARTED, /* value: process id or -errno; descriptor: its pidfd */
-	LINK_UPDATE,  /* SIGUSR1 */
-	LINK_SIGNAL,  /* value: SIGTERM, SIGINT or SIGHUP */
+	LINK_SIGNAL,  /* value: SIGUSR1 (update), SIGTERM, SIGINT, SIGHUP or SIGQUIT */
 	LINK_PARTING, /* the parent is about to exec its new program */
 	LINK_BACK,    /* and here it is */
 	/* the parent's next image, as a child in its rehearsal */

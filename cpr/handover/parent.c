@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "cpr/handover/link.h"
+#include "cpr/handover/oom.h"
 #include "cpr/handover/outbox.h"
 #include "cpr/handover/spawn.h"
 #include "cpr/handover/wire.h"
@@ -53,6 +54,8 @@ struct child {
 #define CHILDREN 8
 #define RESERVED 2 /* for a successor and a rehearsal */
 
+#define PENDING_MAX 8
+
 static struct parent {
 	char **argv;
 	int signals; /* signalfd */
@@ -60,8 +63,12 @@ static struct parent {
 	int next_exe;	     /* what this process is to become, or -1 */
 	bool rehearsed;	     /* and it has passed its rehearsal */
 	uint64_t parting_ns; /* waiting for LINK_PARTED since; 0: not */
-	int heir_status;     /* of the last successor that ended without the guest */
 	struct outbox out;   /* to the owner */
+	/* Signals that no worker has said to be serving: a new owner gets them again. */
+	int pending[PENDING_MAX];
+	unsigned npending;
+	int waiting_exe, waiting_peer; /* of a successor that has no room yet, or -1 */
+	int heir_status;	       /* of the last successor that ended without the guest */
 } self;
 
 static struct child *find(enum child_role role)
@@ -113,6 +120,36 @@ static void tell_again(void)
 	struct error err;
 	if (owner && owner->link >= 0 && outbox_flush(&self.out, owner->link, &err))
 		log_warn("the worker (pid %d) does not listen: %s", (int)owner->pid, err.text);
+}
+
+/* A second request for an update is remembered once, until the first one is over. */
+static void pass_on(int sig)
+{
+	for (unsigned i = 0; i < self.npending; i++)
+		if (sig == SIGUSR1 && self.pending[i] == sig)
+			return;
+	if (sig == SIGCHLD)
+		return;
+	if (self.npending < PENDING_MAX)
+		self.pending[self.npending++] = sig;
+	tell_owner(LINK_SIGNAL, sig);
+}
+
+static void pass_on_again(void)
+{
+	for (unsigned i = 0; i < self.npending; i++)
+		tell_owner(LINK_SIGNAL, self.pending[i]);
+}
+
+static void taken(int sig)
+{
+	for (unsigned i = 0; i < self.npending; i++) {
+		if (self.pending[i] != sig)
+			continue;
+		memmove(self.pending + i, self.pending + i + 1,
+			(--self.npending - i) * sizeof(self.pending[0]));
+		return;
+	}
 }
 
 /* ---- starting ---- */
@@ -200,12 +237,13 @@ static void rehearsal_ended(const struct child *c)
 /* Only the worker that has the guest is left when this process execs: the new image would not know others. */
 static bool alone(void)
 {
-	return !find(CHILD_SUCCESSOR) && !find(CHILD_FORMER) && !find(CHILD_REHEARSAL);
+	return !find(CHILD_SUCCESSOR) && !find(CHILD_FORMER) && !find(CHILD_REHEARSAL) &&
+	       self.waiting_exe < 0;
 }
 
 static void part(void)
 {
-	if (!self.rehearsed || self.parting_ns || !alone())
+	if (!self.rehearsed || self.parting_ns || !alone() || self.npending)
 		return;
 	self.parting_ns = now_ns();
 	tell_owner(LINK_PARTING, 0);
@@ -221,7 +259,7 @@ static void become_next(void)
 	char **envp = spawn_environment(text, &as);
 
 	self.parting_ns = 0;
-	if (!alone()) { /* an update has begun meanwhile: after that */
+	if (!alone() || self.npending) { /* something has begun meanwhile: after that */
 		free(envp);
 		tell_owner(LINK_BACK, 0);
 		return;
@@ -245,28 +283,41 @@ static bool room(void)
 	return n >= RESERVED;
 }
 
-static void on_start(struct child *from, struct wire_message *msg)
+static void start_successor(int exe, int peer)
 {
+	struct child *before = find(CHILD_SUCCESSOR);
 	struct error err = {0};
-	int exe = wire_take_fd(msg, 0), peer = wire_take_fd(msg, 1);
-	struct child *c = NULL;
-
-	if (from->role != CHILD_OWNER || exe < 0 || peer < 0) {
-		fd_close(&exe);
-		fd_close(&peer);
-		return;
+	/* The worker has sent that away, or it would not ask for another. */
+	if (before) {
+		kill_child(before);
+		before->role = CHILD_FORMER;
 	}
-	if (find(CHILD_SUCCESSOR) || !room()) {
-		fd_close(&exe);
-		fd_close(&peer);
-		error_set(&err, EBUSY, "the workers of the last updates have not ended yet");
-	} else {
-		c = start(ROLE_SUCCESSOR, exe, peer, &err);
-	}
+	struct child *c = start(ROLE_SUCCESSOR, exe, peer, &err);
 	if (c)
 		tell(LINK_STARTED, c->pid, NULL, c->pidfd);
 	else
 		tell(LINK_STARTED, -err.code, err.text, -1);
+}
+
+/* Until former workers have ended, where there are many: they do that in their own time. */
+static void start_waiting(void)
+{
+	int exe = self.waiting_exe, peer = self.waiting_peer;
+	if (exe < 0 || !room())
+		return;
+	self.waiting_exe = self.waiting_peer = -1;
+	start_successor(exe, peer);
+}
+
+static void on_start(const struct child *from, struct wire_message *msg)
+{
+	if (from->role != CHILD_OWNER || msg->nfds != 2)
+		return;
+	fd_close(&self.waiting_exe);
+	fd_close(&self.waiting_peer);
+	self.waiting_exe = wire_take_fd(msg, 0);
+	self.waiting_peer = wire_take_fd(msg, 1);
+	start_waiting();
 }
 
 static void on_owner(struct child *c)
@@ -294,6 +345,7 @@ static void on_owner(struct child *c)
 	self.rehearsed = false;
 	self.next_exe = c->exe;
 	c->exe = -1;
+	pass_on_again();
 	rehearse();
 }
 
@@ -308,6 +360,10 @@ static void on_message(struct child *c, struct wire_message *msg)
 		break;
 	case LINK_NOTIFY:
 		notify_forward(msg->text);
+		break;
+	case LINK_TAKEN:
+		if (c->role == CHILD_OWNER)
+			taken((int)msg->value);
 		break;
 	case LINK_PARTED:
 		if (c->role == CHILD_OWNER && self.parting_ns)
@@ -371,6 +427,7 @@ static int settle(void)
 		forget(c);
 	}
 	if (!owner->ended) {
+		start_waiting();
 		part();
 		return -1;
 	}
@@ -389,25 +446,11 @@ static int settle(void)
 
 /* ---- the loop ---- */
 
-static void on_signal(int sig)
-{
-	switch (sig) {
-	case SIGUSR1:
-		tell_owner(LINK_UPDATE, 0);
-		break;
-	case SIGTERM:
-	case SIGINT:
-	case SIGHUP:
-		tell_owner(LINK_SIGNAL, sig);
-		break;
-	}
-}
-
 static void take_signals(void)
 {
 	struct signalfd_siginfo info;
 	while (read(self.signals, &info, sizeof(info)) == sizeof(info))
-		on_signal((int)info.ssi_signo);
+		pass_on((int)info.ssi_signo);
 }
 
 /* Ends whose time is over. Returns how long the next one has, in ms; -1: there is none. */
@@ -424,7 +467,7 @@ static int keep_deadlines(void)
 		next = c->deadline_ns < next ? c->deadline_ns : next;
 	}
 	tell_again();
-	if (self.out.n)
+	if (self.out.n && now + OUTBOX_NS < next)
 		next = now + OUTBOX_NS;
 	if (self.parting_ns) {
 		uint64_t end = self.parting_ns + REHEARSAL_NS;
@@ -466,10 +509,14 @@ static int loop(void)
 	}
 }
 
+/* After exec there is no way back, and what is short now may be there later. */
+#define SIGNALFD_TRIES	 100
+#define SIGNALFD_WAIT_MS 50
+
 /* All that is waited for stays blocked and pending over the exec of this process. */
-static int block_signals(struct error *err)
+static int block_signals(bool again, struct error *err)
 {
-	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP, SIGCHLD};
+	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD};
 	sigset_t set;
 	sigemptyset(&set);
 	for (unsigned i = 0; i < ARRAY_LEN(waited); i++)
@@ -477,7 +524,12 @@ static int block_signals(struct error *err)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGCHLD, SIG_DFL); /* ignored, children would not be waited for */
 	signal(SIGPIPE, SIG_IGN);
-	self.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	for (unsigned tries = again ? SIGNALFD_TRIES : 1; tries > 0; tries--) {
+		self.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+		if (self.signals >= 0 || tries == 1)
+			break;
+		poll(NULL, 0, SIGNALFD_WAIT_MS);
+	}
 	return self.signals < 0 ? error_errno(err, errno, "signals") : 0;
 }
 
@@ -504,11 +556,16 @@ int parent_run(int argc, char *argv[], const struct role *role)
 {
 	struct error err = {0};
 	self.argv = argv;
-	self.next_exe = -1;
+	self.next_exe = self.waiting_exe = self.waiting_peer = -1;
 	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
 		*c = (struct child){.pidfd = -1, .link = -1, .exe = -1};
-	if (block_signals(&err))
+	if (block_signals(role->kind == ROLE_PARENT, &err))
 		return fail(&err);
+	/* No program of an update gains privileges. A filter of system calls it has not: its children would get it,
+	 * and its own next image, and filters only stack. */
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (role->kind == ROLE_REHEARSAL)
+		oom_probe_stack();
 	if (role->kind == ROLE_REHEARSAL)
 		return wire_send(role->link, LINK_READY, 0, NULL, 0, NULL, 0, &err) ? fail(&err)
 										    : 0;

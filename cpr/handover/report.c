@@ -132,6 +132,16 @@ void report_started(struct machine *m, const char *path)
 		control_publish(m->control, j.text, j.len);
 }
 
+void report_progress(struct machine *m, const char *text)
+{
+	char buf[RECORD_LEN];
+	struct json j;
+	begin(&j, buf, "update", "progress");
+	json_string(&j, "step", text);
+	if (end(&j))
+		control_publish(m->control, j.text, j.len);
+}
+
 static void put_phases(struct json *j, const uint64_t *t)
 {
 	uint64_t begin_ns = t[STAMP_REQUEST];

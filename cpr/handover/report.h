@@ -34,6 +34,9 @@ void report_reopen(struct machine *m);
 /* It begins: to the control socket and the supervisor only. */
 void report_started(struct machine *m, const char *path);
 
+/* How far it is: to those who want events. */
+void report_progress(struct machine *m, const char *text);
+
 void report_done(struct machine *m, const struct report *r);
 
 /* Refused, or undone: the guest runs on in this program. @reasons: everything that speaks against it, where there is

@@ -97,6 +97,10 @@ static void status(struct machine *m, const struct program *p)
 		json_string(&j, "name", m->opt.name);
 	json_number(&j, "pid", (uint64_t)worker_known_pid());
 	json_number(&j, "worker", (uint64_t)getpid());
+	json_open(&j, "vcpu_threads", '[');
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		json_number(&j, NULL, (uint64_t)m->vcpus[i].tid);
+	json_close(&j, ']');
 	put_version(&j);
 	json_string(&j, "exe", p->path);
 	json_string(&j, "state", m->ending ? "powering off" : "running");
@@ -114,8 +118,10 @@ static void status(struct machine *m, const struct program *p)
 /* The outcome is told when it is known. */
 static void begin_update(struct machine *m, struct program *p, const struct control_request *req)
 {
-	const struct incumbent_request asked = {
-		.path = req->exe[0] ? req->exe : NULL, .check = req->check, .client = true};
+	const struct incumbent_request asked = {.path = req->exe[0] ? req->exe : NULL,
+						.check = req->check,
+						.taker = req->peer > 0 ? req->peer : 0,
+						.taker_pid = req->pid};
 	char text[512];
 	struct error err;
 	if (incumbent_busy()) {
@@ -123,6 +129,8 @@ static void begin_update(struct machine *m, struct program *p, const struct cont
 			  incumbent_text(text, sizeof(text)));
 		error_hint(&err, "try again when it is over: molt events tells");
 		control_answer_error(m->control, &err);
+		if (req->peer >= 0)
+			close(req->peer);
 		return;
 	}
 	control_await_update(m->control);
@@ -131,6 +139,8 @@ static void begin_update(struct machine *m, struct program *p, const struct cont
 
 bool serve_request(struct machine *m, struct program *p)
 {
+	static const struct error no_peer = {.text = "take: no socket came along",
+					     .hint = "molt run --take GUEST"};
 	struct control_request req;
 	char buf[1024];
 	struct json j;
@@ -140,6 +150,13 @@ bool serve_request(struct machine *m, struct program *p)
 	switch (req.word) {
 	case CONTROL_STATUS:
 		status(m, p);
+		return false;
+	case CONTROL_TAKE:
+		if (req.peer < 0) {
+			control_answer_error(m->control, &no_peer);
+			return false;
+		}
+		begin_update(m, p, &req);
 		return false;
 	case CONTROL_UPDATE:
 		begin_update(m, p, &req);

@@ -8,10 +8,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cpr/handover/blob.h"
 #include "cpr/fault.h"
+#include "cpr/handover/oom.h"
 #include "cpr/handover/page.h"
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/wire.h"
@@ -134,7 +136,21 @@ static int take_options(struct state_blob *state, struct error *err)
 	return 0;
 }
 
-/* As the incumbent's leader: threads that are made from here on are alike. */
+#define BUILD_NICE 5 /* a third of an ordinary thread's weight */
+
+/* While the machine is built the guest, which may want the same processors, comes first; where this thread will be allowed
+ * to come back from that (sched(7), RLIMIT_NICE). Threads that are made meanwhile are like it. */
+static void step_back(void)
+{
+	struct rlimit nice;
+	int now = getpriority(PRIO_PROCESS, 0);
+	bool back = !geteuid() ||
+		    (!getrlimit(RLIMIT_NICE, &nice) && nice.rlim_cur >= (rlim_t)(20 - now));
+	if (back && now < BUILD_NICE)
+		setpriority(PRIO_PROCESS, 0, BUILD_NICE);
+}
+
+/* As the incumbent's leader was. */
 static void be_scheduled(void)
 {
 	struct thread_sched now;
@@ -147,7 +163,7 @@ static int build(struct error *err)
 	struct machine *m = self.m;
 	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
 	if (!rc)
-		rc = fdset_match(&m->fds, &parsed, err);
+		rc = fdset_has(&m->fds, &parsed, err);
 	if (!rc)
 		rc = worker_register(m, self.p, err);
 	if (!rc)
@@ -166,7 +182,7 @@ static int rehearse(uint64_t *load_ns, struct error *err)
 	uint64_t start_ns = now_ns();
 	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
 	if (!rc)
-		rc = fdset_match(&self.m->fds, &parsed, err);
+		rc = fdset_has(&self.m->fds, &parsed, err);
 	if (!rc)
 		rc = machine_load_devices(self.m, &parsed, err);
 	*load_ns = now_ns() - start_ns;
@@ -176,7 +192,10 @@ static int rehearse(uint64_t *load_ns, struct error *err)
 static int get_ready(struct error *err)
 {
 	uint64_t load_ns;
-	int rc = greet(err);
+	oom_probe_stack();
+	int rc = oom_probe(0, err);
+	if (!rc)
+		rc = greet(err);
 	fault_point("hello");
 	if (!rc)
 		rc = await(PROTOCOL_OFFER, err);
@@ -190,7 +209,11 @@ static int get_ready(struct error *err)
 		rc = build(err);
 	if (!rc)
 		rc = rehearse(&load_ns, err);
+	if (!rc)
+		rc = oom_probe(self.m->opt.cpus, err);
 	blob_close(&self.offer);
+	if (!rc)
+		be_scheduled();
 	fault_point("ready");
 	return rc ? rc : say(PROTOCOL_READY, (int64_t)load_ns, NULL, err);
 }
@@ -280,6 +303,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	struct error ignored;
 	self = (struct successor){.m = m, .p = p, .peer = peer, .offer.fd = -1, .state.fd = -1};
 	m->rehearsal = true;
+	step_back();
 	int rc = get_ready(err);
 	if (!rc)
 		rc = await(PROTOCOL_STATE, err);
@@ -299,6 +323,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	worker_owns();
 	say(PROTOCOL_DONE, 0, NULL, &ignored);
 	close(peer);
+	oom_restore();
 	handover_hold(HANDOVER_HEAD_START_MS);
 	finish();
 	return 0;

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -107,7 +106,6 @@ int wire_recv(int sock, struct wire_message *out, int timeout_ms, struct error *
 			     .msg_control = control.room,
 			     .msg_controllen = sizeof(control.room)};
 	ssize_t n = -1;
-	bool reset = false;
 
 	out->nfds = 0;
 	do {
@@ -115,15 +113,12 @@ int wire_recv(int sock, struct wire_message *out, int timeout_ms, struct error *
 		if (rc)
 			return rc;
 		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-		/* The other side ended with something unread. What it said before comes after. */
-		if (n < 0 && errno == ECONNRESET && !reset) {
-			reset = true;
-			errno = EINTR;
-		}
-	} while (n < 0 && (errno == EINTR || (errno == EAGAIN && timeout_ms)));
+		/* A reset is told once, and before what was sent ahead of it: STATE counts though its sender died. */
+	} while (n < 0 &&
+		 (errno == EINTR || errno == ECONNRESET || (errno == EAGAIN && timeout_ms)));
 	if (n < 0 && errno == EAGAIN)
 		return error_set(err, ETIMEDOUT, "no message");
-	if (n == 0 || (n < 0 && (errno == ECONNRESET || errno == EPIPE)))
+	if (n == 0 || (n < 0 && errno == EPIPE))
 		return error_set(err, EPIPE, "the other side has closed the connection");
 	if (n < 0)
 		return error_errno(err, errno, "receiving a message");

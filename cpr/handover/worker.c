@@ -22,6 +22,7 @@
 #include "cpr/handover/stop.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
+#include "vmm/client.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/machine.h"
@@ -83,23 +84,24 @@ static void go_alone(const char *why)
 }
 
 /* The parent must know it: without an answer it would wait, or even end this worker. */
-static void tell_parent(enum link_kind kind)
+static void tell_parent(enum link_kind kind, int64_t value)
 {
 	struct error err;
-	if (self.link >= 0 && outbox_send(&self.out, self.link, kind, 0, NULL, -1, &err))
+	int rc = self.link < 0 ? 0 : outbox_send(&self.out, self.link, kind, value, NULL, -1, &err);
+	if (rc == -EPIPE || rc == -ECONNRESET)
 		go_alone(err.text);
 }
 
 void worker_owns(void)
 {
-	tell_parent(LINK_OWNER);
+	tell_parent(LINK_OWNER, 0);
 }
 
 static void on_parting(void)
 {
 	prctl(PR_SET_PDEATHSIG, 0);
 	self.parting_ns = now_ns();
-	tell_parent(LINK_PARTED);
+	tell_parent(LINK_PARTED, 0);
 }
 
 static void on_back(void)
@@ -116,16 +118,23 @@ static void begin_update(void)
 {
 	const struct incumbent_request here = {0};
 	struct error err;
-	if (incumbent_busy())
-		self.again = true;
-	else
-		incumbent_begin(self.m, self.p, &here, &err);
+	/* The parent keeps the request until it is served, here or by a successor. */
+	self.again = incumbent_busy();
+	if (self.again)
+		return;
+	tell_parent(LINK_TAKEN, SIGUSR1);
+	incumbent_begin(self.m, self.p, &here, &err);
 }
 
 static void on_signal(int sig)
 {
 	if (sig == SIGUSR1) {
 		begin_update();
+		return;
+	}
+	tell_parent(LINK_TAKEN, sig);
+	if (sig == SIGQUIT) {
+		machine_stop(self.m, 128 + sig, "ended by SIGQUIT");
 	} else if (sig == SIGHUP) {
 		report_reopen(self.m);
 	} else if (sig == SIGTERM || sig == SIGINT) {
@@ -139,9 +148,6 @@ static void on_message(struct wire_message *msg)
 	switch (msg->kind) {
 	case LINK_STARTED:
 		incumbent_started(msg);
-		break;
-	case LINK_UPDATE:
-		on_signal(SIGUSR1);
 		break;
 	case LINK_SIGNAL:
 		on_signal((int)msg->value);
@@ -243,10 +249,8 @@ static int lead(void)
 		listen_to_parent();
 		if (m->stop_code < 0)
 			incumbent_step();
-		if (self.again && !incumbent_busy()) {
-			self.again = false;
+		if (self.again && !incumbent_busy())
 			begin_update();
-		}
 	}
 	incumbent_cancel("the guest has ended");
 	return m->stop_code;
@@ -258,7 +262,8 @@ static int lead(void)
  * pass on. */
 static int block_signals(struct error *err)
 {
-	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP, MACHINE_WAKE_SIGNAL};
+	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT,
+				     SIGHUP,  SIGQUIT, MACHINE_WAKE_SIGNAL};
 	sigset_t set;
 	sigemptyset(&set);
 	for (unsigned i = 0; i < ARRAY_LEN(waited); i++)
@@ -267,7 +272,6 @@ static int block_signals(struct error *err)
 	sigaddset(&blocked, SIGUSR2); /* the kick: vCPU threads unblock it */
 	sigaddset(&blocked, SIGPIPE);
 	sigaddset(&blocked, SIGXFSZ); /* past RLIMIT_FSIZE a write fails, and that is enough */
-	sigaddset(&blocked, SIGQUIT);
 	pthread_sigmask(SIG_BLOCK, &blocked, NULL);
 	self.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return self.signals < 0 ? error_errno(err, errno, "signals") : 0;
@@ -279,14 +283,42 @@ int worker_register(struct machine *m, struct program *p, struct error *err)
 	return state_register(&m->tree, &s, err);
 }
 
+/* As a successor of another parent's worker. What that says instead of HELLO's answer stands on the control socket. */
+static int take_guest(const char *guest, struct error *err)
+{
+	char path[PROGRAM_PATH_LEN];
+	struct client_link l;
+	int ends[2];
+	memcpy(path, self.p->path, sizeof(path));
+	int rc = client_connect(&l, guest, err);
+	if (rc)
+		return rc;
+	rc = wire_pair(ends, err);
+	if (!rc) {
+		rc = client_send_fd(&l, "take\n", ends[1], err);
+		close(ends[1]);
+		if (!rc)
+			rc = successor_run(self.m, self.p, ends[0], err);
+		else
+			close(ends[0]);
+	}
+	if (rc)
+		client_explain(&l, err);
+	else
+		memcpy(self.p->path, path,
+		       sizeof(path)); /* updates are of this program from now on */
+	client_close(&l);
+	return rc;
+}
+
 static int make_guest(int argc, char *argv[], struct error *err)
 {
 	struct machine *m = self.m;
 	int rc = program_init(self.p, argc, argv, err);
 	if (!rc)
 		rc = options_parse(&m->opt, argc - 2, argv + 2, err);
-	if (rc)
-		return rc;
+	if (rc || m->opt.take)
+		return rc ? rc : take_guest(m->opt.take, err);
 	if (m->opt.name)
 		log_set_name(m->opt.name);
 	rc = worker_register(m, self.p, err);

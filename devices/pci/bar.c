@@ -108,7 +108,7 @@ static bool bar_decodes(const struct pci_dev *dev, unsigned bar)
 
 static bool bar_mapped(const struct pci_dev *dev, unsigned bar)
 {
-	return dev->state->bars_mapped & (1u << bar);
+	return dev->bars[bar].mapped;
 }
 
 static bool bar_collides(const struct pci_dev *dev, unsigned bar, uint64_t addr)
@@ -137,8 +137,16 @@ static int bar_map(struct pci_dev *dev, unsigned bar, struct error *err)
 	if (rc)
 		return rc;
 	dev->bars[bar].addr = addr;
+	dev->bars[bar].mapped = true;
 	dev->state->bars_mapped |= 1u << bar;
 	return 0;
+}
+
+static void bar_unmap(struct pci_dev *dev, unsigned bar)
+{
+	dev->ops->bar_unmap(dev, bar, dev->bars[bar].addr);
+	dev->bars[bar].mapped = false;
+	dev->state->bars_mapped &= ~(1u << bar);
 }
 
 static void bars_unmap_stale(struct pci_dev *dev)
@@ -147,8 +155,7 @@ static void bars_unmap_stale(struct pci_dev *dev)
 		struct pci_bar *b = &dev->bars[i];
 		if (!bar_mapped(dev, i) || (bar_decodes(dev, i) && pci_bar_addr(dev, i) == b->addr))
 			continue;
-		dev->ops->bar_unmap(dev, i, b->addr);
-		dev->state->bars_mapped &= ~(1u << i);
+		bar_unmap(dev, i);
 	}
 }
 
@@ -178,10 +185,8 @@ void pci_bars_update(struct pci_host *host)
 
 int pci_dev_load(struct pci_dev *dev, struct error *err)
 {
-	struct pci_state *s = dev->state;
-	uint32_t mapped = s->bars_mapped;
+	const struct pci_state *s = dev->state;
 
-	s->bars_mapped = 0;
 	if (s->devfn != dev->devfn)
 		return error_set(err, EBADMSG,
 				 "%s: the guest knows it as slot %u.%u, here it is %u.%u",
@@ -195,16 +200,37 @@ int pci_dev_load(struct pci_dev *dev, struct error *err)
 				dev->owner->name, i, (unsigned long long)s->bar_len[i],
 				s->bar_flags[i], (unsigned long long)dev->bars[i].len,
 				dev->bars[i].flags);
-	for (unsigned i = 0; i < 32; i++) {
-		if (!(mapped & (1u << i)))
-			continue;
-		if (i >= PCI_BARS || !bar_decodes(dev, i))
+	for (unsigned i = 0; i < 32; i++)
+		if (s->bars_mapped & (1u << i) && (i >= PCI_BARS || !bar_decodes(dev, i)))
 			return error_set(err, EBADMSG,
 					 "%s: BAR %u is said to be mapped, its registers disagree",
 					 dev->owner->name, i);
-		int rc = bar_map(dev, i, err);
-		if (rc)
-			return rc;
+	return 0;
+}
+
+/* A BAR that stays where it is is not touched: KVM would forget the page tables of its slot. One BAR may take the
+ * place of another: so first everything that goes, on all devices. */
+int pci_bars_load(struct pci_host *host, struct error *err)
+{
+	uint32_t wanted[PCI_SLOTS] = {0};
+	for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
+		struct pci_dev *dev = host->slots[slot];
+		if (!dev)
+			continue;
+		wanted[slot] = dev->state->bars_mapped;
+		for (unsigned i = 0; i < PCI_BARS; i++)
+			if (bar_mapped(dev, i) && (!(wanted[slot] & (1u << i)) ||
+						   pci_bar_addr(dev, i) != dev->bars[i].addr))
+				bar_unmap(dev, i);
 	}
+	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
+		for (unsigned i = 0; host->slots[slot] && i < PCI_BARS; i++) {
+			struct pci_dev *dev = host->slots[slot];
+			int rc = wanted[slot] & (1u << i) && !bar_mapped(dev, i)
+					 ? bar_map(dev, i, err)
+					 : 0;
+			if (rc)
+				return rc;
+		}
 	return 0;
 }

@@ -11,7 +11,8 @@
  *              MSI-X, registers its state section, whose struct holds a struct pci_state
  *   reset      nothing to do for the bus: there is no firmware, so the host bridge, whose reset runs
  *              first, has given every BAR an address and every pin its interrupt line
- *   post_load  pci_dev_load(): checks the loaded state and maps the BARs as they were
+ *   post_load  pci_dev_load(): checks the loaded state
+ *   loaded     the host bridge maps the BARs of all devices as they were
  *
  * Config space is one array of bytes (state) and one of writable bits (wmask). The guest's BAR
  * registers live there too: what a BAR decodes is always computed from them.
@@ -80,7 +81,8 @@ struct pci_ops {
 struct pci_bar {
 	uint64_t len; /* power of two; 0: none */
 	uint32_t flags;
-	uint64_t addr; /* while mapped (state: bars_mapped) */
+	uint64_t addr; /* while mapped */
+	bool mapped;   /* decoded now, in this process (state: bars_mapped) */
 };
 
 /* Embedded by every device on the bus. */
@@ -103,8 +105,8 @@ struct pci_dev {
 int pci_dev_init(struct pci_dev *dev, struct device *owner, const struct pci_ops *ops,
 		 struct pci_state *state, struct error *err);
 
-/* After the state was loaded: refuses another slot or other BARs than this device has, then maps
- * what was mapped. */
+/* After the state was loaded: refuses another slot or other BARs than this device has, and BARs that are said to be
+ * mapped but do not decode. They are mapped when all devices are loaded (pci_bars_load). */
 int pci_dev_load(struct pci_dev *dev, struct error *err);
 
 /* GSI of the device's interrupt pin: 1 for INTA to 4 for INTD (PCI Interrupt Pin register). */
@@ -130,6 +132,9 @@ uint64_t pci_bar_addr(const struct pci_dev *dev, unsigned bar);
 /* Maps and unmaps the BARs of the whole bus as the registers say now. */
 void pci_bars_update(struct pci_host *host);
 
+/* All devices are loaded: unmaps what an earlier state had elsewhere, and maps what this one has. */
+int pci_bars_load(struct pci_host *host, struct error *err);
+
 /* Gives every BAR of the bus an address: what firmware does. */
 void pci_bars_assign(struct pci_host *host);
 
@@ -149,7 +154,8 @@ struct pci_host {
 	struct device dev;
 	struct pci_dev pci;
 	struct pci_dev *slots[PCI_SLOTS];
-	uint64_t ecam_base; /* on the bus now; 0: not yet */
+	bool ecam_live;	  /* the config window is on the bus, */
+	uint64_t ecam_at; /* and there */
 	struct pci_host_state state;
 };
 

@@ -45,6 +45,10 @@ int pci_vectors_load(struct pci_vectors *v, struct error *err)
 void pci_vector_set_fd(struct pci_vectors *v, unsigned i, int fd)
 {
 	struct irq_source *src = &v->src[i];
+	if (src->fd == fd) { /* a state that is loaded again */
+		src->gsi = v->gsi[i];
+		return;
+	}
 	if (src->fd >= 0)
 		irq_remove(v->irq, src);
 	*src = (struct irq_source){.kind = IRQ_MSI, .fd = fd, .unmask_fd = -1, .gsi = v->gsi[i]};

@@ -93,6 +93,7 @@ static void intx_register(struct vfio_dev *dev, int fd, int unmask_fd)
 {
 	unsigned pin = pci_config_get(&dev->pci, PCI_INTERRUPT_PIN, 1);
 	struct error err = {0};
+	irq_remove(&dev->dev.m->irq, &dev->intx); /* of a state that was loaded before */
 	dev->intx = (struct irq_source){.kind = IRQ_LEVEL,
 					.fd = fd,
 					.unmask_fd = unmask_fd,
@@ -144,7 +145,7 @@ static int intx_enable(struct vfio_dev *dev, struct error *err)
 static bool has_pin(const struct vfio_dev *dev)
 {
 	unsigned pin = pci_config_get(&dev->pci, PCI_INTERRUPT_PIN, 1);
-	return pin >= 1 && pin <= 4 && dev->irq_count[VFIO_PCI_INTX_IRQ_INDEX];
+	return pin >= 1 && pin <= 4 && dev->answers.irq_count[VFIO_PCI_INTX_IRQ_INDEX];
 }
 
 int vfio_irq_start(struct vfio_dev *dev, struct error *err)
@@ -283,9 +284,10 @@ static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enab
 	int fd;
 	if (!enabled || !dev->state.irq_vectors || dev->state.irq_vectors > vec->n)
 		return bad_state(dev, "the device's capability disagrees", err);
-	for (unsigned i = 0; i < dev->state.irq_vectors; i++) {
+	for (unsigned i = 0; i < vec->n; i++) {
+		fd = -1;
 		vector_name(dev, mode, i, name);
-		int rc = take(dev, name, &fd, err);
+		int rc = i < dev->state.irq_vectors ? take(dev, name, &fd, err) : 0;
 		if (rc)
 			return rc;
 		pci_vector_set_fd(vec, i, fd);
@@ -297,8 +299,20 @@ static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enab
 	return 0;
 }
 
+/* Of a state that was loaded before: what is not in @mode. */
+static void forget_others(struct vfio_dev *dev, enum vfio_irq_mode mode)
+{
+	if (mode != VFIO_IRQ_INTX)
+		irq_remove(&dev->dev.m->irq, &dev->intx);
+	for (unsigned i = 0; dev->pci.msix && mode != VFIO_IRQ_MSIX && i < dev->msix.vec.n; i++)
+		pci_vector_set_fd(&dev->msix.vec, i, -1);
+	for (unsigned i = 0; dev->pci.msi && mode != VFIO_IRQ_MSI && i < dev->msi.vec.n; i++)
+		pci_vector_set_fd(&dev->msi.vec, i, -1);
+}
+
 int vfio_irq_load(struct vfio_dev *dev, struct error *err)
 {
+	forget_others(dev, dev->state.irq_mode);
 	int rc = dev->pci.msix ? msix_load(&dev->msix, err) : 0;
 	if (!rc && dev->pci.msi)
 		rc = msi_load(&dev->msi, err);

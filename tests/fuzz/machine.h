@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A whole machine without KVM and VFIO (tests/unit/fake_vfio.h) for the fuzz targets: paused guests
- * to take over from, the taking over in the order of cpr/adopt.c and vmm/machine.c, and a guest that
- * does what the input says. Link with --wrap=fstat.
+ * to take over from, the taking over in the order of cpr/handover/successor.c and vmm/machine.c, and a
+ * guest that does what the input says. Link with --wrap=fstat.
  */
 #ifndef MOLT_FUZZ_MACHINE_H
 #define MOLT_FUZZ_MACHINE_H
@@ -187,7 +187,7 @@ static int fuzz_build(struct machine *m, struct state_blob *blob, struct error *
 	if (!rc)
 		rc = fake_realize(m, err);
 	if (!rc)
-		rc = blob ? state_load(blob, &m->tree, err) : fake_reset(m, err);
+		rc = blob ? fake_load_devices(m, blob, err) : fake_reset(m, err);
 	return rc;
 }
 
@@ -204,6 +204,17 @@ static void fuzz_free(struct machine *m)
 	pool_free(con);
 }
 
+/* As in the pause, after the rehearsal: the state that was loaded is loaded once more. */
+static void fuzz_load_again(struct machine *m, struct state_blob *blob, const void *data,
+			    size_t len)
+{
+	struct error err = {0};
+	int rc = state_open(blob, data, len, &err);
+	if (!rc && state_claim(blob, "fds") >= 0)
+		rc = fake_load_devices(m, blob, &err);
+	fuzz_expect(!rc, "loaded, but not again: %s", err.text);
+}
+
 /* Takes the guest in @data over. The machine is the caller's, whatever *rc says. */
 static struct machine *fuzz_take_over(const void *data, size_t len, int *rc, struct error *err)
 {
@@ -217,26 +228,28 @@ static struct machine *fuzz_take_over(const void *data, size_t len, int *rc, str
 	fuzz_adopting = false;
 	if (!*rc)
 		*rc = fuzz_build(m, blob, err);
+	if (!*rc)
+		fuzz_load_again(m, blob, data, len);
 	free(blob);
 	if (!*rc)
 		*rc = arch_load(m, err);
 	if (!*rc)
 		*rc = vcpu_arch_load(&m->vcpus[0], err);
 	if (!*rc)
-		*rc = vfio_container_class.adopt(&container_of(m)->dev, err);
+		*rc = vfio_container_class.join(&container_of(m)->dev, err);
+	if (!*rc)
+		*rc = vfio_container_class.take(&container_of(m)->dev, err);
 	if (!*rc)
 		*rc = fake_start(m, err);
 	fuzz_expect(!*rc || err->text[0], "refused without a reason");
 	return m;
 }
 
-/* As the update does between pause and exec. */
+/* As the incumbent does in the pause. */
 static struct fake_blob fuzz_save(struct machine *m)
 {
 	struct error err = {0};
 	int rc = irq_detach_all(&m->irq, &err);
-	if (!rc)
-		rc = vfio_container_class.detach(&container_of(m)->dev, &err);
 	fuzz_expect(!rc, "%s", err.text);
 	fuzz_nknown = 0;
 	for (unsigned i = 0; i < m->fds.n; i++)

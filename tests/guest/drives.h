@@ -53,7 +53,7 @@ int drive_state(struct session *s, unsigned updates);
 int drive_limits(struct session *s, unsigned updates);
 /* Too little room in a memory cgroup. */
 int drive_memory(struct session *s, unsigned updates);
-/* Signals at random moments, to the new image and to the keeper. */
+/* Signals at random moments, to the successor, and a second request. */
 int drive_kill(struct session *s, unsigned updates);
 int drive_stop(struct session *s, unsigned updates);
 /* The system calls in the pause are those of a table; those of the floor program. */

@@ -6,7 +6,7 @@
 set -eu
 
 WAIT=${WAIT:-120}
-UPDATES=0 GUESTS=0 FAILED=0 PID=
+UPDATES=0 GUESTS=0 FAILED=0 PID='' WORKER=''
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP
 
@@ -37,11 +37,11 @@ fail() {
 	tail -n 12 "$LOG" 2>/dev/null | cut -c1-600 | sed 's/^/      molt| /'
 	tr -d '\r' <"$CONSOLE" 2>/dev/null | tail -n 8 | cut -c1-400 | sed 's/^/      guest| /'
 	# Where its threads are, and whether the vCPUs' exits still count.
-	for thread in /proc/"${PID:-0}"/task/*; do
+	for thread in /proc/"${WORKER:-0}"/task/*; do
 		[ ! -r "$thread/comm" ] || say "thread $(cat "$thread/comm"): $(cat "$thread/wchan" 2>/dev/null) $(cut -d' ' -f3,14,15 "$thread/stat")"
 	done
 	for when in now later; do
-		cat /sys/kernel/debug/kvm/"${PID:-0}"-*/vcpu*/exits 2>/dev/null | tr '\n' ' ' | sed "s/^/    exits $when: /"
+		cat /sys/kernel/debug/kvm/"${WORKER:-0}"-*/vcpu*/exits 2>/dev/null | tr '\n' ' ' | sed "s/^/    exits $when: /"
 		[ "$when" = later ] || sleep 2
 	done
 	if artefact "$LOG"; then
@@ -173,7 +173,7 @@ ask() { # ORDER ANSWER
 
 # The guest gets the devices $DEVICES, $MEM (MiB) and $CPUS; $ARGS are words for its init, $WRAP a
 # command that runs molt. Options for molt may follow.
-# TIMEOUT: ms from exec to commit; the default is for real machines.
+# TIMEOUT: ms from the state's hand-over to commit; the default is for real machines.
 MEM=256 CPUS=1 DEVICES='' ARGS='' WRAP='' TIMEOUT=60000
 guest_start() { # [OPTION]...
 	GUESTS=$((GUESTS + 1))
@@ -196,24 +196,36 @@ guest_start() { # [OPTION]...
 	wait_until "guest's READY line" guest_said READY 0
 	START=$(process_start)
 	wait_until "first heartbeats" beat_beyond 1
-	FDS=$(process_fds) THREADS=$(process_threads)
+	worker_find || fail "no worker"
+	FDS=$(process_fds) THREADS=$(process_threads) PARENT_FDS=$(parent_fds)
 	expect "VmLck is the guest's memory" "$(process_locked)" -eq "$(locked_due)"
 	say "guest $GUESTS is up on Linux $(uname -r): $(guest_line READY)"
 }
 
 count() { echo $#; }
-process_fds() { count "/proc/$PID/fd"/*; }
-process_threads() { count "/proc/$PID/task"/*; }
-process_locked() { awk '$1 == "VmLck:" { print $2 }' "/proc/$PID/status"; }
-locked_due() { if [ -n "$DEVICES" ]; then echo $((MEM * 1024)); else echo 0; fi; }
-no_children() {
+
+# $PID is the parent, which the world knows; $WORKER, its only child at rest, has the guest.
+children() {
 	for list in "/proc/$PID"/task/*/children; do
-		children=
-		read -r children <"$list" || true
-		[ -z "$children" ] || return 1
+		read -r found <"$list" || true
+		echo "$found"
 	done
 }
-some_children() { ! no_children; }
+worker_find() {
+	WORKER=''
+	for child in $(children); do
+		[ "$(cat "/proc/$child/comm" 2>/dev/null)" != molt-worker ] || [ -z "$(ls "/proc/$child/fd" 2>/dev/null)" ] || WORKER=$child
+	done
+	[ -n "$WORKER" ]
+}
+only_worker() { worker_find && [ "$(children | wc -w)" -eq 1 ]; }
+process_fds() { count "/proc/$WORKER/fd"/*; }
+process_threads() { count "/proc/$WORKER/task"/*; }
+parent_fds() { count "/proc/$PID/fd"/*; }
+process_locked() { awk '$1 == "VmLck:" { print $2 }' "/proc/$WORKER/status"; }
+locked_due() { if [ -n "$DEVICES" ]; then echo $((MEM * 1024)); else echo 0; fi; }
+parent_is_new() { [ "/proc/$PID/exe" -ef "$PROGRAM" ]; }
+parent_is_at_rest() { [ "$(parent_fds)" -eq "$PARENT_FDS" ]; }
 
 # Puts the other version in place, as an upgrade does, and asks for the update.
 update_ask() {
@@ -234,16 +246,19 @@ update() {
 
 update_check() {
 	wait_until "record of update $UPDATES" record_beyond "$RECORDS"
+	worker_find || fail "no worker"
 	locked=$(process_locked)
 	RECORD=$(tail -n 1 "$REPORT")
 	[ "$(json "$RECORD" result)" = ok ] || fail "update $UPDATES: $RECORD"
-	wait_until "end of the keeper" no_children
+	wait_until "end of the worker before" only_worker
+	wait_until "parent to become the new program" parent_is_new
+	wait_until "parent to be at rest" parent_is_at_rest
 	# The first heartbeat still has something of the time before the pause.
 	beats_wait 1
 	before=$BEAT
 	beats_wait 1
 	quiet_expect "pid of update $UPDATES" "$(process_start)" = "$START"
-	quiet_expect "program of update $UPDATES" "/proc/$PID/exe" -ef "$PROGRAM"
+	quiet_expect "program of update $UPDATES" "/proc/$WORKER/exe" -ef "$PROGRAM"
 	quiet_expect "version of update $UPDATES" "$(json "$RECORD" new_version)" = "$(version "/bed/molt-$SIDE")"
 	quiet_expect "VmLck right after update $UPDATES" "$locked" -eq "$(locked_due)"
 	quiet_expect "descriptors after update $UPDATES" "$(process_fds)" -eq "$FDS"
@@ -301,8 +316,6 @@ guest_stop() {
 	done
 	status=0
 	wait "$PID" || status=$?
-	# 127: no child of this shell, as after a rescue by the keeper; molt's last words say it too.
-	[ "$status" -ne 127 ] || status=$(tail -n 1 "$LOG" | sed -n 's/.*(exit \([0-9]*\))$/\1/p')
 	PID=
 	exec 3>&-
 	END=$(guest_line END)

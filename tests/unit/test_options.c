@@ -41,8 +41,8 @@ static void defaults(void **state)
 	assert_null(opt.control);
 	assert_null(opt.report);
 	assert_int_equal(opt.stop_timeout_s, 30);
-	assert_int_equal(opt.update_timeout_ms, 5000);
-	assert_int_equal(opt.preflight_timeout_ms, 10000);
+	assert_int_equal(opt.update_timeout_ms, 0);
+	assert_int_equal(opt.prepare_timeout_ms, 10000);
 	assert_false(opt.insecure_exe);
 	assert_int_equal(opt.hold_ms, 0);
 	assert_int_equal(opt.ndevices, 0);
@@ -54,7 +54,7 @@ static void everything(void **state)
 		parse("--kernel=k --initrd i --cmdline console=ttyS0 --mem 1G,collapse "
 		      "--cpus 8 --vfio 0000:00:05.0 --testdev x --vfio 0000:00:06.0,rom=on "
 		      "--console pty:/run/tty --name a.b-c_9 --report r --stop-timeout 0 "
-		      "--update-timeout 60000 --insecure-exe --preflight-timeout 7000 --debug-hold "
+		      "--update-timeout 60000 --insecure-exe --prepare-timeout 7000 --debug-hold "
 		      "5 --control /run/c.sock"),
 		0);
 	assert_string_equal(opt.kernel, "k");
@@ -73,7 +73,7 @@ static void everything(void **state)
 	assert_string_equal(opt.control, "/run/c.sock");
 	assert_int_equal(opt.stop_timeout_s, 0);
 	assert_int_equal(opt.update_timeout_ms, 60000);
-	assert_int_equal(opt.preflight_timeout_ms, 7000);
+	assert_int_equal(opt.prepare_timeout_ms, 7000);
 	assert_true(opt.insecure_exe);
 	assert_int_equal(opt.hold_ms, 5);
 }
@@ -183,7 +183,10 @@ static void refusals(void **state)
 		{"--kernel=", "--kernel", "file name"},
 		{"-k k --control web", "--control: 'web'", "with a slash"},
 		{"-k k --control=", "--control: ''", "none"},
-		{"-k k --update-timeout 99", "--update-timeout", "from 100"},
+		{"-k k --update-timeout 3600001", "--update-timeout", "from 0 to 3600000"},
+		{"-k k --update-timeout=-1", "--update-timeout", "from 0"},
+		{"-k k --prepare-timeout 99", "--prepare-timeout", "from 100"},
+		{"-k k --preflight-timeout 1000", "--preflight-timeout", ""},
 		{"-k k --insecure-exe=yes", "--insecure-exe", "no argument"},
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {

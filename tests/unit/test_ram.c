@@ -218,63 +218,6 @@ static void adopted(void **state)
 	munmap(other.hva, SIZE);
 }
 
-/* Linux, Documentation/admin-guide/mm/pagemap.rst: bit 63, the page is in this process's page tables. */
-static bool mapped(const uint8_t *page)
-{
-	uint64_t entry = 0;
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	assert_int_equal(pread(fd, &entry, 8, (off_t)((uintptr_t)page / PAGE_LEN * 8)), 8);
-	close(fd);
-	return entry >> 63;
-}
-
-static void what_is_there_is_mapped_beforehand(void **state)
-{
-	/* one page, a few, over the end of a step (8 MiB), the last */
-	static const uint64_t from[] = {0, 10, 2047, SIZE / PAGE_LEN - 1}, n[] = {1, 3, 2, 1};
-	struct ram other = {0};
-	struct stat before, after;
-	unsigned steps = 1;
-
-	assert_int_equal(create(NULL, SIZE), 0);
-	assert_false(ram_prefault(&ram)); /* of a fresh guest all of it is done */
-	assert_int_equal(ram_map(&ram, &err), 0);
-	for (unsigned i = 0; i < 4; i++)
-		memset(ram.hva + from[i] * PAGE_LEN, 77, n[i] * PAGE_LEN);
-	other.state = ram.state;
-	assert_int_equal(ram_adopt(&other, &fds, &err), 0);
-	assert_int_equal(ram_map(&other, &err), 0);
-	assert_false(mapped(other.hva));
-	fstat(ram.fd, &before);
-	while (ram_prefault(&other))
-		steps++;
-	assert_in_range(steps, 3, 4);
-	for (unsigned i = 0; i < 4; i++)
-		for (uint64_t k = from[i]; k < from[i] + n[i]; k++)
-			assert_true(mapped(other.hva + k * PAGE_LEN));
-	assert_false(mapped(other.hva + 5000 * PAGE_LEN));
-	fstat(ram.fd, &after);
-	assert_int_equal(after.st_blocks, before.st_blocks); /* no page was made */
-	assert_false(ram_prefault(&other));
-	munmap(other.hva, SIZE);
-}
-
-/* As of a DAX device: lseek there succeeds, and says 0. */
-static void a_device_that_cannot_tell_ends_that(void **state)
-{
-	unsigned steps = 1;
-	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	assert_int_equal(create(NULL, SIZE), 0);
-	assert_int_equal(ram_map(&ram, &err), 0);
-	struct ram device = ram;
-	device.fd = fd;
-	device.prefault_at = 0;
-	while (steps < 10 && ram_prefault(&device))
-		steps++;
-	assert_in_range(steps, 1, 2);
-	close(fd);
-}
-
 static void hostile_state_is_not_adopted(void **state)
 {
 	assert_int_equal(create(NULL, SIZE), 0);
@@ -326,8 +269,6 @@ int main(void)
 		TEST(huge_pages_that_are_not_there),
 		TEST(collapsing_keeps_the_contents),
 		TEST(adopted),
-		TEST(what_is_there_is_mapped_beforehand),
-		TEST(a_device_that_cannot_tell_ends_that),
 		TEST(hostile_state_is_not_adopted),
 		TEST(the_state_table_is_whole),
 	};

@@ -6,19 +6,63 @@
 
 #define SLOT 1
 
-static int detach(struct machine *m, struct error *err)
+/* What the kernel was asked, beside what fake_vfio.h keeps of it. */
+static struct {
+	char calls[64];		/* "U0 M0 ": the address of range 0 goes, another comes */
+	unsigned maps, failing; /* the failing'th from now on fails once, 0: none */
+	bool knows_group[64];	/* by KVM-VFIO device */
+	unsigned known;		/* told of a group that it knew */
+} kernel;
+
+static void note(char what, uint64_t iova)
 {
-	return vfio_container_class.detach(&container_of(m)->dev, err);
+	size_t n = strlen(kernel.calls);
+	snprintf(kernel.calls + n, sizeof(kernel.calls) - n, "%c%d ", what, iova ? 1 : 0);
 }
 
-static void reattach(struct machine *m)
+static long watched(int fd, unsigned long request, void *arg)
 {
-	vfio_container_class.reattach(&container_of(m)->dev);
+	const struct vfio_iommu_type1_dma_unmap *unmap = arg;
+	const struct vfio_iommu_type1_dma_map *map = arg;
+	const struct kvm_device_attr *attr = arg;
+	if (request == VFIO_IOMMU_UNMAP_DMA) {
+		assert_int_equal(unmap->flags,
+				 VFIO_DMA_UNMAP_FLAG_VADDR); /* never of all at once */
+		assert_non_null(range_find(unmap->iova, unmap->size));
+		note('U', unmap->iova);
+	} else if (request == VFIO_IOMMU_MAP_DMA && map->flags & VFIO_DMA_MAP_FLAG_VADDR) {
+		note('M', map->iova);
+		if (++kernel.maps == kernel.failing)
+			return -ENOMEM;
+	} else if (request == KVM_SET_DEVICE_ATTR) {
+		bool add = attr->attr == KVM_DEV_VFIO_GROUP_ADD;
+		assert_true(fd < (int)ARRAY_LEN(kernel.knows_group));
+		kernel.known += add && kernel.knows_group[fd];
+		if (add == kernel.knows_group[fd])
+			return add ? -EEXIST : -ENOENT;
+		kernel.knows_group[fd] = add;
+	}
+	return fake_vfio_ioctl(fd, request, arg);
 }
 
-static int adopt(struct machine *m, struct error *err)
+static int setup(void **state)
 {
-	return vfio_container_class.adopt(&container_of(m)->dev, err);
+	memset(&kernel, 0, sizeof(kernel));
+	fake_vfio_setup(state);
+	fake.ioctl = watched;
+	return 0;
+}
+
+/* Before commit, and after it. */
+static int join(struct machine *m, struct error *err)
+{
+	return vfio_container_class.join(&container_of(m)->dev, err);
+}
+
+static int take(struct machine *m, struct error *err)
+{
+	kernel.calls[0] = 0;
+	return vfio_container_class.take(&container_of(m)->dev, err);
 }
 
 static void assert_ranges(const struct machine *m, bool valid)
@@ -55,40 +99,58 @@ static void fresh_mapping(void **state)
 	assert_int_equal(vf.kvm_groups, 0);
 }
 
+/* Irqfds off, and the state: DMA addresses and groups stay as they are. */
+static void update(struct machine *m, struct fake_blob *blob)
+{
+	irq_detach_all(&m->irq, NULL);
+	*blob = fake_save(m);
+	assert_ranges(m, true);
+	assert_string_equal(kernel.calls, "");
+}
+
+/* A successor that is there: it has loaded the state and joined, and nothing of the incumbent has changed. */
+static struct machine *successor(struct machine *m, const struct fake_blob *blob)
+{
+	struct machine *next = vfio_machine(false);
+	struct error err = {0};
+	if (fake_load(next, blob, &err) || join(next, &err))
+		fail_msg("%s", err.text);
+	assert_ranges(m, true);
+	assert_string_equal(kernel.calls, "");
+	assert_int_equal(vf.kvm_groups, 2);
+	assert_int_equal(fake.irqfds, 0);
+	return next;
+}
+
+/* The successor is sent away: the incumbent goes on as if nothing had been. */
 static void called_off(void **state)
 {
 	struct machine *m = vfio_running();
+	struct fake_blob blob;
 	struct error err = {0};
+	guest_driver(m);
 	assert_int_equal(vfio_container_class.check(&container_of(m)->dev, &err), 0);
-	assert_int_equal(detach(m, &err), 0);
-	assert_ranges(m, false);
-	assert_int_equal(vf.kvm_groups, 0);
-	reattach(m);
+	update(m, &blob);
+	vfio_machine_free(successor(m, &blob));
 	assert_ranges(m, true);
 	assert_int_equal(vf.kvm_groups, 1);
+	irq_attach_all(&m->irq);
+	assert_int_equal(fake.irqfds, 2);
 	vfio_machine_free(m);
+	free(blob.data);
 }
 
-/* Somebody else's mapping in the container: nothing may be believed then. */
-static void unexpected_mapping(void **state)
+static void joined_again(void **state)
 {
 	struct machine *m = vfio_running();
 	struct error err = {0};
-	vf.ranges[vf.nranges++] = (struct fake_range){0x1000, 64 * GIB, PAGE_LEN, true};
-	assert_int_equal(detach(m, &err), -EIO);
-	vf.nranges--;
-	assert_ranges(m, true); /* taken back */
+	int kvm_fd = container_of(m)->kvm_fd;
+	assert_int_equal(join(m, &err), 0);
+	assert_int_equal(kernel.known, 1);
+	assert_int_equal(container_of(m)->kvm_fd, kvm_fd);
 	assert_int_equal(vf.kvm_groups, 1);
 	vfio_machine_free(m);
-}
-
-static void update(struct machine *m, struct fake_blob *blob)
-{
-	struct error err = {0};
-	irq_detach_all(&m->irq, NULL);
-	if (detach(m, &err))
-		fail_msg("%s", err.text);
-	*blob = fake_save(m);
+	assert_int_equal(vf.kvm_groups, 0);
 }
 
 static void taken_over(void **state)
@@ -102,13 +164,11 @@ static void taken_over(void **state)
 	int fd6 = vfio_of(m)->msix.vec.src[6].fd;
 	update(m, &blob);
 
-	struct machine *next = vfio_machine(false);
-	if (fake_load(next, &blob, &err))
-		fail_msg("%s", err.text);
-	assert_int_equal(adopt(next, &err), 0);
+	struct machine *next = successor(m, &blob);
+	assert_int_equal(take(next, &err), 0);
+	assert_string_equal(kernel.calls, "U0 M0 U1 M1 ");
 	assert_ranges(next, true);
-	assert_int_equal(vf.kvm_groups, 1);
-	assert_int_equal(fake.irqfds, 0); /* commit comes first */
+	assert_int_equal(fake.irqfds, 0);
 	fake_start(next, NULL);
 	assert_int_equal(fake.irqfds, 2);
 	assert_int_equal(fake.fds[fd6], vfio_of(next)->state.msix.gsi[6] + 1);
@@ -139,33 +199,59 @@ static void taken_over_intx(void **state)
 	unsigned set_irqs = vf.set_irqs;
 	int fd = vfio_of(m)->intx.fd;
 	update(m, &blob);
-	struct machine *next = vfio_machine(false);
-	if (fake_load(next, &blob, &err) || adopt(next, &err))
-		fail_msg("%s", err.text);
+	struct machine *next = successor(m, &blob);
+	assert_int_equal(take(next, &err), 0);
 	fake_start(next, NULL);
 	assert_int_equal(fake.fds[fd], 17 + 1);
 	assert_int_equal(vf.set_irqs, set_irqs);
+	vfio_machine_free(m); /* the incumbent ends last: its groups go with its VM */
+	assert_int_equal(vf.kvm_groups, 1);
+	assert_ranges(next, true);
 	vfio_machine_free(next);
-	vfio_machine_free(m);
 	free(blob.data);
 }
 
-/* A new program died half-way: one range has its address, the other has none. */
+/* Somebody had begun: one range has no address, the other a third process's. */
 static void mixed_ranges(void **state)
 {
 	struct machine *m = vfio_running();
 	struct fake_blob blob;
 	struct error err = {0};
 	update(m, &blob);
-	vf.ranges[1].valid = true;
+	struct machine *next = successor(m, &blob);
+	vf.ranges[0].valid = false;
 	vf.ranges[1].vaddr = 0xdead000;
-	struct machine *next = vfio_machine(false);
-	if (fake_load(next, &blob, &err) || adopt(next, &err))
-		fail_msg("%s", err.text);
+	assert_int_equal(take(next, &err), 0);
 	assert_ranges(next, true);
 	vfio_machine_free(next);
 	vfio_machine_free(m);
 	free(blob.data);
+}
+
+/* Each place where the kernel may refuse: it is told, and the next try does all that is left. */
+static void taken_in_a_second_try(void **state)
+{
+	for (unsigned failing = 1; failing <= 2; failing++) {
+		struct machine *m = vfio_running();
+		struct fake_blob blob;
+		struct error err = {0};
+		update(m, &blob);
+		struct machine *next = successor(m, &blob);
+		kernel.failing = failing;
+		assert_int_equal(take(next, &err), -ENOMEM);
+		assert_string_equal(kernel.calls, failing == 1 ? "U0 M0 " : "U0 M0 U1 M1 ");
+		assert_non_null(strstr(err.text, failing == 1 ? "0x0+" : "0x100000000+"));
+		assert_false(vf.ranges[failing - 1].valid);
+		err = (struct error){0};
+		assert_int_equal(take(next, &err), 0);
+		assert_string_equal(kernel.calls, "U0 M0 U1 M1 ");
+		assert_ranges(next, true);
+		vfio_machine_free(next);
+		vfio_machine_free(m);
+		free(blob.data);
+		fake_vfio_teardown(NULL);
+		setup(NULL);
+	}
 }
 
 static void memlock_refuses(void **state)
@@ -194,12 +280,12 @@ static void kernel_refuses(void **state)
 	vf.update_vaddr = 0;
 	assert_true(vfio_container_class.check(&container_of(m)->dev, &err) < 0);
 	assert_non_null(strstr(err.text, "VFIO_UPDATE_VADDR"));
-	/* Adoption that fails says on what. */
-	assert_int_equal(detach(m, &err), 0);
+	/* What fails says on what. */
 	vf.map_error = EFAULT;
 	err = (struct error){0};
-	assert_int_equal(adopt(m, &err), -EFAULT);
+	assert_int_equal(take(m, &err), -EFAULT);
 	assert_non_null(strstr(err.text, "0x3000000"));
+	vf.map_error = 0;
 	vfio_machine_free(m);
 }
 
@@ -227,7 +313,7 @@ static void refused(void (*spoil)(struct vfio_dev *dev, struct vfio_container *c
 	free(saved);
 	free(blob.data);
 	fake_vfio_teardown(NULL);
-	fake_vfio_setup(NULL);
+	setup(NULL);
 }
 
 static void spoil_mode(struct vfio_dev *dev, struct vfio_container *c)
@@ -337,14 +423,16 @@ static void fields_cover(void **state)
 	vfio_machine_free(m);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, fake_vfio_setup, fake_vfio_teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, fake_vfio_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(fresh_mapping),   TEST(called_off),      TEST(unexpected_mapping),
-		TEST(taken_over),      TEST(taken_over_intx), TEST(mixed_ranges),
-		TEST(memlock_refuses), TEST(kernel_refuses),  TEST(hostile_state),
+		TEST(fresh_mapping),   TEST(called_off),
+		TEST(joined_again),    TEST(taken_over),
+		TEST(taken_over_intx), TEST(mixed_ranges),
+		TEST(memlock_refuses), TEST(taken_in_a_second_try),
+		TEST(kernel_refuses),  TEST(hostile_state),
 		TEST(fields_cover),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

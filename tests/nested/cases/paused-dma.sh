@@ -1,6 +1,6 @@
 #!/bin/sh
 # 200 numbered packets sent while the guest stands still: they are in its memory before it runs
-# again, and it then gets every one. The device goes on in the gap between two programs.
+# again, and it then gets every one. The device goes on between two programs.
 # bed: --device e1000e --bind --hub
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
@@ -9,9 +9,16 @@ PACKETS=200 # the driver's ring has 256 descriptors
 DEVICES=${BDF_e1000e:?} ARGS="molt.mode=udp molt.interval_ms=500" GROWS="irqs recv"
 
 guest_memory() { # the sealed memfd of this size
-	for fd in "/proc/$PID"/fd/*; do
+	for fd in "/proc/$WORKER"/fd/*; do
 		[ "$(stat -L -c %s "$fd")" -ne $((MEM * 1048576)) ] || echo "$fd"
 	done
+}
+# Heartbeats come twice a second.
+# shellcheck disable=SC2317 # called by wait_until
+stands_still() {
+	still=$(guest_count BEAT)
+	sleep 2
+	[ "$(guest_count BEAT)" -eq "$still" ]
 }
 missing() { field "$(beat)" udp_missing; }
 # shellcheck disable=SC2317 # called by wait_until
@@ -27,9 +34,7 @@ for round in 1 2; do
 	expect "packets before round $round" "$(field "$before" udp_recv)" -eq "$first"
 	memory=$(guest_memory)
 	update_ask
-	# The keeper starts when all vCPUs have stopped.
-	wait_until "pause" some_children
-	sleep 1
+	wait_until "pause" stands_still
 	beats=$(guest_count BEAT)
 	/bed/udp-send 10.0.2.15 9000 "$first" "$PACKETS" 400 >/tmp/sent
 	sleep 0.5

@@ -14,8 +14,9 @@ kib() { awk -v key="$1:" '$1 == key { print $2 }' "$2"; }
 
 sample() {
 	echo "life=$GUESTS pause_us=$(($(json "$RECORD" pause_ns) / 1000))" \
-		"anon_kib=$(kib RssAnon "/proc/$PID/status") data_kib=$(kib VmData "/proc/$PID/status")" \
-		"rss_kib=$(kib VmRSS "/proc/$PID/status") fd_table=$(kib FDSize "/proc/$PID/status")" \
+		"anon_kib=$(kib RssAnon "/proc/$WORKER/status") data_kib=$(kib VmData "/proc/$WORKER/status")" \
+		"parent_kib=$(kib RssAnon "/proc/$PID/status")" \
+		"rss_kib=$(kib VmRSS "/proc/$WORKER/status") fd_table=$(kib FDSize "/proc/$WORKER/status")" \
 		"slab_kib=$(kib SUnreclaim /proc/meminfo) stacks_kib=$(kib KernelStack /proc/meminfo)" >>"$SAMPLES"
 }
 
@@ -78,7 +79,7 @@ longest=$(values life '' | sort -n | uniq -c | sort -n | tail -n 1 | awk '{ prin
 LINE="SOAK updates=$UPDATES lives=$LIVES lost=$LOST"
 # Not judged: on a machine that is busy otherwise an emulated TSC and the emulated clock drift apart.
 LINE="$LINE tsc_unstable=$(cat /out/guest*/kmsg.txt | grep -c 'Marking TSC unstable' || true)"
-for name in anon_kib data_kib; do
+for name in anon_kib data_kib parent_kib; do
 	ends "$name" "$longest"
 	expect "$name does not grow" "$LAST" -le $((FIRST + ROOM_KIB))
 done

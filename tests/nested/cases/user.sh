@@ -9,11 +9,11 @@ USER=1000 GROUP=78
 DEVICES=${BDF_e1000e:?} ARGS=molt.interval_ms=20
 group=/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$DEVICES/iommu_group")")
 
-status() { awk -v name="$1:" '$1 == name { print $2 }' "/proc/$PID/status"; }
+status() { awk -v name="$1:" '$1 == name { print $2 }' "/proc/$WORKER/status"; }
 
 # Seccomp mode of each thread: the leader's is 0, that of the vCPU and the event loop 2.
 filters() {
-	for task in "/proc/$PID"/task/*; do
+	for task in "/proc/$WORKER"/task/*; do
 		awk '$1 == "Name:" { name = $2 } $1 == "Seccomp:" && name ~ /^molt/ { print name "=" $2 }' "$task/status"
 	done | tr '\n' ' '
 }
@@ -30,13 +30,13 @@ guest_start
 expect "user id" "$(status Uid)" -eq $USER
 expect "capabilities" "$(status CapEff)" = 0000000000000000
 expect "no_new_privs" "$(status NoNewPrivs)" -eq 1
-expect "filters" "$(filters)" = "molt=0 molt-cpu0=2 molt-loop=2 "
+expect "filters" "$(filters)" = "molt-worker=0 molt-cpu0=2 molt-loop=2 "
 lost0=$(pings_lost)
 updates 3
 chmod 000 /dev/kvm "$group" /dev/vfio/vfio
 /bed/as-user $USER $GROUP 65536 /bin/sh -c ": <>/dev/kvm" 2>/dev/null && fail "/dev/kvm can still be opened"
 updates 3
-expect "filters" "$(filters)" = "molt=0 molt-cpu0=2 molt-loop=2 "
+expect "filters" "$(filters)" = "molt-worker=0 molt-cpu0=2 molt-loop=2 "
 expect "pings lost over the updates" $(($(pings_lost) - lost0)) -eq 0
 kernel_calm
 guest_stop
