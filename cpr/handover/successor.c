@@ -14,6 +14,7 @@
 
 #include "cpr/handover/blob.h"
 #include "cpr/fault.h"
+#include "cpr/handover/oom.h"
 #include "cpr/handover/page.h"
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/warming.h"
@@ -203,7 +204,10 @@ static int rehearse(uint64_t *load_ns, struct error *err)
 static int get_ready(struct error *err)
 {
 	uint64_t load_ns;
-	int rc = greet(err);
+	oom_probe_stack();
+	int rc = oom_probe(0, err);
+	if (!rc)
+		rc = greet(err);
 	fault_point("hello");
 	if (!rc)
 		rc = await(PROTOCOL_OFFER, err);
@@ -218,6 +222,8 @@ static int get_ready(struct error *err)
 		rc = build(err);
 	if (!rc)
 		rc = rehearse(&load_ns, err);
+	if (!rc)
+		rc = oom_probe(self.m->opt.cpus, err);
 	blob_close(&self.offer);
 	if (!rc)
 		be_scheduled();
@@ -331,6 +337,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	worker_owns();
 	say(PROTOCOL_DONE, 0, NULL, &ignored);
 	close(peer);
+	oom_restore();
 	handover_hold(HANDOVER_HEAD_START_MS);
 	finish();
 	return 0;
