@@ -14,7 +14,7 @@
 /* Whether a thread has to wait for another, and so the other to wake it, is the scheduler's matter; so is
  * whether one that has nothing more to do gets to its wait before exec; and when the guest leaves
  * KVM_RUN for other reasons than the kick, that of its host. */
-static bool is_chance(const struct inject_call *call)
+bool calls_by_chance(const struct inject_call *call)
 {
 	if (call->image == IMAGE_NEW && call->nr == SYS_rt_sigreturn)
 		return true; /* another vCPU runs: this one is asked for its filters already */
@@ -42,7 +42,7 @@ static const char *object_of(const struct inject_call *call)
 	return !call->file[0] ? " memory" : " file";
 }
 
-static int add(struct calls *c, struct session *s, const struct inject_call *call)
+int calls_add(struct calls *c, struct session *s, const struct inject_call *call)
 {
 	static const char *const roles[] = {
 		[ROLE_LEADER] = "leader", [ROLE_LOOP] = "loop", [ROLE_VCPU] = "vcpus"};
@@ -62,8 +62,8 @@ static int add(struct calls *c, struct session *s, const struct inject_call *cal
 }
 
 /* The pause begins with the leader's first kick; of a vCPU, which may notice it before, all is recorded
- * (inject.early). It ends, for the leader, where it gives the guest its head start (handover.h; the
- * floor's settles), and for a vCPU at KVM_RUN, where its record ends. */
+ * (inject.early). It ends, for the leader, where it gives the guest its head start (handover.h), and for a
+ * vCPU at KVM_RUN, where its record ends. */
 int calls_in_pause(struct calls *c, struct session *s, const struct inject *in)
 {
 	bool began = false, over = false;
@@ -83,7 +83,7 @@ int calls_in_pause(struct calls *c, struct session *s, const struct inject *in)
 		    (call->nr == SYS_nanosleep || call->nr == SYS_clock_nanosleep))
 			over = true;
 		bool within = call->role == ROLE_VCPU || (began && !over);
-		if (within && !is_chance(call) && add(c, s, call))
+		if (within && !calls_by_chance(call) && calls_add(c, s, call))
 			return -1;
 	}
 	return over ? 0 : session_fail(s, "the calls have no whole pause in them");

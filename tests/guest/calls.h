@@ -18,6 +18,7 @@
 #define CALLS_NAME  120
 
 struct inject;
+struct inject_call;
 struct session;
 
 struct calls {
@@ -28,6 +29,12 @@ struct calls {
 	unsigned lines, total;
 	bool keeper_ended; /* before the guest ran again */
 };
+
+/* Counts a call. -1: no room for one more kind, session.error says so. */
+int calls_add(struct calls *c, struct session *s, const struct inject_call *call);
+
+/* Whether such a call is made in every run is not the program's matter: it is left out. */
+bool calls_by_chance(const struct inject_call *call);
 
 /* The calls of the pause among those recorded. -1: there is no whole pause in it, or it is too long;
  * session.error says so. */

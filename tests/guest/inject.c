@@ -109,7 +109,7 @@ static void discover(struct tracer *tr, pid_t tid)
 
 /* ---- calls ---- */
 
-static unsigned long request_of(int nr, const uint64_t *args)
+unsigned long inject_request_of(int nr, const uint64_t *args)
 {
 	switch (nr) {
 	case SYS_ioctl:
@@ -154,7 +154,7 @@ static struct inject_call *record(struct tracer *tr, const struct tracee *t, int
 				  .role = t->role,
 				  .cpu = t->cpu,
 				  .nr = nr,
-				  .request = request_of(nr, args)};
+				  .request = inject_request_of(nr, args)};
 	for (unsigned i = 0; i < in->ncalls; i++)
 		c->n += same(&in->calls[i], c);
 	if (in->recording)
@@ -326,7 +326,7 @@ static int seize(struct tracer *tr)
 		if (!t)
 			continue;
 		t->role = role_of(pid, tid, &t->cpu);
-		t->counts = tr->in->fresh || (tr->in->early && t->role == ROLE_VCPU);
+		t->counts = tr->in->early && t->role == ROLE_VCPU;
 		if (t->counts)
 			ptrace(PTRACE_INTERRUPT, tid, 0, 0); /* out of KVM_RUN, and in again */
 	}
@@ -337,9 +337,7 @@ static int seize(struct tracer *tr)
 	return 0;
 }
 
-/* Waits for the next stop or end of a tracee, every other time @leader's first: one that makes calls
- * without pause would be all that is heard of. Its tid; 0: none in time. */
-static pid_t next_stop(pid_t leader, int *status, uint64_t until)
+pid_t inject_next_stop(pid_t leader, int *status, uint64_t until)
 {
 	sigset_t chld;
 	sigemptyset(&chld);
@@ -381,7 +379,7 @@ static void detach(struct tracer *tr)
 	for (unsigned i = 0; i < tr->n; i++)
 		ptrace(PTRACE_INTERRUPT, tr->t[i].tid, 0, 0);
 	while (tr->n) {
-		pid_t tid = next_stop(tr->s->pid, &status, until);
+		pid_t tid = inject_next_stop(tr->s->pid, &status, until);
 		if (!tid)
 			return;
 		if (WIFSTOPPED(status)) {
@@ -412,7 +410,7 @@ int inject_update(struct session *s, struct inject *in)
 	sigprocmask(SIG_BLOCK, &chld, &before);
 	int rc = seize(&tr);
 	while (!rc && tr.n && !tr.ended && !tr.failed) {
-		pid_t tid = next_stop(s->pid, &status, until);
+		pid_t tid = inject_next_stop(s->pid, &status, until);
 		if (!tid)
 			rc = session_fail(s, "the update does not end");
 		else if (!WIFSTOPPED(status))
@@ -421,7 +419,7 @@ int inject_update(struct session *s, struct inject *in)
 			on_stop(&tr, tid, status);
 		if (tid == s->pid &&
 		    !asked) /* it stood still: from here on all its calls are seen */
-			asked = !kill(s->pid, in->fresh ? SIGCONT : SIGUSR1);
+			asked = !kill(s->pid, SIGUSR1);
 	}
 	if (tr.failed)
 		rc = -1;

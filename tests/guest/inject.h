@@ -8,6 +8,7 @@
 #define RUNNER_INJECT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #define INJECT_MAX_CALLS 4096
@@ -52,8 +53,6 @@ struct inject {
 	enum inject_image until; /* leave all of them alone once this one begins: NEW or KEEPER */
 	bool recording;		 /* note what each call's descriptor is open on: takes time */
 	bool early;		 /* record vCPUs before their kick too, but not KVM_RUN */
-	bool fresh; /* the process was just started and is stopped: all its calls are recorded, and no
-		     * signal asks for an update */
 
 	/* Called once: with the old image's leader standing before exec, when all descriptors are final;
 	 * or with the new one's at its very first call. May use inject_call_in. -1: failed. */
@@ -72,6 +71,13 @@ struct inject {
 
 /* Asks for an update and follows it to its end. -1: session.error says why. */
 int inject_update(struct session *s, struct inject *in);
+
+/* What a call asks for: see struct inject_call. */
+unsigned long inject_request_of(int nr, const uint64_t *args);
+
+/* Waits for the next stop or end of a tracee, every other time @leader's first: one that makes calls
+ * without pause would be all that is heard of. SIGCHLD is blocked. Its tid; 0: none in time. */
+pid_t inject_next_stop(pid_t leader, int *status, uint64_t until);
 
 /* Makes the process that the hook is called with do a system call of ours: its result or -errno. */
 long inject_call_in(pid_t pid, long nr, long a, long b, long c);
