@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Who is ended first where memory is short, and whether there is enough to go on. */
 #include "cpr/handover/oom.h"
 
 #include <errno.h>

@@ -6,6 +6,7 @@
 #include "cpr/handover/successor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -255,6 +256,9 @@ static int load(struct error *err)
 
 static int commit(struct error *err)
 {
+	/* Who has lost its descriptors to a fault of its own cannot run the guest; the incumbent can. */
+	if (fcntl(self.peer, F_GETFD) < 0)
+		return error_errno(err, errno, "the link to the incumbent");
 	if (!handover_decide(self.page, HANDOVER_COMMITTED))
 		return error_set(err, ETIMEDOUT, "the incumbent has taken the guest back");
 	handover_stamp(self.page, STAMP_COMMIT);
