@@ -2,7 +2,7 @@
 /*
  * Who owns the guest during an update: a parent, the worker that has the guest (the incumbent) and the
  * worker that is to have it (the successor), with a kill, a stop, a delay and a refusal possible before
- * every step of each. docs/protocol-new.md has the picture.
+ * every step of each. docs/protocol.md has the picture.
  *
  *   handover.pml   the words, and what must hold at every step
  *   worker.pml     incumbent and successor: Build, Pause, commit, After
