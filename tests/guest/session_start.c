@@ -156,6 +156,8 @@ int session_start(struct session *s, const struct settings *set, const struct te
 	if (session_copy(s, set->molt, "molt.a") ||
 	    session_copy(s, set->molt_b ?: set->molt, "molt.b") || session_install(s, false))
 		return -1;
+	if (session_program_of(s->program, &s->running))
+		return session_fail(s, "%s: %s", s->program, strerror(errno));
 	snprintf(report, sizeof(report), "%s/report", s->dir);
 	s->report = open(report, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	for (unsigned i = 0; i < TEST_ARGS && test->args[i]; i++) {
@@ -200,14 +202,7 @@ void session_end(struct session *s)
 					    "ctl",    "ctl.lock", "kept",   "kernel"};
 	char path[160];
 
-	if (s->pid > 0 && !s->exited) {
-		/* Killed in the moment in which it execs itself it leaves its worker behind. */
-		pid_t worker = session_worker(s);
-		kill(s->pid, SIGKILL);
-		waitpid(s->pid, NULL, 0);
-		if (worker)
-			kill(worker, SIGKILL);
-	}
+	session_kill(s);
 	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		snprintf(path, sizeof(path), "%s/%s", s->dir, files[i]);
 		unlink(path);
