@@ -55,8 +55,8 @@ const struct test_case test_cases[] = {
 	{"control", "gap", drive_control, 1, 2, 0, 0, {CONTROL}},
 	{"control-busy", "gap", drive_busy, 1, 4, 0, 0, {CONTROL, "--stop-timeout", "0"}},
 	/* One row of drives_fault.c per "update". */
-	{"fault", "gap", drive_fault, 1, 200, 0, 1000, {[4] = SANDBOX(kill)}},
-	{"fault-2", "gap", drive_fault, 2, 200, 0, 1000, {[4] = SANDBOX(kill)}},
+	{"fault", "gap", drive_fault, 1, 200, 0, 1000, {[2] = SANDBOX(kill)}},
+	{"fault-2", "gap", drive_fault, 2, 200, 0, 1000, {[2] = SANDBOX(kill)}},
 	/* The same of drives_skew.c, two guests each. */
 	{"skew", "gap", drive_skew, 1, 100, 0, 1000},
 	{"user", "gap", drive_user, 2, 50, 0, 5000, {SANDBOX(kill)}, .user = true},
@@ -102,13 +102,6 @@ const struct test_case test_cases[] = {
 	 {PATIENT, "--mem", "64M,collapse"},
 	 .cgroup = true},
 	{"fault-kill", "gap", drive_kill, 1, 100000, 0, 1000, {PATIENT}},
-	{"fault-stop",
-	 "gap",
-	 drive_stop,
-	 1,
-	 100000,
-	 0,
-	 1000,
-	 {"--prepare-timeout", "2000"}},
+	{"fault-stop", "gap", drive_stop, 1, 100000, 0, 1000, {"--prepare-timeout", "2000"}},
 };
 const unsigned test_cases_len = sizeof(test_cases) / sizeof(test_cases[0]);
