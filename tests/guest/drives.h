@@ -59,6 +59,8 @@ int drive_skew(struct session *s, unsigned updates);
 int drive_control(struct session *s, unsigned updates);
 /* Signals and requests that come while an update is under way. */
 int drive_busy(struct session *s, unsigned updates);
+/* The new program fails as a parent: in its rehearsal, and when the process has become it. */
+int drive_parent(struct session *s, unsigned updates);
 /* Updates in which one system call fails, each call with each error. */
 int drive_inject(struct session *s, unsigned updates);
 /* The same in the parent, and in what it starts and becomes; and where the guest resumes in place. */

@@ -16,22 +16,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "failing.h"
 #include "session.h"
+#include "supervisor.h"
 #include "verb.h"
 
 #define BOOT_MS	  30000
 #define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
-/* The next message to the supervisor must contain all of these; it waits, under the case's deadline. */
+/* By the process that the world knows: a supervisor listens to no other. */
 static int notified(struct session *s, const char *a, const char *b)
 {
-	char text[2048];
-	ssize_t n = recv(s->notify, text, sizeof(text) - 1, 0);
-	text[n > 0 ? n : 0] = 0;
-	if (!strstr(text, a) || !strstr(text, b))
-		return session_fail(s, "the supervisor was told '%s', expected '%s' and '%s'", text,
-				    a, b);
-	return 0;
+	return supervisor_told(s, s->pid, a, b);
 }
 
 static int event(struct session *s, struct verb *events, const char *name, const char *result)
@@ -68,27 +64,12 @@ static int update_done(struct session *s, struct verb *events, struct verb *v, c
 	return 0;
 }
 
-/* Makes molt-faulty do that from now on. */
-static int set_fault(struct session *s, const char *fault, const char **faulty)
-{
-	char path[160];
-	*faulty = getenv("MOLT_FAULTY");
-	if (!*faulty)
-		return session_fail(s, "MOLT_FAULTY names no program");
-	snprintf(path, sizeof(path), "%s/fault", s->dir);
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, fault, strlen(fault)) < 0)
-		return session_fail(s, "write %s: %s", path, strerror(errno));
-	close(fd);
-	return 0;
-}
-
 /* The faulty molt is named with --exe; the guest runs on under the same process id. */
 static int update_undone(struct session *s, struct verb *events, struct verb *v, const char *fault,
 			 const char *reason)
 {
 	const char *faulty;
-	if (set_fault(s, fault, &faulty) ||
+	if (failing_fault(s, fault, &faulty) ||
 	    verb_run(s, v, 70, reason, "update", ARGS("--exe", faulty)) ||
 	    told(s, events, "refused", "STATUS=update refused"))
 		return -1;
@@ -159,7 +140,7 @@ int drive_control(struct session *s, unsigned updates)
 static int update_begun(struct session *s, struct verb *events, struct verb *v)
 {
 	const char *faulty;
-	return set_fault(s, "build:slow", &faulty) ||
+	return failing_fault(s, "build:slow", &faulty) ||
 			       verb_start(s, v, "update", NULL, ARGS("--json", "--exe", faulty)) ||
 			       event(s, events, "update", "started")
 		       ? -1

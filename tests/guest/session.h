@@ -137,8 +137,8 @@ int session_program_of(const char *path, struct program_file *file);
 
 /* Waits for molt to end with that exit code. */
 int session_exits(struct session *s, int code);
-/* Is @text among molt's own messages? */
-bool session_logged(const struct session *s, const char *text);
+/* How often is @text among molt's own messages? */
+unsigned session_logged(const struct session *s, const char *text);
 
 /* Numbers of the last record. -1: not there. */
 int64_t record_number(const char *record, const char *key);

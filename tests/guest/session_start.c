@@ -127,8 +127,10 @@ static int supervise(struct session *s)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/notify", s->dir);
+	const int on = 1; /* who sends counts, as for systemd's NotifyAccess=main */
 	s->notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (bind(s->notify, (struct sockaddr *)&addr, sizeof(addr)))
+	if (setsockopt(s->notify, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) ||
+	    bind(s->notify, (struct sockaddr *)&addr, sizeof(addr)))
 		return session_fail(s, "bind %s: %s", addr.sun_path, strerror(errno));
 	return 0;
 }
@@ -218,21 +220,22 @@ void session_end(struct session *s)
 	free(s->gaps_ns);
 }
 
-bool session_logged(const struct session *s, const char *text)
+unsigned session_logged(const struct session *s, const char *text)
 {
 	char path[160];
-	bool found = false;
+	unsigned n = 0;
 
 	snprintf(path, sizeof(path), "%s/log", s->dir);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	off_t len = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
 	char *log = calloc(1, (size_t)len + 1);
 	if (log && len && pread(fd, log, (size_t)len, 0) == len)
-		found = strstr(log, text);
+		for (const char *p = log; (p = strstr(p, text)); p++)
+			n++;
 	free(log);
 	if (fd >= 0)
 		close(fd);
-	return found;
+	return n;
 }
 
 void session_show(const struct session *s)
