@@ -76,12 +76,21 @@ static void act_fork(void)
 	_exit(0);
 }
 
-/* Into every socket that takes it, as one message. Returns whether one did. */
+/* Those of clients, which come with the guest, are streams. */
+static bool is_link(int fd)
+{
+	int type = 0;
+	socklen_t len = sizeof(type);
+	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_SEQPACKET;
+}
+
+/* To parent and incumbent, as one message. Returns whether one takes it. */
 static bool say(const char *text, size_t len)
 {
 	bool took = false;
 	for (int fd = STDERR_FILENO + 1; fd < MAX_FD; fd++)
-		took |= send(fd, text, len, MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
+		if (is_link(fd))
+			took |= send(fd, text, len, MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
 	return took;
 }
 

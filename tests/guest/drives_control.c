@@ -32,7 +32,10 @@ static int notified(struct session *s, const char *a, const char *b)
 
 static int event(struct session *s, struct verb *events, const char *name, const char *result)
 {
-	const char *line = verb_line(events);
+	const char *line;
+	do /* warming that takes its time is told of */
+		line = verb_line(events);
+	while (line && record_is(line, "result", "progress"));
 	if (!line || !record_is(line, "event", name) || !record_is(line, "result", result))
 		return session_fail(s, "expected event %s %s, got '%.300s'", name, result,
 				    line ?: "the end");
@@ -94,29 +97,51 @@ static int refusals(struct session *s, struct verb *events, struct verb *v)
 	return 0;
 }
 
+static void name_processes(const struct session *s, char *text, size_t size)
+{
+	snprintf(text, size, "\"pid\":%d,\"worker\":%d,", (int)s->pid, (int)session_worker(s));
+}
+
+/* A check has a successor build all, which is sent away before the guest would be paused. */
+static int checks(struct session *s, struct verb *v)
+{
+	const char *faulty;
+	char now[64];
+
+	name_processes(s, now, sizeof(now));
+	if (failing_fault(s, "ready:no", &faulty) ||
+	    verb_run(s, v, 70, "I would rather not", "update", ARGS("--check", "--exe", faulty)) ||
+	    failing_fault(s, "state:segv", &faulty) ||
+	    verb_run(s, v, 0, "yes", "update", ARGS("--check", "--exe", faulty)) ||
+	    verb_run(s, v, 0, now, "status", ARGS("--json")) || session_settle(s))
+		return -1;
+	return verb_run(s, v, 0, "\"updates\":0,", "status", ARGS("--json"));
+}
+
 int drive_control(struct session *s, unsigned updates)
 {
 	static struct verb events, v;
-	char pid[32], b[96];
+	char pid[64], b[96];
 
 	(void)updates;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	snprintf(pid, sizeof(pid), "\"pid\":%d,", (int)s->pid);
 	snprintf(b, sizeof(b), "%s/molt.b", s->dir);
 	if (session_expect(s, "READY", BOOT_MS) || notified(s, "READY=1", "STATUS=") ||
 	    verb_start(s, &events, "events", NULL, NULL) || event(s, &events, "events", "ok"))
 		return -1;
+	name_processes(s, pid, sizeof(pid));
 	if (verb_run(s, &v, 0, pid, "status", ARGS("--json")) ||
 	    verb_run(s, &v, 0, "can be kept", "status", NULL) || session_install(s, true) ||
-	    verb_run(s, &v, 0, "yes", "update", ARGS("--check")) ||
-	    verb_run(s, &v, 0, "\"updates\":0,", "status", ARGS("--json")) ||
-	    update_done(s, &events, &v, NULL) ||
-	    verb_run(s, &v, 0, pid, "status", ARGS("--json")) || refusals(s, &events, &v) ||
+	    verb_run(s, &v, 0, "yes", "update", ARGS("--check")) || checks(s, &v) ||
+	    update_done(s, &events, &v, NULL))
+		return -1;
+	name_processes(s, pid, sizeof(pid));
+	if (verb_run(s, &v, 0, pid, "status", ARGS("--json")) || refusals(s, &events, &v) ||
 	    update_undone(s, &events, &v, "build:segv", "ended, or said") ||
 	    update_undone(s, &events, &v, "load:kill", "ended before") ||
 	    update_done(s, &events, &v, b))
 		return -1;
-	snprintf(pid, sizeof(pid), "\"pid\":%d,", (int)s->pid);
+	name_processes(s, pid, sizeof(pid));
 	if (verb_run(s, &v, 0, pid, "status", ARGS("--json")) ||
 	    verb_run(s, &v, 0, "\"updates\":2,", "status", ARGS("--json")) ||
 	    verb_run(s, &v, 0, "\"last_update\":{\"event\":\"update\",\"result\":\"ok\"", "status",
@@ -160,14 +185,19 @@ static int record_ok(struct session *s)
 int drive_busy(struct session *s, unsigned updates)
 {
 	static struct verb events, first, v;
+	char busy[320];
 
 	(void)updates;
+	snprintf(busy, sizeof(busy), "an update is under way: %s since ",
+		 getenv("MOLT_FAULTY") ?: "?");
 	if (session_expect(s, "READY", BOOT_MS) || verb_start(s, &events, "events", NULL, NULL) ||
 	    event(s, &events, "events", "ok") || update_begun(s, &events, &first))
 		return -1;
 	/* Requests are answered meanwhile, but for another update. Two signals are one, once this one is through. */
 	if (verb_run(s, &v, 0, "\"updates\":0,", "status", ARGS("--json")) ||
-	    verb_run(s, &v, 70, "an update is under way: ", "update", NULL) ||
+	    verb_run(s, &v, 70, busy, "update", NULL) ||
+	    verb_run(s, &v, 70, "\"result\":\"error\"", "update", ARGS("--json")) ||
+	    verb_run(s, &v, 70, busy, "update", ARGS("--check")) || session_wait_us(s, 200000) ||
 	    verb_run(s, &v, 70, "waiting for it to build the machine", "update", NULL))
 		return -1;
 	kill(s->pid, SIGUSR1);
