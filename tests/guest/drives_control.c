@@ -60,6 +60,8 @@ static int update_done(struct session *s, struct verb *events, struct verb *v, c
 	if (verb_run(s, v, 0, "\"result\":\"ok\"", "update", more) ||
 	    told(s, events, "ok", "STATUS=update"))
 		return -1;
+	if (session_program_of(exe ?: s->program, &s->running))
+		return session_fail(s, "%s: %s", exe ?: s->program, strerror(errno));
 	v->text[strcspn(v->text, "\n")] = 0;
 	if (strcmp(v->text, s->record))
 		return session_fail(s, "the answer is no copy of the record: %.300s", v->text);
@@ -97,9 +99,13 @@ static int refusals(struct session *s, struct verb *events, struct verb *v)
 	return 0;
 }
 
-static void name_processes(const struct session *s, char *text, size_t size)
+/* As /proc has them, once there is no other worker. */
+static int name_processes(struct session *s, char *text, size_t size)
 {
+	if (session_settle(s))
+		return -1;
 	snprintf(text, size, "\"pid\":%d,\"worker\":%d,", (int)s->pid, (int)session_worker(s));
+	return 0;
 }
 
 /* A check has a successor build all, which is sent away before the guest would be paused. */
@@ -108,8 +114,7 @@ static int checks(struct session *s, struct verb *v)
 	const char *faulty;
 	char now[64];
 
-	name_processes(s, now, sizeof(now));
-	if (failing_fault(s, "ready:no", &faulty) ||
+	if (name_processes(s, now, sizeof(now)) || failing_fault(s, "ready:no", &faulty) ||
 	    verb_run(s, v, 70, "I would rather not", "update", ARGS("--check", "--exe", faulty)) ||
 	    failing_fault(s, "state:segv", &faulty) ||
 	    verb_run(s, v, 0, "yes", "update", ARGS("--check", "--exe", faulty)) ||
@@ -129,20 +134,20 @@ int drive_control(struct session *s, unsigned updates)
 	if (session_expect(s, "READY", BOOT_MS) || notified(s, "READY=1", "STATUS=") ||
 	    verb_start(s, &events, "events", NULL, NULL) || event(s, &events, "events", "ok"))
 		return -1;
-	name_processes(s, pid, sizeof(pid));
-	if (verb_run(s, &v, 0, pid, "status", ARGS("--json")) ||
+	if (name_processes(s, pid, sizeof(pid)) ||
+	    verb_run(s, &v, 0, pid, "status", ARGS("--json")) ||
 	    verb_run(s, &v, 0, "can be kept", "status", NULL) || session_install(s, true) ||
 	    verb_run(s, &v, 0, "yes", "update", ARGS("--check")) || checks(s, &v) ||
 	    update_done(s, &events, &v, NULL))
 		return -1;
-	name_processes(s, pid, sizeof(pid));
-	if (verb_run(s, &v, 0, pid, "status", ARGS("--json")) || refusals(s, &events, &v) ||
+	if (name_processes(s, pid, sizeof(pid)) ||
+	    verb_run(s, &v, 0, pid, "status", ARGS("--json")) || refusals(s, &events, &v) ||
 	    update_undone(s, &events, &v, "build:segv", "ended, or said") ||
 	    update_undone(s, &events, &v, "load:kill", "ended before") ||
 	    update_done(s, &events, &v, b))
 		return -1;
-	name_processes(s, pid, sizeof(pid));
-	if (verb_run(s, &v, 0, pid, "status", ARGS("--json")) ||
+	if (name_processes(s, pid, sizeof(pid)) ||
+	    verb_run(s, &v, 0, pid, "status", ARGS("--json")) ||
 	    verb_run(s, &v, 0, "\"updates\":2,", "status", ARGS("--json")) ||
 	    verb_run(s, &v, 0, "\"last_update\":{\"event\":\"update\",\"result\":\"ok\"", "status",
 		     ARGS("--json")))

@@ -286,6 +286,8 @@ int drive_fault(struct session *s, unsigned updates)
 	run = (struct run){0};
 	alarm(0); /* it would end the first guest; every wait here has a deadline of its own */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (session_expect(s, "READY", BOOT_MS)) /* it has a worker, which its end ends */
+		return -1;
 	for (enum pass pass = 0; pass < PASSES; pass++) {
 		if (run_pass(s, pass, updates))
 			return -1;

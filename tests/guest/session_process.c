@@ -78,9 +78,11 @@ void session_kill(struct session *s)
 	kill(s->pid, SIGKILL);
 	waitpid(s->pid, NULL, 0);
 	s->exited = true;
-	for (unsigned i = 0; i < n && i < MAX_CHILDREN; i++)
+	for (unsigned i = 0; i < n && i < MAX_CHILDREN; i++) {
 		if (process_is(workers[i], "molt"))
 			kill(workers[i], SIGKILL);
+		waitpid(workers[i], NULL, 0); /* ours where we are the subreaper */
+	}
 }
 
 int session_program_of(const char *path, struct program_file *file)
