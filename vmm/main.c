@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cpr/fault.h"
 #include "cpr/handover/link.h"
 #include "cpr/handover/parent.h"
 #include "cpr/handover/worker.h"
@@ -69,6 +70,7 @@ static int run(int argc, char *argv[])
 		return start(argc, argv, &role);
 	case ROLE_PARENT:
 	case ROLE_REHEARSAL:
+		fault_point(role.kind == ROLE_PARENT ? "parent" : "rehearsal");
 		return parent_run(argc, argv, &role);
 	case ROLE_WORKER:
 	case ROLE_SUCCESSOR:

@@ -583,9 +583,8 @@ void incumbent_step(void)
 		on_no(&message);
 	} else if (!rc) {
 		rc = on_message(&message, &err);
-		if (rc == -EPIPE)
-			gone(&err);
-		if (rc)
+		if (rc &&
+		    rc != -EPIPE) /* gone: what it said before may say why, and is read next */
 			refuse(&err, NULL);
 	} else if (rc != -ETIMEDOUT) {
 		gone(&err);

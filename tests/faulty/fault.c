@@ -15,6 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cpr/handover/protocol.h"
+#include "cpr/handover/wire.h"
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
@@ -66,12 +68,29 @@ static void act_close(void)
 		close(fd);
 }
 
-/* Into every socket that takes it, as one message. Returns whether one did. */
+/* Whoever takes this program for gone is wrong about its child, which has all that it had. */
+static void act_fork(void)
+{
+	if (fork() == 0)
+		act_hang();
+	_exit(0);
+}
+
+/* Those of clients, which come with the guest, are streams. */
+static bool is_link(int fd)
+{
+	int type = 0;
+	socklen_t len = sizeof(type);
+	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_SEQPACKET;
+}
+
+/* To parent and incumbent, as one message. Returns whether one takes it. */
 static bool say(const char *text, size_t len)
 {
 	bool took = false;
 	for (int fd = STDERR_FILENO + 1; fd < MAX_FD; fd++)
-		took |= send(fd, text, len, MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
+		if (is_link(fd))
+			took |= send(fd, text, len, MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
 	return took;
 }
 
@@ -82,13 +101,41 @@ static void act_garbage(void)
 	_exit(0);
 }
 
-/* Well-formed (cpr/handover/wire.h), and without end. */
+/* As PROTOCOL_@kind; and as what parent and worker say to each other, where it means nothing. */
+static bool say_kind(uint32_t kind, int64_t value, const char *text)
+{
+	struct {
+		struct wire_header header;
+		char text[256];
+	} m = {.header = {.magic = WIRE_MAGIC, .kind = kind, .value = value}};
+	snprintf(m.text, sizeof(m.text), "%s", text);
+	return say((const char *)&m, sizeof(m.header) + strlen(m.text));
+}
+
+/* Without end. */
 static void act_flood(void)
 {
-	static const uint32_t message[] = {0x746c6f6d, 6, 1, 0, 0x21}; /* PROGRESS, 1 % */
 	for (;;)
-		if (!say((const char *)message, sizeof(message)))
+		if (!say_kind(PROTOCOL_PROGRESS, 1, "!"))
 			usleep(100);
+}
+
+static void act_wrong(void)
+{
+	say_kind(99, 0, "");
+	act_hang();
+}
+
+static void act_no(void)
+{
+	say_kind(PROTOCOL_NO, 0, "I would rather not\nand I say so\n");
+	_exit(EXIT_REFUSED);
+}
+
+static void act_newer(void)
+{
+	say_kind(PROTOCOL_HELLO, 0, "molt-handover 98 99\n99.0\n0123\n");
+	act_hang();
 }
 
 /* As a vCPU's thread, whose filter does not know this call. */
@@ -111,11 +158,12 @@ static const struct {
 	int sig;
 	void (*act)(void);
 } actions[] = {
-	{"segv", SIGSEGV, NULL}, {"abort", SIGABRT, NULL},	  {"stop", SIGSTOP, NULL},
-	{"kill", SIGKILL, NULL}, {"bus", SIGBUS, NULL},		  {"crash", 0, act_crash},
-	{"exit", 0, act_exit},	 {"hang", 0, act_hang},		  {"deaf", 0, act_deaf},
-	{"close", 0, act_close}, {"garbage", 0, act_garbage},	  {"flood", 0, act_flood},
-	{"slow", 0, act_slow},	 {"forbidden", 0, act_forbidden},
+	{"segv", SIGSEGV, NULL}, {"abort", SIGABRT, NULL},    {"stop", SIGSTOP, NULL},
+	{"kill", SIGKILL, NULL}, {"bus", SIGBUS, NULL},	      {"crash", 0, act_crash},
+	{"exit", 0, act_exit},	 {"hang", 0, act_hang},	      {"deaf", 0, act_deaf},
+	{"close", 0, act_close}, {"garbage", 0, act_garbage}, {"flood", 0, act_flood},
+	{"fork", 0, act_fork},	 {"wrong", 0, act_wrong},     {"no", 0, act_no},
+	{"newer", 0, act_newer}, {"slow", 0, act_slow},	      {"forbidden", 0, act_forbidden},
 };
 
 /* What is to be done at this point, in @buf; "" if nothing is. */

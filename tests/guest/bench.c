@@ -31,6 +31,7 @@ int bench_guest(const struct settings *set, const struct test_case *test, unsign
 	struct session s;
 	int rc = session_start(&s, set, test, updates);
 
+	s.hasty = true;
 	if (!rc)
 		rc = test->drive(&s, updates);
 	if (rc) {

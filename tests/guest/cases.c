@@ -54,6 +54,7 @@ const struct test_case test_cases[] = {
 	{"level-hold", "level", drive_level, 1, 48, 5000, 15000, {TESTDEV_LEVEL, HOLD(30)}},
 	{"control", "gap", drive_control, 1, 2, 0, 0, {CONTROL}},
 	{"control-busy", "gap", drive_busy, 1, 4, 0, 0, {CONTROL, "--stop-timeout", "0"}},
+	{"parent", "gap", drive_parent, 1, 100, 0, 0, {CONTROL}},
 	/* One row of drives_fault.c per "update". */
 	{"fault", "gap", drive_fault, 1, 200, 0, 1000, {[2] = SANDBOX(kill)}},
 	{"fault-2", "gap", drive_fault, 2, 200, 0, 1000, {[2] = SANDBOX(kill)}},

@@ -27,14 +27,6 @@ int drive_plain(struct session *s, unsigned updates)
 	return session_wait_us(s, 20000) || session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
 }
 
-/*
- * The guest's TSC is the host's plus a constant. Each sample bounds that constant from both sides;
- * the bounds must always overlap: the TSC neither stood still nor jumped.
- */
-struct tsc_bounds {
-	int64_t low, high;
-};
-
 static int bounds_add(struct session *s, struct tsc_bounds *b, const char *how, int64_t low,
 		      int64_t high)
 {
@@ -49,8 +41,7 @@ static int bounds_add(struct session *s, struct tsc_bounds *b, const char *how, 
 	return 0;
 }
 
-/* @b: as RDTSC reads it, and as its MSR says. */
-static int tsc_sample(struct session *s, struct tsc_bounds b[2])
+int tsc_sample(struct session *s, struct tsc_bounds b[2])
 {
 	unsigned long long tsc, msr;
 	uint64_t before = host_tsc();
@@ -95,7 +86,7 @@ int gap_update(struct session *s, uint64_t *ns)
 
 int drive_gap(struct session *s, unsigned updates)
 {
-	struct tsc_bounds bounds[2] = {{INT64_MIN, INT64_MAX}, {INT64_MIN, INT64_MAX}};
+	struct tsc_bounds bounds[2] = TSC_BOUNDS_NONE;
 
 	if (session_expect(s, "READY", BOOT_MS) || tsc_sample(s, bounds))
 		return -1;

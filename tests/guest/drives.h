@@ -14,6 +14,22 @@ int drive_plain(struct session *s, unsigned updates);
 int drive_gap(struct session *s, unsigned updates);
 /* One of those updates: the largest gap of any CPU. */
 int gap_update(struct session *s, uint64_t *ns);
+/*
+ * The guest's TSC is the host's plus a constant. Each sample bounds that constant from both sides; the bounds must always
+ * overlap: the TSC neither stood still nor jumped.
+ */
+struct tsc_bounds {
+	int64_t low, high;
+};
+#define TSC_BOUNDS_NONE                                                                            \
+	{                                                                                          \
+		{INT64_MIN, INT64_MAX},                                                            \
+		{                                                                                  \
+			INT64_MIN, INT64_MAX                                                       \
+		}                                                                                  \
+	}
+/* Asks the gap guest. @b: as RDTSC reads it, and as its MSR says. */
+int tsc_sample(struct session *s, struct tsc_bounds b[2]);
 /* kvmclock stays with the host's clock. */
 int drive_clock(struct session *s, unsigned updates);
 /* Numbered lines from the guest, numbered bytes to it, none lost, doubled or changed. */
@@ -43,6 +59,8 @@ int drive_skew(struct session *s, unsigned updates);
 int drive_control(struct session *s, unsigned updates);
 /* Signals and requests that come while an update is under way. */
 int drive_busy(struct session *s, unsigned updates);
+/* The new program fails as a parent: in its rehearsal, and when the process has become it. */
+int drive_parent(struct session *s, unsigned updates);
 /* Updates in which one system call fails, each call with each error. */
 int drive_inject(struct session *s, unsigned updates);
 /* The same in the parent, and in what it starts and becomes; and where the guest resumes in place. */

@@ -40,20 +40,12 @@ static bool status_is(pid_t pid, const char *tid, const char *name, const char *
  * nothing of the guest's. */
 static int check_parent(struct session *s)
 {
-	char path[64], tid[16], target[64];
+	char tid[16];
 
 	snprintf(tid, sizeof(tid), "%d", (int)s->pid);
 	if (!status_is(s->pid, tid, "NoNewPrivs:", "1") || !status_is(s->pid, tid, "Seccomp:", "0"))
 		return session_fail(s, "the parent has a filter, or may gain privileges");
-	for (int fd = 3; fd < 256; fd++) {
-		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)s->pid, fd);
-		ssize_t n = readlink(path, target, sizeof(target) - 1);
-		target[n > 0 ? n : 0] = 0;
-		if (strstr(target, "kvm") || strstr(target, "memfd") || strstr(target, "eventfd") ||
-		    strstr(target, "vfio"))
-			return session_fail(s, "the parent has %s", target);
-	}
-	return 0;
+	return session_settle(s);
 }
 
 /* The leader has no filter, each other thread one; nobody gains privileges by exec. */

@@ -17,6 +17,7 @@
 
 #define UPDATE_DEADLINE_MS 20000
 #define END_DEADLINE_MS	   10000
+#define SETTLED_EACH	   8 /* updates */
 
 uint64_t clock_ns(void)
 {
@@ -40,52 +41,6 @@ uint64_t session_random(struct session *s, uint64_t below)
 	s->random ^= s->random >> 7;
 	s->random ^= s->random << 17;
 	return below ? s->random % below : 0;
-}
-
-/* Second and third field of /proc/PID/stat: name and state. */
-static bool process_is(pid_t pid, const char *name)
-{
-	char path[64], text[512];
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
-	if (fd >= 0)
-		close(fd);
-	text[n > 0 ? n : 0] = 0;
-	const char *comm = strchr(text, '('), *end = strrchr(text, ')');
-	return comm && end && end[1] == ' ' && end[2] != 'Z' && end[2] != 'X' &&
-	       (!name || !strncmp(comm + 1, name, strlen(name)));
-}
-
-unsigned session_children(const struct session *s, const char *name, pid_t *pid)
-{
-	char path[64], text[512];
-	unsigned n = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)s->pid, (int)s->pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t len = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
-	if (fd >= 0)
-		close(fd);
-	text[len > 0 ? len : 0] = 0;
-	for (char *at = text, *end; *at; at = end) {
-		pid_t child = (pid_t)strtol(at, &end, 10);
-		if (end == at)
-			break;
-		if (!process_is(child, name))
-			continue;
-		if (!n++ && pid)
-			*pid = child;
-	}
-	return n;
-}
-
-pid_t session_worker(const struct session *s)
-{
-	pid_t pid = 0;
-	session_children(s, "molt-worker", &pid);
-	return pid;
 }
 
 int session_fail(struct session *s, const char *fmt, ...)
@@ -113,8 +68,7 @@ int session_install(struct session *s, bool b)
 	return 0;
 }
 
-/* Notices the end of the child. */
-static bool session_alive(struct session *s)
+bool session_alive(struct session *s)
 {
 	if (!s->exited && waitpid(s->pid, &s->status, WNOHANG) == s->pid)
 		s->exited = true;
@@ -254,7 +208,17 @@ int session_update_begin(struct session *s)
 		return -1;
 	if (!session_alive(s))
 		return session_dead(s);
-	return kill(s->pid, SIGUSR1) ? session_fail(s, "kill: %s", strerror(errno)) : 0;
+	return session_program_of(s->program, &s->asked) || kill(s->pid, SIGUSR1)
+		       ? session_fail(s, "asking for an update: %s", strerror(errno))
+		       : 0;
+}
+
+int session_idle(struct session *s)
+{
+	output_read(s, 0); /* a full pipe would stop the guest */
+	if (s->on_poll && s->on_poll(s))
+		return -1;
+	return session_alive(s) ? 0 : session_dead(s);
 }
 
 /* Until something may have been written to the report. Not by looking again and again: where there are two
@@ -303,12 +267,8 @@ int session_update_end(struct session *s)
 			n = (size_t)(end - s->record);
 			break;
 		}
-		/* Keep the console flowing: a full pipe would stop the guest. */
-		output_read(s, 0);
-		if (s->on_poll && s->on_poll(s))
+		if (session_idle(s))
 			return -1;
-		if (!session_alive(s))
-			return session_dead(s);
 		if (clock_ns() > until)
 			return session_fail(s, "update %u: no record in the report", s->updates);
 		report_wait(s);
@@ -334,9 +294,11 @@ int session_update_end(struct session *s)
 	if (s->updates < s->max_updates)
 		s->pauses_ns[s->updates] = (uint64_t)pause;
 	s->updates++;
-	if (s->on_update && s->on_update(s))
+	s->running = s->asked;
+	if (session_same_pid(s) || (s->on_update && s->on_update(s)))
 		return -1;
-	return session_alive(s) ? 0 : session_dead(s);
+	/* Not after each: the next one is to come upon all that may be left of this one. */
+	return s->updates % SETTLED_EACH || s->hasty ? 0 : session_settle(s);
 }
 
 int session_update(struct session *s)

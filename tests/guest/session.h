@@ -32,6 +32,12 @@ struct settings {
 	bool long_run; /* the long versions: test_case.long_updates */
 };
 
+/* A program's file, whatever it is called. */
+struct program_file {
+	dev_t dev;
+	ino_t ino;
+};
+
 struct session {
 	const struct settings *set;
 	const struct test_case *test;
@@ -41,6 +47,8 @@ struct session {
 	int trigger, unmask; /* eventfds of the test device, -1: none */
 	int notify; /* socket of the supervisor that we play for cases with --control, or -1 */
 	char dir[64], program[96];
+	struct program_file asked, running; /* of the update under way; of the last good one */
+	bool hasty;			    /* measures: nothing is waited for after an update */
 	char error[1024];
 
 	char buf[65536]; /* output not yet cut into lines */
@@ -74,11 +82,6 @@ struct session {
 
 int session_start(struct session *s, const struct settings *set, const struct test_case *test,
 		  unsigned updates);
-/* The process that has the guest: the child of s->pid, which the world knows, whose name is molt-worker. 0: none. */
-pid_t session_worker(const struct session *s);
-/* Children of s->pid, those that are no zombies. @name: whose name begins with that, NULL: all. Returns how many, the
- * first in *pid (NULL: not wanted). */
-unsigned session_children(const struct session *s, const char *name, pid_t *pid);
 /* Ends molt if it lives, its workers too, and removes the folder. */
 void session_end(struct session *s);
 
@@ -107,13 +110,35 @@ int session_update_end(struct session *s);
 int session_update(struct session *s);
 /* The next record of the report in s->record, whoever wrote it: the pid may change. */
 int session_record(struct session *s);
+/* Keeps the console flowing for a moment, its lines unread; -1: molt has ended. */
+int session_idle(struct session *s);
 /* Expects PASS, power off and exit code 0. */
 int session_finish(struct session *s);
 
+/* Notices the end of the process that the world knows. */
+bool session_alive(struct session *s);
+
+/* ---- molt's processes (session_process.c) ---- */
+
+/* The process that has the guest: the child of s->pid, which the world knows, whose name is molt-worker. 0: none. */
+pid_t session_worker(const struct session *s);
+/* Children of s->pid, those that are no zombies. @name: whose name begins with that, NULL: all. Returns how many, the
+ * first in *pid (NULL: not wanted). */
+unsigned session_children(const struct session *s, const char *name, pid_t *pid);
+/* Kills them all, parent and workers: a worker whose parent execs itself just then does not end with it. */
+void session_kill(struct session *s);
+/* The last record is of the process that the world knows, which lives. */
+int session_same_pid(struct session *s);
+/* Waits until the last update is through: the world's process runs the program of the last good one, has one child, the
+ * worker, and holds nothing of the guest's. */
+int session_settle(struct session *s);
+/* 0, or -1: errno. */
+int session_program_of(const char *path, struct program_file *file);
+
 /* Waits for molt to end with that exit code. */
 int session_exits(struct session *s, int code);
-/* Is @text among molt's own messages? */
-bool session_logged(const struct session *s, const char *text);
+/* How often is @text among molt's own messages? */
+unsigned session_logged(const struct session *s, const char *text);
 
 /* Numbers of the last record. -1: not there. */
 int64_t record_number(const char *record, const char *key);

@@ -127,8 +127,10 @@ static int supervise(struct session *s)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/notify", s->dir);
+	const int on = 1; /* who sends counts, as for systemd's NotifyAccess=main */
 	s->notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (bind(s->notify, (struct sockaddr *)&addr, sizeof(addr)))
+	if (setsockopt(s->notify, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) ||
+	    bind(s->notify, (struct sockaddr *)&addr, sizeof(addr)))
 		return session_fail(s, "bind %s: %s", addr.sun_path, strerror(errno));
 	return 0;
 }
@@ -156,6 +158,8 @@ int session_start(struct session *s, const struct settings *set, const struct te
 	if (session_copy(s, set->molt, "molt.a") ||
 	    session_copy(s, set->molt_b ?: set->molt, "molt.b") || session_install(s, false))
 		return -1;
+	if (session_program_of(s->program, &s->running))
+		return session_fail(s, "%s: %s", s->program, strerror(errno));
 	snprintf(report, sizeof(report), "%s/report", s->dir);
 	s->report = open(report, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	for (unsigned i = 0; i < TEST_ARGS && test->args[i]; i++) {
@@ -200,14 +204,7 @@ void session_end(struct session *s)
 					    "ctl",    "ctl.lock", "kept",   "kernel"};
 	char path[160];
 
-	if (s->pid > 0 && !s->exited) {
-		/* Killed in the moment in which it execs itself it leaves its worker behind. */
-		pid_t worker = session_worker(s);
-		kill(s->pid, SIGKILL);
-		waitpid(s->pid, NULL, 0);
-		if (worker)
-			kill(worker, SIGKILL);
-	}
+	session_kill(s);
 	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		snprintf(path, sizeof(path), "%s/%s", s->dir, files[i]);
 		unlink(path);
@@ -223,21 +220,22 @@ void session_end(struct session *s)
 	free(s->gaps_ns);
 }
 
-bool session_logged(const struct session *s, const char *text)
+unsigned session_logged(const struct session *s, const char *text)
 {
 	char path[160];
-	bool found = false;
+	unsigned n = 0;
 
 	snprintf(path, sizeof(path), "%s/log", s->dir);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	off_t len = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
 	char *log = calloc(1, (size_t)len + 1);
 	if (log && len && pread(fd, log, (size_t)len, 0) == len)
-		found = strstr(log, text);
+		for (const char *p = log; (p = strstr(p, text)); p++)
+			n++;
 	free(log);
 	if (fd >= 0)
 		close(fd);
-	return found;
+	return n;
 }
 
 void session_show(const struct session *s)
