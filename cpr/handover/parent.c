@@ -188,10 +188,8 @@ static int start_first(struct error *err)
 	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (exe < 0)
 		return error_errno(err, errno, "/proc/self/exe");
-	struct child *owner = start(ROLE_WORKER, exe, -1, err);
-	if (!owner)
+	if (!start(ROLE_WORKER, exe, -1, err))
 		return -err->code;
-	fd_close(&owner->pidfd);
 	fd_close_inherited(); /* the worker has them */
 	return 0;
 }
