@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Runs another molt to hear which classes of state it has. */
 #include "cpr/ask.h"
 
 #include <errno.h>

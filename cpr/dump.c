@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Prints a state for people to read: nodes and fields, with the names that their classes give them. */
 #include "cpr/dump.h"
 
 #include <inttypes.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The table of kept descriptors: names, identities, generations; its node in the state. */
 #include "cpr/fdset.h"
 
 #include <errno.h>

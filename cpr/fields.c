@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Writes and reads a state struct as its table of fields says, and checks all that it reads. */
 #include "cpr/fields.h"
 
 #include <errno.h>

@@ -6,7 +6,7 @@
  * KVM, and may be included by everything above it.
  *
  * A state struct is plain: no pointers, no implicit padding (a unit test adds up its fields). Fields
- * are found by name and never renamed. Rules when loading (design: State):
+ * are found by name and never renamed. Rules when loading (ARCHITECTURE.md, "State"):
  *   - a missing field takes its declared default, unless it is required: then it refuses;
  *   - an unknown property is ignored;
  *   - a property of the wrong length refuses.
@@ -90,6 +90,12 @@ struct state_class {
 		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
 		.len_offset = offsetof(S, len), .since = 1                                         \
 	}
+#define FIELD_ARRAY_LEN_SINCE(S, m, len, since_)                                                   \
+	{                                                                                          \
+		.name = #m, .type = FIELD_UINT, .offset = offsetof(S, m),                          \
+		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
+		.len_offset = offsetof(S, len), .since = (since_)                                  \
+	}
 #define FIELD_OPAQUE_LEN(S, m, len)                                                                \
 	{                                                                                          \
 		.name = #m, .type = FIELD_OPAQUE, .required = 1, .offset = offsetof(S, m),         \
@@ -101,6 +107,11 @@ struct state_class {
 	{                                                                                          \
 		.name = #m, .type = FIELD_OPAQUE, .required = 1, .offset = offsetof(S, m),         \
 		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1        \
+	}
+#define FIELD_RAW_SINCE(S, m, since_)                                                              \
+	{                                                                                          \
+		.name = #m, .type = FIELD_OPAQUE, .offset = offsetof(S, m),                        \
+		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = (since_) \
 	}
 #define FIELD_STR(S, m)                                                                            \
 	{                                                                                          \

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* `molt state`: opens what the words name, a blob or a program, and prints or compares it. */
 #include "cpr/inspect.h"
 
 #include <ctype.h>

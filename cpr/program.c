@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Path and arguments of the program, as a state that travels with the guest. */
 #include "cpr/program.h"
 
 #include <errno.h>

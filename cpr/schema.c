@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Collects the classes and fields that this program, or a blob, has. */
 #include "cpr/schema.h"
 
 #include <ctype.h>

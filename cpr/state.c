@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Writes the state blob, and opens one that is not trusted. */
 #include "cpr/state.h"
 
 #include <errno.h>

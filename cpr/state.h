@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state blob: a flattened device tree in a sealed memfd (design: State).
+ * The state blob: a flattened device tree in a sealed memfd (ARCHITECTURE.md, "State").
  *
  *   / { compatible = "molt,state-1"; program-version; build-id;
  *       fds { names; numbers; ... };  serial@3f8 { class; version; ... };  cpu@0 { ... } }

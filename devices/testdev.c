@@ -241,9 +241,25 @@ static int testdev_reset(struct device *base, struct error *err)
 	return connect_irq((struct testdev *)base, err);
 }
 
+/* By name, as each state that is loaded may come with other descriptors. */
+static void eventfds_take(struct testdev *dev)
+{
+	static const char *const what[] = {"trigger", "unmask"};
+	int *const fd[] = {&dev->trigger_fd, &dev->intx.unmask_fd};
+	char name[FDSET_NAME_LEN];
+	for (unsigned i = 0; i < ARRAY_LEN(what); i++) {
+		snprintf(name, sizeof(name), "%s:%s", dev->dev.name, what[i]);
+		int kept = fdset_take(&dev->dev.m->fds, name);
+		if (kept >= 0)
+			*fd[i] = kept;
+	}
+	dev->intx.fd = dev->trigger_fd;
+}
+
 static int testdev_post_load(void *opaque, struct error *err)
 {
 	struct testdev *dev = opaque;
+	eventfds_take(dev);
 	int rc = pci_dev_load(&dev->pci, err);
 	if (!rc && !dev->level)
 		rc = msix_load(&dev->msix, err);

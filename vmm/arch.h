@@ -35,8 +35,8 @@ void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out);
 /* Allocates m->arch and registers its state sections (before anything is loaded). */
 int arch_init(struct machine *m, struct error *err);
 
-/* In-kernel interrupt controllers: after the memory slots, before the vCPUs (facts); then the timers that
- * belong to no vCPU, which need the controllers only. */
+/* In-kernel interrupt controllers: after the memory slots, before the vCPUs (docs/kernel-facts.md);
+ * then the timers that belong to no vCPU, which need the controllers only. */
 int arch_create_irqchip(struct machine *m, struct error *err);
 int arch_create_timers(struct machine *m, struct error *err);
 

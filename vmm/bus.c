@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* An address space: sorted regions, and the dispatch of accesses to them. */
 #include "vmm/bus.h"
 
 #include <errno.h>

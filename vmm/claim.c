@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Takes a path for a socket or link, unless somebody who lives has it. */
 #include "vmm/claim.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The verbs of `molt` that ask a running guest: request, answer, what is printed, exit status. */
 #include "vmm/client.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Builds the seccomp filters from the table, and puts one on the calling thread. */
 #include "vmm/confine.h"
 
 #include <errno.h>

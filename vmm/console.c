@@ -222,10 +222,21 @@ static void on_listen(void *opaque, uint32_t events)
 	con->be->accept(con);
 }
 
+/* What a state that was loaded before has left behind the end of this one may be secret, and nobody would clear
+ * it later. */
+static void clear_rest(uint8_t *buf, uint32_t len, uint32_t *before)
+{
+	if (*before > len)
+		explicit_bzero(buf + len, *before - len);
+	*before = len;
+}
+
 static int post_load(void *opaque, struct error *err)
 {
 	struct console *con = opaque;
-	const struct console_state *s = &con->state;
+	struct console_state *s = &con->state;
+	clear_rest(s->ring, s->ring_len, &con->ring_loaded);
+	clear_rest(s->in, s->in_len, &con->in_loaded);
 	if (s->unsent > s->ring_len || s->escape > 1 || s->raw > 1 || s->refused > 1)
 		return error_set(err, EBADMSG, "console: the state contradicts itself");
 	if (con->be->reload)

@@ -41,6 +41,7 @@ struct console {
 	bool unwatched;	 /* input is a file without epoll: read when there is room */
 	bool delivering; /* inside the reader */
 	bool warned;	 /* that output is lost */
+	uint32_t ring_loaded, in_loaded; /* bytes of the state that was loaded last */
 	unsigned complaints;
 	console_reader reader;
 	console_drained drained;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The leader's half of the control socket: takes requests, answers, publishes events. */
 #include "vmm/control.h"
 
 #include <errno.h>

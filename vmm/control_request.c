@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reads one line of the control socket: a word and what belongs to it. */
 #include "vmm/control_request.h"
 
 #include <errno.h>

@@ -9,7 +9,8 @@
  * realize registers bus regions, state sections, interrupt sources; there is a VM with RAM, but no
  * irqchip or vCPU yet. reset is for fresh guests only and may do ioctls on the host device; post_load
  * must do none that disturb it. Memory slots are added in reset, post_load or later (before the
- * irqchip exists they are cheap: facts). start runs last, irqchip and routes exist, in both cases.
+ * irqchip exists they are cheap: docs/kernel-facts.md). start runs last, irqchip and routes exist, in
+ * both cases.
  *
  * loaded, when every device's state is there, is for what depends on several of them.
  *

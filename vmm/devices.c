@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The table of device classes. */
 #include "vmm/devices.h"
 
 #include <stddef.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The gate in which vCPU threads park, and through which they go together. */
 #include "vmm/gate.h"
 
 #include <sched.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* GSIs, the routing table, and irqfds: attached and detached one by one or all at once. */
 #include "vmm/irq.h"
 
 #include <errno.h>

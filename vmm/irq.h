@@ -5,7 +5,8 @@
  *
  * An attached irqfd takes the count out of its eventfd, so the update detaches all sources before it
  * reads any state and attaches them again only after commit; what fires in between counts up in the
- * eventfd (facts: "irqfd"). A masked vector is simply not attached: its eventfd is its pending bit.
+ * eventfd (docs/kernel-facts.md). A masked vector is simply not attached: its eventfd is its pending
+ * bit.
  *
  * All functions: device lock held, except irq_init.
  */

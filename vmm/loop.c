@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The event loop: a thread that waits for descriptors and can be parked between two handlers. */
 #include "vmm/loop.h"
 
 #include <errno.h>

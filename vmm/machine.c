@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The order in which a machine is built, loaded, started and destroyed. */
 #include "vmm/machine.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Messages to the supervisor, sent here or by a sender in this process's place (sd_notify(3)). */
 #include "vmm/notify.h"
 
 #include <errno.h>

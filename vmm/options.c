@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The options of `molt run`: one table, and the parsers of their values. */
 #include "vmm/options.h"
 
 #include <ctype.h>
@@ -264,7 +265,7 @@ const struct option_entry options_table[] = {
 	 "that it runs "
 	 "on in the old one. 0: twenty times what the new program needed to try the state before, "
 	 "and at least "
-	 "200.",
+	 "200 and at most 10000.",
 	 "0", GROUP_RUN, COMPLETE_NONE, parse_number, AT(update_timeout_ms), .min = 0,
 	 .max = 3600000},
 	{"prepare-timeout", 0, "MS",

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Guest memory: one file, made or taken over, and its mapping. */
 #include "vmm/ram.h"
 
 #include <errno.h>

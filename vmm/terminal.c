@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The terminal's settings: saved, set raw, put back on every way out. */
 #include "vmm/terminal.h"
 
 #include <asm/termbits.h> /* and so not <termios.h>: struct termios2 is the kernel's */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* vCPU threads: running, parking, saving and loading, each its own vCPU. */
 #include "vmm/vcpu.h"
 
 #include <errno.h>

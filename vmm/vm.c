@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* /dev/kvm, the VM and its memory slots. */
 #include "vmm/vm.h"
 
 #include <errno.h>

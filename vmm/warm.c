@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Fills the page tables of a VM that has not run: piece by piece, paced, within its budget. */
 #include "vmm/warm.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The memfd that carries a state: filled by the incumbent, checked and mapped by the successor. */
 #include "cpr/handover/blob.h"
 
 #include <errno.h>
@@ -21,8 +22,9 @@ static void keep_out_of_dumps(void *map, size_t len)
 		madvise(map, len, MADV_DONTDUMP);
 }
 
-/* Pages made and mapped now: their first touch is most of the cost of writing (facts). The memfd is
- * never mapped writable: a seal would not stop such a mapping, and taking it away costs more than a write. */
+/* Pages made and mapped now: their first touch is most of the cost of writing (docs/kernel-facts.md).
+ * The memfd is never mapped writable: a seal would not stop such a mapping, and taking it away costs
+ * more than a write. It keeps its length from the start: the successor has it mapped. */
 int blob_create(struct blob *b, const struct state_tree *tree, const struct fdset *fds,
 		struct error *err)
 {
@@ -30,7 +32,8 @@ int blob_create(struct blob *b, const struct state_tree *tree, const struct fdse
 	*b = (struct blob){.fd = -1, .size = state_size_bound(tree, fds)};
 	b->fd = memfd_create("molt-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	/* fallocate, unlike a mapping, says so where there is not that much memory. */
-	if (b->fd < 0 || fallocate(b->fd, 0, 0, (off_t)b->size) < 0)
+	if (b->fd < 0 || fallocate(b->fd, 0, 0, (off_t)b->size) < 0 ||
+	    fcntl(b->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		return error_errno(err, errno, "state blob of %zu bytes", b->size);
 	void *map = mmap(NULL, b->size, PROT_READ, flags, b->fd, 0);
 	b->map = map == MAP_FAILED ? NULL : map;
@@ -92,7 +95,9 @@ int blob_expect(struct blob *b, int fd, struct error *err)
 {
 	struct stat st;
 	*b = (struct blob){.fd = fd};
-	if (fstat(fd, &st) < 0 || fcntl(fd, F_GET_SEALS) < 0 || st.st_size <= 0)
+	int seals = fcntl(fd, F_GET_SEALS);
+	/* One that shrinks takes its pages from under the mapping. */
+	if (fstat(fd, &st) < 0 || seals < 0 || !(seals & F_SEAL_SHRINK) || st.st_size <= 0)
 		return error_set(err, EBADMSG, "state blob: descriptor %d is no memfd with room",
 				 fd);
 	b->size = (size_t)st.st_size;

@@ -29,9 +29,10 @@
 #include "vmm/machine.h"
 
 #define NS_PER_MS     1000000ull
-#define COMMIT_MIN_NS (200 * NS_PER_MS) /* from STATE to commit */
-#define COMMIT_FACTOR 20		/* of what the rehearsal took */
-#define DONE_MS	      10000		/* after commit: this process only waits to end */
+#define COMMIT_MIN_NS (200 * NS_PER_MS)	  /* from STATE to commit */
+#define COMMIT_FACTOR 20		  /* of what the rehearsal took */
+#define COMMIT_MAX_NS (10000 * NS_PER_MS) /* whatever the successor says that it took */
+#define DONE_MS	      10000		  /* after commit: this process only waits to end */
 #define PRIORITY_LOW  19
 
 enum stage { STAGE_NONE, STAGE_START, STAGE_HELLO, STAGE_FDS, STAGE_BUILD };
@@ -304,15 +305,18 @@ static int send_fds(struct error *err)
 
 static uint64_t commit_ns(void)
 {
-	uint64_t ns = self.load_ns * COMMIT_FACTOR;
 	if (self.m->opt.update_timeout_ms)
 		return self.m->opt.update_timeout_ms * NS_PER_MS;
+	if (self.load_ns > COMMIT_MAX_NS / COMMIT_FACTOR)
+		return COMMIT_MAX_NS;
+	uint64_t ns = self.load_ns * COMMIT_FACTOR;
 	return ns > COMMIT_MIN_NS ? ns : COMMIT_MIN_NS;
 }
 
 /* Why the successor does not go on. */
 static int why_not(int rc, struct error *err)
 {
+	char line[REASON_LEN];
 	if (rc == -ETIMEDOUT)
 		return error_set(err, ETIMEDOUT, "%.300s did not take over in time (%llu ms)",
 				 self.path, (unsigned long long)(commit_ns() / NS_PER_MS));
@@ -320,9 +324,11 @@ static int why_not(int rc, struct error *err)
 		return error_set(err, EPROTO, "%.300s ended before it had taken over", self.path);
 	if (rc)
 		return error_prefix(err, "%.200s", self.path);
-	if (message.kind == PROTOCOL_NO)
-		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.*s", self.path,
-				 (int)strcspn(message.text, "\n"), message.text);
+	if (message.kind == PROTOCOL_NO) {
+		reasons_line(line, sizeof(line), message.text);
+		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.400s", self.path,
+				 line);
+	}
 	return error_set(err, EPROTO, "%.300s says what makes no sense now (message %u)", self.path,
 			 message.kind);
 }
@@ -475,10 +481,7 @@ static void on_no(const struct wire_message *msg)
 
 	reasons = (struct reasons){0};
 	for (const char *at = msg->text; *at; at += strcspn(at, "\n"), at += *at == '\n') {
-		size_t n = 0;
-		for (const char *c = at; *c && *c != '\n' && n + 1 < sizeof(line); c++)
-			line[n++] = *c >= 0x20 && *c <= 0x7e ? *c : '?';
-		line[n] = 0;
+		reasons_line(line, sizeof(line), at);
 		reasons_add(&reasons, line);
 	}
 	if (!reasons.n)
@@ -508,12 +511,12 @@ static void on_ready(const struct wire_message *msg)
 /* Only what goes forward gives more time. */
 static void on_progress(const struct wire_message *msg)
 {
+	char what[60];
 	if (msg->value <= self.percent || msg->value > 100)
 		return;
 	self.percent = msg->value;
-	snprintf(self.progress, sizeof(self.progress), "%.60s %d %%", msg->text, (int)msg->value);
-	for (char *c = self.progress; *c; c++)
-		*c = *c >= 0x20 && *c <= 0x7e ? *c : '?';
+	reasons_line(what, sizeof(what), msg->text);
+	snprintf(self.progress, sizeof(self.progress), "%s %d %%", what, (int)msg->value);
 	enter_stage(STAGE_BUILD);
 	report_progress(self.m, self.progress);
 }
@@ -522,7 +525,6 @@ static void on_progress(const struct wire_message *msg)
 static int on_message(struct wire_message *msg, struct error *err)
 {
 	switch (self.stage) {
-	case STAGE_START: /* it was faster than the parent's answer */
 	case STAGE_HELLO:
 		if (msg->kind != PROTOCOL_HELLO)
 			break;
@@ -542,6 +544,7 @@ static int on_message(struct wire_message *msg, struct error *err)
 			break;
 		on_ready(msg);
 		return 0;
+	case STAGE_START:
 	case STAGE_NONE:
 		break;
 	}
@@ -571,22 +574,24 @@ static int too_slow(struct error *err)
 void incumbent_step(void)
 {
 	struct error err;
-	if (!incumbent_busy() || (incumbent_socket() < 0 && now_ns() < self.deadline_ns))
+	if (!incumbent_busy())
 		return;
-	int rc = wire_recv(self.peer, &message, 0, &err);
+	/* Until the parent has said who it is nothing is said to it: it could not be ended. */
+	int rc = self.stage == STAGE_START ? -ETIMEDOUT : wire_recv(self.peer, &message, 0, &err);
+	wire_close_fds(&message); /* it has none to give */
 	if (!rc && message.kind == PROTOCOL_NO) {
 		on_no(&message);
 	} else if (!rc) {
 		rc = on_message(&message, &err);
-		if (rc &&
-		    rc != -EPIPE) /* gone: what it said before may say why, and is read next */
+		if (rc && rc != -EPIPE) /* gone: its last words, perhaps why, are read next */
 			refuse(&err, NULL);
 	} else if (rc != -ETIMEDOUT) {
 		gone(&err);
 		refuse(&err, NULL);
-	} else if (now_ns() >= self.deadline_ns) {
+	}
+	/* Also of one that talks without end. */
+	if (incumbent_busy() && now_ns() >= self.deadline_ns) {
 		too_slow(&err);
 		refuse(&err, NULL);
 	}
-	wire_close_fds(&message);
 }

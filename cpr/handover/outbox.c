@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Messages between parent and worker that could not be sent at once. */
 #include "cpr/handover/outbox.h"
 
 #include <errno.h>
@@ -49,9 +50,6 @@ int outbox_send(struct outbox *box, int sock, enum link_kind kind, int64_t value
 		if (!rc || is_final(rc))
 			return rc;
 	}
-	for (unsigned i = 0; i < box->n; i++)
-		if (box->m[i].kind == kind && box->m[i].value == value)
-			return 0;
 	if (box->n == OUTBOX_MESSAGES)
 		return error_set(err, ENOBUFS, "%u messages wait already", box->n);
 	box->m[box->n++] = m;

@@ -27,7 +27,7 @@ struct outbox {
 	unsigned n;
 };
 
-/* Sends it over @sock, or keeps it: 0. One that is the same as one that waits is not kept. -errno: the other side is
+/* Sends it over @sock, or keeps it: 0. -errno: the other side is
  * gone, or the box full; @text may be NULL. */
 int outbox_send(struct outbox *box, int sock, enum link_kind kind, int64_t value, const char *text,
 		int fd, struct error *err);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cpr/handover/link.h"
+#include "cpr/handover/oom.h"
 #include "cpr/handover/outbox.h"
 #include "cpr/handover/spawn.h"
 #include "cpr/handover/wire.h"
@@ -168,10 +169,8 @@ static struct child *start(enum role_kind role, int exe, int peer, struct error 
 	fd_close(&ends[1]);
 	fd_close(&peer);
 	if (rc > 0) {
-		if (role != ROLE_SUCCESSOR) { /* which this process may have to become */
+		if (role != ROLE_SUCCESSOR) /* which this process may have to become */
 			fd_close(&c->exe);
-			fd_close(&c->pidfd);
-		}
 		c->role = role == ROLE_WORKER	   ? CHILD_OWNER
 			  : role == ROLE_SUCCESSOR ? CHILD_SUCCESSOR
 						   : CHILD_REHEARSAL;
@@ -187,8 +186,10 @@ static int start_first(struct error *err)
 	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (exe < 0)
 		return error_errno(err, errno, "/proc/self/exe");
-	if (!start(ROLE_WORKER, exe, -1, err))
+	struct child *owner = start(ROLE_WORKER, exe, -1, err);
+	if (!owner)
 		return -err->code;
+	fd_close(&owner->pidfd);
 	fd_close_inherited(); /* the worker has them */
 	return 0;
 }
@@ -458,7 +459,7 @@ static int keep_deadlines(void)
 		next = c->deadline_ns < next ? c->deadline_ns : next;
 	}
 	tell_again();
-	if (self.out.n)
+	if (self.out.n && now + OUTBOX_NS < next)
 		next = now + OUTBOX_NS;
 	if (self.parting_ns) {
 		uint64_t end = self.parting_ns + REHEARSAL_NS;
@@ -500,8 +501,12 @@ static int loop(void)
 	}
 }
 
+/* After exec there is no way back, and what is short now may be there later. */
+#define SIGNALFD_TRIES	 100
+#define SIGNALFD_WAIT_MS 50
+
 /* All that is waited for stays blocked and pending over the exec of this process. */
-static int block_signals(struct error *err)
+static int block_signals(bool again, struct error *err)
 {
 	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD};
 	sigset_t set;
@@ -511,7 +516,12 @@ static int block_signals(struct error *err)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGCHLD, SIG_DFL); /* ignored, children would not be waited for */
 	signal(SIGPIPE, SIG_IGN);
-	self.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	for (unsigned tries = again ? SIGNALFD_TRIES : 1; tries > 0; tries--) {
+		self.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+		if (self.signals >= 0 || tries == 1)
+			break;
+		poll(NULL, 0, SIGNALFD_WAIT_MS);
+	}
 	return self.signals < 0 ? error_errno(err, errno, "signals") : 0;
 }
 
@@ -541,11 +551,13 @@ int parent_run(int argc, char *argv[], const struct role *role)
 	self.next_exe = self.waiting_exe = self.waiting_peer = -1;
 	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
 		*c = (struct child){.pidfd = -1, .link = -1, .exe = -1};
-	if (block_signals(&err))
+	if (block_signals(role->kind == ROLE_PARENT, &err))
 		return fail(&err);
 	/* No program of an update gains privileges. A filter of system calls it has not: its children would get it,
 	 * and its own next image, and filters only stack. */
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (role->kind == ROLE_REHEARSAL)
+		oom_probe_stack();
 	if (role->kind == ROLE_REHEARSAL)
 		return wire_send(role->link, LINK_READY, 0, NULL, 0, NULL, 0, &err) ? fail(&err)
 										    : 0;

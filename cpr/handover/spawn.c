@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cpr/handover/oom.h"
 #include "cpr/handover/raw.h"
 #include "vmm/base/error.h"
 
@@ -25,6 +27,7 @@ extern char **environ;
 struct child {
 	int exe, link, peer;
 	pid_t parent;
+	bool spare; /* does not have the guest */
 	char **argv, **envp;
 	long error;
 };
@@ -37,6 +40,17 @@ RAW static void default_signals(void)
 		raw_syscall(SYS_rt_sigaction, sig, (long)sa, 0, 8, 0);
 }
 
+/* Takes effect with exec: a child that shares its parent's memory is not chosen (mm/oom_kill.c, in_vfork). */
+RAW static void offer_to_oom(void)
+{
+	static const char path[] = OOM_PATH, first[] = OOM_FIRST;
+	long fd = raw_syscall(SYS_open, (long)path, O_WRONLY | O_CLOEXEC, 0, 0, 0);
+	if (fd < 0)
+		return;
+	raw_syscall(SYS_write, fd, (long)first, sizeof(first) - 1, 0, 0);
+	raw_syscall(SYS_close, fd, 0, 0, 0, 0);
+}
+
 RAW static int become(void *opaque)
 {
 	struct child *c = opaque;
@@ -45,6 +59,8 @@ RAW static int become(void *opaque)
 	long rc = raw_syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	if (raw_syscall(SYS_getppid, 0, 0, 0, 0, 0) != c->parent) /* it has just died */
 		raw_syscall(SYS_exit_group, 1, 0, 0, 0, 0);
+	if (c->spare)
+		offer_to_oom();
 	if (rc >= 0)
 		rc = raw_syscall(SYS_fcntl, c->link, F_SETFD, 0, 0, 0);
 	if (rc >= 0 && c->peer >= 0)
@@ -78,6 +94,7 @@ pid_t spawn(int exe, char **argv, const struct role *role, int *pidfd, struct er
 			  .link = role->link,
 			  .peer = role->peer,
 			  .parent = getpid(),
+			  .spare = role->kind != ROLE_WORKER,
 			  .argv = argv,
 			  .envp = spawn_environment(text, role)};
 	void *stack =

@@ -6,6 +6,7 @@
 #include "cpr/handover/successor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -14,6 +15,7 @@
 
 #include "cpr/handover/blob.h"
 #include "cpr/fault.h"
+#include "cpr/handover/oom.h"
 #include "cpr/handover/page.h"
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/warming.h"
@@ -87,9 +89,10 @@ static int take_fds(struct error *err)
 	for (unsigned i = 0; i < message.nfds; i++) {
 		struct protocol_fd one;
 		memcpy(&one, list + i, sizeof(one));
-		one.name[sizeof(one.name) - 1] = 0;
 		if (!one.name[0])
 			return error_set(err, EPROTO, "a descriptor without a name");
+		if (one.name[sizeof(one.name) - 1])
+			return error_set(err, EPROTO, "a descriptor whose name has no end");
 		int rc = fdset_receive(&self.m->fds, one.name, one.generation, message.fds[i], err);
 		if (rc)
 			return rc;
@@ -98,7 +101,7 @@ static int take_fds(struct error *err)
 	return say(PROTOCOL_GOT, message.nfds, NULL, err);
 }
 
-/* The next message of @kind; descriptors that come before it are taken. */
+/* The next message of @kind, whose descriptors are the caller's; those that come before it are taken. */
 static int await(enum protocol_kind kind, struct error *err)
 {
 	for (;;) {
@@ -202,7 +205,10 @@ static int rehearse(uint64_t *load_ns, struct error *err)
 static int get_ready(struct error *err)
 {
 	uint64_t load_ns;
-	int rc = greet(err);
+	oom_probe_stack();
+	int rc = oom_probe(0, err);
+	if (!rc)
+		rc = greet(err);
 	fault_point("hello");
 	if (!rc)
 		rc = await(PROTOCOL_OFFER, err);
@@ -212,10 +218,13 @@ static int get_ready(struct error *err)
 	fault_point("offer");
 	if (!rc)
 		rc = await(PROTOCOL_BUILD, err);
+	wire_close_fds(&message);
 	if (!rc)
 		rc = build(err);
 	if (!rc)
 		rc = rehearse(&load_ns, err);
+	if (!rc)
+		rc = oom_probe(self.m->opt.cpus, err);
 	blob_close(&self.offer);
 	if (!rc)
 		be_scheduled();
@@ -247,6 +256,9 @@ static int load(struct error *err)
 
 static int commit(struct error *err)
 {
+	/* Who has lost its descriptors to a fault of its own cannot run the guest; the incumbent can. */
+	if (fcntl(self.peer, F_GETFD) < 0)
+		return error_errno(err, errno, "the link to the incumbent");
 	if (!handover_decide(self.page, HANDOVER_COMMITTED))
 		return error_set(err, ETIMEDOUT, "the incumbent has taken the guest back");
 	handover_stamp(self.page, STAMP_COMMIT);
@@ -312,6 +324,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	int rc = get_ready(err);
 	if (!rc)
 		rc = await(PROTOCOL_STATE, err);
+	wire_close_fds(&message);
 	if (!rc)
 		rc = load(err);
 	if (rc) {
@@ -328,6 +341,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	worker_owns();
 	say(PROTOCOL_DONE, 0, NULL, &ignored);
 	close(peer);
+	oom_restore();
 	handover_hold(HANDOVER_HEAD_START_MS);
 	finish();
 	return 0;

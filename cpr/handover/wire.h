@@ -28,8 +28,8 @@ struct wire_message {
 	int64_t value;
 	size_t len; /* of text, without the NUL that is always behind it */
 	unsigned nfds;
-	int fds[WIRE_FDS]; /* the receiver's, close-on-exec */
-	char text[WIRE_TEXT_MAX + 1];
+	int fds[WIRE_FDS];			  /* the receiver's, close-on-exec */
+	_Alignas(8) char text[WIRE_TEXT_MAX + 1]; /* may be an array of structs (protocol.h) */
 };
 
 /* Two connected ends, close-on-exec. @ends[1] may be given to a process that is not molt: what it sends is

@@ -85,23 +85,24 @@ static void go_alone(const char *why)
 }
 
 /* The parent must know it: without an answer it would wait, or even end this worker. */
-static void tell_parent(enum link_kind kind)
+static void tell_parent(enum link_kind kind, int64_t value)
 {
 	struct error err;
-	if (self.link >= 0 && outbox_send(&self.out, self.link, kind, 0, NULL, -1, &err))
+	int rc = self.link < 0 ? 0 : outbox_send(&self.out, self.link, kind, value, NULL, -1, &err);
+	if (rc == -EPIPE || rc == -ECONNRESET)
 		go_alone(err.text);
 }
 
 void worker_owns(void)
 {
-	tell_parent(LINK_OWNER);
+	tell_parent(LINK_OWNER, 0);
 }
 
 static void on_parting(void)
 {
 	prctl(PR_SET_PDEATHSIG, 0);
 	self.parting_ns = now_ns();
-	tell_parent(LINK_PARTED);
+	tell_parent(LINK_PARTED, 0);
 }
 
 static void on_back(void)
@@ -122,18 +123,17 @@ static void begin_update(void)
 	self.again = incumbent_busy();
 	if (self.again)
 		return;
-	worker_send(LINK_TAKEN, SIGUSR1, NULL, NULL, 0, &err);
+	tell_parent(LINK_TAKEN, SIGUSR1);
 	incumbent_begin(self.m, self.p, &here, &err);
 }
 
 static void on_signal(int sig)
 {
-	struct error err;
 	if (sig == SIGUSR1) {
 		begin_update();
 		return;
 	}
-	worker_send(LINK_TAKEN, sig, NULL, NULL, 0, &err);
+	tell_parent(LINK_TAKEN, sig);
 	if (sig == SIGQUIT) {
 		machine_stop(self.m, 128 + sig, "ended by SIGQUIT");
 	} else if (sig == SIGHUP) {

@@ -106,18 +106,23 @@ static int host_create(struct machine *m, const char *arg, struct device **out, 
 	return 0;
 }
 
-/* In its place of the state that was loaded last. */
 static int ecam_add(struct pci_host *host, struct error *err)
 {
-	if (host->ecam_base)
-		bus_remove(&host->dev.m->mmio, host->ecam_base, host);
-	host->ecam_base = host->state.ecam_base;
 	struct bus_region ecam = {.base = host->state.ecam_base,
 				  .len = host->state.ecam_len,
 				  .name = "pci-ecam",
 				  .handler = ecam_access,
 				  .opaque = host};
-	return bus_add(&host->dev.m->mmio, &ecam, err);
+	int rc = bus_add(&host->dev.m->mmio, &ecam, err);
+	host->ecam_live = !rc;
+	host->ecam_at = ecam.base;
+	return rc;
+}
+
+static void ecam_remove(struct pci_host *host)
+{
+	bus_remove(&host->dev.m->mmio, host->ecam_at, host);
+	host->ecam_live = false;
 }
 
 static int host_check_window(uint64_t base, uint64_t len, struct error *err)
@@ -145,9 +150,7 @@ static int host_post_load(void *opaque, struct error *err)
 		rc = host_check_window(s->mmio64_base, s->mmio64_len, err);
 	if (!rc)
 		rc = host_check_window(s->pio_base, s->pio_len, err);
-	if (!rc)
-		rc = pci_dev_load(&host->pci, err);
-	return rc ? rc : ecam_add(host, err);
+	return rc ? rc : pci_dev_load(&host->pci, err);
 }
 
 static int host_realize(struct device *dev, struct error *err)
@@ -200,9 +203,15 @@ static int host_reset(struct device *dev, struct error *err)
 	return ecam_add(host, err);
 }
 
+/* The config window is where the state has it. A state that was loaded before may have had it elsewhere, and a
+ * BAR where it is now: so it goes first and comes last. */
 static int host_loaded(struct device *dev, struct error *err)
 {
-	return pci_bars_load((struct pci_host *)dev, err);
+	struct pci_host *host = (struct pci_host *)dev;
+	if (host->ecam_live && host->ecam_at != host->state.ecam_base)
+		ecam_remove(host);
+	int rc = pci_bars_load(host, err);
+	return rc || host->ecam_live ? rc : ecam_add(host, err);
 }
 
 static void host_destroy(struct device *dev)

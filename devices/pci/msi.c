@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The MSI capability: what the guest writes into it, and its vectors. */
 #include "devices/pci/msi.h"
 
 #include <errno.h>

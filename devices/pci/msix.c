@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The MSI-X capability: table and pending bits in a BAR, and its vectors. */
 #include "devices/pci/msix.h"
 
 #include <errno.h>

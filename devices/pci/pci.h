@@ -154,7 +154,8 @@ struct pci_host {
 	struct device dev;
 	struct pci_dev pci;
 	struct pci_dev *slots[PCI_SLOTS];
-	uint64_t ecam_base; /* on the bus now; 0: not yet */
+	bool ecam_live;	  /* the config window is on the bus, */
+	uint64_t ecam_at; /* and there */
 	struct pci_host_state state;
 };
 

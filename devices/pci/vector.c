@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Vectors: an eventfd each, with an irqfd and a route while the guest wants them delivered. */
 #include "devices/pci/vector.h"
 
 #include <errno.h>

@@ -38,18 +38,38 @@ static void emulate(struct vfio_dev *dev, unsigned off, unsigned len)
 static uint32_t hw_read(const struct vfio_dev *dev, unsigned off, unsigned len)
 {
 	uint32_t val = ~0u;
-	if (!range_fits(off, len, dev->config_len) ||
-	    pread(dev->fd, &val, len, (off_t)(dev->config_off + off)) != (ssize_t)len)
+	if (!range_fits(off, len, dev->answers.config_len) ||
+	    pread(dev->fd, &val, len, (off_t)(dev->answers.config_off + off)) != (ssize_t)len)
 		return ~0u;
 	return val;
 }
 
 static int hw_write(const struct vfio_dev *dev, unsigned off, unsigned len, uint32_t val)
 {
-	if (!range_fits(off, len, dev->config_len))
+	if (!range_fits(off, len, dev->answers.config_len))
 		return 0;
-	if (pwrite(dev->fd, &val, len, (off_t)(dev->config_off + off)) != (ssize_t)len)
+	if (pwrite(dev->fd, &val, len, (off_t)(dev->answers.config_off + off)) != (ssize_t)len)
 		return errno ? -errno : -EIO;
+	return 0;
+}
+
+static int take_msi(struct vfio_dev *dev, unsigned cap, struct error *err)
+{
+	int rc = msi_init(&dev->msi, &dev->pci, cap, &dev->state.msi, err);
+	if (rc)
+		return rc;
+	dev->answers.msi_cap = cap;
+	emulate(dev, cap, dev->msi.len);
+	return 0;
+}
+
+static int take_msix(struct vfio_dev *dev, unsigned cap, struct error *err)
+{
+	int rc = msix_init(&dev->msix, &dev->pci, cap, &dev->state.msix, err);
+	if (rc)
+		return rc;
+	dev->answers.msix_cap = cap;
+	emulate(dev, cap, MSIX_CAP_LEN);
 	return 0;
 }
 
@@ -59,17 +79,13 @@ static int take_std_cap(struct vfio_dev *dev, unsigned id, unsigned cap, struct 
 	uint8_t *config = dev->state.pci.config;
 	int rc = 0;
 
-	if (id == PCI_CAP_ID_MSI && !pci->msi && dev->irq_count[VFIO_PCI_MSI_IRQ_INDEX]) {
-		rc = msi_init(&dev->msi, pci, cap, &dev->state.msi, err);
-		if (!rc)
-			emulate(dev, cap, dev->msi.len);
+	if (id == PCI_CAP_ID_MSI && !pci->msi && dev->answers.irq_count[VFIO_PCI_MSI_IRQ_INDEX]) {
+		rc = take_msi(dev, cap, err);
 	} else if (id == PCI_CAP_ID_MSIX && !pci->msix && cap + MSIX_CAP_LEN <= STD_CAPS_END &&
-		   dev->irq_count[VFIO_PCI_MSIX_IRQ_INDEX]) {
-		rc = msix_init(&dev->msix, pci, cap, &dev->state.msix, err);
-		if (!rc)
-			emulate(dev, cap, MSIX_CAP_LEN);
+		   dev->answers.irq_count[VFIO_PCI_MSIX_IRQ_INDEX]) {
+		rc = take_msix(dev, cap, err);
 	} else if (id == PCI_CAP_ID_PM && cap + PCI_PM_SIZEOF <= STD_CAPS_END) {
-		dev->pm_cap = cap;
+		dev->answers.pm_cap = cap;
 	} else if (id == PCI_CAP_ID_EXP && cap + 4 <= STD_CAPS_END) {
 		/* An endpoint needs a port above it; on a root bus it is an integrated one. */
 		unsigned type =
@@ -113,7 +129,7 @@ static bool ext_cap_hidden(unsigned id)
 /* A capability's length is not in it: it reaches to the next one above, or to the end. */
 static unsigned ext_cap_end(const struct vfio_dev *dev, unsigned cap)
 {
-	unsigned end = dev->config_len, at = EXT_CAPS_START;
+	unsigned end = dev->answers.config_len, at = EXT_CAPS_START;
 	for (unsigned guard = 0; at >= EXT_CAPS_START && guard < 1024; guard++) {
 		if (at > cap && at < end)
 			end = at;
@@ -126,7 +142,7 @@ static unsigned ext_cap_end(const struct vfio_dev *dev, unsigned cap)
 static void walk_ext_caps(struct vfio_dev *dev)
 {
 	unsigned cap = EXT_CAPS_START;
-	if (dev->config_len < PCI_CONFIG_LEN)
+	if (dev->answers.config_len < PCI_CONFIG_LEN)
 		return;
 	for (unsigned guard = 0; cap >= EXT_CAPS_START && guard < 1024; guard++) {
 		uint32_t header = pci_config_get(&dev->pci, cap, 4);
@@ -141,10 +157,29 @@ static void walk_ext_caps(struct vfio_dev *dev)
 	}
 }
 
+static void emulate_header(struct vfio_dev *dev)
+{
+	emulate(dev, PCI_HEADER_TYPE, 1);
+	emulate(dev, PCI_BASE_ADDRESS_0, 6 * 4);
+	emulate(dev, PCI_ROM_ADDRESS, 4);
+	emulate(dev, PCI_INTERRUPT_LINE, 1);
+}
+
+/* The kind of a BAR is in its register's low bits, which vfio-pci shows as the hardware has them. */
+static uint32_t bar_flags(uint32_t reg)
+{
+	if (reg & PCI_BASE_ADDRESS_SPACE_IO)
+		return PCI_BAR_IO;
+	return ((reg & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64 ? PCI_BAR_64
+										       : 0) |
+	       (reg & PCI_BASE_ADDRESS_MEM_PREFETCH ? PCI_BAR_PREF : 0);
+}
+
 int vfio_config_init(struct vfio_dev *dev, struct error *err)
 {
 	uint8_t *config = dev->state.pci.config;
-	int rc = fd_pread_all(dev->fd, config, dev->config_len, (off_t)dev->config_off);
+	int rc = fd_pread_all(dev->fd, config, dev->answers.config_len,
+			      (off_t)dev->answers.config_off);
 	if (rc)
 		return error_errno(err, -rc, "%s: reading config space", dev->dev.name);
 	dev->state.ident = pci_config_get(&dev->pci, PCI_VENDOR_ID, 4);
@@ -155,16 +190,33 @@ int vfio_config_init(struct vfio_dev *dev, struct error *err)
 	pci_config_set(&dev->pci, PCI_COMMAND, 2, 0);
 	config[PCI_HEADER_TYPE] = PCI_HEADER_TYPE_NORMAL; /* alone in its slot */
 	config[PCI_INTERRUPT_LINE] = 0;
-	memset(config + PCI_BASE_ADDRESS_0, 0, 6 * 4); /* region.c reads the types itself */
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		dev->state.pci.bar_flags[i] =
+			i != PCI_BAR_ROM && dev->answers.region_len[i]
+				? bar_flags(
+					  pci_config_get(&dev->pci, PCI_BASE_ADDRESS_0 + 4 * i, 4))
+				: 0;
+	memset(config + PCI_BASE_ADDRESS_0, 0, 6 * 4);
 	memset(config + PCI_ROM_ADDRESS, 0, 4);
-	emulate(dev, PCI_HEADER_TYPE, 1);
-	emulate(dev, PCI_BASE_ADDRESS_0, 6 * 4);
-	emulate(dev, PCI_ROM_ADDRESS, 4);
-	emulate(dev, PCI_INTERRUPT_LINE, 1);
+	emulate_header(dev);
 	rc = walk_std_caps(dev, err);
-	if (!rc)
-		walk_ext_caps(dev);
-	return rc;
+	if (rc)
+		return rc;
+	walk_ext_caps(dev);
+	for (unsigned i = 0; i < PCI_CONFIG_LEN; i++)
+		dev->answers.emulated[i / 8] |= (uint8_t)(dev->emulated[i] << i % 8);
+	return 0;
+}
+
+/* What must be emulated is, whatever a state says. */
+int vfio_config_resume(struct vfio_dev *dev, struct error *err)
+{
+	const struct vfio_answers *a = &dev->answers;
+	for (unsigned i = 0; i < PCI_CONFIG_LEN; i++)
+		dev->emulated[i] = a->emulated[i / 8] >> i % 8 & 1;
+	emulate_header(dev);
+	int rc = a->msi_cap ? take_msi(dev, a->msi_cap, err) : 0;
+	return !rc && a->msix_cap ? take_msix(dev, a->msix_cap, err) : rc;
 }
 
 int vfio_config_reset(struct vfio_dev *dev, struct error *err)
@@ -213,7 +265,7 @@ static void write_command(struct vfio_dev *dev, unsigned off, unsigned len, uint
 static void write_pmcsr(struct vfio_dev *dev, unsigned off, unsigned len, uint32_t val)
 {
 	struct pci_state *s = &dev->state.pci;
-	unsigned reg = dev->pm_cap + PCI_PM_CTRL;
+	unsigned reg = dev->answers.pm_cap + PCI_PM_CTRL;
 
 	if (val >> 8 * (reg - off) & PCI_PM_CTRL_STATE_MASK)
 		s->asleep = 1;
@@ -228,8 +280,8 @@ void vfio_config_write(struct pci_dev *pci, unsigned off, unsigned len, uint32_t
 	struct vfio_dev *dev = (struct vfio_dev *)pci->owner;
 	if (ranges_overlap(off, len, PCI_COMMAND, 2)) {
 		write_command(dev, off, len, val);
-	} else if (dev->pm_cap && off <= dev->pm_cap + PCI_PM_CTRL &&
-		   off + len > dev->pm_cap + PCI_PM_CTRL) {
+	} else if (dev->answers.pm_cap && off <= dev->answers.pm_cap + PCI_PM_CTRL &&
+		   off + len > dev->answers.pm_cap + PCI_PM_CTRL) {
 		write_pmcsr(dev, off, len, val);
 	} else {
 		write_through(dev, off, len, val);

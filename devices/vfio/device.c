@@ -14,11 +14,15 @@
 #include "vmm/machine.h"
 
 static const struct field vfio_fields[] = {
-	PCI_STATE_FIELDS(struct vfio_state, pci), MSIX_STATE_FIELDS(struct vfio_state, msix),
-	MSI_STATE_FIELDS(struct vfio_state, msi), FIELD_U(struct vfio_state, ident),
-	FIELD_U(struct vfio_state, irq_mode),	  FIELD_U(struct vfio_state, irq_vectors),
+	PCI_STATE_FIELDS(struct vfio_state, pci),
+	MSIX_STATE_FIELDS(struct vfio_state, msix),
+	MSI_STATE_FIELDS(struct vfio_state, msi),
+	FIELD_U(struct vfio_state, ident),
+	FIELD_U(struct vfio_state, irq_mode),
+	FIELD_U(struct vfio_state, irq_vectors),
+	VFIO_ANSWERS_FIELDS(struct vfio_state, answers, 2),
 };
-static STATE_CLASS(vfio_state_class, "vfio", 1, struct vfio_state, vfio_fields);
+static STATE_CLASS(vfio_state_class, "vfio", 2, struct vfio_state, vfio_fields);
 
 static const struct pci_ops vfio_pci_ops = {
 	.config_read = vfio_config_read,
@@ -101,6 +105,9 @@ static int vfio_open(struct device *base, struct error *err)
 	dev->fd = fdset_take(&base->m->fds, name);
 	if (dev->fd >= 0)
 		return 0;
+	if (!base->m->fresh)
+		return error_set(err, EBADMSG, "%s: descriptor %s was not handed over", base->name,
+				 name);
 	int rc = vfio_explain_device(&vfio_host, dev->bdf, &group, err);
 	if (rc)
 		return rc;
@@ -117,121 +124,21 @@ static int vfio_open(struct device *base, struct error *err)
 	return fdset_keep(&base->m->fds, name, dev->fd, err);
 }
 
-/* Walks the capability chain that follows the structure in @info (of @argsz bytes). */
-static void take_sparse(struct vfio_region *r, const struct vfio_region_info *info)
-{
-	const uint8_t *base = (const uint8_t *)info;
-	uint32_t off = info->flags & VFIO_REGION_INFO_FLAG_CAPS ? info->cap_offset : 0;
-
-	for (unsigned guard = 0; off && guard < 16; guard++) {
-		struct vfio_info_cap_header header;
-		if (!range_fits(off, sizeof(header), info->argsz))
-			return;
-		memcpy(&header, base + off, sizeof(header));
-		struct vfio_region_info_cap_sparse_mmap sparse;
-		if (header.id == VFIO_REGION_INFO_CAP_SPARSE_MMAP &&
-		    range_fits(off, sizeof(sparse), info->argsz)) {
-			memcpy(&sparse, base + off, sizeof(sparse));
-			const uint8_t *area = base + off + sizeof(sparse);
-			r->nsparse = 0;
-			for (uint32_t i = 0; i < sparse.nr_areas && r->nsparse < VFIO_MAX_SPARSE;
-			     i++) {
-				struct vfio_region_sparse_mmap_area a;
-				if (!range_fits((uint64_t)(area - base), sizeof(a), info->argsz))
-					return;
-				memcpy(&a, area, sizeof(a));
-				area += sizeof(a);
-				r->sparse[r->nsparse].off = a.offset;
-				r->sparse[r->nsparse++].len = a.size;
-			}
-			if (!r->nsparse) /* nothing may be mapped */
-				r->flags &= ~(uint32_t)VFIO_REGION_INFO_FLAG_MMAP;
-		}
-		off = header.next;
-	}
-}
-
-static int query_region(struct vfio_dev *dev, unsigned index, struct vfio_region *r,
-			struct error *err)
-{
-	union {
-		struct vfio_region_info info;
-		uint64_t room[512]; /* with capabilities: some 16 bytes per mappable area */
-	} u = {.info = {.argsz = sizeof(u), .index = index}};
-
-	long rc = vm_ioctl(dev->fd, VFIO_DEVICE_GET_REGION_INFO, &u.info);
-	if (rc < 0)
-		return error_errno(err, (int)-rc, "%s: region %u", dev->dev.name, index);
-	*r = (struct vfio_region){.dev = dev,
-				  .index = index,
-				  .fd_off = u.info.offset,
-				  .len = u.info.size,
-				  .flags = u.info.flags};
-	if (u.info.argsz <= sizeof(u))
-		take_sparse(r, &u.info);
-	else /* the areas did not fit: map nothing rather than too much */
-		r->flags &= ~(uint32_t)VFIO_REGION_INFO_FLAG_MMAP;
-	return 0;
-}
-
-/* What the device has. Only queries: the same for a device that was taken over. */
-static int query(struct vfio_dev *dev, struct error *err)
-{
-	struct vfio_device_info info = {.argsz = sizeof(info)};
-	long rc = vm_ioctl(dev->fd, VFIO_DEVICE_GET_INFO, &info);
-	if (rc < 0)
-		return error_errno(err, (int)-rc, "%s: VFIO_DEVICE_GET_INFO", dev->dev.name);
-	if (!(info.flags & VFIO_DEVICE_FLAGS_PCI) ||
-	    info.num_regions <= VFIO_PCI_CONFIG_REGION_INDEX ||
-	    info.num_irqs <= VFIO_PCI_MSIX_IRQ_INDEX)
-		return error_set(err, ENOTSUP, "%s: not a PCI device", dev->dev.name);
-	dev->can_reset = info.flags & VFIO_DEVICE_FLAGS_RESET;
-
-	struct vfio_region config;
-	rc = query_region(dev, VFIO_PCI_CONFIG_REGION_INDEX, &config, err);
-	for (unsigned i = 0; !rc && i < PCI_BARS; i++)
-		rc = query_region(dev, i, &dev->regions[i], err);
-	if (rc)
-		return (int)rc;
-	if (config.len < 256)
-		return error_set(err, ENOTSUP, "%s: config space of %llu bytes", dev->dev.name,
-				 (unsigned long long)config.len);
-	dev->config_off = config.fd_off;
-	dev->config_len = config.len < PCI_CONFIG_LEN ? (unsigned)config.len : PCI_CONFIG_LEN;
-	if (!dev->rom)
-		dev->regions[PCI_BAR_ROM].len = 0;
-
-	for (unsigned i = 0; i <= VFIO_PCI_MSIX_IRQ_INDEX; i++) {
-		struct vfio_irq_info irq = {.argsz = sizeof(irq), .index = i};
-		rc = vm_ioctl(dev->fd, VFIO_DEVICE_GET_IRQ_INFO, &irq);
-		if (rc < 0)
-			return error_errno(err, (int)-rc, "%s: interrupts of kind %u",
-					   dev->dev.name, i);
-		dev->irq_count[i] = irq.flags & VFIO_IRQ_INFO_EVENTFD ? irq.count : 0;
-	}
-	return 0;
-}
-
 static int vfio_post_load(void *opaque, struct error *err)
 {
 	struct vfio_dev *dev = opaque;
-	uint32_t ident;
-	ssize_t n = pread(dev->fd, &ident, sizeof(ident), (off_t)dev->config_off + PCI_VENDOR_ID);
-	if (n != sizeof(ident) || ident != dev->state.ident)
-		return error_set(err, EBADMSG,
-				 "%s: the guest has device %04x:%04x, this is another",
-				 dev->dev.name, dev->state.ident & 0xffff, dev->state.ident >> 16);
-	int rc = pci_dev_load(&dev->pci, err);
+	int rc = vfio_answers_load(dev, err);
+	if (!rc)
+		rc = pci_dev_load(&dev->pci, err);
 	return rc ? rc : vfio_irq_load(dev, err);
 }
 
-static int section_register(struct vfio_dev *dev, int (*post_load)(void *, struct error *),
-			    struct error *err)
+static int section_register(struct vfio_dev *dev, struct error *err)
 {
 	struct state_section section = {.cls = &vfio_state_class,
 					.state = &dev->state,
 					.opaque = dev,
-					.post_load = post_load};
+					.post_load = vfio_post_load};
 	snprintf(section.node, sizeof(section.node), "vfio@%s", dev->bdf);
 	for (char *c = section.node; *c; c++)
 		if (*c == ':') /* no character of a device tree's names */
@@ -239,26 +146,22 @@ static int section_register(struct vfio_dev *dev, int (*post_load)(void *, struc
 	return state_register(&dev->dev.m->tree, &section, err);
 }
 
+/* A device that is taken over is made when its state is loaded, which says what it is. */
 static int vfio_realize(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
-	int rc = query(dev, err);
-	if (!rc)
-		rc = vfio_config_init(dev, err);
-	if (!rc)
-		rc = vfio_regions_init(dev, err);
-	if (!rc)
-		vfio_irq_init(dev);
-	return rc ? rc : section_register(dev, vfio_post_load, err);
+	int rc = base->m->fresh ? vfio_answers_ask(dev, err) : 0;
+	vfio_irq_init(dev);
+	return rc ? rc : section_register(dev, err);
 }
 
 static int vfio_reset(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
-	long rc = dev->can_reset ? vm_ioctl(dev->fd, VFIO_DEVICE_RESET, NULL) : 0;
+	long rc = dev->answers.can_reset ? vm_ioctl(dev->fd, VFIO_DEVICE_RESET, NULL) : 0;
 	if (rc < 0)
 		log_warn("%s: resetting the device: %s", base->name, strerror((int)-rc));
-	else if (!dev->can_reset)
+	else if (!dev->answers.can_reset)
 		log_warn("%s: the device has no reset of its own: it starts as it was left",
 			 base->name);
 	return vfio_config_reset(dev, err);

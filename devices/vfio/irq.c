@@ -145,7 +145,7 @@ static int intx_enable(struct vfio_dev *dev, struct error *err)
 static bool has_pin(const struct vfio_dev *dev)
 {
 	unsigned pin = pci_config_get(&dev->pci, PCI_INTERRUPT_PIN, 1);
-	return pin >= 1 && pin <= 4 && dev->irq_count[VFIO_PCI_INTX_IRQ_INDEX];
+	return pin >= 1 && pin <= 4 && dev->answers.irq_count[VFIO_PCI_INTX_IRQ_INDEX];
 }
 
 int vfio_irq_start(struct vfio_dev *dev, struct error *err)

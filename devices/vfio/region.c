@@ -124,27 +124,6 @@ static int region_cut(struct vfio_dev *dev, struct vfio_region *r, struct error 
 	return 0;
 }
 
-/* The kind of a BAR is in its register's low bits, which vfio-pci shows as the hardware has them.
- */
-static int bar_flags(const struct vfio_dev *dev, unsigned bar, uint32_t *flags, struct error *err)
-{
-	uint32_t reg;
-	*flags = 0;
-	if (bar == PCI_BAR_ROM)
-		return 0;
-	off_t off = (off_t)(dev->config_off + PCI_BASE_ADDRESS_0 + 4 * bar);
-	if (pread(dev->fd, &reg, sizeof(reg), off) != sizeof(reg))
-		return error_errno(err, errno, "%s: reading BAR %u", dev->dev.name, bar);
-	if (reg & PCI_BASE_ADDRESS_SPACE_IO)
-		*flags = PCI_BAR_IO;
-	else
-		*flags = ((reg & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64
-				  ? PCI_BAR_64
-				  : 0) |
-			 (reg & PCI_BASE_ADDRESS_MEM_PREFETCH ? PCI_BAR_PREF : 0);
-	return 0;
-}
-
 static uint64_t bar_len(const struct vfio_region *r, uint32_t flags)
 {
 	uint64_t len = r->index == PCI_BAR_ROM ? 2048 : flags & PCI_BAR_IO ? 4 : 16;
@@ -153,19 +132,37 @@ static uint64_t bar_len(const struct vfio_region *r, uint32_t flags)
 	return len;
 }
 
+/* As the answers have it; *@at: the first of its areas there, and then of the next one's. */
+static void region_fill(struct vfio_dev *dev, unsigned bar, uint32_t *at)
+{
+	const struct vfio_answers *a = &dev->answers;
+	struct vfio_region *r = &dev->regions[bar];
+	*r = (struct vfio_region){.dev = dev,
+				  .index = bar,
+				  .fd_off = a->region_off[bar],
+				  .len = a->region_len[bar],
+				  .flags = a->region_flags[bar],
+				  .nsparse = a->region_sparse[bar]};
+	for (unsigned i = 0; i < r->nsparse; i++) {
+		r->sparse[i].off = a->sparse[(*at)++];
+		r->sparse[i].len = a->sparse[(*at)++];
+	}
+	if (dev->state.pci.bar_flags[bar] & PCI_BAR_IO)
+		r->flags &= ~(uint32_t)VFIO_REGION_INFO_FLAG_MMAP;
+}
+
 int vfio_regions_init(struct vfio_dev *dev, struct error *err)
 {
+	uint32_t at = 0;
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		region_fill(dev, i, &at);
 	int rc = check_msix(dev, err);
 	for (unsigned i = 0; !rc && i < PCI_BARS; i++) {
 		struct vfio_region *r = &dev->regions[i];
-		uint32_t flags;
+		uint32_t flags = dev->state.pci.bar_flags[i];
 		if (!r->len)
 			continue;
-		rc = bar_flags(dev, i, &flags, err);
-		if (!rc && flags & PCI_BAR_IO)
-			r->flags &= ~(uint32_t)VFIO_REGION_INFO_FLAG_MMAP;
-		if (!rc)
-			rc = region_cut(dev, r, err);
+		rc = region_cut(dev, r, err);
 		if (!rc)
 			rc = pci_bar_add(&dev->pci, i, flags, bar_len(r, flags), err);
 	}

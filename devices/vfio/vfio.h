@@ -7,8 +7,9 @@
  * "vfio-group:N", each device "vfio:BDF" and its interrupt eventfds "vfio:BDF:intx",
  * "vfio:BDF:intx-unmask", "vfio:BDF:msi:N", "vfio:BDF:msix:N".
  *
- * Taking over an open device means touching nothing of it: no reset, no VFIO_DEVICE_SET_IRQS, no
- * write to COMMAND. Only queries, mmap() and new DMA addresses.
+ * Taking over an open device means touching nothing of it: no reset, no VFIO_DEVICE_SET_IRQS, no access
+ * to config space or BARs, and no queries either (struct vfio_answers). Only mmap() and new DMA
+ * addresses.
  */
 #ifndef MOLT_VFIO_H
 #define MOLT_VFIO_H
@@ -97,6 +98,37 @@ struct vfio_region {
 	struct vfio_part parts[VFIO_MAX_PARTS];
 };
 
+/*
+ * What the device was asked when it was first opened. It is state, and a device that is taken over is
+ * not asked again: the ROM's region info alone turns on decoding in it, and one that sleeps or is dead
+ * answers something else.
+ */
+struct vfio_answers {
+	uint64_t config_off; /* of config space on the device's descriptor */
+	uint64_t region_off[PCI_BARS], region_len[PCI_BARS]; /* of the BARs; no length: none */
+	/* Offset and length of each area of a BAR that may be mmap()ed, those of BAR 0 first. */
+	uint64_t sparse[2 * PCI_BARS * VFIO_MAX_SPARSE];
+	uint32_t region_flags[PCI_BARS];  /* VFIO_REGION_INFO_FLAG_READ, _WRITE, _MMAP */
+	uint32_t region_sparse[PCI_BARS]; /* areas of each; 0: all of it, if the flag says so */
+	uint32_t sparse_words;
+	uint32_t known; /* 0: a state of 0.1.0, which has none of this */
+	uint32_t config_len;
+	uint32_t can_reset;
+	uint32_t irq_count[VFIO_PCI_MSIX_IRQ_INDEX + 1];
+	uint32_t pm_cap, msi_cap, msix_cap;   /* in config space; 0: none */
+	uint8_t emulated[PCI_CONFIG_LEN / 8]; /* one bit per byte of config space: the shadow's */
+};
+
+#define VFIO_ANSWERS_FIELDS(S, m, v)                                                               \
+	FIELD_U_SINCE(S, m.known, v, 0), FIELD_U_SINCE(S, m.config_off, v, 0),                     \
+		FIELD_U_SINCE(S, m.config_len, v, 0), FIELD_ARRAY_SINCE(S, m.region_off, v),       \
+		FIELD_ARRAY_SINCE(S, m.region_len, v), FIELD_ARRAY_SINCE(S, m.region_flags, v),    \
+		FIELD_ARRAY_SINCE(S, m.region_sparse, v),                                          \
+		FIELD_ARRAY_LEN_SINCE(S, m.sparse, m.sparse_words, v),                             \
+		FIELD_ARRAY_SINCE(S, m.irq_count, v), FIELD_U_SINCE(S, m.can_reset, v, 0),         \
+		FIELD_U_SINCE(S, m.pm_cap, v, 0), FIELD_U_SINCE(S, m.msi_cap, v, 0),               \
+		FIELD_U_SINCE(S, m.msix_cap, v, 0), FIELD_RAW_SINCE(S, m.emulated, v)
+
 enum vfio_irq_mode { VFIO_IRQ_NONE, VFIO_IRQ_INTX, VFIO_IRQ_MSI, VFIO_IRQ_MSIX };
 
 struct vfio_state {
@@ -106,6 +138,7 @@ struct vfio_state {
 	uint32_t ident;	      /* device ID << 16 | vendor ID */
 	uint32_t irq_mode;    /* enum vfio_irq_mode */
 	uint32_t irq_vectors; /* that have an eventfd in modes MSI and MSIX */
+	struct vfio_answers answers;
 };
 
 struct vfio_dev {
@@ -115,13 +148,10 @@ struct vfio_dev {
 	char bdf[VFIO_BDF_LEN]; /* with domain */
 	bool rom;
 	int fd;
-	bool can_reset;
+	bool ready; /* the answers are there, and what follows from them */
+	struct vfio_answers answers;
 	struct vfio_region regions[PCI_BARS]; /* by BAR number */
-	uint64_t config_off;		      /* of config space on the descriptor */
-	unsigned config_len;
-	uint8_t emulated[PCI_CONFIG_LEN]; /* 1: the byte is the shadow's */
-	unsigned pm_cap;		  /* 0: none */
-	uint32_t irq_count[VFIO_PCI_MSIX_IRQ_INDEX + 1];
+	uint8_t emulated[PCI_CONFIG_LEN];     /* 1: the byte is the shadow's */
 	struct msix msix;
 	struct msi msi;
 	struct irq_source intx;
@@ -131,15 +161,24 @@ struct vfio_dev {
 
 extern const struct device_class vfio_class;
 
-/* config.c: reads the device's config space, decides what is emulated, finds MSI and MSI-X. */
+/* answers.c. ask: the device of a fresh guest, and makes what follows from it: the shadow of config
+ * space, regions, BARs. load: the same for one that is taken over, from the state that is loaded, and
+ * without a word to the device; a state that is loaded later must be of the same one. */
+int vfio_answers_ask(struct vfio_dev *dev, struct error *err);
+int vfio_answers_load(struct vfio_dev *dev, struct error *err);
+
+/* config.c: init reads the device's config space, decides what is emulated, finds MSI and MSI-X; resume
+ * finds all that in the answers and in the shadow that was loaded. */
 int vfio_config_init(struct vfio_dev *dev, struct error *err);
+int vfio_config_resume(struct vfio_dev *dev, struct error *err);
 uint32_t vfio_config_read(struct pci_dev *pci, unsigned off, unsigned len);
 void vfio_config_write(struct pci_dev *pci, unsigned off, unsigned len, uint32_t val);
 
 /* COMMAND = 0 on the device: only for a fresh guest. */
 int vfio_config_reset(struct vfio_dev *dev, struct error *err);
 
-/* region.c: cuts each BAR into mapped and trapped parts, mmap()s them, declares the BARs. */
+/* region.c: cuts each BAR into mapped and trapped parts as the answers say, mmap()s them, declares the
+ * BARs, whose kinds are in the state. */
 int vfio_regions_init(struct vfio_dev *dev, struct error *err);
 void vfio_regions_free(struct vfio_dev *dev);
 int vfio_bar_map(struct pci_dev *pci, unsigned bar, uint64_t addr, struct error *err);

@@ -79,11 +79,13 @@ static inline unsigned input_below(struct input *in, unsigned n)
 /* ---- time: the same in every run ---- */
 
 int __wrap_clock_gettime(clockid_t id, struct timespec *ts);
+static uint64_t fuzz_time_ns = 1000000000000;
+
 int __wrap_clock_gettime(clockid_t id, struct timespec *ts)
 {
-	static uint64_t ns = 1000000000000;
-	ns += 12345;
-	*ts = (struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+	fuzz_time_ns += 12345;
+	*ts = (struct timespec){(time_t)(fuzz_time_ns / 1000000000),
+				(long)(fuzz_time_ns % 1000000000)};
 	return 0;
 }
 

@@ -80,7 +80,7 @@ static bool somebody_asks(void)
 	return false;
 }
 
-/* What cpr/serve.c does; an update ends at once. */
+/* What cpr/handover/serve.c does; an update ends at once. */
 static bool leader(void)
 {
 	struct control_request req;

@@ -23,7 +23,9 @@ static void expect_sane(const struct options *opt)
 	fuzz_expect(opt->cpus >= 1 && opt->cpus <= OPTIONS_MAX_CPUS, "%u vCPUs", opt->cpus);
 	fuzz_expect(opt->mem.size >= 32 * MIB && opt->mem.size % PAGE_LEN == 0, "memory");
 	fuzz_expect(opt->ndevices <= OPTIONS_MAX_DEVICES, "%u devices", opt->ndevices);
-	fuzz_expect(opt->kernel && *opt->kernel && opt->console && opt->cmdline, "missing");
+	fuzz_expect((opt->take ? *opt->take : opt->kernel && *opt->kernel) && opt->console &&
+			    opt->cmdline,
+		    "missing");
 	fuzz_expect(!opt->name || strlen(opt->name) <= 32, "name");
 }
 

@@ -204,6 +204,17 @@ static void fuzz_free(struct machine *m)
 	pool_free(con);
 }
 
+/* As in the pause, after the rehearsal: the state that was loaded is loaded once more. */
+static void fuzz_load_again(struct machine *m, struct state_blob *blob, const void *data,
+			    size_t len)
+{
+	struct error err = {0};
+	int rc = state_open(blob, data, len, &err);
+	if (!rc && state_claim(blob, "fds") >= 0)
+		rc = fake_load_devices(m, blob, &err);
+	fuzz_expect(!rc, "loaded, but not again: %s", err.text);
+}
+
 /* Takes the guest in @data over. The machine is the caller's, whatever *rc says. */
 static struct machine *fuzz_take_over(const void *data, size_t len, int *rc, struct error *err)
 {
@@ -217,6 +228,8 @@ static struct machine *fuzz_take_over(const void *data, size_t len, int *rc, str
 	fuzz_adopting = false;
 	if (!*rc)
 		*rc = fuzz_build(m, blob, err);
+	if (!*rc)
+		fuzz_load_again(m, blob, data, len);
 	free(blob);
 	if (!*rc)
 		*rc = arch_load(m, err);

@@ -5,8 +5,10 @@
  * images. So nothing binary is kept in the tree, and a new field or option is a seed at once.
  */
 #include "tests/fuzz/machine.h"
+#include "tests/fuzz/wire.h"
 #include "tests/unit/boot_images.h"
 
+#include "cpr/handover/protocol.h"
 #include "vmm/options_table.h"
 
 static const char *folder;
@@ -307,6 +309,69 @@ static void control_seeds(void)
 	}
 }
 
+/* ---- the hand-over (wire.h): the whole of it, each beginning of it, and one message that is another ---- */
+
+struct said {
+	uint8_t kind, shape, fds;
+	bool step;
+};
+
+static const struct said by_successor[] = {
+	{PROTOCOL_HELLO, WIRE_TEXT_ITS, WIRE_FDS_ITS, true},
+	{PROTOCOL_GOT, WIRE_TEXT_ITS, WIRE_FDS_ITS, true},
+	{PROTOCOL_PROGRESS, WIRE_TEXT_LONG | WIRE_VALUE_EDGE, WIRE_FDS_ITS, true},
+	{PROTOCOL_READY, WIRE_TEXT_ITS, WIRE_FDS_ITS, false},
+	{PROTOCOL_GOT, WIRE_TEXT_ITS, WIRE_FDS_ITS, true},
+};
+
+static const struct said by_incumbent[] = {
+	{PROTOCOL_OFFER, WIRE_TEXT_ITS, WIRE_FDS_ITS, false},
+	{PROTOCOL_FDS, WIRE_TEXT_ITS, WIRE_FDS_ITS, false},
+	{PROTOCOL_BUILD, WIRE_TEXT_ITS, WIRE_FDS_ITS, false},
+	{PROTOCOL_FDS, WIRE_TEXT_ITS, WIRE_FDS_ITS, false},
+	{PROTOCOL_STATE, WIRE_TEXT_ITS, WIRE_FDS_ITS, false},
+};
+
+static void put_said(const struct said *s)
+{
+	put((const uint8_t[]){WIRE_SAY, s->kind, s->shape, s->fds}, 4);
+	for (unsigned i = 0; s->fds != WIRE_FDS_ITS && i < s->fds; i++)
+		put_num(3 + i, 1); /* an eventfd, a memfd */
+	if ((s->shape & 3) == WIRE_TEXT_LONG)
+		put_num(0x61000f, 3);
+	if (s->shape & WIRE_VALUE_EDGE)
+		put_num(4, 1);
+	if (s->step)
+		put_num(WIRE_STEP, 1);
+}
+
+static void wire_seeds(void)
+{
+	for (unsigned flags = 0; flags < 2 * WIRE_UNKNOWN; flags++) {
+		const struct said *list = flags & WIRE_TO_SUCCESSOR ? by_incumbent : by_successor;
+		for (unsigned n = 0; n <= ARRAY_LEN(by_incumbent); n++)
+			for (unsigned other = 0; other < 6; other++) {
+				put_num(flags, 1);
+				for (unsigned i = 0; i < n; i++) {
+					struct said s = list[i];
+					if (i + 1 == n && other == 1)
+						s.shape = WIRE_TEXT_EDIT | WIRE_VALUE_EDGE;
+					if (i + 1 == n && other == 5)
+						s.fds = 2;
+					put_said(&s);
+				}
+				if (other == 2)
+					put_num(WIRE_HANG_UP, 1);
+				if (other == 3)
+					put((const uint8_t[]){WIRE_LATE, WIRE_WORD}, 2);
+				if (other == 4)
+					put_said(&(struct said){PROTOCOL_NO, WIRE_TEXT_LONG,
+								WIRE_FDS_ITS, true});
+				done("wire");
+			}
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 2)
@@ -321,5 +386,6 @@ int main(int argc, char **argv)
 	ports_seeds();
 	console_seeds();
 	control_seeds();
+	wire_seeds();
 	return 0;
 }

@@ -28,6 +28,8 @@ int bench_sizes(const struct settings *set, const char *floor, unsigned updates)
 int bench_cpus(const struct settings *set, const char *floor, unsigned updates);
 int bench_devices(const struct settings *set, const char *floor, unsigned updates);
 int bench_io(const struct settings *set, const char *floor, unsigned updates);
+/* No samples: lines "stall", name of a failing update, longest gap in ns, lives (1 or 0), process id kept (1 or 0). */
+int bench_stall(const struct settings *set, const char *floor, unsigned updates);
 
 /* Runs one of them by its name. Returns an exit status. */
 int bench_run(const struct settings *set, const char *name, const char *floor);

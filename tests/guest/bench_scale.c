@@ -167,20 +167,20 @@ static int drive_busy_cpus(struct session *s, unsigned updates)
 	for (unsigned i = 0; i < updates; i++) {
 		if (gap_update(s, &gap))
 			return -1;
-		/* Where vCPUs have all processors, preflight takes one of theirs now and then. */
+		/* Where vCPUs have all processors, the successor takes one of theirs now and then. */
 		bench_sample("cpus_pause_ns", s->test->cpus, gap);
 		bench_sample("cpus_busy_ns", s->test->cpus, s->pauses_ns[i]);
 	}
 	return end_gap(s);
 }
 
-/* The processor's time that the process has had, its dead threads' and earlier images' included. */
-static int process_ns(struct session *s, uint64_t *ns)
+/* The processor's time that the worker has had since it was started as a successor. */
+static int worker_ns(struct session *s, uint64_t *ns)
 {
 	struct timespec ts;
 	clockid_t clock;
 
-	if (clock_getcpuclockid(s->pid, &clock) || clock_gettime(clock, &ts))
+	if (clock_getcpuclockid(session_worker(s), &clock) || clock_gettime(clock, &ts))
 		return session_fail(s, "molt's CPU time cannot be read");
 	*ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 	return 0;
@@ -214,8 +214,8 @@ static bool is_vcpu(int pid, const char *tid)
 	return !strncmp(comm, "molt-cpu", 8);
 }
 
-/* What threads that are none of a vCPU's have had: all of the leader's, and in this image the others'. */
-static uint64_t other_threads_ns(int pid, bool leader)
+/* What the vCPUs' threads have had. */
+static uint64_t vcpus_ns(int pid)
 {
 	char path[32];
 	uint64_t sum = 0;
@@ -224,31 +224,26 @@ static uint64_t other_threads_ns(int pid, bool leader)
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	DIR *dir = opendir(path);
 	while (dir && (e = readdir(dir)))
-		if (e->d_name[0] != '.' && leader == (atoi(e->d_name) == pid) &&
-		    !is_vcpu(pid, e->d_name))
+		if (e->d_name[0] != '.' && is_vcpu(pid, e->d_name))
 			sum += task_ns(pid, e->d_name);
 	if (dir)
 		closedir(dir);
 	return sum;
 }
 
-/* All vCPUs are halted or wait to be started: what the process does is the update. */
+/* All vCPUs are halted or wait to be started: what a new worker does is the update. */
 static int drive_idle_cpus(struct session *s, unsigned updates)
 {
-	uint64_t from, to, leader;
+	uint64_t work = 0;
 
 	if (session_expect(s, "HELLO", BOOT_MS) || session_wait_us(s, SETTLE_US))
 		return -1;
 	for (unsigned i = 0; i < updates; i++) {
-		leader = other_threads_ns(s->pid, true);
-		if (process_ns(s, &from) || session_update(s) || session_wait_us(s, SETTLE_US) ||
-		    process_ns(s, &to))
+		if (session_update(s) || session_wait_us(s, SETTLE_US) || worker_ns(s, &work))
 			return -1;
 		bench_sample("cpus_idle_pause_ns", s->test->cpus, s->pauses_ns[i]);
-		bench_sample("cpus_work_ns", s->test->cpus, to - from);
-		leader = other_threads_ns(s->pid, true) - leader;
-		bench_sample("cpus_threads_ns", s->test->cpus,
-			     to - from - leader - other_threads_ns(s->pid, false));
+		bench_sample("cpus_work_ns", s->test->cpus, work);
+		bench_sample("cpus_threads_ns", s->test->cpus, vcpus_ns(session_worker(s)));
 	}
 	return 0; /* it never ends by itself */
 }

@@ -79,8 +79,10 @@ int calls_in_pause(struct calls *c, struct session *s, const struct inject *in)
 				old = AFTER;
 			within = call->role == ROLE_VCPU || (leader && old == WITHIN);
 		} else if (call->image == IMAGE_NEW) {
-			if (leader && call->nr == SYS_recvmsg && old != BEFORE && new == BEFORE)
-				new = WITHIN;
+			/* The floor's successor has no leader that takes the state. */
+			if ((leader ? call->nr == SYS_recvmsg : in->fresh) && old != BEFORE &&
+			    new == BEFORE)
+				new = in->fresh ? AFTER : WITHIN;
 			if (leader && call->nr == SYS_sendmsg && new == WITHIN)
 				new = AFTER;
 			within = new == WITHIN || (new == AFTER && call->role == ROLE_VCPU);

@@ -66,8 +66,8 @@ static const struct {
 	/* Up to what a worker needs: its guest's memory and some. */
 	{"RLIMIT_AS", RLIMIT_AS, PARENT, address_space, -(long long)MIB, 2 * MIB, 128 * KIB},
 	{"RLIMIT_AS", RLIMIT_AS, PARENT, address_space, 2 * MIB, 96 * MIB, 2 * MIB},
-	{"RLIMIT_FSIZE", RLIMIT_FSIZE, WORKER, nothing, 0, 256 * KIB, 16 * KIB},
-	{"RLIMIT_FSIZE", RLIMIT_FSIZE, PARENT, nothing, 0, 256 * KIB, 32 * KIB},
+	{"RLIMIT_FSIZE", RLIMIT_FSIZE, WORKER, nothing, 64 * KIB, 256 * KIB, 16 * KIB},
+	{"RLIMIT_FSIZE", RLIMIT_FSIZE, PARENT, nothing, 64 * KIB, 256 * KIB, 32 * KIB},
 	{"RLIMIT_STACK", RLIMIT_STACK, BOTH, nothing, 0, 256 * KIB, 32 * KIB},
 	{"RLIMIT_DATA", RLIMIT_DATA, WORKER, nothing, 0, 2 * MIB, 128 * KIB},
 	{"RLIMIT_DATA", RLIMIT_DATA, PARENT, nothing, 0, 2 * MIB, 64 * KIB},
@@ -97,8 +97,18 @@ static int restore(struct session *s, int resource, const struct rlimit *before)
 	       prlimit(inject_worker(s->pid), resource, before, NULL);
 }
 
-static enum outcome run_row(struct matrix *x, int resource, unsigned whose, rlim_t limit)
+struct limit {
+	int resource;
+	unsigned whose;
+	rlim_t limit;
+};
+
+static enum outcome run_row(struct matrix *x, void *opaque)
 {
+	const struct limit *l = opaque;
+	const int resource = l->resource;
+	const unsigned whose = l->whose;
+	const rlim_t limit = l->limit;
 	struct session *s = x->s;
 	struct rlimit before;
 
@@ -135,8 +145,8 @@ int drive_limits(struct session *s, unsigned updates)
 			snprintf(name, sizeof(name), "%s %lld of %s", rows[i].name, limit,
 				 whose_names[rows[i].whose]);
 			x.name = name;
-			enum outcome o =
-				run_row(&x, rows[i].resource, rows[i].whose, (rlim_t)limit);
+			struct limit l = {rows[i].resource, rows[i].whose, (rlim_t)limit};
+			enum outcome o = matrix_run(&x, run_row, &l);
 			if (o != LOST)
 				printf("  row %s: %s\n", name, outcome_names[o]);
 			if (matrix_count(&x, o, name))

@@ -19,8 +19,8 @@
 static const struct {
 	int64_t from, to, step;
 } rooms[] = {
-	{512 * KIB, 4 * MIB, 512 * KIB},
-	{4 * MIB, 6 * MIB, 64 * KIB},
+	{64 * KIB, 3 * MIB, 64 * KIB},
+	{3 * MIB, 6 * MIB, 512 * KIB},
 	{6 * MIB, 26 * MIB, 5 * MIB},
 };
 
@@ -49,6 +49,7 @@ static int run_rows(struct matrix *x)
 			int64_t peak = -1;
 			snprintf(name, sizeof(name), "memory cgroup with %lld KiB left",
 				 (long long)(room / KIB));
+			x->name = name;
 			enum outcome o = run_row(x, room, &peak);
 			if (o != LOST)
 				printf("  row %s: %s, %lld KiB used\n", name, outcome_names[o],

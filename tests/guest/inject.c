@@ -40,6 +40,7 @@ struct tracer {
 	struct tracee t[MAX_TRACEES];
 	unsigned n;
 	bool asked, failed, enough;
+	unsigned children; /* fresh */
 	unsigned seen;	/* leaders that stood still once: from then on all their calls are seen */
 	pid_t standing; /* where it was enough */
 };
@@ -99,8 +100,11 @@ static void discover(struct tracer *tr, pid_t tid)
 	pid_t tgid = inject_tgid_of(tid);
 	struct inject_process *p = find_process(tr, tgid);
 	bool leader = tgid == tid;
-	if (leader)
-		p = add_process(tr, tid, tr->in->fresh ? IMAGE_NEW : IMAGE_CHILD);
+	if (leader) /* fresh: no molt, but of two workers as well */
+		p = add_process(tr, tid,
+				!tr->in->fresh	 ? IMAGE_CHILD
+				: tr->children++ ? IMAGE_NEW
+						 : IMAGE_OLD);
 	struct tracee *t = tgid ? add(tr, tid, p) : NULL;
 	if (!t)
 		return;
@@ -305,6 +309,7 @@ static void on_stop(struct tracer *tr, pid_t tid, int status)
 		ptrace(PTRACE_GETEVENTMSG, tid, 0, &child);
 		discover(tr, (pid_t)child);
 	} else if (event == PTRACE_EVENT_STOP && sig != SIGTRAP) {
+		tr->seen += t->role == ROLE_LEADER; /* fresh: it was started so */
 		ptrace(PTRACE_LISTEN, tid, 0, 0);
 		return;
 	} else if (event == PTRACE_EVENT_STOP && t->role == ROLE_LEADER) {
@@ -354,7 +359,7 @@ static int seize_all(struct tracer *tr)
 {
 	struct session *s = tr->s;
 	if (tr->in->fresh)
-		return seize(tr, s->pid, IMAGE_OLD);
+		return seize(tr, s->pid, IMAGE_PARENT);
 	pid_t worker = inject_worker(s->pid);
 	if (!worker)
 		return session_fail(s, "molt has no worker, or more than one child");

@@ -55,8 +55,9 @@ struct inject {
 	unsigned nshots;
 	bool recording; /* note what each call's descriptor is open on: takes time */
 	bool early;	/* record vCPUs before their kick too, but not KVM_RUN */
-	bool fresh; /* the process was just started and is stopped: all its calls are recorded, and no
-			 * signal asks for an update */
+	/* The process was just started and is stopped: all calls are recorded, of its first child as IMAGE_OLD and
+	 * its second as IMAGE_NEW, until all have ended; no signal asks for an update. */
+	bool fresh;
 
 	/* Called with each call that counts before it is made, its thread @tid standing there. May use
 	 * inject_call_in and change the thread's memory. 1: that was enough, all of them are left alone from

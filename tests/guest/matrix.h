@@ -36,6 +36,8 @@ struct matrix {
 	pid_t worker;	  /* that had the guest when the row began */
 	uint64_t gap_ns;  /* largest that the guest has seen in any row */
 	char gap_row[200];
+	bool stood_still; /* longer than it may, in the row under way */
+	unsigned stood;	  /* how often */
 	const char *name; /* of the row under way, for messages; may be NULL */
 	unsigned rows, survived, excepted;
 };
@@ -49,6 +51,10 @@ enum outcome matrix_row(struct matrix *x);
 
 /* The same in parts: after matrix_row_begin and what is done to molt, one traced update. Not judged yet. */
 enum outcome matrix_follow(struct matrix *x);
+
+/* Runs a row, and again where the guest has seen too large a gap: LOST if it has each time. */
+enum outcome matrix_run(struct matrix *x, enum outcome (*row)(struct matrix *x, void *opaque),
+			void *opaque);
 
 /* The parts of it, for updates that are not traced. _owner waits for the record, and sees that the process that the
  * user knows is still that. */

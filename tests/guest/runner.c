@@ -163,8 +163,8 @@ static int usage(int code)
 		"  --long          the long versions of the cases ($MOLT_LONG, not empty)\n"
 		"  --bench NAME    samples of pause (beside the program --floor), memory, sizes, "
 		"cpus, "
-		"devices\n"
-		"                  or io (bench.h)\n"
+		"devices,\n"
+		"                  io or stall (bench.h)\n"
 		"  --list          names of the cases\n"
 		"  --verbose       the guest's console\n");
 	return code;

@@ -38,6 +38,8 @@ static struct {
 	int slot_error;	 /* errno value that vm_slot_add fails with */
 	int irqfd_error; /* the same when an irqfd is attached */
 	void *slot_hva[VM_MAX_SLOTS];
+	unsigned slot_calls;					 /* slots added and removed */
+	unsigned uploads;					 /* of routing tables */
 	long (*ioctl)(int fd, unsigned long request, void *arg); /* everything else */
 } fake;
 
@@ -58,6 +60,7 @@ long vm_ioctl(int fd, unsigned long request, void *arg)
 	if (request == KVM_SET_GSI_ROUTING) {
 		const struct kvm_irq_routing *r = arg;
 		fake.nmsi = 0;
+		fake.uploads++;
 		for (uint32_t i = 0; i < r->nr; i++)
 			if (r->entries[i].type == KVM_IRQ_ROUTING_MSI && fake.nmsi < 64)
 				fake.msi[fake.nmsi++] = r->entries[i];
@@ -70,6 +73,7 @@ int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool reado
 		struct error *err)
 {
 	int slot = -1;
+	fake.slot_calls++;
 	if (fake.slot_error)
 		return error_set(err, fake.slot_error, "fake slot");
 	assert_int_equal((gpa | len | (uintptr_t)hva) & (PAGE_LEN - 1), 0);
@@ -89,8 +93,10 @@ int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool reado
 void vm_slot_remove(struct vm *vm, uint64_t gpa)
 {
 	for (unsigned i = 0; i < VM_MAX_SLOTS; i++)
-		if (vm->slots[i].len && vm->slots[i].gpa == gpa)
+		if (vm->slots[i].len && vm->slots[i].gpa == gpa) {
+			fake.slot_calls++;
 			vm->slots[i].len = 0;
+		}
 }
 
 struct device *machine_device(struct machine *m, const char *class_name, struct device *after)
@@ -266,6 +272,21 @@ static inline struct state_section *fake_section(struct machine *m, const char *
 			return &m->tree.sections[i];
 	fail_msg("no section %s", node);
 	return NULL;
+}
+
+/* Loads another blob into a machine that has loaded one; b's descriptors are the ones kept from now on. */
+static inline int fake_load_again(struct machine *m, const struct fake_blob *b, struct error *err)
+{
+	struct state_blob *blob = calloc(1, sizeof(*blob));
+	assert_non_null(blob);
+	m->fds.n = 0;
+	int rc = state_open(blob, b->data, b->len, err);
+	if (!rc)
+		rc = fdset_adopt(&m->fds, blob, err);
+	if (!rc)
+		rc = fake_load_devices(m, blob, err);
+	free(blob);
+	return rc;
 }
 
 #endif

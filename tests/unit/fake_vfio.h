@@ -15,7 +15,8 @@
 #include "devices/vfio/vfio.h"
 #include "tests/unit/fake_machine.h"
 
-#define BDF "0000:00:05.0"
+#define BDF	   "0000:00:05.0"
+#define BDF_SECOND "0000:00:06.0"
 
 #define FAKE_RAM_LEN (64 * MIB)
 
@@ -44,8 +45,19 @@ struct fake_range {
 	bool valid;
 };
 
+/* What the device was told of its interrupts. */
+struct fake_irqs {
+	uint32_t index; /* of the kind that is on: VFIO_PCI_*_IRQ_INDEX; ~0: none */
+	unsigned fds;
+	bool unmask_set;
+};
+
 static struct {
 	int container, group, device;
+	int second; /* another device of the same kind; -1: none */
+	struct fake_irqs second_irqs;
+	unsigned device_calls; /* ioctls on either */
+	unsigned rom_calls;    /* of them, asking for the ROM's region */
 	struct fake_range ranges[RAM_MAX_REGIONS];
 	unsigned nranges;
 	int map_error;
@@ -153,6 +165,7 @@ static long fake_unmap(struct vfio_iommu_type1_dma_unmap *unmap)
 
 static long fake_region_info(struct vfio_region_info *info)
 {
+	vf.rom_calls += info->index == VFIO_PCI_ROM_REGION_INDEX;
 	info->offset = fake_regions[info->index].fd_off;
 	info->size = fake_regions[info->index].len;
 	info->flags = fake_regions[info->index].flags;
@@ -221,10 +234,27 @@ static long fake_device_ioctl(unsigned long request, void *arg)
 	return 0;
 }
 
+/* The interrupts of vf are the first device's. */
+static void fake_swap_irqs(void)
+{
+	struct fake_irqs first = {vf.irq_index, vf.irq_fds, vf.unmask_set};
+	vf.irq_index = vf.second_irqs.index;
+	vf.irq_fds = vf.second_irqs.fds;
+	vf.unmask_set = vf.second_irqs.unmask_set;
+	vf.second_irqs = first;
+}
+
 static long fake_vfio_ioctl(int fd, unsigned long request, void *arg)
 {
+	vf.device_calls += fd == vf.device || fd == vf.second;
 	if (fd == vf.device)
 		return fake_device_ioctl(request, arg);
+	if (fd == vf.second) {
+		fake_swap_irqs();
+		long rc = fake_device_ioctl(request, arg);
+		fake_swap_irqs();
+		return rc;
+	}
 	if (request == KVM_CREATE_DEVICE) {
 		((struct kvm_create_device *)arg)->fd = (uint32_t)dup(vf.group);
 		return 0;
@@ -254,6 +284,7 @@ static int fake_vfio_setup(void **state)
 	vf.container = eventfd(0, EFD_CLOEXEC);
 	vf.group = eventfd(0, EFD_CLOEXEC);
 	vf.device = memfd_create("device", MFD_CLOEXEC);
+	vf.second = -1;
 	vf.irq_index = ~0u;
 	vf.irq_room = NVEC;
 	vf.update_vaddr = 1;
@@ -261,8 +292,28 @@ static int fake_vfio_setup(void **state)
 	return 0;
 }
 
+/* Before the machine runs; the option's device comes with it. */
+static inline void fake_vfio_second(struct machine *m)
+{
+	struct error err = {0};
+	if (vf.second < 0) {
+		int first = vf.device;
+		vf.device = memfd_create("second device", MFD_CLOEXEC);
+		vf.second_irqs.index = ~0u;
+		fake_device_fill();
+		vf.second = vf.device;
+		vf.device = first;
+	}
+	if (machine_add_device(m, &vfio_class, BDF_SECOND, &err) ||
+	    (m->fresh && fdset_keep(&m->fds, "vfio:" BDF_SECOND, vf.second, &err)))
+		fail_msg("%s", err.text);
+}
+
 static int fake_vfio_teardown(void **state)
 {
+	if (vf.second >= 0)
+		close(vf.second);
+
 	close(vf.container);
 	close(vf.group);
 	close(vf.device);

@@ -68,12 +68,53 @@ static void adopted_only_sealed(void **state)
 	blob_close(&next);
 }
 
+/* The successor maps it before it is written. */
+static void expected_and_arrived(void **state)
+{
+	struct blob next;
+
+	assert_int_equal(ftruncate(blob.fd, 1), -1); /* it never takes a page away */
+	assert_int_equal(blob_expect(&next, dup(blob.fd), &err), 0);
+	assert_int_equal(blob_arrived(&next, 1, &err), -EBADMSG);
+	assert_non_null(strstr(err.text, "is not sealed"));
+	assert_int_equal(blob_write(&blob, &tree, &fds, &err), 0);
+	assert_int_equal(blob_arrived(&next, 0, &err), -EBADMSG);
+	assert_int_equal(blob_arrived(&next, next.size + 1, &err), -EBADMSG);
+	assert_int_equal(blob_arrived(&next, (size_t)-1, &err), -EBADMSG);
+	assert_int_equal(blob_arrived(&next, blob.len, &err), 0);
+	assert_memory_equal(next.map, blob.map, blob.len);
+	blob_close(&next);
+}
+
+static void expected_in_vain(void **state)
+{
+	const int seals[] = {0, F_SEAL_GROW, F_SEAL_SHRINK};
+	struct blob next;
+	int ends[2];
+
+	for (unsigned i = 0; i < ARRAY_LEN(seals); i++) { /* the last one is empty */
+		int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		assert_int_equal(ftruncate(fd, i == 2 ? 0 : 4096), 0);
+		assert_int_equal(fcntl(fd, F_ADD_SEALS, seals[i]), 0);
+		assert_int_equal(blob_expect(&next, fd, &err), -EBADMSG);
+		blob_close(&next);
+		assert_int_equal(fcntl(fd, F_GETFD), -1); /* the blob's, also on failure */
+	}
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(blob_expect(&next, ends[0], &err), -EBADMSG);
+	blob_close(&next);
+	close(ends[1]);
+	assert_int_equal(blob_expect(&next, -1, &err), -EBADMSG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(sealed_while_a_page_is_held, made, closed),
 		cmocka_unit_test_setup_teardown(nothing_changes_it, made, closed),
 		cmocka_unit_test_setup_teardown(adopted_only_sealed, made, closed),
+		cmocka_unit_test_setup_teardown(expected_and_arrived, made, closed),
+		cmocka_unit_test(expected_in_vain),
 	};
 	return cmocka_run_group_tests_name("blob", tests, NULL, NULL);
 }

@@ -229,6 +229,111 @@ static void a_path_that_is_too_long(void **state)
 	assert_int_equal(open_console(spec), -ENAMETOOLONG);
 }
 
+/* ---- a state is loaded twice: one that was offered, and the one of the pause ---- */
+
+struct saved {
+	uint64_t data[16384];
+	size_t len;
+};
+
+static void save(struct saved *to)
+{
+	static const struct state_header header = {"v", "b"};
+	if (state_save(&m.tree, &m.fds, &header, to->data, sizeof(to->data), &to->len, &err))
+		fail_msg("save: %s", err.text);
+}
+
+/* Loads @from; its descriptors are those that are kept. */
+static void load(const struct saved *from)
+{
+	static struct state_blob blob;
+	m.fds.n = 0;
+	int rc = state_open(&blob, from->data, from->len, &err);
+	if (!rc)
+		rc = fdset_adopt(&m.fds, &blob, &err);
+	if (!rc && !m.console)
+		rc = open_console(socket_spec);
+	if (!rc)
+		rc = state_load(&blob, &m.tree, &err);
+	if (rc)
+		fail_msg("load: %s", err.text);
+}
+
+/* Another program takes over: only descriptors are left. */
+static void successor(const struct saved *offered, const struct saved *last)
+{
+	memset(watches, 0, sizeof(watches));
+	pool_free(m.console);
+	m.console = NULL;
+	m.tree.n = 0;
+	load(offered);
+	load(last);
+}
+
+static void a_client_that_comes_between_two_loads(void **state)
+{
+	static struct saved offered, last;
+	start_unix();
+	save(&offered);
+	int fd = client();
+	save(&last);
+	successor(&offered, &last);
+	assert_true(m.console->in_fd >= 0);
+	assert_int_equal(m.console->in_fd, fdset_take(&m.fds, "console-client"));
+	assert_int_equal(console_start(m.console, &err), 0);
+	guest_writes("hello\r\n");
+	assert_string_equal(read_all(fd), "hello\r\n");
+	put(fd, "hi");
+	turn();
+	assert_memory_equal(got, "hi", 2);
+	close(fd);
+}
+
+static void a_client_that_leaves_between_two_loads(void **state)
+{
+	static struct saved offered, last;
+	start_unix();
+	int fd = client();
+	save(&offered);
+	/* What it was under in the offer is still open in the successor, under another number here. */
+	int kept = fcntl(m.console->in_fd, F_DUPFD_CLOEXEC, 200), number = m.console->in_fd;
+	close(fd);
+	turn();
+	assert_int_equal(m.console->in_fd, -1);
+	save(&last);
+	assert_int_equal(dup2(kept, number), number);
+	successor(&offered, &last);
+	close(number);
+	close(kept);
+	assert_int_equal(m.console->in_fd, -1);
+	assert_int_equal(m.console->out_fd, -1);
+	assert_int_equal(console_start(m.console, &err), 0);
+	guest_writes("nobody reads\r\n");
+	fd = client();
+	assert_string_equal(read_all(fd), "nobody reads\r\n");
+	close(fd);
+}
+
+/* What the first state had in its rings beyond the end of the second's was the guest's, and is gone. */
+static void nothing_of_a_longer_state_is_left(void **state)
+{
+	static struct saved offered, last;
+	start_unix();
+	guest_writes("a long line with a password in it\r\n");
+	m.console->state.in_len = 8;
+	memcpy(m.console->state.in, "password", 8);
+	save(&offered);
+	m.console->state.ring_len = m.console->state.unsent = 2;
+	m.console->state.in_len = 1;
+	save(&last);
+	successor(&offered, &last);
+	const struct console_state *s = &m.console->state;
+	for (unsigned i = 2; i < sizeof(s->ring); i++)
+		assert_int_equal(s->ring[i], 0);
+	for (unsigned i = 1; i < sizeof(s->in); i++)
+		assert_int_equal(s->in[i], 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -242,6 +347,9 @@ int main(void)
 		TEST(a_client_that_does_not_read),
 		TEST(stale_sockets_go_and_live_ones_stay),
 		TEST(a_path_that_is_too_long),
+		TEST(a_client_that_comes_between_two_loads),
+		TEST(a_client_that_leaves_between_two_loads),
+		TEST(nothing_of_a_longer_state_is_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -162,7 +162,7 @@ static void made_and_put_to_rest(void **state)
 	assert_int_equal(fake.tsc_loads, 1);
 }
 
-/* EFER.NXE needs a CPUID that has NX (facts). */
+/* EFER.NXE needs a CPUID that has NX (docs/kernel-facts.md). */
 static void as_the_guests_cpuid_allows(void **state)
 {
 	state0.cpuid[0].edx = 1u << 29;

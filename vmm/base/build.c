@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Version and build id of this program. */
 #include "vmm/base/build.h"
 
 #include <elf.h>

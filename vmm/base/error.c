@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Fills and extends a struct error. */
 #include "vmm/base/error.h"
 
 #include <stdarg.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Small helpers for descriptors: closing, close-on-exec, writing all of something. */
 #include "vmm/base/fd.h"
 
 #include <errno.h>

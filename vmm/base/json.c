@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Writes JSON into a buffer of fixed size. */
 #include "vmm/base/json.h"
 
 #include <ctype.h>

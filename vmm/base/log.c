@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Log lines to standard error, also from signal handlers and on a raw terminal. */
 #include "vmm/base/log.h"
 #include "vmm/base/error.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Memory of the objects of a machine, out of a room that the program has from its start. */
 #include "vmm/base/pool.h"
 
 #include <stdint.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Collects reasons, the last of which stands for those that there is no room for. */
 #include "vmm/base/reasons.h"
 
 #include <stdio.h>
@@ -13,6 +14,14 @@ void reasons_add(struct reasons *r, const char *text)
 	}
 	r->more += r->more ? 1 : 2; /* it takes a text's place */
 	snprintf(r->text[REASONS_MAX - 1], REASON_LEN, "and %u more", r->more);
+}
+
+void reasons_line(char *line, size_t size, const char *text)
+{
+	size_t n = 0;
+	for (; *text && *text != '\n' && n + 1 < size; text++)
+		line[n++] = *text >= 0x20 && *text <= 0x7e ? *text : '?';
+	line[n] = 0;
 }
 
 void reasons_add_error(struct reasons *r, const struct error *err)

@@ -3,6 +3,8 @@
 #ifndef MOLT_REASONS_H
 #define MOLT_REASONS_H
 
+#include <stddef.h>
+
 #define REASONS_MAX 16
 #define REASON_LEN  512
 
@@ -16,6 +18,9 @@ struct reasons {
 
 /* Adds one, cut to fit. When there are too many the last place says how many more. */
 void reasons_add(struct reasons *r, const char *text);
+
+/* Copies the line that begins at @text, cut to fit: what would steer a terminal becomes '?'. */
+void reasons_line(char *line, size_t size, const char *text);
 
 /* Adds an error, with its remedy. */
 void reasons_add_error(struct reasons *r, const struct error *err);

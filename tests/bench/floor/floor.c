@@ -1,171 +1,89 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * floor N [MIB]: updates itself N times under its guest and prints the largest gap that the guest saw in each,
- * `gap_ns A B C ...`. Every image does: make the VM, load, run, wait, and then: pause, save, exec.
+ * floor N [MIB]: hands its guest over N times and prints the largest gap that the guest saw in each,
+ * `gap_ns A B C ...`. This is the parent: it starts a worker for each hand-over, and reaps.
  */
 #include "floor.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
-#include <sched.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#define KICK	  SIGUSR2
-#define SETTLE_US 3000
-
-static struct floor_state *state;
-static struct floor_vm vm;
-static char stacks[2][16384] __attribute__((aligned(16)));
-
-static void futex_wake(uint32_t *word)
+static struct floor_state *make_state(uint32_t updates, uint32_t mib)
 {
-	__atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
-	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+	struct floor_state *s =
+		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (s == MAP_FAILED)
+		MUST(-1);
+	s->updates = updates;
+	s->ram_len = (uint64_t)mib << 20;
+	s->ram_fd = (int)MUST(memfd_create("floor-ram", MFD_CLOEXEC));
+	MUST(ftruncate(s->ram_fd, (off_t)s->ram_len));
+	s->kvm_fd = (int)MUST(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+	s->cpuid.head.nent = MAX_CPUID;
+	MUST(ioctl(s->kvm_fd, KVM_GET_SUPPORTED_CPUID, &s->cpuid));
+	return s;
 }
 
-static void futex_wait(uint32_t *word)
+/* In an address space of its own, where no VM is and no guest memory. It ends with the parent, however that
+ * ends. */
+static pid_t start(struct floor_state *s, uint32_t number)
 {
-	while (!__atomic_load_n(word, __ATOMIC_SEQ_CST))
-		syscall(SYS_futex, word, FUTEX_WAIT, 0, NULL, NULL, 0);
+	pid_t parent = getpid(), pid = (pid_t)MUST(fork());
+
+	if (pid)
+		return pid;
+	MUST(prctl(PR_SET_PDEATHSIG, SIGKILL));
+	if (getppid() != parent)
+		_exit(1);
+	worker(s, number);
 }
 
-/* Holds the old address space and the old VM until the guest runs again. It shares errno with the
- * leader, which is about to be gone. */
-static int keeper(void *opaque)
+/* Waits for the end of @pid, which is the next to end, and well. Otherwise ends @other, too, and all. */
+static void reap(pid_t pid, pid_t other)
 {
-	(void)opaque;
-	futex_wait(&state->over);
-	_exit(0);
-}
+	int status;
+	pid_t ended;
 
-/* The vCPU's thread: runs, and when asked to stop saves. */
-static __attribute__((noreturn)) int run(void *opaque)
-{
-	(void)opaque;
-	while (ioctl(vm.vcpu_fd, KVM_RUN, 0) == 0 || !vm.stop)
+	while ((ended = waitpid(-1, &status, 0)) < 0 && errno == EINTR)
 		;
-	vcpu_save(vm.vcpu_fd, state);
-	futex_wake(&state->parked);
-	for (;;)
-		pause();
-}
-
-static void on_kick(int sig)
-{
-	(void)sig;
-}
-
-static pid_t start_thread(void)
-{
-	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
-	signal(KICK, on_kick);
-	return (pid_t)MUST(clone(run, stacks[0] + sizeof(stacks[0]), flags, NULL));
-}
-
-/* Until the guest has run for a while. */
-static void settle(void)
-{
-	const struct timespec ts = {.tv_nsec = SETTLE_US * 1000};
-	const struct guest_report *g = guest_report(vm.ram);
-	uint64_t loops = g->loops;
-	do
-		nanosleep(&ts, NULL);
-	while (g->loops == loops);
-}
-
-static void note_gap(void)
-{
-	state->gap_ns[state->done++] = (uint64_t)((double)guest_report(vm.ram)->largest_gap * 1e6 /
-						  (double)state->tsc_khz);
-}
-
-static __attribute__((noreturn)) void update(pid_t thread)
-{
-	char number[16];
-	char *argv[] = {"floor", "--resume", number, NULL}, *envp[] = {NULL};
-
-	snprintf(number, sizeof(number), "%d", state->state_fd);
-	state->parked = state->over = 0;
-	MUST(clone(keeper, stacks[1] + sizeof(stacks[1]), CLONE_VM | SIGCHLD, NULL));
-	settle();
-	guest_report(vm.ram)->largest_gap = 0;
-	settle();
-
-	vm.stop = 1;
-	vm.run->immediate_exit = 1;
-	syscall(SYS_tgkill, getpid(), thread, KICK);
-	futex_wait(&state->parked);
-	chips_save(vm.fd, state);
-	syscall(SYS_execveat, state->exe_fd, "", argv, envp, AT_EMPTY_PATH);
-	MUST(-1);
-	_exit(1);
-}
-
-static void resume(int state_fd)
-{
-	state = mmap(NULL, sizeof(*state), PROT_READ | PROT_WRITE, MAP_SHARED, state_fd, 0);
-	vm_make(&vm, state);
-	vcpu_load(vm.vcpu_fd, state);
-	chips_load(vm.fd, state);
-}
-
-static void fresh(uint32_t updates, uint32_t mib)
-{
-	int fd = (int)MUST(memfd_create("floor-state", 0));
-	MUST(ftruncate(fd, sizeof(*state)));
-	state = mmap(NULL, sizeof(*state), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd,
-		     0);
-	state->updates = updates;
-	state->ram_len = (uint64_t)mib << 20;
-	state->state_fd = fd;
-	state->ram_fd = (int)MUST(memfd_create("floor-ram", 0));
-	MUST(ftruncate(state->ram_fd, (off_t)state->ram_len));
-	state->kvm_fd = (int)MUST(open("/dev/kvm", O_RDWR));
-	state->exe_fd = (int)MUST(open("/proc/self/exe", O_RDONLY));
-	state->cpuid.head.nent = MAX_CPUID;
-	MUST(ioctl(state->kvm_fd, KVM_GET_SUPPORTED_CPUID, &state->cpuid));
-
-	vm_make(&vm, state);
-	vm_learn(&vm, state);
-	MUST(ioctl(vm.vcpu_fd, KVM_GET_SREGS2, &state->vcpu.sregs));
-	guest_boot(vm.ram, &state->vcpu.sregs, &state->vcpu.regs);
-	MUST(ioctl(vm.vcpu_fd, KVM_SET_SREGS2, &state->vcpu.sregs));
-	MUST(ioctl(vm.vcpu_fd, KVM_SET_REGS, &state->vcpu.regs));
+	if (ended == pid && !status)
+		return;
+	fprintf(stderr, "floor: a worker's wait status is %#x\n", (unsigned)status);
+	if (ended != pid)
+		kill(pid, SIGKILL);
+	if (other && ended != other)
+		kill(other, SIGKILL);
+	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+		;
+	exit(1);
 }
 
 int main(int argc, char **argv)
 {
 	int updates = argc > 1 ? atoi(argv[1]) : 0, mib = argc == 3 ? atoi(argv[2]) : RAM_MIB;
-	bool resumed = argc == 3 && !strcmp(argv[1], "--resume");
 
-	if (resumed)
-		resume(atoi(argv[2]));
-	else if (argc < 4 && updates > 0 && updates <= MAX_UPDATES && mib > 0)
-		fresh((uint32_t)updates, (uint32_t)mib);
-	else
+	if (argc > 3 || updates <= 0 || updates > MAX_UPDATES || mib <= 0)
 		return fprintf(stderr, "usage: floor UPDATES [MIB] (1 to %d)\n", MAX_UPDATES), 2;
-
-	pid_t thread = start_thread();
-	settle();
-	if (resumed) {
-		note_gap();
-		futex_wake(&state->over);
-		while (waitpid(-1, NULL, __WALL) < 0 && errno == EINTR)
-			;
+	struct floor_state *s = make_state((uint32_t)updates, (uint32_t)mib);
+	pid_t incumbent = start(s, 0);
+	/* A successor is started once the incumbent's own predecessor is gone: no worker's beginning or end falls
+	 * into the hand-over between two others. */
+	for (uint32_t i = 1; i <= s->updates; i++) {
+		pid_t successor = start(s, i);
+		reap(incumbent, successor);
+		incumbent = successor;
 	}
-	if (state->done < state->updates)
-		update(thread);
+	word_set(&s->over, s->updates + 1);
+	reap(incumbent, 0);
 	printf("gap_ns");
-	for (uint32_t i = 0; i < state->done; i++)
-		printf(" %llu", (unsigned long long)state->gap_ns[i]);
+	for (uint32_t i = 0; i < s->updates; i++)
+		printf(" %llu", (unsigned long long)s->gap_ns[i]);
 	printf("\n");
-	fflush(stdout);
-	_exit(0);
+	return fflush(stdout) ? 1 : 0;
 }

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The floor: what an update of this design costs with nothing around it. One vCPU, one memory slot, in-kernel
+ * The floor: what a hand-over of this design costs with nothing around it. The guest goes from one living process
+ * (the incumbent) to another (the successor), which has made its VM before. One vCPU, one memory slot, in-kernel
  * irqchip; no devices, no state format, no checks, no way back. molt's pause is compared with it.
  *
- * What must outlive exec is one struct in a memfd. Failures end the program with the line's number.
+ * Three kinds of processes: the parent, which starts and reaps the others and has no VM (floor.c), and the two
+ * workers of a hand-over (worker.c). What they have in common is one struct in shared memory. Failures end a
+ * process with the line's number, and the parent then ends all of them.
  */
 #ifndef MOLT_BENCH_FLOOR_H
 #define MOLT_BENCH_FLOOR_H
@@ -15,7 +18,8 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
-#define RAM_MIB	    256 /* unless the command line says another size */
+#define RAM_MIB	    256	    /* unless the command line says another size */
+#define GUEST_LEN   0x10000 /* all that the guest touches of it */
 #define MAX_MSRS    512
 #define MAX_CPUID   256
 #define MAX_XSAVE   16384
@@ -48,12 +52,17 @@ struct floor_vcpu {
 	uint8_t xsave[MAX_XSAVE] __attribute__((aligned(64)));
 };
 
+/* Worker 0 boots the guest, worker i takes it from worker i - 1. The words say how far the hand-overs have come, by
+ * the successor's number, so none of them is ever set back. */
 struct floor_state {
-	int state_fd, ram_fd, kvm_fd, exe_fd;
+	int ram_fd, kvm_fd;
 	uint64_t ram_len;
-	uint32_t updates, done;
-	uint32_t parked; /* futex: the vCPU has saved itself */
-	uint32_t over;	 /* futex: the keeper may end */
+	uint32_t updates;
+	uint32_t ready;	 /* the successor is built and waits */
+	uint32_t parked; /* the vCPU has saved itself */
+	uint32_t given;	 /* the state is whole */
+	uint32_t owner;	 /* the worker that has the guest: the commit is a swap of this word */
+	uint32_t over;	 /* the guest has run for a while: the incumbent may end */
 	int xsave2;
 	uint32_t tsc_khz;
 	struct floor_vcpu vcpu;
@@ -67,12 +76,11 @@ struct floor_state {
 	uint64_t gap_ns[MAX_UPDATES];
 };
 
-/* The VM of this program image. */
+/* The VM of this process. */
 struct floor_vm {
 	int fd, vcpu_fd;
 	struct kvm_run *run;
 	uint8_t *ram;
-	volatile int stop;
 };
 
 /* What the guest writes: it runs at CPL3 and reads the TSC in a loop. */
@@ -96,5 +104,11 @@ void chips_load(int fd, struct floor_state *s);
 
 /* Which MSRs and CPUID leaves there are, once. */
 void vm_learn(struct floor_vm *vm, struct floor_state *s);
+
+/* Sets one of the words above and wakes who waits for it. */
+void word_set(uint32_t *word, uint32_t to);
+
+/* All of the life of worker @number. */
+__attribute__((noreturn)) void worker(struct floor_state *s, uint32_t number);
 
 #endif

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The VM of a process and its state: each function is the calls to KVM that it needs, and nothing else. */
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>

@@ -11,7 +11,7 @@
 # Name | what is put in place | how it must end | words of reason and remedy.
 #   file KIND [ARG]  the new program is a copy of the good one that is spoiled, or something else
 #   limit RESOURCE   of the parent, whose children have its limits, lowered before the update is asked for
-#   fault WORDS      the new program is molt-faulty, which does that (tests/faulty/fault.h)
+#   fault WORDS      the new program is molt-faulty, which does that (cpr/fault.h)
 #   FUNCTION WORDS   the new one is, and stops itself at `build`: FUNCTION then does what this script can
 #                    do to the processes, and lets it go on
 # refused: the guest runs on where it was; updated. The process id is the same in every row.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The ACPI tables that the guest finds: processors, interrupt controllers, ECAM, power. */
 #include "vmm/arch/x86_64/acpi.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* What the architecture gives a machine: addresses, boot, whether a program is for this host. */
 #include "vmm/arch/x86_64/arch.h"
 
 #include <elf.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Loads kernel, initrd, command line and tables into guest memory, and sets the first vCPU up. */
 #include "vmm/arch/x86_64/boot.h"
 
 #include <elf.h>

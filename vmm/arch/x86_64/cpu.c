@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One vCPU's state: what is read and written, in which order, and why in that order (facts: "Order
- * that works"). Each step is one row of a table; the tables are the order.
+ * One vCPU's state: what is read and written, in which order, and why in that order
+ * (docs/kernel-facts.md). Each step is one row of a table; the tables are the order.
  */
 #include "vmm/arch/x86_64/cpu.h"
 

@@ -59,7 +59,7 @@ int arch_save(struct machine *m, struct error *err)
 }
 
 /* The guest's clock goes on through the pause: KVM adds the real time that passed where it gave one
- * when it was read; else the time since boot is added here (facts: CLOCK). */
+ * when it was read; else the time since boot is added here (docs/kernel-facts.md). */
 static long load_clock(struct machine *m)
 {
 	const struct x86_state *s = &m->arch->state;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Where guest memory lies: below the hole for devices, and above 4 GiB. */
 #include "vmm/arch/x86_64/layout.h"
 
 #include <errno.h>

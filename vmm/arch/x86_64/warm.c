@@ -4,11 +4,15 @@
  * into the VM's nested page tables. For kernels that have no KVM_PRE_FAULT_MEMORY.
  *
  * A vCPU of its own keeps the root of the page tables while the others are loaded: what changes a vCPU's mode lets
- * go of its root, and kernels before 6.4 throw away what nobody holds. It has the CPUID of the others (the number of
- * levels depends on it) and runs in long mode with CR0.WP and EFER.NXE, as an operating system does: kernels before
- * 5.19 had other tables for other modes. KVM cannot remove a vCPU, so it stays, uninitialised as any that was never
- * started, its local APIC disabled by software as at reset: it takes part in no arbitration, and what a broadcast
- * leaves with it is looked at by nobody. Its id is the next one, below 255: larger ones turn APICv off (Linux 6.1).
+ * go of its root, and a kernel may throw away what nobody holds (Debian's 6.1, 6.12 and 7.3 do not: nested/warm says
+ * so under "roots"). Nor does vCPU 0 have to change threads then, which waits for a grace period (6.1: 8.7 ms).
+ * It has the CPUID of the others (the number of levels depends on it) and runs in long mode with CR0.WP and EFER.NXE,
+ * as an operating system does: kernels before 5.19 had other tables for other modes. KVM cannot remove a vCPU, so it
+ * stays, uninitialised as any that was never started, its local APIC disabled by software as at reset: it takes part
+ * in no arbitration, and what a broadcast leaves with it is looked at by nobody. Its id is the next one, so that
+ * KVM's table of APIC ids hardly grows; one over 255 would turn APICv off (6.1). The guest's clock is all that it
+ * could change (arch_warm_follow): one that writes another TSC while it runs loses the master clock until the next
+ * update.
  *
  * Long mode needs page tables, and the processor has to be able to write to those: with nested paging each look at
  * them counts as a write (AMD APM 2, 15.25.5; Intel SDM 3C, 29.3.3.2, where EPT has accessed and dirty flags), so in a
@@ -191,7 +195,7 @@ int arch_warm_open(struct machine *m, struct error *err)
 	return rc;
 }
 
-/* Runs until its OUT, which the second call completes (facts: "Order that works", 1). */
+/* Runs until its OUT, which the second call completes (docs/kernel-facts.md). */
 static int run_once(struct reader *r, const bool *cancel, struct error *err)
 {
 	struct kvm_run *run = r->cpu.run;
