@@ -583,8 +583,7 @@ void incumbent_step(void)
 		on_no(&message);
 	} else if (!rc) {
 		rc = on_message(&message, &err);
-		if (rc &&
-		    rc != -EPIPE) /* gone: what it said before may say why, and is read next */
+		if (rc && rc != -EPIPE) /* gone: its last words, perhaps why, are read next */
 			refuse(&err, NULL);
 	} else if (rc != -ETIMEDOUT) {
 		gone(&err);

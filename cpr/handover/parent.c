@@ -169,10 +169,8 @@ static struct child *start(enum role_kind role, int exe, int peer, struct error 
 	fd_close(&ends[1]);
 	fd_close(&peer);
 	if (rc > 0) {
-		if (role != ROLE_SUCCESSOR) { /* which this process may have to become */
+		if (role != ROLE_SUCCESSOR) /* which this process may have to become */
 			fd_close(&c->exe);
-			fd_close(&c->pidfd);
-		}
 		c->role = role == ROLE_WORKER	   ? CHILD_OWNER
 			  : role == ROLE_SUCCESSOR ? CHILD_SUCCESSOR
 						   : CHILD_REHEARSAL;

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,13 +20,24 @@
 #include "session.h"
 
 #define KILLED	  (128 + SIGKILL)
-#define MAX_AFTER 12	  /* rows in a hundred that may find no update any more */
-#define WINDOW_NS 4000000 /* about what an update lasts from the successor's first word on */
+#define MAX_AFTER 100	  /* rows in a hundred that may find no update any more */
+#define WINDOW_NS 4000000 /* of what an update lasts from the successor's first word on */
+#define PAUSE_NS  1500000 /* somewhat more than the pause */
+#define STEP_NS	  60000	  /* of one of its steps */
 #define WAIT_MS	  30000
+#define GONE_MS	  3000
+#define TERMED	  (128 + SIGTERM) /* at once: --stop-timeout 0 */
+#define LONG_MS	  3000		  /* more than --prepare-timeout of drive_stop's guest */
 
-enum { COMMITTED = 1 }; /* cpr/handover/page.h: the first word */
+/* cpr/handover/page.h */
+enum { COMMITTED = 1 };
+enum { STAMP_READY = 3, STAMP_PREPARE, STAMP_RUN = 13 };
+static volatile struct {
+	uint32_t owner, reserved;
+	uint64_t stamps[STAMP_RUN + 1];
+} * page;
 
-static volatile uint32_t *page;
+static unsigned count_alone; /* guests that have outlived their parent */
 
 static void pass_ns(uint64_t ns)
 {
@@ -57,7 +69,39 @@ static bool map_page(pid_t worker)
 
 static bool committed(void)
 {
-	return page && *page == COMMITTED;
+	return page && page->owner == COMMITTED;
+}
+
+static bool record_there(const struct session *s)
+{
+	return lseek(s->report, 0, SEEK_END) > s->report_at;
+}
+
+static void await_stamp(const struct session *s, unsigned stamp)
+{
+	for (uint64_t until = clock_ns() + WAIT_MS * 1000000ull;
+	     !page->stamps[stamp] && !record_there(s) && clock_ns() < until;)
+		sched_yield(); /* the guest wants this processor */
+}
+
+/* Some moment of the update under way: of the preparation, of the pause and what is around it, or about when one of the
+ * pause's steps ends. */
+static void moment(struct session *s)
+{
+	switch (session_random(s, 3)) {
+	case 0:
+		pass_ns(session_random(s, WINDOW_NS));
+		break;
+	case 1:
+		await_stamp(s, STAMP_READY);
+		pass_ns(session_random(s, PAUSE_NS));
+		break;
+	case 2:
+		await_stamp(s, STAMP_PREPARE +
+				       (unsigned)session_random(s, STAMP_RUN - STAMP_PREPARE + 1));
+		pass_ns(session_random(s, STEP_NS));
+		break;
+	}
 }
 
 /* Asks for an update, and returns its successor once that is there. 0: it was over before it was seen. */
@@ -91,11 +135,6 @@ static bool ends(struct session *s, unsigned ms)
 	return true;
 }
 
-static bool record_there(const struct session *s)
-{
-	return lseek(s->report, 0, SEEK_END) > s->report_at;
-}
-
 /* Until there is a record, or molt has ended. */
 static int follow(struct matrix *x)
 {
@@ -114,9 +153,43 @@ static enum outcome ended(struct session *s, int status)
 	return LOST;
 }
 
+/* The next record, and all that must be true after it: also that the process that the world knows becomes the program
+ * of the good update that was made last. */
 static enum outcome go_on(struct matrix *x)
 {
-	return matrix_owner(x) ? LOST : matrix_judge(x, matrix_outcome(x));
+	if (matrix_owner(x))
+		return LOST;
+	enum outcome o = matrix_judge(x, matrix_outcome(x));
+	return o == LOST || session_settle(x->s) ? LOST : o;
+}
+
+/* As go_on, of what must not have kept the update from being done. */
+static enum outcome go_on_done(struct matrix *x)
+{
+	enum outcome o = go_on(x);
+	if (o == LOST || o == DONE)
+		return o;
+	session_fail(x->s, "the update was not done");
+	return LOST;
+}
+
+/* None of them is there any more, within a moment. */
+static bool all_gone(const pid_t *pids, unsigned n, pid_t *left)
+{
+	for (unsigned ms = 0; ms < GONE_MS; ms++) {
+		*left = 0;
+		for (unsigned i = 0; i < n; i++) {
+			if (!pids[i])
+				continue;
+			waitpid(pids[i], NULL, WNOHANG); /* orphans come to us */
+			if (!kill(pids[i], 0))
+				*left = pids[i];
+		}
+		if (!*left)
+			return true;
+		usleep(1000);
+	}
+	return false;
 }
 
 /* ---- the rows ---- */
@@ -124,16 +197,21 @@ static enum outcome go_on(struct matrix *x)
 static enum outcome kill_successor(struct matrix *x)
 {
 	struct session *s = x->s;
-	pid_t pid = begin(x);
+	pid_t pid = begin(x), left;
 	if (pid <= 0)
 		return pid ? LOST : go_on(x);
-	pass_ns(session_random(s, WINDOW_NS));
-	bool before = !committed();
+	moment(s);
 	kill(pid, SIGKILL);
-	/* That it had the guest may be known a moment later. */
-	if (before && !committed() && !follow(x) && !s->exited)
+	if (!all_gone(&pid, 1, &left)) {
+		session_fail(s, "SIGKILL does not end it");
+		return LOST;
+	}
+	if (!committed())
 		return go_on(x);
-	return ends(s, WAIT_MS) && committed() ? ended(s, KILLED) : LOST;
+	if (ends(s, WAIT_MS))
+		return ended(s, KILLED);
+	session_fail(s, "the guest has lost its worker, and molt does not end");
+	return LOST;
 }
 
 static enum outcome stop_successor(struct matrix *x)
@@ -142,7 +220,7 @@ static enum outcome stop_successor(struct matrix *x)
 	pid_t pid = begin(x);
 	if (pid <= 0)
 		return pid ? LOST : go_on(x);
-	pass_ns(session_random(s, WINDOW_NS));
+	moment(s);
 	kill(pid, SIGSTOP);
 	usleep(20000);
 	if (committed())
@@ -157,7 +235,7 @@ static enum outcome kill_incumbent(struct matrix *x)
 	pid_t pid = begin(x);
 	if (pid <= 0)
 		return pid ? LOST : go_on(x);
-	pass_ns(session_random(s, WINDOW_NS));
+	moment(s);
 	kill(x->worker, SIGKILL);
 	if (follow(x))
 		return LOST;
@@ -178,38 +256,118 @@ static enum outcome stop_parent(struct matrix *x)
 	return runs ? go_on(x) : LOST;
 }
 
-/* Its end is the guest's: fencing relies on it. But for the moment in which it execs itself: then the worker says that it
- * goes on alone. */
+/* For longer than an update may take to prepare: it is refused, or was not yet asked for. */
+static enum outcome stop_parent_long(struct matrix *x)
+{
+	struct session *s = x->s;
+	matrix_row_begin(x);
+	if (session_install(s, false) || kill(s->pid, SIGUSR1))
+		return LOST;
+	pass_ns(session_random(s, WINDOW_NS / 8));
+	kill(s->pid, SIGSTOP);
+	for (uint64_t until = clock_ns() + LONG_MS * 1000000ull;
+	     !record_there(s) && clock_ns() < until;)
+		usleep(1000);
+	bool runs = !session_ask(s, 't', "TSC ");
+	kill(s->pid, SIGCONT);
+	return runs ? go_on(x) : LOST;
+}
+
+/* The guest stands still with it, unless it has gone over; nothing else happens. */
+static enum outcome stop_incumbent(struct matrix *x)
+{
+	struct session *s = x->s;
+	pid_t pid = begin(x);
+	if (pid <= 0)
+		return pid ? LOST : go_on(x);
+	moment(s);
+	kill(x->worker, SIGSTOP);
+	usleep(20000);
+	kill(x->worker, SIGCONT);
+	return go_on_done(x);
+}
+
+/* It is the parent's to pass on what ends the guest: a supervisor may send it to the whole cgroup. */
+static enum outcome term_workers(struct matrix *x)
+{
+	struct session *s = x->s;
+	pid_t pid = begin(x);
+	if (pid <= 0)
+		return pid ? LOST : go_on(x);
+	moment(s);
+	kill(x->worker, SIGTERM);
+	kill(pid, SIGTERM);
+	kill(pid, SIGINT);
+	return go_on_done(x);
+}
+
+/* Before STATE the update is called off, after it the new owner ends the guest. */
+static enum outcome term_parent(struct matrix *x)
+{
+	struct session *s = x->s;
+	char reason[256];
+	pid_t pid = begin(x), left;
+	if (pid < 0)
+		return LOST;
+	moment(s);
+	kill(s->pid, SIGTERM);
+	if (!ends(s, WAIT_MS)) {
+		session_fail(s, "SIGTERM does not end it");
+		return LOST;
+	}
+	const pid_t all[] = {pid, x->worker};
+	if (!all_gone(all, 2, &left)) {
+		session_fail(s, "process %d is left over", (int)left);
+		return LOST;
+	}
+	if (record_there(s) && !session_record(s) && record_is(s->record, "result", "refused") &&
+	    record_text(s->record, "reason", reason, sizeof(reason)) &&
+	    !strstr(reason, "asked to power off") && !strstr(reason, "has ended")) {
+		session_fail(s, "refused for '%s'", reason);
+		return LOST;
+	}
+	return ended(s, TERMED);
+}
+
+/* Until the new worker is the only child: then the parent execs itself. */
+static void become_next(struct session *s, pid_t worker)
+{
+	pid_t only = 0;
+	for (uint64_t until = clock_ns() + WAIT_MS * 1000000ull; clock_ns() < until;)
+		if (session_children(s, NULL, &only) == 1 && only == worker)
+			break;
+	pass_ns(session_random(s, WINDOW_NS));
+}
+
+/* Its end is the guest's: fencing relies on it. But for the moment in which it execs itself: then the worker goes on
+ * alone, and says so. */
 static enum outcome kill_parent(struct matrix *x)
 {
 	struct session *s = x->s;
 	pid_t pid = begin(x), worker = x->worker, left = 0;
 	if (pid < 0)
 		return LOST;
-	pass_ns(session_random(s, 20 * WINDOW_NS));
-	pid_t now = session_worker(s);
+	if (session_random(s, 2))
+		moment(s);
+	else
+		become_next(s, pid);
+	const pid_t all[] = {pid, worker, session_worker(s)};
 	kill(s->pid, SIGKILL);
-	ends(s, WAIT_MS);
-	const pid_t all[] = {pid, worker, now};
-	for (int i = 0; i < 3000; i++) {
-		left = 0;
-		for (unsigned k = 0; k < sizeof(all) / sizeof(all[0]); k++) {
-			if (all[k])
-				waitpid(all[k], NULL, WNOHANG); /* orphans come to us */
-			if (all[k] && !kill(all[k], 0))
-				left = all[k];
-		}
-		if (!left)
-			return NOT_MET;
-		usleep(1000);
-	}
+	if (!ends(s, WAIT_MS))
+		return LOST;
+	if (all_gone(all, 3, &left))
+		return NOT_MET;
 	if (!session_logged(s, "is lost: ")) {
 		session_fail(s, "process %d outlives its parent", (int)left);
 		return LOST;
 	}
-	kill(left, SIGKILL);
-	waitpid(left, NULL, 0);
-	return NOT_MET;
+	s->pid = left;
+	s->exited = false;
+	if (x->guest.check(s) || session_send(s, "q", 1) || session_expect(s, "PASS", WAIT_MS) ||
+	    !ends(s, WAIT_MS))
+		return LOST;
+	count_alone++;
+	return ended(s, 0);
 }
 
 /* Asked for while one is under way: done after it, once, however often. */
@@ -238,13 +396,22 @@ static enum outcome power_off(struct matrix *x)
 	pid_t pid = begin(x);
 	if (pid < 0)
 		return LOST;
-	pass_ns(session_random(s, WINDOW_NS));
+	moment(s);
 	if (session_send(s, "q", 1) || session_expect(s, "PASS", WAIT_MS) || !ends(s, WAIT_MS))
 		return LOST;
 	return ended(s, 0);
 }
 
-/* @ends: each row ends its guest, and is counted all the same. */
+/* A new guest, which is not to live through the same moments once more. */
+static int again(struct matrix *x)
+{
+	uint64_t random = x->s->random;
+	int rc = matrix_again(x);
+	x->s->random = random;
+	return rc;
+}
+
+/* @always_ends: each row ends its guest, and is counted all the same. */
 static int run(struct matrix *x, const char *name, enum outcome (*row)(struct matrix *x),
 	       unsigned n, bool always_ends)
 {
@@ -256,7 +423,7 @@ static int run(struct matrix *x, const char *name, enum outcome (*row)(struct ma
 		if (o == NOT_MET) {
 			if (!always_ends && count[NOT_MET] > 20 + n * MAX_AFTER / 100)
 				return session_fail(x->s, "%s: too many came after commit", name);
-			if (matrix_again(x))
+			if (again(x))
 				return -1;
 			if (!always_ends)
 				continue;
@@ -273,6 +440,9 @@ static int run(struct matrix *x, const char *name, enum outcome (*row)(struct ma
 	for (unsigned i = 0; i < OUTCOMES; i++)
 		if (count[i])
 			printf(" %s=%u", i == NOT_MET ? "ended" : outcome_names[i], count[i]);
+	if (count_alone)
+		printf(" (%u of them alone, later)", count_alone);
+	count_alone = 0;
 	printf("\n");
 	return 0;
 }
@@ -296,7 +466,13 @@ int drive_kill(struct session *s, unsigned updates)
 				   true) ||
 			       run(x, "SIGKILL of the parent", kill_parent, rows(20, 60, 300),
 				   true) ||
+			       run(x, "SIGTERM to the parent", term_parent, rows(20, 60, 300),
+				   true) ||
+			       run(x, "SIGTERM to both workers", term_workers, rows(10, 30, 100),
+				   false) ||
 			       run(x, "SIGSTOP of the parent", stop_parent, rows(20, 50, 200),
+				   false) ||
+			       run(x, "SIGSTOP of the worker", stop_incumbent, rows(10, 30, 100),
 				   false) ||
 			       run(x, "a second SIGUSR1", ask_again, rows(20, 50, 200), false) ||
 			       run(x, "the guest powers off", power_off, rows(20, 50, 200), true)
@@ -307,8 +483,11 @@ int drive_kill(struct session *s, unsigned updates)
 int drive_stop(struct session *s, unsigned updates)
 {
 	(void)updates;
-	return matrix_begin(&matrix, s, NULL) || run(&matrix, "SIGSTOP of the successor",
-						     stop_successor, rows(10, 30, 100), false)
+	return matrix_begin(&matrix, s, NULL) ||
+			       run(&matrix, "SIGSTOP of the successor", stop_successor,
+				   rows(10, 30, 100), false) ||
+			       run(&matrix, "SIGSTOP of the parent, for long", stop_parent_long,
+				   rows(4, 12, 40), false)
 		       ? -1
 		       : matrix_end(&matrix);
 }
