@@ -18,6 +18,7 @@
 #include "session.h"
 #include "session_user.h"
 
+#define PREPARE_MS 10000u /* what molt gives by default, on a host that is not slow */
 #define SHOW_LOG 1500 /* bytes of molt's messages shown with a failure */
 
 /* Both clocks at the same moment: of ten looks the one that was interrupted least. */
@@ -71,7 +72,7 @@ static void child_exec(struct session *s, const char *cmdline, const char *kerne
 		       const char *report, int in, int out)
 {
 	char cpus[16], expanded[TEST_ARGS][128];
-	char *argv[40];
+	char *argv[42], prepare[16];
 	unsigned n = 0;
 	char log[160];
 
@@ -93,6 +94,11 @@ static void child_exec(struct session *s, const char *cmdline, const char *kerne
 	argv[n++] = cpus;
 	argv[n++] = "--cmdline";
 	argv[n++] = (char *)cmdline;
+	if (s->set->slow > 1) { /* a case's own comes after it, and counts */
+		snprintf(prepare, sizeof(prepare), "%u", PREPARE_MS * s->set->slow);
+		argv[n++] = "--prepare-timeout";
+		argv[n++] = prepare;
+	}
 	for (unsigned i = 0; i < TEST_ARGS && s->test->args[i]; i++) {
 		char *to = expanded[i], *end = to + sizeof(expanded[i]) - 16;
 		for (const char *p = s->test->args[i]; *p && to < end; p++) {
