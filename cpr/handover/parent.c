@@ -186,8 +186,10 @@ static int start_first(struct error *err)
 	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (exe < 0)
 		return error_errno(err, errno, "/proc/self/exe");
-	if (!start(ROLE_WORKER, exe, -1, err))
+	struct child *owner = start(ROLE_WORKER, exe, -1, err);
+	if (!owner)
 		return -err->code;
+	fd_close(&owner->pidfd); /* nobody has asked for it, and after exec there is none */
 	fd_close_inherited(); /* the worker has them */
 	return 0;
 }
