@@ -190,7 +190,7 @@ static int start_first(struct error *err)
 	if (!owner)
 		return -err->code;
 	fd_close(&owner->pidfd); /* nobody has asked for it, and after exec there is none */
-	fd_close_inherited(); /* the worker has them */
+	fd_close_inherited();	 /* the worker has them */
 	return 0;
 }
 

@@ -19,7 +19,7 @@
 #include "session_user.h"
 
 #define PREPARE_MS 10000u /* what molt gives by default, on a host that is not slow */
-#define SHOW_LOG 1500 /* bytes of molt's messages shown with a failure */
+#define SHOW_LOG   1500	  /* bytes of molt's messages shown with a failure */
 
 /* Both clocks at the same moment: of ten looks the one that was interrupted least. */
 static void clocks_read(uint64_t *ns, uint64_t *tsc)
