@@ -53,6 +53,7 @@ int drive_fault(struct session *s, unsigned updates);
 /* What a row has done to the guest: the longest time that it stood still; whether it lives, and the process id. */
 typedef void (*fault_seen)(const char *name, uint64_t gap_ns, bool alive, bool pid_kept);
 extern fault_seen fault_on_row; /* NULL: nobody asks */
+#define FAULT_IDLE "no update"	/* a name: what a guest saw that was left alone meanwhile */
 /* Updates between programs whose state differs, each row of a table, there and back. */
 int drive_skew(struct session *s, unsigned updates);
 /* Everything that molt's own verbs ask over the control socket, and what the supervisor is told. */

@@ -24,7 +24,8 @@
 #define REST_MS	 5000
 #define GAP_NS	 250000000ull /* 200 ms are the deadline */
 #define TRIES	 3	      /* a host that does other things gives a longer gap now and then */
-#define LATE_MAX 3	      /* good updates that such a host makes too slow, of all */
+#define IDLE_US	 2500000
+#define LATE_MAX 3 /* good updates that such a host makes too slow, of all */
 
 fault_seen fault_on_row;
 
@@ -250,13 +251,23 @@ static int lost_row(struct session *s, enum pass pass, unsigned updates)
 	return begin_pass(s, pass, updates);
 }
 
+/* What a guest sees on this host when nothing is done to it, for as long as the longest rows last. */
+static int measure_idle(struct session *s)
+{
+	if (session_ask(s, 'r', "GAP ") || session_wait_us(s, IDLE_US) ||
+	    session_ask(s, 'r', "GAP "))
+		return -1;
+	fault_on_row(FAULT_IDLE, largest_gap(s->line), true, true);
+	return 0;
+}
+
 static int run_pass(struct session *s, enum pass pass, unsigned limit)
 {
 	static struct failing rows[FAILING_MAX];
 	unsigned n = failing_rows(rows);
 
 	limit = limit < n ? limit : n;
-	if (begin_pass(s, pass, n))
+	if (begin_pass(s, pass, n) || (fault_on_row && pass == HANG && measure_idle(s)))
 		return -1;
 	for (unsigned i = 0; i < n; i++) {
 		/* Some of them only: evenly. */
