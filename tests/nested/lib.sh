@@ -191,12 +191,14 @@ guest_start() { # [OPTION]...
 	done
 	$WRAP "$PROGRAM" run --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" --mem "${MEM}M" --cpus "$CPUS" \
 		--cmdline "console=ttyS0 quiet panic=-1 iomem=relaxed molt.beat_ms=500 $ARGS" \
-		--report "$REPORT" --update-timeout "$TIMEOUT" --prepare-timeout 60000 "$@" <&3 >>"$CONSOLE" 2>"$LOG" 3>&- &
+		--report "$REPORT" --update-timeout "$TIMEOUT" --prepare-timeout 60000 --warm-budget 1000 "$@" <&3 >>"$CONSOLE" 2>"$LOG" 3>&- &
 	PID=$!
 	wait_until "guest's READY line" guest_said READY 0
 	START=$(process_start)
 	wait_until "first heartbeats" beat_beyond 1
 	worker_find || fail "no worker"
+	ls -l "/proc/$WORKER/fd" >/out/fds-fresh
+	TAKEN_FDS=''
 	FDS=$(process_fds) THREADS=$(process_threads) PARENT_FDS=$(parent_fds)
 	expect "VmLck is the guest's memory" "$(process_locked)" -eq "$(locked_due)"
 	say "guest $GUESTS is up on Linux $(uname -r): $(guest_line READY)"
@@ -261,7 +263,13 @@ update_check() {
 	quiet_expect "program of update $UPDATES" "/proc/$WORKER/exe" -ef "$PROGRAM"
 	quiet_expect "version of update $UPDATES" "$(json "$RECORD" new_version)" = "$(version "/bed/molt-$SIDE")"
 	quiet_expect "VmLck right after update $UPDATES" "$locked" -eq "$(locked_due)"
-	quiet_expect "descriptors after update $UPDATES" "$(process_fds)" -eq "$FDS"
+	# A worker that took over keeps the vCPU of the reader that warms, and the console once more; that many, and no more.
+	if [ -z "$TAKEN_FDS" ]; then
+		TAKEN_FDS=$(process_fds)
+		ls -l "/proc/$WORKER/fd" >/out/fds-taken
+		expect "descriptors after the first update" "$TAKEN_FDS" -le $((FDS + 2))
+	fi
+	quiet_expect "descriptors after update $UPDATES" "$(process_fds)" -eq "$TAKEN_FDS"
 	quiet_expect "threads after update $UPDATES" "$(process_threads)" -eq "$THREADS"
 	expect_growth "update $UPDATES" "$before"
 }
