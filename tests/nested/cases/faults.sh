@@ -197,7 +197,7 @@ row() { # NAME WHAT OUTCOME WORDS
 	beats_wait 2
 	# Where a range's new address was refused it is tried again each second.
 	wait_until "locked memory" locked_as_due
-	quiet_expect "$1: descriptors" "$(process_fds)" -eq "$FDS"
+	quiet_expect "$1: descriptors" "$(process_fds)" -eq "${TAKEN_FDS:-$FDS}"
 	quiet_expect "$1: threads" "$(process_threads)" -eq "$THREADS"
 	expect_growth "$1" "$before"
 	quiet_expect "$1: pings lost so far" "$(field "$BEAT" lost)" -eq "$lost0"
