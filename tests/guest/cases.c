@@ -104,6 +104,13 @@ const struct test_case test_cases[] = {
 	 {PATIENT, "--mem", "64M,collapse"},
 	 .cgroup = true},
 	{"fault-kill", "gap", drive_kill, 1, 100000, 0, 1000, {PATIENT, "--stop-timeout", "0"}},
-	{"fault-stop", "gap", drive_stop, 1, 100000, 0, 1000, {"--prepare-timeout", "2000"}},
+	{"fault-stop",
+	 "gap",
+	 drive_stop,
+	 1,
+	 100000,
+	 0,
+	 1000,
+	 {"--prepare-timeout", "2000", CONTROL}},
 };
 const unsigned test_cases_len = sizeof(test_cases) / sizeof(test_cases[0]);

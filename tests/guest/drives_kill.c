@@ -18,6 +18,7 @@
 #include "drives.h"
 #include "matrix.h"
 #include "session.h"
+#include "verb.h"
 
 #define KILLED	  (128 + SIGKILL)
 #define MAX_AFTER 100	  /* rows in a hundred that may find no update any more */
@@ -27,11 +28,10 @@
 #define WAIT_MS	  30000
 #define GONE_MS	  3000
 #define TERMED	  (128 + SIGTERM) /* at once: --stop-timeout 0 */
-#define LONG_MS	  3000		  /* more than --prepare-timeout of drive_stop's guest */
 
 /* cpr/handover/page.h */
 enum { COMMITTED = 1 };
-enum { STAMP_READY = 3, STAMP_PREPARE, STAMP_RUN = 13 };
+enum { STAMP_READY = 3, STAMP_PREPARE, STAMP_STATE = 9, STAMP_RUN = 13 };
 static volatile struct {
 	uint32_t owner, reserved;
 	uint64_t stamps[STAMP_RUN + 1];
@@ -236,10 +236,16 @@ static enum outcome kill_incumbent(struct matrix *x)
 	if (pid <= 0)
 		return pid ? LOST : go_on(x);
 	moment(s);
+	bool whole = page->stamps[STAMP_STATE];
 	kill(x->worker, SIGKILL);
 	if (follow(x))
 		return LOST;
-	return s->exited ? committed() ? LOST : ended(s, KILLED) : go_on(x);
+	if (!s->exited)
+		return go_on(x);
+	if (!whole && !committed())
+		return ended(s, KILLED);
+	session_fail(s, "the successor had the state, and does not go on");
+	return LOST;
 }
 
 static enum outcome stop_parent(struct matrix *x)
@@ -256,21 +262,18 @@ static enum outcome stop_parent(struct matrix *x)
 	return runs ? go_on(x) : LOST;
 }
 
-/* For longer than an update may take to prepare: it is refused, or was not yet asked for. */
+/* For longer than an update may take to prepare, which the worker is asked for: it is refused in time. */
 static enum outcome stop_parent_long(struct matrix *x)
 {
+	static struct verb v;
 	struct session *s = x->s;
 	matrix_row_begin(x);
-	if (session_install(s, false) || kill(s->pid, SIGUSR1))
+	if (session_install(s, false) || kill(s->pid, SIGSTOP))
 		return LOST;
-	pass_ns(session_random(s, WINDOW_NS / 8));
-	kill(s->pid, SIGSTOP);
-	for (uint64_t until = clock_ns() + LONG_MS * 1000000ull;
-	     !record_there(s) && clock_ns() < until;)
-		usleep(1000);
-	bool runs = !session_ask(s, 't', "TSC ");
+	bool good = !verb_run(s, &v, 70, "waiting for its process to be started", "update", NULL) &&
+		    !session_ask(s, 't', "TSC ");
 	kill(s->pid, SIGCONT);
-	return runs ? go_on(x) : LOST;
+	return good ? go_on(x) : LOST;
 }
 
 /* The guest stands still with it, unless it has gone over; nothing else happens. */
@@ -487,7 +490,7 @@ int drive_stop(struct session *s, unsigned updates)
 			       run(&matrix, "SIGSTOP of the successor", stop_successor,
 				   rows(10, 30, 100), false) ||
 			       run(&matrix, "SIGSTOP of the parent, for long", stop_parent_long,
-				   rows(4, 12, 40), false)
+				   rows(3, 8, 40), false)
 		       ? -1
 		       : matrix_end(&matrix);
 }
