@@ -350,17 +350,18 @@ static enum outcome kill_parent(struct matrix *x)
 	pid_t pid = begin(x), worker = x->worker, left = 0;
 	if (pid < 0)
 		return LOST;
-	if (session_random(s, 2))
-		moment(s);
-	else
+	bool execs = session_random(s, 2);
+	if (execs)
 		become_next(s, pid);
+	else
+		moment(s);
 	const pid_t all[] = {pid, worker, session_worker(s)};
 	kill(s->pid, SIGKILL);
 	if (!ends(s, WAIT_MS))
 		return LOST;
 	if (all_gone(all, 3, &left))
 		return NOT_MET;
-	if (!session_logged(s, "is lost: ")) {
+	if (!execs || !session_logged(s, "is lost: ")) {
 		session_fail(s, "process %d outlives its parent", (int)left);
 		return LOST;
 	}
@@ -391,6 +392,29 @@ static enum outcome ask_again(struct matrix *x)
 		return LOST;
 	}
 	return matrix_judge(x, DONE);
+}
+
+/* The same of an update that is refused: the worker that goes on serves it. */
+static enum outcome ask_and_kill(struct matrix *x)
+{
+	struct session *s = x->s;
+	pid_t pid = begin(x), left;
+	if (pid <= 0)
+		return pid ? LOST : go_on(x);
+	kill(s->pid, SIGUSR1);
+	pass_ns(session_random(s, WINDOW_NS));
+	kill(pid, SIGKILL);
+	if (!all_gone(&pid, 1, &left))
+		return LOST;
+	if (committed())
+		return ends(s, WAIT_MS) ? ended(s, KILLED) : LOST;
+	while (x->records < 2)
+		if (matrix_owner(x))
+			return LOST;
+	if (x->records == 2 && record_is(s->record, "result", "ok"))
+		return matrix_judge(x, DONE);
+	session_fail(s, "%u records, the last is %s", x->records, s->record);
+	return LOST;
 }
 
 static enum outcome power_off(struct matrix *x)
@@ -478,6 +502,8 @@ int drive_kill(struct session *s, unsigned updates)
 			       run(x, "SIGSTOP of the worker", stop_incumbent, rows(10, 30, 100),
 				   false) ||
 			       run(x, "a second SIGUSR1", ask_again, rows(20, 50, 200), false) ||
+			       run(x, "a second SIGUSR1, SIGKILL of the successor", ask_and_kill,
+				   rows(10, 30, 100), false) ||
 			       run(x, "the guest powers off", power_off, rows(20, 50, 200), true)
 		       ? -1
 		       : matrix_end(x);
