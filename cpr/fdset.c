@@ -23,13 +23,21 @@ static uint32_t hash_name(const char *name)
 	return hash;
 }
 
-static struct fdset_entry *find(const struct fdset *set, const char *name)
+/* Looks from @at on: two tables of the same descriptors have nearly the same order, and are compared within the pause. */
+static struct fdset_entry *find_from(const struct fdset *set, unsigned at, const char *name)
 {
 	uint32_t hash = hash_name(name);
-	for (unsigned i = 0; i < set->n; i++)
-		if (set->e[i].hash == hash && !strcmp(set->e[i].name, name))
-			return &set->e[i];
+	for (unsigned i = 0; i < set->n; i++) {
+		struct fdset_entry *e = &set->e[(at + i) % set->n];
+		if (e->hash == hash && !strcmp(e->name, name))
+			return e;
+	}
 	return NULL;
+}
+
+static struct fdset_entry *find(const struct fdset *set, const char *name)
+{
+	return find_from(set, 0, name);
 }
 
 static struct fdset_entry *find_number(const struct fdset *set, int fd)
@@ -271,7 +279,8 @@ static int compare(const struct fdset *set, struct state_blob *blob, struct fdse
 {
 	int rc = fdset_list(listed, blob, err);
 	for (unsigned i = 0; !rc && i < listed->n; i++) {
-		const struct fdset_entry *want = &listed->e[i], *have = find(set, want->name);
+		const struct fdset_entry *want = &listed->e[i],
+					 *have = find_from(set, i, want->name);
 		if (!have)
 			rc = error_set(err, EBADF, "descriptor %s was not sent", want->name);
 		else if (have->generation != want->generation || !same_file(have, want))
@@ -286,7 +295,7 @@ int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err)
 	struct fdset listed = {0};
 	int rc = compare(set, blob, &listed, err);
 	for (unsigned i = 0; !rc && i < set->n;) {
-		if (find(&listed, set->e[i].name))
+		if (find_from(&listed, i, set->e[i].name))
 			i++;
 		else
 			fdset_close(set, set->e[i].name);

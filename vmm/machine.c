@@ -247,18 +247,19 @@ int machine_settle(struct machine *m, struct error *err)
 
 int machine_start(struct machine *m, struct error *err)
 {
-	int rc = 0;
+	struct error routes;
 	pthread_mutex_lock(&m->lock);
-	rc = irq_routes_commit(&m->irq, err);
-	if (!rc)
-		rc = each_device(m, STEP(start), err);
-	if (!rc)
+	int rc = each_device(m, STEP(start), err);
+	if (irq_routes_commit(&m->irq, rc ? &routes : err))
+		rc = rc ?: -err->code;
+	/* What was taken over runs all the same: nobody else could run it. */
+	bool runs = !rc || !m->fresh;
+	if (runs)
 		irq_attach_all(&m->irq);
 	pthread_mutex_unlock(&m->lock);
-	if (rc)
-		return rc;
-	vcpus_go(m);
-	return 0;
+	if (runs)
+		vcpus_go(m);
+	return rc;
 }
 
 int machine_serve(struct machine *m, struct error *err)

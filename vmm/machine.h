@@ -99,8 +99,8 @@ int machine_load_cpus(struct machine *m, struct error *err);
 int machine_take(struct machine *m, struct error *err);
 int machine_settle(struct machine *m, struct error *err);
 
-/* Starts the guest: devices, irqfds, and last the vCPUs. Everything that can fail for a guest taken
- * over was done before (commit). */
+/* Starts the guest: devices, irqfds, and last the vCPUs. A guest that was taken over runs whatever is
+ * returned: what fails then is to be told only. */
 int machine_start(struct machine *m, struct error *err);
 
 /* Then what serves it from outside: console and event loop. */

@@ -463,10 +463,13 @@ static int keep_deadlines(void)
 		next = now + OUTBOX_NS;
 	if (self.parting_ns) {
 		uint64_t end = self.parting_ns + REHEARSAL_NS;
-		if (now >= end)
+		if (now >= end) {
 			stay("the worker does not answer");
-		else
+			tell_owner(LINK_BACK,
+				   0); /* if it parts after all, it must not stay unfenced */
+		} else {
 			next = end < next ? end : next;
+		}
 	}
 	return next == UINT64_MAX ? -1 : (int)((next - now) / NS_PER_MS + 1);
 }

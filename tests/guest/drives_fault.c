@@ -52,33 +52,11 @@ static unsigned count_fds(pid_t pid)
 	return n;
 }
 
-/* All of them, zombies too. @pids: NULL or room for two. */
-static unsigned count_children(pid_t pid, pid_t *pids)
-{
-	char path[64], text[256];
-	unsigned n = 0;
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t len = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
-	if (fd >= 0)
-		close(fd);
-	text[len > 0 ? len : 0] = 0;
-	for (char *at = text, *end; *at; at = end) {
-		pid_t child = (pid_t)strtol(at, &end, 10);
-		if (end == at)
-			break;
-		if (pids && n < 2)
-			pids[n] = child;
-		n++;
-	}
-	return n;
-}
-
 /* Orphans come to us. This one was made by a program that is not molt's to answer for: it goes by our hand. */
 static int end_orphan(struct session *s)
 {
 	pid_t pids[2];
-	for (unsigned ms = 0; count_children(getpid(), pids) != 2; ms++) {
+	for (unsigned ms = 0; process_children(getpid(), pids, 2) != 2; ms++) {
 		if (ms > REST_MS)
 			return session_fail(s, "no orphan is there");
 		usleep(1000);
@@ -93,8 +71,8 @@ static int end_orphan(struct session *s)
 static bool left_over(const struct session *s)
 {
 	pid_t worker = session_worker(s);
-	return !worker || count_children(s->pid, NULL) != 1 || count_children(worker, NULL) ||
-	       count_children(getpid(), NULL) > 1;
+	return !worker || process_children(s->pid, NULL, 0) != 1 ||
+	       process_children(worker, NULL, 0) || process_children(getpid(), NULL, 0) > 1;
 }
 
 static bool fds_differ(const unsigned now[2])

@@ -125,6 +125,8 @@ pid_t session_worker(const struct session *s);
 /* Children of s->pid, those that are no zombies. @name: whose name begins with that, NULL: all. Returns how many, the
  * first in *pid (NULL: not wanted). */
 unsigned session_children(const struct session *s, const char *name, pid_t *pid);
+/* How many children a process has, zombies too; the first @max of them in @pids. */
+unsigned process_children(pid_t pid, pid_t *pids, unsigned max);
 /* Kills them all, parent and workers: a worker whose parent execs itself just then does not end with it. */
 void session_kill(struct session *s);
 /* The last record is of the process that the world knows, which lives. */

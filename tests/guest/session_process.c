@@ -31,13 +31,12 @@ static bool process_is(pid_t pid, const char *name)
 	       (!name || !strncmp(comm + 1, name, strlen(name)));
 }
 
-/* At most @max of them. */
-static unsigned children(const struct session *s, const char *name, pid_t *pids, unsigned max)
+unsigned process_children(pid_t pid, pid_t *pids, unsigned max)
 {
 	char path[64], text[512];
 	unsigned n = 0;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)s->pid, (int)s->pid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t len = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
 	if (fd >= 0)
@@ -47,10 +46,24 @@ static unsigned children(const struct session *s, const char *name, pid_t *pids,
 		pid_t child = (pid_t)strtol(at, &end, 10);
 		if (end == at)
 			break;
-		if (!process_is(child, name))
-			continue;
 		if (n < max)
 			pids[n] = child;
+		n++;
+	}
+	return n;
+}
+
+/* At most @max of them. */
+static unsigned children(const struct session *s, const char *name, pid_t *pids, unsigned max)
+{
+	pid_t all[MAX_CHILDREN];
+	unsigned found = process_children(s->pid, all, MAX_CHILDREN), n = 0;
+
+	for (unsigned i = 0; i < found && i < MAX_CHILDREN; i++) {
+		if (!process_is(all[i], name))
+			continue;
+		if (n < max)
+			pids[n] = all[i];
 		n++;
 	}
 	return n;

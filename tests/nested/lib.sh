@@ -263,7 +263,8 @@ update_check() {
 	quiet_expect "program of update $UPDATES" "/proc/$WORKER/exe" -ef "$PROGRAM"
 	quiet_expect "version of update $UPDATES" "$(json "$RECORD" new_version)" = "$(version "/bed/molt-$SIDE")"
 	quiet_expect "VmLck right after update $UPDATES" "$locked" -eq "$(locked_due)"
-	# A worker that took over keeps the vCPU of the reader that warms, and the console once more; that many, and no more.
+	# A worker that took over has two more, and always two: the vCPU of the reader that warms (none on 7.3), and a
+	# standard output that is a file, which it inherits and is handed over as the console's.
 	if [ -z "$TAKEN_FDS" ]; then
 		TAKEN_FDS=$(process_fds)
 		ls -l "/proc/$WORKER/fd" >/out/fds-taken

@@ -362,6 +362,8 @@ static void a_worker_that_does_not_part(void **state)
 	keep_deadlines();
 	assert_int_equal(self.parting_ns, 0);
 	assert_int_equal(self.next_exe, -1);
+	/* It may have been stopped, and read both later: then it is fenced again. */
+	assert_true(hears(0, LINK_BACK));
 }
 
 static void for_the_supervisor(void **state)
