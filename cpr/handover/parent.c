@@ -465,8 +465,7 @@ static int keep_deadlines(void)
 		uint64_t end = self.parting_ns + REHEARSAL_NS;
 		if (now >= end) {
 			stay("the worker does not answer");
-			tell_owner(LINK_BACK,
-				   0); /* if it parts after all, it must not stay unfenced */
+			tell_owner(LINK_BACK, 0); /* should it part after all, it is fenced again */
 		} else {
 			next = end < next ? end : next;
 		}
