@@ -150,11 +150,11 @@ static int start(struct session *s, struct image *im, off_t len, off_t flip)
 	return rc ? session_fail(s, "%s: %s", im->name, strerror(rc)) : 0;
 }
 
-/* A good state lets it come to the descriptors, which it has not. */
+/* A good state lets it come to the first descriptor, which it has not. */
 static bool told(const struct image *im, const char *text)
 {
 	bool state = strstr(text, "state blob: ");
-	return im->good ? !state && strstr(text, " was not sent") : state;
+	return im->good ? !state && strstr(text, "no descriptor ram0 was kept") : state;
 }
 
 static int end(struct session *s, struct image *im)
