@@ -57,10 +57,11 @@ void gate_arrive(struct gate *gate, int rc, const struct error *err)
 {
 	pthread_mutex_lock(&gate->lock);
 	gate_fail(gate, rc, err);
+	bool last = gate->done + 1 == gate->cpus;
 	word_set(&gate->done, gate->done + 1);
-	if (gate->done == gate->cpus)
-		pthread_cond_signal(&gate->to_leader);
 	pthread_mutex_unlock(&gate->lock);
+	if (last)
+		pthread_cond_signal(&gate->to_leader);
 }
 
 void gate_look(const struct gate *gate, const uint32_t *word, uint32_t from, uint32_t to)

@@ -16,7 +16,8 @@ struct machine;
 
 enum gate_want { GATE_BUILD, GATE_HOLD, GATE_LOAD, GATE_RUN, GATE_PAUSE, GATE_STOP };
 
-/* Changed with the lock held. gate_look() reads words without. */
+/* Changed with the lock held. gate_look() reads words without. Threads are woken once the lock is free: else they
+ * would sleep again at once, waiting for it. */
 struct gate {
 	pthread_mutex_t lock;
 	pthread_cond_t to_vcpus, to_leader;

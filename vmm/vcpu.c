@@ -390,8 +390,8 @@ void vcpus_load(struct machine *m)
 	pthread_mutex_lock(&m->gate.lock);
 	m->gate.round++;
 	gate_begin(&m->gate, GATE_LOAD);
-	pthread_cond_broadcast(&m->gate.to_vcpus);
 	pthread_mutex_unlock(&m->gate.lock);
+	pthread_cond_broadcast(&m->gate.to_vcpus);
 }
 
 int vcpus_wait_loaded(struct machine *m, struct error *err)
@@ -406,8 +406,8 @@ void vcpus_go(struct machine *m)
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
 		m->vcpus[i].run->immediate_exit = 0;
 	gate_set(gate, GATE_RUN);
-	pthread_cond_broadcast(&gate->to_vcpus);
 	pthread_mutex_unlock(&gate->lock);
+	pthread_cond_broadcast(&gate->to_vcpus);
 }
 
 /* A guest that has no exits runs on until the signal has come, and nobody would send it again. */

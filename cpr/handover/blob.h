@@ -29,8 +29,7 @@ struct blob {
 int blob_create(struct blob *b, const struct state_tree *tree, const struct fdset *fds,
 		struct error *err);
 
-/* Writes the state, seals it, and reads it back as the new program will: checksum, tree, every
- * descriptor. */
+/* Writes the state and seals it. */
 int blob_write(struct blob *b, const struct state_tree *tree, struct fdset *fds, struct error *err);
 
 /* The new program: maps @fd, which must be sealed against every change. */

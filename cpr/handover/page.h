@@ -27,7 +27,7 @@ enum handover_stamp {
 	STAMP_PREPARE, /* event loop and control socket stand still; the guest still runs */
 	STAMP_PARK,    /* vCPUs parked, irqfds off; each saves itself from here on */
 	STAMP_SAVE,    /* interrupt controllers and clock are read */
-	STAMP_BLOB,    /* vCPUs saved; written, sealed, read back */
+	STAMP_BLOB,    /* vCPUs saved; written, sealed */
 	STAMP_HOLD,    /* --debug-hold */
 	STAMP_STATE,   /* the successor has it */
 	STAMP_DEVICES, /* devices are loaded */

@@ -313,6 +313,8 @@ static void run_guest(void)
 	if (machine_take(self.m, &err))
 		log_error(&err);
 	handover_stamp(self.page, STAMP_RUN);
+	/* Whom the next steps wake may want the processor that the guest is on. */
+	handover_hold(HANDOVER_HEAD_START_MS);
 	prctl(PR_SET_NAME, "molt-worker");
 }
 
@@ -342,7 +344,6 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	say(PROTOCOL_DONE, 0, NULL, &ignored);
 	close(peer);
 	oom_restore();
-	handover_hold(HANDOVER_HEAD_START_MS);
 	finish();
 	return 0;
 }

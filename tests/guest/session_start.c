@@ -94,10 +94,14 @@ static void child_exec(struct session *s, const char *cmdline, const char *kerne
 	argv[n++] = cpus;
 	argv[n++] = "--cmdline";
 	argv[n++] = (char *)cmdline;
-	if (s->set->slow > 1) { /* a case's own comes after it, and counts */
+	/* A case's own comes after it, and counts. Warming, which takes only idle time, gets none where a guest
+	 * that never rests has the only processor. */
+	if (s->set->slow > 1) {
 		snprintf(prepare, sizeof(prepare), "%u", PREPARE_MS * s->set->slow);
 		argv[n++] = "--prepare-timeout";
 		argv[n++] = prepare;
+		argv[n++] = "--warm-budget";
+		argv[n++] = "100";
 	}
 	for (unsigned i = 0; i < TEST_ARGS && s->test->args[i]; i++) {
 		char *to = expanded[i], *end = to + sizeof(expanded[i]) - 16;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The bare-metal guests of tests/guest on kvm_amd, a real KVM: where a software KVM differs, this verdict counts.
-# bed: --kernel 6.1 --timeout 400
+# bed: --kernel 6.1 --timeout 600
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
@@ -9,7 +9,7 @@ export TMPDIR=/tmp
 
 run_one() { # NAME
 	rc=0
-	/bed/guest-runner --molt /bed/molt-a --molt-b /bed/molt-b --guests /bed/guests --slow 10 --updates 6 "$1" \
+	/bed/guest-runner --molt /bed/molt-a --molt-b /bed/molt-b --guests /bed/guests --slow 10 --updates 3 "$1" \
 		>"$LOG" 2>&1 || rc=$?
 	cat "$LOG" >>"$ALL"
 	done=$(sed -n 's/^ok .* updates=\([0-9]*\) .*/\1/p; s/^not ok .* after \([0-9]*\) updates.*/\1/p' "$LOG")
@@ -17,8 +17,9 @@ run_one() { # NAME
 	echo "$UPDATES" >/out/updates
 }
 
-# Not again: what is about molt as a process, and the same whatever KVM there is.
-PROCESS='calls.*|soak|control.*|inject.*|fault.*|skew|parent|take|user|secrets|sandbox.*'
+# Not again: what is about molt as a process, and the same whatever KVM there is. Nor, on the bed's one
+# processor, what is for many: of a busy guest of eight vCPUs the successor gets a ninth.
+PROCESS='calls.*|gap-4|stress-8|soak|control.*|inject.*|fault.*|skew|parent|take|user|secrets|sandbox.*'
 for name in $(/bed/guest-runner --list | grep -vxE "$PROCESS"); do
 	run_one "$name"
 	for _ in 1 2; do
