@@ -66,7 +66,9 @@ void gate_arrive(struct gate *gate, int rc, const struct error *err)
 
 void gate_look(const struct gate *gate, const uint32_t *word, uint32_t from, uint32_t to)
 {
-	uint64_t until = gate->roomy ? now_ns() + LOOK_NS : 0;
+	uint64_t until = gate->roomy && __atomic_load_n(&gate->hurry, __ATOMIC_RELAXED)
+				 ? now_ns() + LOOK_NS
+				 : 0;
 	for (uint32_t value; now_ns() < until;) {
 		value = word_get(word);
 		if (value < from || value > to)

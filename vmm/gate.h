@@ -14,7 +14,8 @@
 
 struct machine;
 
-enum gate_want { GATE_BUILD, GATE_HOLD, GATE_LOAD, GATE_RUN, GATE_PAUSE, GATE_STOP };
+/* SOON: what comes is to load. */
+enum gate_want { GATE_BUILD, GATE_HOLD, GATE_SOON, GATE_LOAD, GATE_RUN, GATE_PAUSE, GATE_STOP };
 
 /* Changed with the lock held. gate_look() reads words without. Threads are woken once the lock is free: else they
  * would sleep again at once, waiting for it. */
@@ -23,6 +24,7 @@ struct gate {
 	pthread_cond_t to_vcpus, to_leader;
 	uint32_t cpus;
 	bool roomy;	 /* there is a processor for each vCPU */
+	bool hurry;	 /* the guest stands still */
 	uint32_t want;	 /* enum gate_want */
 	uint32_t parked; /* out of the guest, all exits finished */
 	uint32_t done;	 /* saved or loaded */
@@ -46,7 +48,8 @@ void gate_set(struct gate *gate, enum gate_want want);
 void gate_arrive(struct gate *gate, int rc, const struct error *err);
 
 /* Looks for some 0.3 ms, before a wait with the lock, whether *@word leaves [from, to]. To be woken takes as long
- * as a tenth of the pause where the host is itself virtual. Only where there is room. */
+ * as a tenth of the pause where the host is itself virtual. Only where there is room, and while the guest does not
+ * want it. */
 void gate_look(const struct gate *gate, const uint32_t *word, uint32_t from, uint32_t to);
 
 /* The leader: until all are done. Returns the first failure; @err may be NULL. */

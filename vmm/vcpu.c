@@ -264,9 +264,16 @@ static enum gate_want wait_turn(struct vcpu *cpu)
 	struct gate *gate = &cpu->m->gate;
 	gate_look(gate, &gate->want, GATE_HOLD, GATE_HOLD);
 	pthread_mutex_lock(&gate->lock);
-	while (gate->want == GATE_HOLD ||
-	       ((gate->want == GATE_PAUSE || gate->want == GATE_LOAD) && cpu->round == gate->round))
+	while (gate->want == GATE_HOLD || gate->want == GATE_SOON ||
+	       ((gate->want == GATE_PAUSE || gate->want == GATE_LOAD) &&
+		cpu->round == gate->round)) {
 		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
+		if (gate->want != GATE_SOON)
+			continue;
+		pthread_mutex_unlock(&gate->lock);
+		gate_look(gate, &gate->want, GATE_SOON, GATE_SOON);
+		pthread_mutex_lock(&gate->lock);
+	}
 	enum gate_want want = gate->want;
 	if (want == GATE_LOAD)
 		cpu->round = gate->round;
@@ -385,6 +392,15 @@ void vcpus_read_sched(struct machine *m, const struct thread_sched *leader)
 		sched_read(vcpu_arch_sched(&m->vcpus[i]), m->vcpus[i].tid, leader);
 }
 
+void vcpus_alert(struct machine *m)
+{
+	pthread_mutex_lock(&m->gate.lock);
+	m->gate.hurry = true;
+	gate_set(&m->gate, GATE_SOON);
+	pthread_mutex_unlock(&m->gate.lock);
+	pthread_cond_broadcast(&m->gate.to_vcpus);
+}
+
 void vcpus_load(struct machine *m)
 {
 	pthread_mutex_lock(&m->gate.lock);
@@ -405,6 +421,7 @@ void vcpus_go(struct machine *m)
 	pthread_mutex_lock(&gate->lock);
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
 		m->vcpus[i].run->immediate_exit = 0;
+	gate->hurry = false;
 	gate_set(gate, GATE_RUN);
 	pthread_mutex_unlock(&gate->lock);
 	pthread_cond_broadcast(&gate->to_vcpus);
@@ -437,6 +454,7 @@ int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error 
 	pthread_mutex_lock(&gate->lock);
 	gate->round++;
 	gate->quiet = quiet;
+	gate->hurry = true;
 	gate_begin(gate, GATE_PAUSE);
 	kick_all(m);
 	pthread_mutex_unlock(&gate->lock);

@@ -49,7 +49,8 @@ void vcpus_start(struct machine *m);
 int vcpus_wait_loaded(struct machine *m, struct error *err);
 
 /* In a successor: has each thread load the state that is in cpu->state now; vcpus_wait_loaded returns when all
- * have. */
+ * have. vcpus_alert: that will be soon, and a thread that is awake by then is quicker. */
+void vcpus_alert(struct machine *m);
 void vcpus_load(struct machine *m);
 void vcpus_go(struct machine *m);
 

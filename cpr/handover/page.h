@@ -39,6 +39,7 @@ enum handover_stamp {
 
 /* What can wait does: for so long the guest, just running again, need not share its CPUs with it. */
 #define HANDOVER_HEAD_START_MS 2
+#define HANDOVER_REST_MS       1 /* between two pieces of it */
 
 struct handover {
 	uint32_t owner; /* enum handover_owner */

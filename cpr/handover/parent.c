@@ -235,10 +235,21 @@ static bool alone(void)
 
 static void part(void)
 {
-	if (!self.rehearsed || self.parting_ns || !alone() || self.npending)
+	if (self.parting_ns || self.npending)
 		return;
 	self.parting_ns = now_ns();
 	tell_owner(LINK_PARTING, 0);
+}
+
+/* The next step towards the new program, one at a time, so that the guest need not share its processors with two. */
+static void go_on(void)
+{
+	if (self.next_exe < 0 || !alone())
+		return;
+	if (self.rehearsed)
+		part();
+	else
+		rehearse();
 }
 
 /* The worker does not die with this process now. Returns only on failure. */
@@ -338,7 +349,6 @@ static void on_owner(struct child *c)
 	self.next_exe = c->exe;
 	c->exe = -1;
 	pass_on_again();
-	rehearse();
 }
 
 static void on_message(struct child *c, struct wire_message *msg)
@@ -420,7 +430,7 @@ static int settle(void)
 	}
 	if (!owner->ended) {
 		start_waiting();
-		part();
+		go_on();
 		return -1;
 	}
 	if (heir && exit_status(owner->status) == LINK_STATUS_HANDED) {

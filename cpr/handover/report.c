@@ -158,13 +158,12 @@ void report_done(struct machine *m, const struct report *r)
 	const uint64_t *t = r->times->stamps;
 	uint64_t pause_ns = t[STAMP_RUN] - t[STAMP_PREPARE];
 	unsigned long long us = pause_ns / 1000;
-	char page[64], buf[RECORD_LEN];
+	char buf[RECORD_LEN];
 	struct json j;
 
-	ram_page_text(&m->ram, page, sizeof(page));
 	log_info("update %u: %s -> %s, guest paused %llu.%03llu ms, state %zu bytes, pages %s",
 		 r->update, r->old_version, build_version(), us / 1000, us % 1000, r->blob_len,
-		 page);
+		 r->pages);
 	begin(&j, buf, "update", "ok");
 	json_number(&j, "update", r->update);
 	json_number(&j, "pause_ns", pause_ns);
@@ -172,7 +171,7 @@ void report_done(struct machine *m, const struct report *r)
 	put_phases(&j, t);
 	json_number(&j, "blob_bytes", r->blob_len);
 	json_number(&j, "vcpus", m->opt.cpus);
-	json_string(&j, "page_size", page);
+	json_string(&j, "page_size", r->pages);
 	json_string(&j, "old_version", r->old_version);
 	json_string(&j, "new_version", build_version());
 	json_string(&j, "old_build", r->old_build);

@@ -20,6 +20,7 @@ struct report {
 	const char *old_version, *old_build;
 	size_t blob_len;
 	unsigned update; /* number of this update in the guest's life */
+	char pages[64];	 /* ram_page_text */
 };
 
 /* The process id in records: the parent's, in a worker. */

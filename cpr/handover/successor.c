@@ -140,7 +140,7 @@ static int take_options(struct state_blob *state, struct error *err)
 	return 0;
 }
 
-#define BUILD_NICE 5 /* a third of an ordinary thread's weight */
+#define BUILD_NICE 10 /* a tenth of an ordinary thread's weight */
 
 /* While the machine is built the guest, which may want the same processors, comes first; where this thread will be allowed
  * to come back from that (sched(7), RLIMIT_NICE). Threads that are made meanwhile are like it. */
@@ -154,12 +154,14 @@ static void step_back(void)
 		setpriority(PRIO_PROCESS, 0, BUILD_NICE);
 }
 
-/* As the incumbent's leader was. */
-static void be_scheduled(void)
+/* As the incumbent's leader was; at first all but the nice value. */
+static void be_scheduled(bool ready)
 {
-	struct thread_sched now;
+	struct thread_sched now, want = self.p->sched;
 	sched_read(&now, getpid(), NULL);
-	sched_apply(&self.p->sched, &now, "leader");
+	if (!ready && now.nice > want.nice)
+		want.nice = now.nice;
+	sched_apply(&want, &now, "leader");
 }
 
 /* Descriptors come and go while the guest runs: that they are the state's is looked at in the pause. */
@@ -180,7 +182,7 @@ static int build(struct error *err)
 	if (!rc)
 		rc = take_options(&parsed, err);
 	if (!rc)
-		be_scheduled();
+		be_scheduled(false);
 	if (!rc)
 		rc = machine_build(m, &parsed, err);
 	fault_point("build");
@@ -227,7 +229,7 @@ static int get_ready(struct error *err)
 		rc = oom_probe(self.m->opt.cpus, err);
 	blob_close(&self.offer);
 	if (!rc)
-		be_scheduled();
+		be_scheduled(true);
 	fault_point("ready");
 	return rc ? rc : say(PROTOCOL_READY, (int64_t)load_ns, NULL, err);
 }
@@ -238,6 +240,7 @@ static int load(struct error *err)
 {
 	struct machine *m = self.m;
 	handover_stamp(self.page, STAMP_STATE);
+	vcpus_alert(m);
 	int rc = blob_arrived(&self.state, (size_t)message.value, err);
 	if (!rc)
 		rc = state_open(&parsed, self.state.map, self.state.len, err);
@@ -284,6 +287,13 @@ static void serve(struct machine *m)
 	}
 }
 
+static void rest(void)
+{
+	handover_hold(HANDOVER_REST_MS);
+}
+
+/* In pieces, and one thing after the other: the guest, the former worker's end and the parent's next image may want the
+ * same processor. */
 static void finish(void)
 {
 	struct machine *m = self.m;
@@ -295,12 +305,21 @@ static void finish(void)
 	struct error err;
 	vcpus_confine(m);
 	serve(m);
+	rest();
 	if (report_open(m, &err) || control_open(m, &err))
 		log_error(&err);
 	pthread_mutex_lock(&m->lock);
 	fdset_close_untaken(&m->fds);
 	pthread_mutex_unlock(&m->lock);
 	vcpus_forget(m);
+	rest();
+	say(PROTOCOL_DONE, 0, NULL, &err);
+	close(self.peer);
+	worker_owns();
+	oom_restore();
+	rest();
+	ram_page_text(&m->ram, report.pages, sizeof(report.pages));
+	rest();
 	report_done(m, &report);
 	blob_close(&self.state);
 	if (control_start(m->control, &err))
@@ -340,10 +359,6 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	if (rc)
 		return rc;
 	run_guest();
-	worker_owns();
-	say(PROTOCOL_DONE, 0, NULL, &ignored);
-	close(peer);
-	oom_restore();
 	finish();
 	return 0;
 }

@@ -62,7 +62,7 @@ static int add(struct calls *c, struct session *s, const struct inject_call *cal
 
 /* The incumbent's part begins with its leader's first kick; of a vCPU, which may notice it before, all is recorded
  * (inject.early). It ends where the leader makes itself unimportant. The successor's begins where its leader takes the
- * state, and ends, for the leader, with its next message, and for a vCPU at KVM_RUN, where its record ends. */
+ * state, and ends, for the leader, where it gives the guest a head start, and for a vCPU at KVM_RUN, where its record ends. */
 int calls_in_pause(struct calls *c, struct session *s, const struct inject *in)
 {
 	enum { BEFORE, WITHIN, AFTER } old = BEFORE, new = BEFORE;
@@ -83,7 +83,7 @@ int calls_in_pause(struct calls *c, struct session *s, const struct inject *in)
 			if ((leader ? call->nr == SYS_recvmsg : in->fresh) && old != BEFORE &&
 			    new == BEFORE)
 				new = in->fresh ? AFTER : WITHIN;
-			if (leader && call->nr == SYS_sendmsg && new == WITHIN)
+			if (leader && call->nr == SYS_nanosleep && new == WITHIN)
 				new = AFTER;
 			within = new == WITHIN || (new == AFTER && call->role == ROLE_VCPU);
 		}

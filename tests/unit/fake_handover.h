@@ -149,6 +149,10 @@ void vcpus_read_sched(struct machine *m, const struct thread_sched *leader)
 {
 }
 
+void vcpus_alert(struct machine *m)
+{
+}
+
 void vcpus_confine(struct machine *m)
 {
 }

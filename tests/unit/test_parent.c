@@ -124,6 +124,7 @@ static void tells(unsigned worker, uint32_t kind, int64_t value)
 static void ends(unsigned worker, int sig)
 {
 	siginfo_t info;
+	assert_true(workers[worker].pid > 0); /* 0 is the test and who started it */
 	kill(workers[worker].pid, sig);
 	waitid(P_PID, (id_t)workers[worker].pid, &info, WEXITED | WNOWAIT);
 	fd_close(&workers[worker].link);
@@ -210,15 +211,18 @@ static void the_guest_changes_hands(void **state)
 	assert_int_equal(child_of(1)->deadline_ns, 0);
 	assert_int_equal(child_of(0)->role, CHILD_FORMER);
 	assert_in_range(child_of(0)->deadline_ns, now_ns() + 1, now_ns() + FORMER_NS);
-	assert_int_equal(nworkers, 3); /* and what this process becomes next is tried */
-	assert_int_equal(workers[2].role.kind, ROLE_REHEARSAL);
 	tells(0, LINK_OWNER, 0); /* who has given it away does not get it back */
-	tells(2, LINK_OWNER, 0);
 	assert_int_equal(round_(), -1);
 	assert_int_equal(child_of(1)->role, CHILD_OWNER);
+	assert_int_equal(nworkers, 2); /* the guest shares its processors with one at a time */
 	ends(0, SIGTERM);
 	assert_int_equal(round_(), -1);
 	assert_null(child_of(0));
+	assert_int_equal(nworkers, 3); /* what this process becomes next is tried */
+	assert_int_equal(workers[2].role.kind, ROLE_REHEARSAL);
+	tells(2, LINK_OWNER, 0);
+	assert_int_equal(round_(), -1);
+	assert_int_equal(child_of(1)->role, CHILD_OWNER);
 }
 
 /* The incumbent dies in the pause; its successor commits all the same, and lives on. */
@@ -296,9 +300,9 @@ static void a_rehearsal_that_passes(void)
 {
 	update_begins();
 	tells(1, LINK_OWNER, 0);
+	ends(0, SIGKILL);
 	assert_int_equal(round_(), -1);
 	tells(2, LINK_READY, 0);
-	ends(0, SIGKILL);
 	ends(2, SIGKILL);
 	assert_int_equal(round_(), -1);
 }
@@ -316,8 +320,8 @@ static void rehearsed_without_a_word(void **state)
 {
 	update_begins();
 	tells(1, LINK_OWNER, 0);
-	assert_int_equal(round_(), -1);
 	ends(0, SIGKILL);
+	assert_int_equal(round_(), -1);
 	ends(2, SIGKILL);
 	reap();
 	child_of(2)->status = 0;
@@ -331,12 +335,12 @@ static void an_exec_that_is_refused(void **state)
 	update_begins();
 	tells(1, LINK_OWNER, 0);
 	tells(1, LINK_PARTED, 0); /* nobody has asked */
+	ends(0, SIGKILL);
 	assert_int_equal(round_(), -1);
 	tells(2, LINK_READY, 0);
 	assert_int_equal(round_(), -1);
 	assert_false(self.rehearsed); /* it has to end as well */
 	assert_true(child_of(2)->ready);
-	ends(0, SIGKILL);
 	ends(2, SIGKILL);
 	reap();
 	child_of(2)->status = 0;

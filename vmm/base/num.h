@@ -47,13 +47,36 @@ static inline bool ranges_overlap(uint64_t a, uint64_t alen, uint64_t b, uint64_
 static inline uint64_t load_le(const void *p, size_t len)
 {
 	uint64_t v = 0;
-	memcpy(&v, p, len <= 8 ? len : 8);
+	uint32_t cell;
+	switch (len) { /* by constant lengths: a call for each element takes most of the time of writing a state */
+	case 1:
+		return *(const uint8_t *)p;
+	case 4:
+		memcpy(&cell, p, 4);
+		return cell;
+	case 8:
+		memcpy(&v, p, 8);
+		return v;
+	}
+	memcpy(&v, p, len < 8 ? len : 8);
 	return v;
 }
 
 static inline void store_le(void *p, uint64_t v, size_t len)
 {
-	memcpy(p, &v, len <= 8 ? len : 8);
+	uint32_t cell = (uint32_t)v;
+	switch (len) {
+	case 1:
+		*(uint8_t *)p = (uint8_t)v;
+		return;
+	case 4:
+		memcpy(p, &cell, 4);
+		return;
+	case 8:
+		memcpy(p, &v, 8);
+		return;
+	}
+	memcpy(p, &v, len < 8 ? len : 8);
 }
 
 /* CLOCK_MONOTONIC in ns: the same clock before and after exec. */
