@@ -49,6 +49,20 @@ static void fail(const char *what)
 	_exit(126);
 }
 
+/* A namespace whose mounts nobody else sees. In a chroot whose root is no mount point that one cannot be made private:
+ * then the root is the same tree once more, below /proc, which is a mount. */
+static bool own_mounts(void)
+{
+	if (unshare(CLONE_NEWNS))
+		return false;
+	if (!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return true;
+	return !mount(NULL, "/proc", NULL, MS_PRIVATE, NULL) &&
+	       !mount("/", "/proc/fs", NULL, MS_BIND | MS_REC, NULL) &&
+	       !mount(NULL, "/proc/fs", NULL, MS_REC | MS_PRIVATE, NULL) && !chroot("/proc/fs") &&
+	       !chdir("/");
+}
+
 void session_user_become(const struct session *s)
 {
 	char dir[80], node[96];
@@ -56,7 +70,7 @@ void session_user_become(const struct session *s)
 
 	snprintf(dir, sizeof(dir), "%s/dev", s->dir);
 	snprintf(node, sizeof(node), "%s/kvm", dir);
-	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+	if (!own_mounts())
 		fail("mount namespace");
 	if (mkdir(dir, 0755) || mount("tmpfs", dir, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755"))
 		fail(dir);
@@ -74,15 +88,13 @@ static int user_opens(const struct session *s)
 	char path[64];
 	int status = -1;
 
-	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)s->pid);
-	int ns = open(path, O_RDONLY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/%d/root", (int)s->pid);
 	pid_t pid = fork();
 	if (!pid) {
-		if (setns(ns, CLONE_NEWNS) || drop())
+		if (chroot(path) || drop())
 			_exit(255);
 		_exit(open("/dev/kvm", O_RDWR) < 0 ? errno : 0);
 	}
-	close(ns);
 	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 255;
 }
 
