@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* What another molt says of itself. */
-#ifndef MOLT_ASK_H
-#define MOLT_ASK_H
+#pragma once
 
-#include <stddef.h>
-
-struct error;
+#include "vmm/base/base.h"
 
 /* Runs the program at @path with `state schema`, with no descriptor but its output and an empty
  * environment, for ten seconds at most. It must belong to root or to the caller, and nobody else may
  * be able to write it: @path may be a process's, and that process anybody's. Fills @text (of @size)
  * with what it prints, terminated. */
 int ask_schema(const char *path, char *text, size_t size, struct error *err);
-
-#endif

@@ -2,9 +2,6 @@
 /* A flattened tree as device tree source (Devicetree Specification 0.4, chapter 6). */
 #include <ctype.h>
 #include <libfdt.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <string.h>
 
 #include "cpr/dump.h"
 

@@ -4,10 +4,8 @@
 
 #include <inttypes.h>
 #include <libfdt.h>
-#include <string.h>
 
 #include "cpr/schema.h"
-#include "vmm/base/num.h"
 
 /* Shown of one value in the text. */
 #define TEXT_ELEMENTS 8

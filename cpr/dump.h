@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A blob for people and programs: `molt state dump`. All of it takes a blob that state_open checked. */
-#ifndef MOLT_DUMP_H
-#define MOLT_DUMP_H
+#pragma once
 
-#include <stddef.h>
-#include <stdio.h>
+#include "vmm/base/base.h"
 
 struct schema;
 struct state_blob;
@@ -21,5 +19,3 @@ void dump_dts(const void *fdt, FILE *out);
 
 /* @len bytes as a JSON string, quotes included. */
 void dump_json_string(FILE *out, const char *s, size_t len);
-
-#endif

@@ -2,17 +2,10 @@
 /* The table of kept descriptors: names, identities, generations; its node in the state. */
 #include "cpr/fdset.h"
 
-#include <errno.h>
 #include <libfdt.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "cpr/state.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
-#include "vmm/base/pool.h"
 
 /* 32-bit FNV-1a. */
 static uint32_t hash_name(const char *name)

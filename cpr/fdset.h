@@ -4,13 +4,10 @@
  * "vfio:0000:00:05.0", "vfio:0000:00:05.0:msix:3", "console"). Opening code asks fdset_take() first:
  * a process that took over finds the adopted one, a fresh one opens it and calls fdset_keep().
  */
-#ifndef MOLT_FDSET_H
-#define MOLT_FDSET_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "vmm/base/base.h"
 
-struct error;
 struct state_blob;
 
 #define FDSET_MAX      8192
@@ -77,5 +74,3 @@ int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err);
 
 /* Used by the state writer. */
 int fdset_write(void *fdt, const struct fdset *set, struct error *err);
-
-#endif

@@ -2,11 +2,7 @@
 /* Writes and reads a state struct as its table of fields says, and checks all that it reads. */
 #include "cpr/fields.h"
 
-#include <errno.h>
 #include <libfdt.h>
-#include <string.h>
-
-#include "vmm/base/error.h"
 
 static uint32_t used_elements(const struct field *f, const void *state)
 {

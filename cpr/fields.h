@@ -13,16 +13,9 @@
  * Integers are stored as big-endian cells, u64 as two cells, arrays as rows of those; kernel
  * structures and raw bytes as opaque properties.
  */
-#ifndef MOLT_FIELDS_H
-#define MOLT_FIELDS_H
+#pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include "vmm/base/num.h"
-
-struct error;
+#include "vmm/base/base.h"
 
 enum field_type {
 	FIELD_UINT,   /* @count unsigned integers of @size bytes (1, 2, 4 or 8) */
@@ -143,5 +136,3 @@ int fields_write(void *fdt, const struct state_class *cls, const void *state, st
  * the used ones: large arrays are mostly empty, and clearing them would cost their pages. */
 int fields_read(const void *fdt, int node, const struct state_class *cls, void *state,
 		struct error *err);
-
-#endif

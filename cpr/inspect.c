@@ -4,20 +4,13 @@
 
 #include <ctype.h>
 #include <elf.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "cpr/ask.h"
 #include "cpr/dump.h"
 #include "cpr/schema.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
 
 #define TEXT_MAX (1u << 20)
 #define BLOB_MAX (1u << 30)

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* `molt state`: what a blob holds, what a program saves, what an update between two would do. */
-#ifndef MOLT_INSPECT_H
-#define MOLT_INSPECT_H
+#pragma once
 
-struct error;
+#include "vmm/base/base.h"
 
 /* Takes the words after `molt state`, prints to stdout. Returns an exit code, or -errno with the code
  * in @err. */
@@ -18,5 +17,3 @@ int inspect_run(int argc, char *const argv[], struct error *err);
 	"state:\n"                                                                                 \
 	"                                                  programs, process ids, blobs or "       \
 	"schemas\n"
-
-#endif

@@ -3,14 +3,11 @@
 #include "cpr/schema.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <libfdt.h>
-#include <string.h>
 
 #include "cpr/program.h"
 #include "vmm/arch.h"
 #include "vmm/base/build.h"
-#include "vmm/base/error.h"
 #include "vmm/console.h"
 #include "vmm/device.h"
 #include "vmm/devices.h"

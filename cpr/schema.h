@@ -14,16 +14,9 @@
  * type, how many elements (0..N: as many as are used), the class version that brought it, and
  * "required" or "default N".
  */
-#ifndef MOLT_SCHEMA_H
-#define MOLT_SCHEMA_H
-
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
+#pragma once
 
 #include "cpr/state.h"
-
-struct error;
 
 #define SCHEMA_NAME_LEN	   STATE_NODE_LEN
 #define SCHEMA_MAX_CLASSES STATE_MAX_SECTIONS
@@ -89,5 +82,3 @@ struct schema_verdict {
 
 /* Compares by the rules of state.h and fields.h, and prints a line per class and field to @out. */
 struct schema_verdict schema_diff(const struct schema *from, const struct schema *to, FILE *out);
-
-#endif

@@ -2,7 +2,6 @@
 /* What a program would make of another's state, or of one blob: the rules of state.h and fields.h,
  * applied to what is known without running anything. */
 #include <inttypes.h>
-#include <string.h>
 
 #include "cpr/schema.h"
 

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* A schema as text, to and fro, and as JSON. */
-#include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "cpr/dump.h"
 #include "cpr/schema.h"
-#include "vmm/base/error.h"
 
 const char *schema_type_text(const struct schema_field *f, char *buf)
 {

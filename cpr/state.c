@@ -2,13 +2,9 @@
 /* Writes the state blob, and opens one that is not trusted. */
 #include "cpr/state.h"
 
-#include <errno.h>
 #include <libfdt.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "cpr/fdset.h"
-#include "vmm/base/error.h"
 
 #define TRAILER_MAGIC 0x31746c6f6d746661ull
 

@@ -16,16 +16,9 @@
  *   - a node of a newer class version is loaded like any other, unless it needs that version
  *     (state_class.needs): then it refuses.
  */
-#ifndef MOLT_STATE_H
-#define MOLT_STATE_H
-
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#pragma once
 
 #include "cpr/fields.h"
-
-struct error;
 
 #define STATE_COMPATIBLE   "molt,state-1"
 #define STATE_MAX_SECTIONS 256
@@ -115,5 +108,3 @@ int state_claim(struct state_blob *blob, const char *node);
 /* 64-bit FNV-1a over little-endian 64-bit words (the tail padded with zeros): any single changed
  * byte changes it. */
 uint64_t state_checksum(const void *data, size_t len);
-
-#endif

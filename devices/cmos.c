@@ -6,12 +6,9 @@
  */
 #include "devices/cmos.h"
 
-#include <errno.h>
 #include <time.h>
 
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/error.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define NODE "cmos@70"

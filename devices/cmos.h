@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* MC146818 clock with 128 bytes of CMOS memory at ports 0x70 and 0x71: the host's time, in UTC. */
-#ifndef MOLT_CMOS_H
-#define MOLT_CMOS_H
-
-#include <stdint.h>
+#pragma once
 
 #include "cpr/fields.h"
 #include "vmm/device.h"
@@ -15,5 +12,3 @@ struct cmos_state {
 
 extern const struct device_class cmos_class;
 extern const struct state_class cmos_state_class;
-
-#endif

@@ -7,13 +7,7 @@
  */
 #include "devices/power.h"
 
-#include <errno.h>
-
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define NODE	 "power@600"

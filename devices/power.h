@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* ACPI fixed hardware: power button, power management timer, sleep and reset registers. */
-#ifndef MOLT_POWER_H
-#define MOLT_POWER_H
-
-#include <stdbool.h>
-#include <stdint.h>
+#pragma once
 
 #include "cpr/fields.h"
 #include "vmm/device.h"
@@ -21,5 +17,3 @@ bool power_button(struct device *dev);
 
 extern const struct device_class power_class;
 extern const struct state_class power_state_class;
-
-#endif

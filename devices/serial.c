@@ -6,13 +6,9 @@
  */
 #include "devices/serial.h"
 
-#include <errno.h>
 #include <linux/serial_reg.h>
-#include <string.h>
 
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/error.h"
-#include "vmm/base/pool.h"
 #include "vmm/console.h"
 #include "vmm/machine.h"
 

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* 16550A serial port at 0x3f8, IRQ 4: the guest's console. */
-#ifndef MOLT_SERIAL_H
-#define MOLT_SERIAL_H
-
-#include <stdint.h>
+#pragma once
 
 #include "cpr/fields.h"
 #include "vmm/device.h"
@@ -23,5 +20,3 @@ struct serial_state {
 
 extern const struct device_class serial_class;
 extern const struct state_class serial_state_class;
-
-#endif

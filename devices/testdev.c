@@ -17,21 +17,12 @@
  */
 #include "devices/testdev.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <linux/pci_regs.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "devices/pci/msix.h"
 #include "devices/pci/pci.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define BAR_LEN	    4096

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Included by the table of classes only. */
-#ifndef MOLT_TESTDEV_H
-#define MOLT_TESTDEV_H
+#pragma once
 
 #include "vmm/device.h"
 
 extern const struct device_class testdev_class;
-
-#endif

@@ -3,14 +3,10 @@
  * What an architecture provides; one folder under vmm/arch/ is linked in. Nothing outside those
  * folders knows x86.
  */
-#ifndef MOLT_ARCH_H
-#define MOLT_ARCH_H
+#pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "vmm/base/base.h"
 
-struct error;
 struct machine;
 struct state_class;
 struct vcpu;
@@ -66,5 +62,3 @@ int arch_warm_follow(struct machine *m, struct error *err);
 
 /* Is @fd (an executable, opened for reading) a program this machine can run? */
 int arch_check_elf(int fd, const char *path, struct error *err);
-
-#endif

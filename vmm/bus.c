@@ -2,12 +2,6 @@
 /* An address space: sorted regions, and the dispatch of accesses to them. */
 #include "vmm/bus.h"
 
-#include <errno.h>
-#include <string.h>
-
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
-
 /* Index of the first region whose base is above @addr. */
 static unsigned upper(const struct bus *bus, uint64_t addr)
 {

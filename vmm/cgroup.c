@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Moving a thread or process into cgroups: lines of /proc/PID/cgroup become files below the mounted hierarchies
  * (cgroups(7)). */
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
-#include "vmm/base/fd.h"
 #include "vmm/sched.h"
 
 /* "cpu,cpuacct" of a line is one of the super block's options of a version 1 mount: those are "rw,cpu,cpuacct". */

@@ -2,20 +2,13 @@
 /* Takes a path for a socket or link, unless somebody who lives has it. */
 #include "vmm/claim.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include "cpr/fdset.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
 
 /* Does somebody accept connections at this socket? Its owner may be a program without our lock. */
 static bool socket_is_live(const struct sockaddr_un *addr)

@@ -2,18 +2,10 @@
 /* The verbs of `molt` that ask a running guest: request, answer, what is printed, exit status. */
 #include "vmm/client.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include "vmm/base/error.h"
 #include "vmm/base/json.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
 #include "vmm/control_request.h"
 
 /* What a verb takes, and says when it is not given that. */

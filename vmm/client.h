@@ -3,13 +3,9 @@
  * The verbs that talk to a running guest over its control socket (molt(1)). Each gets all of main's
  * arguments and returns the exit status. They include nothing of the machine.
  */
-#ifndef MOLT_CLIENT_H
-#define MOLT_CLIENT_H
+#pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-
-struct error;
+#include "vmm/base/base.h"
 
 int client_status(int argc, char *argv[]);
 int client_update(int argc, char *argv[]);
@@ -39,5 +35,3 @@ int client_send_fd(struct client_link *l, const char *line, int fd, struct error
  * has closed. */
 char *client_line(struct client_link *l, struct error *err);
 void client_close(struct client_link *l);
-
-#endif

@@ -1,16 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The client's side of the control socket: finding it, and whole lines. */
 #include <dirent.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
 #include "vmm/client.h"
 #include "vmm/control_request.h"
 

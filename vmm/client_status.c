@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* `molt status` for people. */
-#include <stdio.h>
-#include <string.h>
-
 #include "vmm/base/json.h"
-#include "vmm/base/num.h"
 #include "vmm/client.h"
 
 #define COLUMN 14

@@ -2,16 +2,10 @@
 /* Builds the seccomp filters from the table, and puts one on the calling thread. */
 #include "vmm/confine.h"
 
-#include <errno.h>
 #include <linux/seccomp.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
 #include "vmm/confine_rules.h"
 #include "vmm/terminal.h"
 

@@ -4,10 +4,9 @@
  * works on what the guest hands over. The leader has none: filters survive exec, which it does at an
  * update. Which calls: vmm/confine_table.c and the architecture's confine.c.
  */
-#ifndef MOLT_CONFINE_H
-#define MOLT_CONFINE_H
+#pragma once
 
-struct error;
+#include "vmm/base/base.h"
 
 enum confine_mode {
 	CONFINE_KILL, /* a call that is not allowed is named, and the guest ends: status 159 */
@@ -38,5 +37,3 @@ int confine_init(enum confine_mode mode, struct error *err);
 
 /* The calling thread puts its filter on, for good. Nothing in mode CONFINE_OFF. */
 int confine_enter(enum confine_thread thread, struct error *err);
-
-#endif

@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The rows that filters are made of, and what makes and explains filters. For confine*.c, the
  * architecture's confine.c and their test. */
-#ifndef MOLT_CONFINE_RULES_H
-#define MOLT_CONFINE_RULES_H
+#pragma once
 
 #include <linux/filter.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/syscall.h>
 
-#include "vmm/base/num.h"
 #include "vmm/confine.h"
 
 /* One call that is allowed, perhaps only where an argument is right. A call may have several rows.
@@ -77,5 +72,3 @@ void arch_confine_return(void *ucontext, long value);
 /* Makes a system call; returns what the kernel returned. _pass: the address it returns to. */
 long arch_confine_call(long nr, const long args[6]);
 uintptr_t arch_confine_pass(void);
-
-#endif

@@ -2,15 +2,10 @@
 /* The console's common part: the ring, watching, state; input is in console_input.c. */
 #include "vmm/console.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
-#include "vmm/base/log.h"
-#include "vmm/base/pool.h"
 #include "vmm/console_backend.h"
 #include "vmm/machine.h"
 

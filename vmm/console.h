@@ -6,15 +6,11 @@
  * ring fills and the guest's transmitter waits); pty and unix without a reader drop the oldest
  * bytes, and a client that comes late gets the ring's last lines first.
  */
-#ifndef MOLT_CONSOLE_H
-#define MOLT_CONSOLE_H
+#pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "vmm/base/base.h"
 
 struct console;
-struct error;
 struct machine;
 struct state_class;
 
@@ -58,5 +54,3 @@ void console_flush(struct console *con);
 
 /* At the end of the machine: flushes, puts the terminal back, removes the socket or link. */
 void console_close(struct console *con);
-
-#endif

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the console's back-ends and its common part (console.c) share; nobody else includes this. */
-#ifndef MOLT_CONSOLE_BACKEND_H
-#define MOLT_CONSOLE_BACKEND_H
-
-#include <stdbool.h>
-#include <stdint.h>
+#pragma once
 
 #include "cpr/fields.h"
 #include "vmm/claim.h"
@@ -83,5 +79,3 @@ int console_claim_path(struct console *con, const char *path, unsigned type, str
 
 /* fdset_keep, and on failure fd is closed and set to -1. */
 int console_keep(struct console *con, const char *name, int *fd, struct error *err);
-
-#endif

@@ -1,17 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Back-ends of the console that have no client of their own: stdio, file, pty, none. */
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <termios.h>
-#include <unistd.h>
 
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
 #include "vmm/console_backend.h"
 #include "vmm/machine.h"
 

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The console's input: what the host sends, its escapes, and the reader it goes to. */
-#include <errno.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include "vmm/console_backend.h"
 #include "vmm/machine.h"

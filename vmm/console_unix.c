@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The console's unix back-end: a listening socket and one client at a time. */
-#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "vmm/base/log.h"
 #include "vmm/claim.h"
 #include "vmm/console_backend.h"
 #include "vmm/machine.h"

@@ -2,13 +2,9 @@
 /* The leader's half of the control socket: takes requests, answers, publishes events. */
 #include "vmm/control.h"
 
-#include <errno.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/socket.h>
 
-#include "vmm/base/fd.h"
 #include "vmm/base/json.h"
 #include "vmm/control_client.h"
 

@@ -11,15 +11,12 @@
  * what it waits for: "control-idle:N", "control-events:N", and "control-client", which asked for the
  * update under way and gets its answer from whichever program the guest ends up in.
  */
-#ifndef MOLT_CONTROL_H
-#define MOLT_CONTROL_H
+#pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
+#include "vmm/base/base.h"
 
 struct control;
 struct control_request;
-struct error;
 struct machine;
 
 #define CONTROL_CLIENTS 16
@@ -73,5 +70,3 @@ void control_close(struct control *ctl);
 
 /* May a process of user @peer use the socket of a process of user @self? */
 bool control_peer_allowed(unsigned peer, unsigned self);
-
-#endif

@@ -3,11 +3,9 @@
  * Inside the control socket; included by control*.c only. control_open.c opens it or takes it over,
  * control_doorman.c is its thread, control.c what the leader calls.
  */
-#ifndef MOLT_CONTROL_CLIENT_H
-#define MOLT_CONTROL_CLIENT_H
+#pragma once
 
 #include <pthread.h>
-#include <stdint.h>
 #include <sys/epoll.h>
 
 #include "vmm/control.h"
@@ -69,5 +67,3 @@ struct control_client *control_find_free(struct control *ctl);
 /* The doorman begins to listen to that client, or to newcomers. */
 int control_watch(struct control_client *c, struct error *err);
 int control_watch_door(struct control *ctl, struct error *err);
-
-#endif

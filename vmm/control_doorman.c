@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The thread of the control socket: handlers of its loop, whose lock is held. */
-#include <errno.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
 #include "vmm/control_client.h"
 
 /* Looks whether a whole line has come; it stays where it is. */

@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The control socket is opened, or taken over from the program before this one, and goes in the end. */
-#include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/pool.h"
 #include "vmm/claim.h"
 #include "vmm/control_client.h"
 

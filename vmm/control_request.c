@@ -2,15 +2,6 @@
 /* Reads one line of the control socket: a word and what belongs to it. */
 #include "vmm/control_request.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
-
 static const struct {
 	const char *name;
 	enum control_word word;

@@ -6,14 +6,11 @@
  *   WORD [check] [exe=FILE]      exe= takes the rest of the line: FILE may contain blanks
  *   take                         with a SOCK_SEQPACKET descriptor (SCM_RIGHTS): molt run --take
  */
-#ifndef MOLT_CONTROL_REQUEST_H
-#define MOLT_CONTROL_REQUEST_H
+#pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <sys/un.h>
 
-struct error;
+#include "vmm/base/base.h"
 
 #define CONTROL_EXE_LEN	 4096 /* with its NUL */
 #define CONTROL_LINE_LEN (CONTROL_EXE_LEN + 64)
@@ -45,5 +42,3 @@ int control_rundir(char *buf, size_t size, struct error *err);
 
 /* The socket of @target: a path if it has a slash in it, or a guest's name. @buf: CONTROL_PATH_LEN. */
 int control_socket_path(const char *target, char *buf, struct error *err);
-
-#endif

@@ -23,13 +23,11 @@
  * A successor loads a state twice: one that was offered while the guest ran, and the one of the pause. post_load
  * sets everything, whatever was loaded before, and until commit changes nothing that the incumbent shares.
  */
-#ifndef MOLT_DEVICE_H
-#define MOLT_DEVICE_H
+#pragma once
 
-#include <stdbool.h>
+#include "vmm/base/base.h"
 
 struct device;
-struct error;
 struct machine;
 struct state_class;
 
@@ -56,5 +54,3 @@ struct device {
 	struct machine *m;
 	char name[48]; /* "vfio 0000:00:05.0": for messages */
 };
-
-#endif

@@ -2,9 +2,6 @@
 /* The table of device classes. */
 #include "vmm/devices.h"
 
-#include <stddef.h>
-#include <string.h>
-
 #include "devices/cmos.h"
 #include "devices/pci/pci.h"
 #include "devices/power.h"

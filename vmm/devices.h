@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The table of device classes: the one place that names them all. */
-#ifndef MOLT_DEVICES_H
-#define MOLT_DEVICES_H
+#pragma once
+
+#include "vmm/base/base.h"
 
 struct device_class;
 
@@ -13,5 +14,3 @@ extern const struct device_class *const devices_optional[];
 
 /* The class of that name, for devices asked for by option, or NULL. */
 const struct device_class *devices_find(const char *name);
-
-#endif

@@ -3,10 +3,6 @@
 #include "vmm/gate.h"
 
 #include <sched.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "vmm/base/num.h"
 
 #define LOOK_NS 300000
 

@@ -2,15 +2,9 @@
 /* GSIs, the routing table, and irqfds: attached and detached one by one or all at once. */
 #include "vmm/irq.h"
 
-#include <errno.h>
 #include <linux/kvm.h>
 #include <poll.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
 #include "vmm/vm.h"
 
 #define TRIES 3 /* of what has no way back */

@@ -2,15 +2,9 @@
 /* The event loop: a thread that waits for descriptors and can be parked between two handlers. */
 #include "vmm/loop.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
 #include "vmm/confine.h"
 
 int loop_init(struct loop *loop, const char *name, enum confine_thread filter,

@@ -4,16 +4,11 @@
  * handlers run with the device lock held, and the control socket's with a lock of its own. loop_park
  * makes it stop between two handlers, so that device code is quiet by construction.
  */
-#ifndef MOLT_LOOP_H
-#define MOLT_LOOP_H
+#pragma once
 
 #include <pthread.h>
-#include <stdbool.h>
-#include <stdint.h>
 
 #include "vmm/confine.h"
-
-struct error;
 
 typedef void (*loop_handler)(void *opaque, uint32_t events); /* EPOLLIN, ... */
 
@@ -52,5 +47,3 @@ int loop_start(struct loop *loop, struct error *err);
 /* After loop_park returns no handler runs until loop_unpark. Caller must not hold the loop's lock. */
 void loop_park(struct loop *loop);
 void loop_unpark(struct loop *loop);
-
-#endif

@@ -2,11 +2,7 @@
 /* The order in which a machine is built, loaded, started and destroyed. */
 #include "vmm/machine.h"
 
-#include <errno.h>
 #include <signal.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "vmm/arch.h"
 #include "vmm/confine.h"

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The machine: everything one guest consists of, and who may run when. */
-#ifndef MOLT_MACHINE_H
-#define MOLT_MACHINE_H
+#pragma once
 
 #include <pthread.h>
-#include <stdbool.h>
-#include <stdint.h>
 
 #include "cpr/fdset.h"
 #include "cpr/state.h"
-#include "vmm/base/error.h"
 #include "vmm/bus.h"
 #include "vmm/device.h"
 #include "vmm/irq.h"
@@ -108,5 +104,3 @@ int machine_serve(struct machine *m, struct error *err);
 
 /* After the last guest instruction: vCPUs end, console is flushed, devices are destroyed. */
 void machine_destroy(struct machine *m);
-
-#endif

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The program: words of the command line, and as whom this image was started. */
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "cpr/fault.h"
 #include "cpr/handover/link.h"
@@ -13,7 +9,6 @@
 #include "cpr/inspect.h"
 #include "cpr/program.h"
 #include "vmm/base/build.h"
-#include "vmm/base/log.h"
 #include "vmm/client.h"
 #include "vmm/machine.h"
 

@@ -2,18 +2,9 @@
 /* Messages to the supervisor, sent here or by a sender in this process's place (sd_notify(3)). */
 #include "vmm/notify.h"
 
-#include <errno.h>
 #include <stdarg.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
 
 /* A path, or with an @ in front an abstract name. 0: neither. */
 static socklen_t address(struct sockaddr_un *addr, const char *name)

@@ -3,14 +3,8 @@
 #include "vmm/options.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <getopt.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
-#include "vmm/base/pool.h"
 #include "vmm/options_table.h"
 
 #define MEM_MIN	  (32 * MIB)

@@ -3,18 +3,10 @@
  * The options of `molt run`, in one declared table from which parsing, --help, the completion and
  * the man page's list come.
  */
-#ifndef MOLT_OPTIONS_H
-#define MOLT_OPTIONS_H
-
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
+#pragma once
 
 #include "vmm/ram.h"
 #include "vmm/confine.h"
-
-struct error;
 
 #define OPTIONS_MAX_DEVICES 32
 #define OPTIONS_MAX_CPUS    64
@@ -57,5 +49,3 @@ int options_parse_size(const char *text, uint64_t *out);
 void options_help(FILE *out);
 void options_man(FILE *out);
 void options_completion(FILE *out);
-
-#endif

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The declared table of options: shared by parsing (options.c) and texts (options_text.c) only. */
-#ifndef MOLT_OPTIONS_TABLE_H
-#define MOLT_OPTIONS_TABLE_H
+#pragma once
 
-#include <stddef.h>
-#include <stdint.h>
+#include "vmm/base/base.h"
 
-struct error;
 struct options;
 
 enum option_group { GROUP_GUEST, GROUP_DEVICES, GROUP_RUN, GROUP_DEBUG, GROUP_COUNT };
@@ -37,5 +34,3 @@ struct option_entry {
 extern const struct option_entry options_table[];
 extern const unsigned options_table_len;
 extern const char *const options_groups[GROUP_COUNT];
-
-#endif

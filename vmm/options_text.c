@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The texts generated from the table of options: help, man page, completion. */
 #include <ctype.h>
-#include <string.h>
 
 #include "vmm/options.h"
 #include "vmm/options_table.h"

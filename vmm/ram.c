@@ -2,23 +2,16 @@
 /* Guest memory: one file, made or taken over, and its mapping. */
 #include "vmm/ram.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
-#include <unistd.h>
 
 #include "cpr/fdset.h"
 #include "vmm/arch.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
 
 #define HUGE_LEN  (2 * MIB)
 #define FD_NAME	  "ram0"

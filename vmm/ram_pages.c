@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The pages of guest memory: asking for huge ones, telling which are in use. */
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
 #include "vmm/ram.h"
 
 #define HUGE_LEN (2 * MIB)

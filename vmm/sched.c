@@ -2,16 +2,9 @@
 /* Affinity, policy, nice value and cgroups of a thread: read in one process, set in its successor. */
 #include "vmm/sched.h"
 
-#include <errno.h>
 #include <sched.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <unistd.h>
-
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
 
 /* Copies the lines of @text that @base does not have. */
 static void differing_lines(char *out, size_t size, const char *text, const char *base)

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* How a thread is scheduled, as its operator may have changed it: carried over an update. */
-#ifndef MOLT_SCHED_H
-#define MOLT_SCHED_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
 #include <sys/types.h>
 
 #include "cpr/fields.h"
@@ -42,5 +39,3 @@ void sched_apply(const struct thread_sched *want, const struct thread_sched *now
 /* cgroup.c: puts the calling thread, or with @process this process, into the groups of @lines that it is not in.
  * 0 or -errno of the last failure. */
 int cgroup_join(const char *lines, const char *now, bool process);
-
-#endif

@@ -3,16 +3,8 @@
 #include "vmm/terminal.h"
 
 #include <asm/termbits.h> /* and so not <termios.h>: struct termios2 is the kernel's */
-#include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
-
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
 
 #ifndef TCGETS2
 #define TCGETS2 _IOR('T', 0x2A, struct termios2)

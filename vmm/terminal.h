@@ -3,13 +3,9 @@
  * The terminal that molt was started on: raw mode, and back on every way out. One per process,
  * since a signal handler must find it. For the console only.
  */
-#ifndef MOLT_TERMINAL_H
-#define MOLT_TERMINAL_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
-
-struct error;
+#include "vmm/base/base.h"
 
 /* sizeof(struct termios2) of asm-generic/termbits.h: the kernel's own structure, since the settings
  * may go to a program that was built with another C library. */
@@ -28,5 +24,3 @@ void terminal_adopt(int fd, const uint8_t saved[TERMINAL_STATE_LEN]);
 
 /* Puts the remembered settings back, once. Any thread, and from signal handlers. */
 void terminal_restore(void);
-
-#endif

@@ -2,20 +2,13 @@
 /* vCPU threads: running, parking, saving and loading, each its own vCPU. */
 #include "vmm/vcpu.h"
 
-#include <errno.h>
 #include <linux/kvm.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
-#include "vmm/base/pool.h"
 #include "vmm/confine.h"
 #include "vmm/machine.h"
 

@@ -3,15 +3,11 @@
  * vCPUs: one thread each, which runs, parks, saves and restores its own vCPU. The state itself is the
  * architecture's (struct vcpu_state in vmm/arch/<arch>/cpu.h).
  */
-#ifndef MOLT_VCPU_H
-#define MOLT_VCPU_H
+#pragma once
 
 #include <pthread.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <sys/types.h>
 
-#include "vmm/base/error.h"
 #include "vmm/sched.h"
 
 struct kvm_run;
@@ -94,5 +90,3 @@ struct thread_sched *vcpu_arch_sched(struct vcpu *cpu);
 
 /* One line with the registers of interest, for the log when a vCPU died. */
 void vcpu_arch_describe(struct vcpu *cpu, char *buf, size_t size);
-
-#endif

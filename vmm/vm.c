@@ -2,16 +2,11 @@
 /* /dev/kvm, the VM and its memory slots. */
 #include "vmm/vm.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "cpr/fdset.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 
 /* What molt cannot do without, and the kernel that brought it. */
 static const struct {

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The KVM VM: /dev/kvm, the VM descriptor, memory slots. Rebuilt by every update. */
-#ifndef MOLT_VM_H
-#define MOLT_VM_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "vmm/base/base.h"
 
-struct error;
 struct fdset;
 
 #define VM_MAX_SLOTS 256
@@ -42,5 +39,3 @@ void vm_slot_remove(struct vm *vm, uint64_t gpa);
 
 /* ioctl through EINTR: result >= 0 or -errno. */
 long vm_ioctl(int fd, unsigned long request, void *arg);
-
-#endif

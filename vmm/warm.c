@@ -2,21 +2,15 @@
 /* Fills the page tables of a VM that has not run: piece by piece, paced, within its budget. */
 #include "vmm/warm.h"
 
-#include <errno.h>
 #include <linux/kvm.h>
 #include <sched.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "vmm/arch.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 #define STEP_LEN    (2 * MIB) /* it is called off between two of them */

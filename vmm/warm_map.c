@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Which stretches of the memory file are there. */
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
-#include "vmm/base/num.h"
 #include "vmm/ram.h"
 #include "vmm/warm.h"
 

@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Room for page tables: what they take, and what the host and our memory cgroups leave. */
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
 #include "vmm/warm.h"
 
 #define PATH_MAX_LEN 4096

@@ -4,11 +4,8 @@
  * when the guest is created. COMMAND stays 0; the guest's drivers switch decoding on.
  */
 #include <linux/pci_regs.h>
-#include <stdlib.h>
 
 #include "devices/pci/pci.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
 
 struct window {
 	uint64_t next, end;

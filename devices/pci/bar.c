@@ -5,13 +5,9 @@
  * The guest may write any address at any time. A BAR decodes only inside the bridge's windows and
  * only where no other BAR does; otherwise it stays unmapped until some register on the bus changes.
  */
-#include <errno.h>
 #include <linux/pci_regs.h>
 
 #include "devices/pci/pci.h"
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
 
 static unsigned bar_reg(unsigned bar)
 {

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Config space as an array of bytes with a mask of writable bits. */
-#include <errno.h>
 #include <linux/pci_regs.h>
 
 #include "devices/pci/msi.h"
 #include "devices/pci/msix.h"
 #include "devices/pci/pci.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 uint32_t pci_config_get(const struct pci_dev *dev, unsigned off, unsigned len)

@@ -3,14 +3,9 @@
  * PCI host bridge of bus 0: config access through memory (ECAM, PCI Express base
  * specification 7.2.2) and through ports 0xcf8 and 0xcfc (PCI local bus specification 3.2.2.3.2).
  */
-#include <errno.h>
 #include <linux/pci_regs.h>
-#include <string.h>
 
 #include "devices/pci/pci.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define CF8_PORT   0xcf8

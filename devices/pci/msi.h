@@ -3,18 +3,13 @@
  * MSI capability (PCI Express base specification 7.7.1), with 32- or 64-bit addresses, with or
  * without per-vector masking. All its registers live in the device's config space.
  */
-#ifndef MOLT_MSI_H
-#define MOLT_MSI_H
-
-#include <stdbool.h>
-#include <stdint.h>
+#pragma once
 
 #include "cpr/fields.h"
 #include "devices/pci/vector.h"
 
 #define MSI_MAX_VECTORS 32
 
-struct error;
 struct pci_dev;
 
 struct msi_state {
@@ -51,5 +46,3 @@ void msi_update(struct msi *msi);
 /* config.c calls these around accesses to config space. */
 void msi_config_reading(struct msi *msi, unsigned off, unsigned len);
 void msi_config_written(struct msi *msi, unsigned off, unsigned len);
-
-#endif

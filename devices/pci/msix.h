@@ -3,11 +3,7 @@
  * MSI-X capability (PCI Express base specification 7.7.2), shared by the devices that have one. The
  * control word lives in the device's config space, the table here, in the layout the guest sees.
  */
-#ifndef MOLT_MSIX_H
-#define MOLT_MSIX_H
-
-#include <stdbool.h>
-#include <stdint.h>
+#pragma once
 
 #include "cpr/fields.h"
 #include "devices/pci/vector.h"
@@ -18,7 +14,6 @@
 #define MSIX_CAP_LEN	 12
 
 struct bus_access;
-struct error;
 struct pci_dev;
 
 struct msix_state {
@@ -68,5 +63,3 @@ void msix_update(struct msix *msix);
 
 /* config.c calls this after each write to config space. */
 void msix_config_written(struct msix *msix, unsigned off, unsigned len);
-
-#endif

@@ -19,11 +19,7 @@
  *
  * Everything here runs with the device lock held.
  */
-#ifndef MOLT_PCI_H
-#define MOLT_PCI_H
-
-#include <stdbool.h>
-#include <stdint.h>
+#pragma once
 
 #include "cpr/fields.h"
 #include "vmm/arch.h"
@@ -44,7 +40,6 @@
 #define PCI_BAR_64   2u
 #define PCI_BAR_PREF 4u
 
-struct error;
 struct machine;
 struct msi;
 struct msix;
@@ -160,5 +155,3 @@ struct pci_host {
 };
 
 extern const struct device_class pci_host_class;
-
-#endif

@@ -3,14 +3,9 @@
  * What a device was asked when it was first opened. A fresh guest's device is asked here; one that is
  * taken over is not: the answers are in its state, and are checked as anything from there is.
  */
-#include <errno.h>
 #include <linux/pci_regs.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 #define REGION_FLAGS                                                                               \

@@ -5,15 +5,9 @@
  * on a root bus, and capabilities that the guest must not drive. The rest is read and written
  * through.
  */
-#include <errno.h>
 #include <linux/pci_regs.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
 
 #define EXP_TYPE_SHIFT	 4
 #define CAP_ID_NULL	 0 /* a capability with nothing but its header (PCI code and ID assignment) */

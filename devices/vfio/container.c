@@ -4,19 +4,10 @@
  * and the KVM-VFIO device that ties the groups to the VM. As a device of the machine it takes part
  * in the update on behalf of all of them.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define CONTAINER_NAME "container0"

@@ -1,16 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* One passed-through PCI device: its option, its descriptor, its life cycle. */
-#include <errno.h>
 #include <linux/pci_regs.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 static const struct field vfio_fields[] = {

@@ -7,11 +7,9 @@
  * (linux/vfio.h). The kernel takes any address for it, so that it is the right memory is ours to
  * see.
  */
-#include <errno.h>
 #include <inttypes.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
 #include "vmm/machine.h"
 
 uint64_t vfio_dma_len(const struct vfio_container *c)

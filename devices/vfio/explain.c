@@ -2,21 +2,13 @@
 /* What keeps a device from being passed through, and what to do about it. */
 #include <ctype.h>
 #include <dirent.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/capability.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
 
 #define LIST_LEN 400 /* of culprits in a message */
 

@@ -6,17 +6,10 @@
  *
  * Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by name.
  */
-#include <errno.h>
 #include <linux/pci_regs.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
 #include "vmm/machine.h"
 
 static void intx_name(const struct vfio_dev *dev, bool unmask, char *name)

@@ -4,14 +4,10 @@
  * mmap()ed, trapped and forwarded elsewhere: pages with the MSI-X table or pending bits, I/O ports,
  * BARs smaller than a page, the expansion ROM.
  */
-#include <errno.h>
 #include <linux/pci_regs.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 static void part_access(void *opaque, struct bus_access *access)

@@ -2,9 +2,9 @@
 /* Fills and extends a struct error. */
 #include "vmm/base/error.h"
 
+#include "vmm/base/base.h"
+
 #include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
 
 /* Of an error that the caller does not want: what error_hint() and the like return. */
 static _Thread_local int unwanted;

@@ -6,8 +6,7 @@
  * being done, on which object, why, and the remedy where there is one. Callers may prefix. Only the
  * outermost layer (main, the update's log line) prints.
  */
-#ifndef MOLT_ERROR_H
-#define MOLT_ERROR_H
+#pragma once
 
 /* Exit codes of the program, stable (molt(1)). */
 enum exit_code {
@@ -47,5 +46,3 @@ int error_prefix(struct error *err, const char *fmt, ...)
 
 /* Sets the exit code this error stands for. Returns -err->code. */
 int error_exit(struct error *err, enum exit_code exit) __attribute__((cold));
-
-#endif

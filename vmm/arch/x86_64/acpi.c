@@ -2,17 +2,11 @@
 /* The ACPI tables that the guest finds: processors, interrupt controllers, ECAM, power. */
 #include "vmm/arch/x86_64/acpi.h"
 
-#include <errno.h>
-#include <stddef.h>
-#include <string.h>
-
 #include "dsdt.hex" /* dsdt_aml_code[] */
 
 #include "vmm/arch.h"
 #include "vmm/arch/x86_64/acpi_tables.h"
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 enum table { FACS, DSDT, FADT, MADT, MCFG, SSDT, XSDT, NTABLES };

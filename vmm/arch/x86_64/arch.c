@@ -3,15 +3,10 @@
 #include "vmm/arch/x86_64/arch.h"
 
 #include <elf.h>
-#include <errno.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "vmm/arch/x86_64/boot.h"
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define S struct x86_state

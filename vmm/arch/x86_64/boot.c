@@ -3,19 +3,13 @@
 #include "vmm/arch/x86_64/boot.h"
 
 #include <elf.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "vmm/arch/x86_64/acpi.h"
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 unsigned boot_memmap(const struct ram_state *ram, struct boot_range out[BOOT_MAX_RANGES])

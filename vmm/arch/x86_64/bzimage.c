@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* bzImage by the 64-bit boot protocol: Linux Documentation/arch/x86/boot.rst. */
 #include <asm/bootparam.h>
-#include <errno.h>
-#include <stddef.h>
-#include <string.h>
 
 #include "vmm/arch/x86_64/boot.h"
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 #define HEADER_OFF     offsetof(struct boot_params, hdr) /* 0x1f1, also in the file */

@@ -5,15 +5,9 @@
  */
 #include "vmm/arch/x86_64/cpu.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/boot.h"
 #include "vmm/arch/x86_64/cpuid.h"
-#include "vmm/base/log.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define MSR_IA32_TSC	      0x10

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The state of one x86 vCPU, as KVM gives it. vmm/arch/x86_64/ only. */
-#ifndef MOLT_X86_CPU_H
-#define MOLT_X86_CPU_H
+#pragma once
 
 #include <linux/kvm.h>
-#include <stdint.h>
 
 #include "cpr/fields.h"
 #include "vmm/vcpu.h"
@@ -39,5 +37,3 @@ extern const struct state_class cpu_state_class;
 /* Of cpu->state, into KVM: CPUID; TSC frequency and offset (0 or -errno). */
 int cpu_set_cpuid(struct vcpu *cpu, struct error *err);
 long cpu_load_tsc(struct vcpu *cpu, struct error *err);
-
-#endif

@@ -4,12 +4,8 @@
 #include "vmm/arch/x86_64/cpuid.h"
 
 #include <asm/kvm_para.h>
-#include <errno.h>
 #include <linux/kvm.h>
-#include <string.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 #define BIT(n) (1u << (n))

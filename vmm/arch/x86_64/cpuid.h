@@ -3,13 +3,10 @@
  * CPUID of a new guest: what KVM supports on this host, less what an update does not carry. A guest
  * that was taken over keeps what it was given (it is in the blob).
  */
-#ifndef MOLT_X86_CPUID_H
-#define MOLT_X86_CPUID_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "vmm/base/base.h"
 
-struct error;
 struct kvm_cpuid2;
 struct machine;
 
@@ -24,5 +21,3 @@ void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, uint32_t ncpus);
 /* The pure part of cpuid_make, for its test: hides features in @c, which has room for
  * CPUID_MAX_ENTRIES. */
 void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline);
-
-#endif

@@ -2,11 +2,7 @@
 /* Where guest memory lies: below the hole for devices, and above 4 GiB. */
 #include "vmm/arch/x86_64/layout.h"
 
-#include <errno.h>
-
 #include "vmm/arch.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/ram.h"
 
 static void add_region(struct ram_state *ram, uint64_t gpa, uint64_t len, uint64_t offset)

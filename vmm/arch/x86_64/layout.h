@@ -5,8 +5,9 @@
  * numbers are given to the guest in ACPI tables, so changing one changes what a running guest was
  * told: they are fixed for the life of the format (the DSDT repeats them; dsdt.asl).
  */
-#ifndef MOLT_X86_LAYOUT_H
-#define MOLT_X86_LAYOUT_H
+#pragma once
+
+#include "vmm/base/base.h"
 
 /* Guest physical memory, in bytes. RAM is [0, low end) and, beyond 3 GiB, [4 GiB, ...). */
 #define LAYOUT_RAM_MIN	   0x02000000ull
@@ -67,5 +68,3 @@
 #define LAYOUT_INTX_GSI	  16 /* INTA..INTD of slot 0: 16 to 19 */
 
 #define LAYOUT_CMOS_CENTURY 0x32
-
-#endif

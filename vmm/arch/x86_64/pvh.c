@@ -4,14 +4,9 @@
  * name and number) and arch-x86/hvm/start_info.h (what ebx points to at entry).
  */
 #include <elf.h>
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "vmm/arch/x86_64/boot.h"
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 #define NOTE_PHYS32_ENTRY 18
