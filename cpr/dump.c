@@ -2,7 +2,6 @@
 /* Prints a state for people to read: nodes and fields, with the names that their classes give them. */
 #include "cpr/dump.h"
 
-#include <inttypes.h>
 #include <libfdt.h>
 
 #include "cpr/schema.h"
@@ -129,7 +128,7 @@ static void text_value(const struct value *v, unsigned i, FILE *out)
 	print_name(v->name, out);
 	if (is_uint(v)) {
 		for (uint32_t k = 0; k < elements(v) && k < TEXT_ELEMENTS; k++)
-			fprintf(out, " 0x%" PRIx64, element(v, k));
+			fprintf(out, " 0x%lx", element(v, k));
 		if (elements(v) > TEXT_ELEMENTS)
 			fprintf(out, " ... (%u)", elements(v));
 	} else if (is_string(v)) {
@@ -189,7 +188,7 @@ static void json_value(const struct value *v, unsigned i, FILE *out)
 	if (is_uint(v)) {
 		fputs(single ? "" : "[", out);
 		for (uint32_t k = 0; k < elements(v); k++)
-			fprintf(out, "%s%" PRIu64, k ? "," : "", element(v, k));
+			fprintf(out, "%s%lu", k ? "," : "", element(v, k));
 		fputs(single ? "" : "]", out);
 	} else if (is_string(v)) {
 		dump_json_string(out, v->data, v->len - 1);

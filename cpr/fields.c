@@ -75,8 +75,8 @@ static int read_cells(const struct state_class *cls, const struct field *f, char
 		uint64_t v = f->size == 8 ? fdt64_ld((const void *)(in + (size_t)i * 8))
 					  : fdt32_ld((const void *)(in + (size_t)i * 4));
 		if (f->size < 4 && v >> (f->size * 8))
-			return error_set(err, EBADMSG, "state %s.%s: 0x%llx does not fit %u bytes",
-					 cls->name, f->name, (unsigned long long)v, f->size);
+			return error_set(err, EBADMSG, "state %s.%s: 0x%lx does not fit %u bytes",
+					 cls->name, f->name, v, f->size);
 		store_le(out + (size_t)i * f->size, v, f->size);
 	}
 	return 0;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a program would make of another's state, or of one blob: the rules of state.h and fields.h,
  * applied to what is known without running anything. */
-#include <inttypes.h>
 
 #include "cpr/schema.h"
 
@@ -59,7 +58,7 @@ static void missing_field(const struct schema_field *to, struct schema_verdict *
 			to->since);
 	} else {
 		v->defaults++;
-		fprintf(out, "  %-24s default 0x%" PRIx64 "\n", to->name, to->def);
+		fprintf(out, "  %-24s default 0x%lx\n", to->name, to->def);
 	}
 }
 

@@ -30,7 +30,7 @@ void schema_print(const struct schema *s, FILE *out)
 			if (f->required)
 				fprintf(out, "required\n");
 			else
-				fprintf(out, "default 0x%" PRIx64 "\n", f->def);
+				fprintf(out, "default 0x%lx\n", f->def);
 		}
 	}
 }
@@ -61,7 +61,7 @@ void schema_print_json(const struct schema *s, FILE *out)
 				schema_type_text(f, type), f->count, f->counted ? "true" : "false",
 				f->since, f->required ? "true" : "false");
 			if (!f->required)
-				fprintf(out, ",\"default\":%" PRIu64, f->def);
+				fprintf(out, ",\"default\":%lu", f->def);
 			fprintf(out, "}");
 		}
 		fprintf(out, "]}");

@@ -102,16 +102,6 @@ static int cmos_post_load(void *opaque, struct error *err)
 	return 0;
 }
 
-static int cmos_create(struct machine *m, const char *arg, struct device **out, struct error *err)
-{
-	struct cmos *cmos = pool_alloc(1, sizeof(*cmos));
-	if (!cmos)
-		return error_errno(err, ENOMEM, "CMOS clock");
-	cmos->dev = (struct device){.cls = &cmos_class, .m = m, .name = "cmos"};
-	*out = &cmos->dev;
-	return 0;
-}
-
 static int cmos_realize(struct device *dev, struct error *err)
 {
 	struct cmos *cmos = (struct cmos *)dev;
@@ -124,13 +114,7 @@ static int cmos_realize(struct device *dev, struct error *err)
 				    .name = "cmos",
 				    .handler = cmos_access,
 				    .opaque = cmos};
-	struct state_section section = {.node = NODE,
-					.cls = &cmos_state_class,
-					.state = &cmos->state,
-					.opaque = cmos,
-					.post_load = cmos_post_load};
-	int rc = bus_add(&dev->m->pio, &region, err);
-	return rc ? rc : state_register(&dev->m->tree, &section, err);
+	return bus_add(&dev->m->pio, &region, err);
 }
 
 static int cmos_reset(struct device *dev, struct error *err)
@@ -142,16 +126,13 @@ static int cmos_reset(struct device *dev, struct error *err)
 	return 0;
 }
 
-static void cmos_destroy(struct device *dev)
-{
-	pool_free(dev);
-}
-
 const struct device_class cmos_class = {
 	.name = "cmos",
 	.state = &cmos_state_class,
-	.create = cmos_create,
+	.size = sizeof(struct cmos),
+	.state_offset = offsetof(struct cmos, state),
+	.node = NODE,
 	.realize = cmos_realize,
 	.reset = cmos_reset,
-	.destroy = cmos_destroy,
+	.post_load = cmos_post_load,
 };

@@ -127,16 +127,6 @@ static void keyboard_access(void *opaque, struct bus_access *access)
 		machine_stop(power->dev.m, EXIT_RESET, "guest reset");
 }
 
-static int power_create(struct machine *m, const char *arg, struct device **out, struct error *err)
-{
-	struct power *power = pool_alloc(1, sizeof(*power));
-	if (!power)
-		return error_errno(err, ENOMEM, "power device");
-	power->dev = (struct device){.cls = &power_class, .m = m, .name = "power"};
-	*out = &power->dev;
-	return 0;
-}
-
 static int power_realize(struct device *dev, struct error *err)
 {
 	struct power *power = (struct power *)dev;
@@ -144,12 +134,10 @@ static int power_realize(struct device *dev, struct error *err)
 		{LAYOUT_POWER_PORT, LAYOUT_POWER_LEN, "power", power_access, power},
 		{LAYOUT_KEYBOARD_PORT, 1, "keyboard reset", keyboard_access, power},
 	};
-	struct state_section section = {
-		.node = NODE, .cls = &power_state_class, .state = &power->state, .opaque = power};
 	int rc = 0;
 	for (unsigned i = 0; !rc && i < ARRAY_LEN(regions); i++)
 		rc = bus_add(&dev->m->pio, &regions[i], err);
-	return rc ? rc : state_register(&dev->m->tree, &section, err);
+	return rc;
 }
 
 static int power_reset(struct device *dev, struct error *err)
@@ -166,17 +154,13 @@ static int power_start(struct device *dev, struct error *err)
 	return 0;
 }
 
-static void power_destroy(struct device *dev)
-{
-	pool_free(dev);
-}
-
 const struct device_class power_class = {
 	.name = "power",
 	.state = &power_state_class,
-	.create = power_create,
+	.size = sizeof(struct power),
+	.state_offset = offsetof(struct power, state),
+	.node = NODE,
 	.realize = power_realize,
 	.reset = power_reset,
 	.start = power_start,
-	.destroy = power_destroy,
 };

@@ -284,16 +284,6 @@ static int serial_post_load(void *opaque, struct error *err)
 	return 0;
 }
 
-static int serial_create(struct machine *m, const char *arg, struct device **out, struct error *err)
-{
-	struct serial *serial = pool_alloc(1, sizeof(*serial));
-	if (!serial)
-		return error_errno(err, ENOMEM, "serial port");
-	serial->dev = (struct device){.cls = &serial_class, .m = m, .name = "serial"};
-	*out = &serial->dev;
-	return 0;
-}
-
 static int serial_realize(struct device *dev, struct error *err)
 {
 	struct serial *serial = (struct serial *)dev;
@@ -302,14 +292,8 @@ static int serial_realize(struct device *dev, struct error *err)
 				    .name = "serial",
 				    .handler = serial_access,
 				    .opaque = serial};
-	struct state_section section = {.node = NODE,
-					.cls = &serial_state_class,
-					.state = &serial->state,
-					.opaque = serial,
-					.post_load = serial_post_load};
 	console_attach(dev->m->console, serial_receive, serial_drained, serial);
-	int rc = bus_add(&dev->m->pio, &region, err);
-	return rc ? rc : state_register(&dev->m->tree, &section, err);
+	return bus_add(&dev->m->pio, &region, err);
 }
 
 static int serial_reset(struct device *dev, struct error *err)
@@ -319,16 +303,13 @@ static int serial_reset(struct device *dev, struct error *err)
 	return 0;
 }
 
-static void serial_destroy(struct device *dev)
-{
-	pool_free(dev);
-}
-
 const struct device_class serial_class = {
 	.name = "serial",
 	.state = &serial_state_class,
-	.create = serial_create,
+	.size = sizeof(struct serial),
+	.state_offset = offsetof(struct serial, state),
+	.node = NODE,
 	.realize = serial_realize,
 	.reset = serial_reset,
-	.destroy = serial_destroy,
+	.post_load = serial_post_load,
 };

@@ -137,8 +137,8 @@ static const struct pci_ops testdev_pci_ops = {
 
 static int usage_error(const char *arg, struct error *err)
 {
-	error_set(err, EINVAL, "--testdev %s: expected trigger=FD[,unmask=FD]", arg);
-	return error_exit(err, EXIT_USAGE);
+	return error_end(err, EXIT_USAGE, EINVAL, "--testdev %s: expected trigger=FD[,unmask=FD]",
+			 arg);
 }
 
 static int parse_arg(struct testdev *dev, const char *arg, struct error *err)
@@ -156,25 +156,16 @@ static int parse_arg(struct testdev *dev, const char *arg, struct error *err)
 	return 0;
 }
 
-static int testdev_create(struct machine *m, const char *arg, struct device **out,
-			  struct error *err)
+static int testdev_init(struct device *base, const char *arg, struct error *err)
 {
-	struct testdev *dev = pool_alloc(1, sizeof(*dev));
-	if (!dev)
-		return error_errno(err, ENOMEM, "testdev");
-	dev->dev = (struct device){.cls = &testdev_class, .m = m};
+	struct testdev *dev = (struct testdev *)base;
 	dev->intx = (struct irq_source){.kind = IRQ_LEVEL, .fd = -1, .unmask_fd = -1};
-	for (struct device *d = NULL; (d = machine_device(m, "testdev", d));)
+	for (struct device *d = NULL; (d = machine_device(base->m, "testdev", d));)
 		dev->index++;
-	snprintf(dev->dev.name, sizeof(dev->dev.name), "testdev%u", dev->index);
+	snprintf(base->name, sizeof(base->name), "testdev%u", dev->index);
+	snprintf(base->node, sizeof(base->node), "testdev@%u", dev->index);
 	int rc = parse_arg(dev, arg, err);
-	if (!rc)
-		rc = pci_dev_init(&dev->pci, &dev->dev, &testdev_pci_ops, &dev->state.pci, err);
-	if (rc)
-		pool_free(dev);
-	else
-		*out = &dev->dev;
-	return rc;
+	return rc ? rc : pci_dev_init(&dev->pci, base, &testdev_pci_ops, &dev->state.pci, err);
 }
 
 /* A kept descriptor, or the one the parent gave by number, which must be an eventfd. */
@@ -189,11 +180,9 @@ static int eventfd_open(struct testdev *dev, const char *what, int number, int *
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", number);
 	ssize_t n = readlink(path, target, sizeof(target) - 1);
 	target[n > 0 ? n : 0] = 0;
-	if (strcmp(target, "anon_inode:[eventfd]")) {
-		error_set(err, EBADF, "%s: %s=%d is not an inherited eventfd", dev->dev.name, what,
-			  number);
-		return error_exit(err, EXIT_USAGE);
-	}
+	if (strcmp(target, "anon_inode:[eventfd]"))
+		return error_end(err, EXIT_USAGE, EBADF, "%s: %s=%d is not an inherited eventfd",
+				 dev->dev.name, what, number);
 	*fd = number;
 	int rc = fd_set_cloexec(number, true);
 	if (!rc)
@@ -261,11 +250,6 @@ static int testdev_realize(struct device *base, struct error *err)
 {
 	struct testdev *dev = (struct testdev *)base;
 	struct pci_dev *pci = &dev->pci;
-	struct state_section section = {.cls = &testdev_state_class,
-					.state = &dev->state,
-					.opaque = dev,
-					.post_load = testdev_post_load};
-
 	pci_config_set(pci, PCI_VENDOR_ID, 2, PCI_VENDOR_MOLT);
 	pci_config_set(pci, PCI_DEVICE_ID, 2, PCI_DEVICE_MOLT_TESTDEV);
 	pci_config_set(pci, PCI_CLASS_DEVICE, 2, 0xff00); /* no defined class */
@@ -278,10 +262,7 @@ static int testdev_realize(struct device *base, struct error *err)
 		msix_cap_write(pci, MSIX_CAP, 1, 0, TABLE_OFF, PBA_OFF);
 		rc = msix_init(&dev->msix, pci, MSIX_CAP, &dev->state.msix, err);
 	}
-	if (rc)
-		return rc;
-	snprintf(section.node, sizeof(section.node), "testdev@%u", dev->index);
-	return state_register(&base->m->tree, &section, err);
+	return rc;
 }
 
 static void testdev_destroy(struct device *base)
@@ -290,14 +271,15 @@ static void testdev_destroy(struct device *base)
 	irq_remove(&base->m->irq, &dev->intx);
 	if (!dev->level)
 		msix_free(&dev->msix);
-	pool_free(dev);
 }
 
 const struct device_class testdev_class = {
 	.name = "testdev",
 	.state = &testdev_state_class,
-	.usage = "trigger=FD[,unmask=FD]",
-	.create = testdev_create,
+	.size = sizeof(struct testdev),
+	.state_offset = offsetof(struct testdev, state),
+	.init = testdev_init,
+	.post_load = testdev_post_load,
 	.open = testdev_open,
 	.realize = testdev_realize,
 	.reset = testdev_reset,

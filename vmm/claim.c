@@ -21,9 +21,9 @@ static bool socket_is_live(const struct sockaddr_un *addr)
 
 static int in_use(const char *what, const char *path, struct error *err)
 {
-	error_set(err, EADDRINUSE, "%s: %.200s is in use by another process", what, path);
-	error_hint(err, "end that process, or give another path");
-	return error_exit(err, EXIT_CONFIG);
+	error_end(err, EXIT_CONFIG, EADDRINUSE, "%s: %.200s is in use by another process", what,
+		  path);
+	return error_hint(err, "end that process, or give another path");
 }
 
 static int remove_stale(const char *what, const char *path, unsigned type, struct error *err)

@@ -146,8 +146,8 @@ int client_status(int argc, char *argv[])
 
 static void show_stop(const char *answer)
 {
-	printf("power button pressed; the guest has %llu s\n",
-	       (unsigned long long)json_u64(json_get(answer, "timeout_s")));
+	printf("power button pressed; the guest has %lu s\n",
+	       json_u64(json_get(answer, "timeout_s")));
 }
 
 int client_stop(int argc, char *argv[])
@@ -206,19 +206,17 @@ static int make_request(const struct arguments *a, char *buf, size_t size, struc
 		return error_errno(err, errno, "working directory");
 	int n = snprintf(buf, size, "update%s%s%s%s%s\n", a->check ? " check" : "",
 			 a->exe ? " exe=" : "", cwd, cwd[0] ? "/" : "", exe);
-	if (n < 0 || (size_t)n >= size || strcspn(buf, "\n") + 1 != (size_t)n) {
-		error_set(err, EINVAL, "--exe %.200s: too long, or a newline in it", exe);
-		return error_exit(err, EXIT_USAGE);
-	}
+	if (n < 0 || (size_t)n >= size || strcspn(buf, "\n") + 1 != (size_t)n)
+		return error_end(err, EXIT_USAGE, EINVAL,
+				 "--exe %.200s: too long, or a newline in it", exe);
 	return 0;
 }
 
 static void show_update(const char *r)
 {
 	char old[64], new[64];
-	unsigned long long us = json_u64(json_get(r, "pause_ns")) / 1000;
-	printf("update %llu: %s -> %s, guest paused %llu.%03llu ms\n",
-	       (unsigned long long)json_u64(json_get(r, "update")),
+	uint64_t us = json_u64(json_get(r, "pause_ns")) / 1000;
+	printf("update %lu: %s -> %s, guest paused %lu.%03lu ms\n", json_u64(json_get(r, "update")),
 	       json_text(json_get(r, "old_version"), old, sizeof(old)),
 	       json_text(json_get(r, "new_version"), new, sizeof(new)), us / 1000, us % 1000);
 }

@@ -12,9 +12,8 @@ static void show(const char *label, const char *text)
 
 static void show_time(const char *label, uint64_t s)
 {
-	printf("%-*s%llu d %02llu:%02llu:%02llu\n", COLUMN, label, (unsigned long long)s / 86400,
-	       (unsigned long long)s / 3600 % 24, (unsigned long long)s / 60 % 60,
-	       (unsigned long long)s % 60);
+	printf("%-*s%lu d %02lu:%02lu:%02lu\n", COLUMN, label, s / 86400, s / 3600 % 24,
+	       s / 60 % 60, s % 60);
 }
 
 static void show_devices(const char *devices)
@@ -49,11 +48,11 @@ static void show_last(const char *last)
 		return;
 	json_text(json_get(last, "result"), result, sizeof(result));
 	json_text(json_get(last, "reason"), reason, sizeof(reason));
-	unsigned long long us = json_u64(json_get(last, "pause_ns")) / 1000;
+	uint64_t us = json_u64(json_get(last, "pause_ns")) / 1000;
 	if (reason[0])
 		printf("%-*s%s: %s\n", COLUMN, "last update", result, reason);
 	else
-		printf("%-*s%s, guest paused %llu.%03llu ms\n", COLUMN, "last update", result,
+		printf("%-*s%s, guest paused %lu.%03lu ms\n", COLUMN, "last update", result,
 		       us / 1000, us % 1000);
 }
 
@@ -68,8 +67,8 @@ void client_show_status(const char *answer)
 			show(texts[i], json_text(json_get(answer, texts[i]), text, sizeof(text)));
 	show_time("uptime", json_u64(json_get(answer, "uptime_s")));
 	show("vcpus", json_text(json_get(answer, "vcpus"), text, sizeof(text)));
-	printf("%-*s%llu MiB, pages %s\n", COLUMN, "memory",
-	       (unsigned long long)(json_u64(json_get(answer, "memory_bytes")) / MIB),
+	printf("%-*s%lu MiB, pages %s\n", COLUMN, "memory",
+	       (json_u64(json_get(answer, "memory_bytes")) / MIB),
 	       json_text(json_get(answer, "page_size"), page, sizeof(page)));
 	show("updates", json_text(json_get(answer, "updates"), text, sizeof(text)));
 	show_last(json_get(answer, "last_update"));

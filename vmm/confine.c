@@ -162,7 +162,8 @@ int confine_enter(enum confine_thread thread, struct error *err)
 	if (n && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0)
 		return 0;
 	filtered = false;
-	error_errno(err, n ? errno : E2BIG, "sandbox: filter of thread %s", thread_name);
-	error_hint(err, "the kernel needs CONFIG_SECCOMP_FILTER; --sandbox off does without");
-	return error_exit(err, EXIT_HOST);
+	error_end(err, EXIT_HOST, n ? errno : E2BIG, "sandbox: filter of thread %s: %m",
+		  thread_name);
+	return error_hint(err,
+			  "the kernel needs CONFIG_SECCOMP_FILTER; --sandbox off does without");
 }

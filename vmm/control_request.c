@@ -81,10 +81,10 @@ int control_rundir(char *buf, size_t size, struct error *err)
 {
 	const char *base = geteuid() ? getenv("XDG_RUNTIME_DIR") : "/run";
 	if (!base || base[0] != '/') {
-		error_set(err, ENOENT, "no folder for control sockets: XDG_RUNTIME_DIR is not set");
-		error_hint(err,
-			   "log in through a session manager, set it, or give the socket's path");
-		return error_exit(err, EXIT_CONFIG);
+		error_end(err, EXIT_CONFIG, ENOENT,
+			  "no folder for control sockets: XDG_RUNTIME_DIR is not set");
+		return error_hint(
+			err, "log in through a session manager, set it, or give the socket's path");
 	}
 	if ((size_t)snprintf(buf, size, "%s/molt", base) >= size)
 		return error_set(err, ENAMETOOLONG, "XDG_RUNTIME_DIR %.100s is too long", base);
@@ -101,10 +101,10 @@ int control_socket_path(const char *target, char *buf, struct error *err)
 	int n = snprintf(buf, CONTROL_PATH_LEN, "%s%s%s%s", dir, name ? "/" : "", target,
 			 name ? ".sock" : "");
 	if (n < 0 || (size_t)n >= CONTROL_PATH_LEN) {
-		error_set(err, ENAMETOOLONG, "control socket %.200s: its path is too long", target);
-		error_hint(err, "at most %zu bytes: the kernel allows no more",
-			   CONTROL_PATH_LEN - 1);
-		return error_exit(err, EXIT_CONFIG);
+		error_end(err, EXIT_CONFIG, ENAMETOOLONG,
+			  "control socket %.200s: its path is too long", target);
+		return error_hint(err, "at most %zu bytes: the kernel allows no more",
+				  CONTROL_PATH_LEN - 1);
 	}
 	return 0;
 }

@@ -58,7 +58,7 @@ int machine_add_device(struct machine *m, const struct device_class *cls, const 
 	struct device *dev;
 	if (m->ndevices == MACHINE_MAX_DEVICES)
 		return error_set(err, ENOSPC, "more than %d devices", MACHINE_MAX_DEVICES);
-	int rc = cls->create(m, arg, &dev, err);
+	int rc = device_create(cls, m, arg, &dev, err);
 	if (rc)
 		return rc;
 	if (m->ndevices == MACHINE_MAX_DEVICES)
@@ -112,6 +112,14 @@ static int each_device(struct machine *m, size_t step, struct error *err)
 	return 0;
 }
 
+static int realize_devices(struct machine *m, struct error *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; !rc && i < m->ndevices; i++)
+		rc = device_realize(m->devices[i], err);
+	return rc;
+}
+
 static int create_vm(struct machine *m, struct error *err)
 {
 	const struct ram_state *r = &m->ram.state;
@@ -154,7 +162,7 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	if (!rc)
 		rc = each_device(m, STEP(open), err);
 	if (!rc)
-		rc = each_device(m, STEP(realize), err);
+		rc = realize_devices(m, err);
 	if (!rc)
 		rc = vcpus_init(m, err);
 	if (!rc)
@@ -270,8 +278,7 @@ void machine_destroy(struct machine *m)
 	if (m->loop.running)
 		loop_park(&m->loop);
 	for (unsigned i = m->ndevices; i-- > 0;)
-		if (m->devices[i]->cls->destroy)
-			m->devices[i]->cls->destroy(m->devices[i]);
+		device_destroy(m->devices[i]);
 	if (m->console)
 		console_close(m->console);
 	console_restore_terminal();

@@ -73,7 +73,7 @@ void notify_send(const char *assignments, const char *status, ...)
 void notify_reloading(void)
 {
 	char assignments[80];
-	snprintf(assignments, sizeof(assignments), "RELOADING=1\nMONOTONIC_USEC=%llu",
-		 (unsigned long long)(now_ns() / 1000));
+	snprintf(assignments, sizeof(assignments), "RELOADING=1\nMONOTONIC_USEC=%lu",
+		 (now_ns() / 1000));
 	notify_send(assignments, "updating");
 }

@@ -21,9 +21,8 @@ const char *const options_groups[GROUP_COUNT] = {
 static int usage(struct error *err, const struct option_entry *o, const char *text,
 		 const char *expected)
 {
-	error_set(err, EINVAL, "option --%s: '%.200s' is not valid", o->name, text);
-	error_hint(err, "expected %s", expected);
-	return error_exit(err, EXIT_USAGE);
+	error_end(err, EXIT_USAGE, EINVAL, "option --%s: '%.200s' is not valid", o->name, text);
+	return error_hint(err, "expected %s", expected);
 }
 
 static int parse_string(struct options *opt, const struct option_entry *o, const char *text,
@@ -191,11 +190,9 @@ static int parse_control(struct options *opt, const struct option_entry *o, cons
 static int parse_device(struct options *opt, const struct option_entry *o, const char *text,
 			struct error *err)
 {
-	if (opt->ndevices == OPTIONS_MAX_DEVICES) {
-		error_set(err, E2BIG, "option --%s: more than %d devices", o->name,
-			  OPTIONS_MAX_DEVICES);
-		return error_exit(err, EXIT_USAGE);
-	}
+	if (opt->ndevices == OPTIONS_MAX_DEVICES)
+		return error_end(err, EXIT_USAGE, E2BIG, "option --%s: more than %d devices",
+				 o->name, OPTIONS_MAX_DEVICES);
 	opt->devices[opt->ndevices].cls = o->name;
 	opt->devices[opt->ndevices++].arg = text;
 	return 0;
@@ -369,11 +366,9 @@ static int parse_words(struct options *opt, int argc, char **words, struct error
 				     "no argument");
 		if (c == '?')
 			return unknown(words[optind - 1], err);
-		if (c == ':') {
-			error_set(err, EINVAL, "option %s: its argument is missing",
-				  words[optind - 1]);
-			return error_exit(err, EXIT_USAGE);
-		}
+		if (c == ':')
+			return error_end(err, EXIT_USAGE, EINVAL,
+					 "option %s: its argument is missing", words[optind - 1]);
 		const struct option_entry *o = options_table;
 		if (c >= LONG_BASE)
 			o += c - LONG_BASE;
@@ -385,9 +380,8 @@ static int parse_words(struct options *opt, int argc, char **words, struct error
 			return rc;
 	}
 	if (optind < argc) {
-		error_set(err, EINVAL, "unexpected argument '%.200s'", words[optind]);
-		error_hint(err, "the kernel is given with --kernel FILE");
-		return error_exit(err, EXIT_USAGE);
+		error_end(err, EXIT_USAGE, EINVAL, "unexpected argument '%.200s'", words[optind]);
+		return error_hint(err, "the kernel is given with --kernel FILE");
 	}
 	return 0;
 }
@@ -410,15 +404,12 @@ int options_parse(struct options *opt, int argc, char *const argv[], struct erro
 		words[i + 1] = argv[i];
 	int rc = parse_words(opt, argc + 1, words, err);
 	pool_free(words);
-	if (!rc && opt->take && argc > 2) {
-		error_set(err, EINVAL,
-			  "option --take stands alone: the guest keeps its own options");
-		return error_exit(err, EXIT_USAGE);
-	}
+	if (!rc && opt->take && argc > 2)
+		return error_end(err, EXIT_USAGE, EINVAL,
+				 "option --take stands alone: the guest keeps its own options");
 	if (!rc && !opt->kernel && !opt->take) {
-		error_set(err, EINVAL, "option --kernel is missing");
-		error_hint(err, "molt run --kernel FILE; molt run --help lists the options");
-		rc = error_exit(err, EXIT_USAGE);
+		error_end(err, EXIT_USAGE, EINVAL, "option --kernel is missing");
+		rc = error_hint(err, "molt run --kernel FILE; molt run --help lists the options");
 	}
 	return rc;
 }

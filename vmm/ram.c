@@ -70,8 +70,8 @@ static int open_memfd(const struct ram_options *opt, struct error *err)
 		fd = memfd_create("molt-ram0", flags);
 	if (fd >= 0)
 		return fd;
-	error_errno(err, errno, "guest memory: memfd%s", opt->hugetlb ? " of huge pages" : "");
-	return error_exit(err, EXIT_HOST);
+	return error_end(err, EXIT_HOST, errno, "guest memory: memfd%s: %m",
+			 opt->hugetlb ? " of huge pages" : "");
 }
 
 /* An unnamed file in folder @path. */
@@ -114,19 +114,19 @@ static int open_path(const char *path, struct error *err)
 static int no_huge_pages(struct ram *ram, int code, struct error *err)
 {
 	char path[96], text[32];
-	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%llukB/free_hugepages",
-		 (unsigned long long)(ram->state.page_len / KIB));
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%lukB/free_hugepages",
+		 ram->state.page_len / KIB);
 	int rc = file_read_text(path, text, sizeof(text));
-	unsigned long long need = ram->state.size / ram->state.page_len;
-	error_errno(err, code, "guest memory: %llu huge pages of %llu MiB are needed, %s are free",
-		    need, (unsigned long long)(ram->state.page_len / MIB), rc > 0 ? text : "none");
+	uint64_t need = ram->state.size / ram->state.page_len;
+	error_errno(err, code, "guest memory: %lu huge pages of %lu MiB are needed, %s are free",
+		    need, ram->state.page_len / MIB, rc > 0 ? text : "none");
 	if (ram->state.page_len == HUGE_LEN)
-		error_hint(err, "sysctl vm.nr_hugepages=N, N being what is in use now plus %llu",
+		error_hint(err, "sysctl vm.nr_hugepages=N, N being what is in use now plus %lu",
 			   need);
 	else
 		error_hint(err,
 			   "reserve them on the kernel's command line: hugepagesz=1G "
-			   "hugepages=%llu",
+			   "hugepages=%lu",
 			   need);
 	return error_exit(err, EXIT_HOST);
 }
@@ -135,18 +135,17 @@ static int size_regular(struct ram *ram, uint64_t present, const char *what, str
 {
 	if (present > ram->state.size) {
 		error_set(err, EFBIG,
-			  "guest memory: file %.300s has %llu bytes, more than the %llu "
+			  "guest memory: file %.300s has %lu bytes, more than the %lu "
 			  "of --mem",
-			  what, (unsigned long long)present, (unsigned long long)ram->state.size);
-		error_hint(err, "give --mem %lluB, or remove the file: molt does not shrink it",
-			   (unsigned long long)present);
+			  what, present, ram->state.size);
+		error_hint(err, "give --mem %luB, or remove the file: molt does not shrink it",
+			   present);
 		return config_error(err);
 	}
-	if (present < ram->state.size && ftruncate(ram->fd, (off_t)ram->state.size) < 0) {
-		error_errno(err, errno, "guest memory: %.300s: growing to %llu MiB", what,
-			    (unsigned long long)(ram->state.size / MIB));
-		return error_exit(err, EXIT_HOST);
-	}
+	if (present < ram->state.size && ftruncate(ram->fd, (off_t)ram->state.size) < 0)
+		return error_end(err, EXIT_HOST, errno,
+				 "guest memory: %.300s: growing to %lu MiB: %m", what,
+				 ram->state.size / MIB);
 	/* Huge pages that are not there would be a SIGBUS of the guest later: take them now. */
 	if (ram->state.page_len > PAGE_LEN &&
 	    fallocate(ram->fd, 0, 0, (off_t)ram->state.size) < 0) {
@@ -167,19 +166,17 @@ static int size_file(struct ram *ram, const struct ram_options *opt, struct erro
 	ram->state.page_len = page_len_of(ram->fd, &st);
 	if (opt->size % ram->state.page_len) {
 		error_set(err, EINVAL,
-			  "guest memory: %llu bytes are no multiple of the pages of "
-			  "%llu KiB that %.300s has",
-			  (unsigned long long)opt->size,
-			  (unsigned long long)(ram->state.page_len / KIB), what);
+			  "guest memory: %lu bytes are no multiple of the pages of "
+			  "%lu KiB that %.300s has",
+			  opt->size, ram->state.page_len / KIB, what);
 		return config_error(err);
 	}
 	if (S_ISCHR(st.st_mode)) {
 		uint64_t present = dax_attribute(st.st_rdev, "size");
 		if (present >= opt->size)
 			return 0;
-		error_set(err, EINVAL,
-			  "guest memory: device %.300s has %llu bytes, %llu are needed", what,
-			  (unsigned long long)present, (unsigned long long)opt->size);
+		error_set(err, EINVAL, "guest memory: device %.300s has %lu bytes, %lu are needed",
+			  what, present, opt->size);
 		error_hint(err, "a character device must be a device DAX (daxctl list)");
 		return config_error(err);
 	}
@@ -262,9 +259,9 @@ int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err)
 		    ? (uint64_t)st.st_size != s->size
 		    : !S_ISCHR(st.st_mode) || dax_attribute(st.st_rdev, "size") < s->size)
 		return error_set(err, EBADMSG,
-				 "guest memory: state says %llu bytes, the file has "
+				 "guest memory: state says %lu bytes, the file has "
 				 "%lld",
-				 (unsigned long long)s->size, (long long)st.st_size);
+				 s->size, (long long)st.st_size);
 	return 0;
 }
 
@@ -278,19 +275,16 @@ int ram_map(struct ram *ram, struct error *err)
 		return error_set(err, ENOMEM, "guest memory: too large to map");
 	uint8_t *room = mmap(NULL, size + align, PROT_NONE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (room == MAP_FAILED) {
-		error_errno(err, errno, "guest memory: %llu MiB of address space",
-			    (unsigned long long)(size / MIB));
-		return error_exit(err, EXIT_HOST);
-	}
+	if (room == MAP_FAILED)
+		return error_end(err, EXIT_HOST, errno,
+				 "guest memory: %lu MiB of address space: %m", size / MIB);
 	uint8_t *hva = (uint8_t *)align_up((uintptr_t)room, align);
 	if (mmap(hva, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, ram->fd,
 		 0) == MAP_FAILED) {
 		int code = errno;
 		munmap(room, size + align);
-		error_errno(err, code, "guest memory: mapping %llu MiB",
-			    (unsigned long long)(size / MIB));
-		return error_exit(err, EXIT_HOST);
+		return error_end(err, EXIT_HOST, code, "guest memory: mapping %lu MiB: %m",
+				 size / MIB);
 	}
 	/* What is over at both ends, less than @align, stays reserved: this is within the pause. */
 	ram->hva = hva;

@@ -20,16 +20,13 @@ int ram_collapse(struct ram *ram, struct error *err)
 
 	if (ram->state.page_len > PAGE_LEN)
 		return 0;
-	log_info("guest memory: touching and collapsing %llu MiB into huge pages",
-		 (unsigned long long)(size / MIB));
+	log_info("guest memory: touching and collapsing %lu MiB into huge pages", size / MIB);
 	for (uint64_t at = 0; at < size; at += HUGE_LEN) {
 		uint8_t *chunk = ram->hva + at;
 		/* Pages that do not exist cannot be collapsed (EINVAL). */
-		if (madvise(chunk, HUGE_LEN, MADV_POPULATE_WRITE) < 0) {
-			error_errno(err, errno, "guest memory: touching it at %llu MiB",
-				    (unsigned long long)(at / MIB));
-			return error_exit(err, EXIT_HOST);
-		}
+		if (madvise(chunk, HUGE_LEN, MADV_POPULATE_WRITE) < 0)
+			return error_end(err, EXIT_HOST, errno,
+					 "guest memory: touching it at %lu MiB: %m", at / MIB);
 		if (!madvise(chunk, HUGE_LEN, MADV_COLLAPSE)) {
 			done += HUGE_LEN;
 		} else if (errno == EINVAL) {
@@ -38,9 +35,8 @@ int ram_collapse(struct ram *ram, struct error *err)
 			return 0;
 		}
 	}
-	log_info("guest memory: %llu of %llu MiB are in huge pages, after %llu ms",
-		 (unsigned long long)(done / MIB), (unsigned long long)(size / MIB),
-		 (unsigned long long)((now_ns() - start_ns) / 1000000));
+	log_info("guest memory: %lu of %lu MiB are in huge pages, after %lu ms", done / MIB,
+		 size / MIB, ((now_ns() - start_ns) / 1000000));
 	return 0;
 }
 
@@ -70,15 +66,14 @@ static uint64_t huge_kib(const struct ram *ram)
 void ram_page_text(const struct ram *ram, char *buf, size_t size)
 {
 	if (ram->state.page_len >= GIB) {
-		snprintf(buf, size, "%lluG", (unsigned long long)(ram->state.page_len / GIB));
+		snprintf(buf, size, "%luG", ram->state.page_len / GIB);
 	} else if (ram->state.page_len >= MIB) {
-		snprintf(buf, size, "%lluM", (unsigned long long)(ram->state.page_len / MIB));
+		snprintf(buf, size, "%luM", ram->state.page_len / MIB);
 	} else {
 		uint64_t huge_mib = huge_kib(ram) / KIB;
 		if (huge_mib)
-			snprintf(buf, size, "4K (2M: %llu of %llu MiB)",
-				 (unsigned long long)huge_mib,
-				 (unsigned long long)(ram->state.size / MIB));
+			snprintf(buf, size, "4K (2M: %lu of %lu MiB)", huge_mib,
+				 ram->state.size / MIB);
 		else
 			snprintf(buf, size, "4K");
 	}

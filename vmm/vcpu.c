@@ -136,7 +136,7 @@ static bool serve(struct vcpu *cpu)
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		snprintf(what, sizeof(what), "KVM entry failure 0x%llx",
-			 (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+			 run->fail_entry.hardware_entry_failure_reason);
 		break;
 	default:
 		snprintf(what, sizeof(what), "KVM exit %u that molt does not serve",

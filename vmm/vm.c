@@ -56,9 +56,8 @@ int vm_need(int kvm_fd, unsigned i, struct error *err)
 {
 	if (vm_ioctl(kvm_fd, KVM_CHECK_EXTENSION, (void *)(long)required[i].cap) > 0)
 		return 0;
-	error_set(err, ENOTSUP, "/dev/kvm: %s is missing", required[i].name);
-	error_hint(err, "it came with Linux %s", required[i].since);
-	return error_exit(err, EXIT_HOST);
+	error_end(err, EXIT_HOST, ENOTSUP, "/dev/kvm: %s is missing", required[i].name);
+	return error_hint(err, "it came with Linux %s", required[i].since);
 }
 
 int vm_open(struct vm *vm, struct fdset *fds, struct error *err)
@@ -74,11 +73,9 @@ int vm_open(struct vm *vm, struct fdset *fds, struct error *err)
 	if (rc)
 		return rc;
 	long version = vm_ioctl(vm->kvm_fd, KVM_GET_API_VERSION, NULL);
-	if (version != KVM_API_VERSION) {
-		error_set(err, ENOTSUP, "/dev/kvm: API version %ld, expected %d", version,
-			  KVM_API_VERSION);
-		return error_exit(err, EXIT_HOST);
-	}
+	if (version != KVM_API_VERSION)
+		return error_end(err, EXIT_HOST, ENOTSUP, "/dev/kvm: API version %ld, expected %d",
+				 version, KVM_API_VERSION);
 	for (unsigned i = 0; !rc && i < vm_needs_len; i++)
 		rc = vm_need(vm->kvm_fd, i, err);
 	return rc;
@@ -88,10 +85,8 @@ int vm_create(struct vm *vm, struct error *err)
 {
 	memset(vm->slots, 0, sizeof(vm->slots));
 	long fd = vm_ioctl(vm->kvm_fd, KVM_CREATE_VM, NULL);
-	if (fd < 0) {
-		error_errno(err, (int)-fd, "KVM_CREATE_VM");
-		return error_exit(err, EXIT_HOST);
-	}
+	if (fd < 0)
+		return error_end(err, EXIT_HOST, (int)-fd, "KVM_CREATE_VM: %m");
 	vm->fd = (int)fd;
 	return 0;
 }
@@ -108,14 +103,12 @@ int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool reado
 {
 	int slot = -1;
 	if (!len || (gpa | len | (uintptr_t)hva) & (PAGE_LEN - 1) || gpa + (len - 1) < gpa)
-		return error_set(err, EINVAL, "memory slot at 0x%llx: not page-aligned",
-				 (unsigned long long)gpa);
+		return error_set(err, EINVAL, "memory slot at 0x%lx: not page-aligned", gpa);
 	for (int i = 0; i < VM_MAX_SLOTS; i++) {
 		if (!vm->slots[i].len)
 			slot = slot < 0 ? i : slot;
 		else if (ranges_overlap(gpa, len, vm->slots[i].gpa, vm->slots[i].len))
-			return error_set(err, EEXIST, "memory slot at 0x%llx overlaps another",
-					 (unsigned long long)gpa);
+			return error_set(err, EEXIST, "memory slot at 0x%lx overlaps another", gpa);
 	}
 	if (slot < 0)
 		return error_set(err, ENOSPC, "more than %d memory slots", VM_MAX_SLOTS);
@@ -128,8 +121,7 @@ int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool reado
 	};
 	long rc = vm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r);
 	if (rc < 0)
-		return error_errno(err, (int)-rc, "memory slot at 0x%llx of 0x%llx bytes",
-				   (unsigned long long)gpa, (unsigned long long)len);
+		return error_errno(err, (int)-rc, "memory slot at 0x%lx of 0x%lx bytes", gpa, len);
 	vm->slots[slot].gpa = gpa;
 	vm->slots[slot].len = len;
 	return 0;

@@ -123,8 +123,7 @@ static void warm_gpa(struct run *r, uint64_t gpa, uint64_t len)
 	if (r->out->way == WARM_PRE_FAULT) {
 		long rc = pre_fault(r, gpa, len);
 		if (rc < 0)
-			why(r, "KVM_PRE_FAULT_MEMORY at 0x%llx: %s", (unsigned long long)gpa,
-			    strerror((int)-rc));
+			why(r, "KVM_PRE_FAULT_MEMORY at 0x%lx: %s", gpa, strerror((int)-rc));
 		else
 			r->out->warmed += len;
 		r->ended = rc < 0;
@@ -144,8 +143,7 @@ static void warm_file(struct run *r, uint64_t off, uint64_t len)
 {
 	const struct ram *ram = &r->m->ram;
 	if (madvise(ram->hva + off, len, MADV_POPULATE_READ) < 0) {
-		why(r, "guest memory at %llu MiB: %s", (unsigned long long)(off / MIB),
-		    strerror(errno));
+		why(r, "guest memory at %lu MiB: %s", off / MIB, strerror(errno));
 		return;
 	}
 	for (uint32_t i = 0; i < ram->state.nregions && !r->ended; i++) {
@@ -195,8 +193,8 @@ static bool room_for(struct run *r, uint64_t len)
 	warm_room(r->root, &room);
 	if (room.len >= need)
 		return true;
-	why(r, "page tables may take %llu MiB, %s leaves %llu MiB",
-	    (unsigned long long)(need / MIB), room.limit, (unsigned long long)(room.len / MIB));
+	why(r, "page tables may take %lu MiB, %s leaves %lu MiB", need / MIB, room.limit,
+	    room.len / MIB);
 	return false;
 }
 

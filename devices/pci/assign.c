@@ -79,8 +79,8 @@ void pci_bars_assign(struct pci_host *host)
 		if (ok)
 			bar_set_addr(dev, list[i].bar, addr);
 		else
-			log_warn("%s: no room for BAR %u (0x%llx bytes) in the guest's address "
+			log_warn("%s: no room for BAR %u (0x%lx bytes) in the guest's address "
 				 "space",
-				 dev->owner->name, list[i].bar, (unsigned long long)b->len);
+				 dev->owner->name, list[i].bar, b->len);
 	}
 }

@@ -61,11 +61,10 @@ int pci_dev_init(struct pci_dev *dev, struct device *owner, const struct pci_ops
 	unsigned slot = 1; /* 00:00.0 is the bridge */
 	while (slot < PCI_SLOTS && host->slots[slot])
 		slot++;
-	if (slot == PCI_SLOTS) {
-		error_set(err, ENOSPC, "%s: all %d slots of the PCI bus are taken", owner->name,
-			  PCI_SLOTS - 1);
-		return error_exit(err, EXIT_CONFIG);
-	}
+	if (slot == PCI_SLOTS)
+		return error_end(err, EXIT_CONFIG, ENOSPC,
+				 "%s: all %d slots of the PCI bus are taken", owner->name,
+				 PCI_SLOTS - 1);
 	dev->owner = owner;
 	dev->host = host;
 	dev->ops = ops;

@@ -99,7 +99,7 @@ static int ask_config(struct vfio_dev *dev, struct error *err)
 		return rc;
 	if (u.info.size < CONFIG_MIN_LEN)
 		return error_set(err, ENOTSUP, "%s: config space of %llu bytes", dev->dev.name,
-				 (unsigned long long)u.info.size);
+				 u.info.size);
 	dev->answers.config_off = u.info.offset;
 	dev->answers.config_len =
 		u.info.size < PCI_CONFIG_LEN ? (uint32_t)u.info.size : PCI_CONFIG_LEN;

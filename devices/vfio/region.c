@@ -77,8 +77,8 @@ static int part_mmap(struct vfio_dev *dev, struct vfio_part *part, struct error 
 	void *hva =
 		mmap(NULL, part->len, prot, MAP_SHARED, dev->fd, (off_t)(r->fd_off + part->off));
 	if (hva == MAP_FAILED)
-		return error_errno(err, errno, "%s: mapping 0x%llx bytes of BAR %u", dev->dev.name,
-				   (unsigned long long)part->len, r->index);
+		return error_errno(err, errno, "%s: mapping 0x%lx bytes of BAR %u", dev->dev.name,
+				   part->len, r->index);
 	part->hva = hva;
 	return 0;
 }

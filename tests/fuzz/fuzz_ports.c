@@ -70,6 +70,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			host_does(dev, &in);
 	}
 	fuzz_log.guest = false;
-	dev->cls->destroy(dev);
+	device_destroy(dev);
 	return 0;
 }

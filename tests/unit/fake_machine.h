@@ -114,7 +114,7 @@ int machine_add_device(struct machine *m, const struct device_class *cls, const 
 		       struct error *err)
 {
 	struct device *dev;
-	int rc = cls->create(m, arg, &dev, err);
+	int rc = device_create(cls, m, arg, &dev, err);
 	if (!rc)
 		m->devices[m->ndevices++] = dev;
 	return rc;
@@ -160,8 +160,7 @@ static inline int fake_realize(struct machine *m, struct error *err)
 		if (m->devices[i]->cls->open)
 			rc = m->devices[i]->cls->open(m->devices[i], err);
 	for (unsigned i = 0; !rc && i < m->ndevices; i++)
-		if (m->devices[i]->cls->realize)
-			rc = m->devices[i]->cls->realize(m->devices[i], err);
+		rc = device_realize(m->devices[i], err);
 	return rc;
 }
 
@@ -200,7 +199,7 @@ static inline void fake_destroy(struct machine *m)
 {
 	irq_detach_all(&m->irq, NULL);
 	for (unsigned i = m->ndevices; i-- > 0;)
-		m->devices[i]->cls->destroy(m->devices[i]);
+		device_destroy(m->devices[i]);
 	pool_free(m->fds.e); /* the descriptors are the test's */
 	free(m);
 }

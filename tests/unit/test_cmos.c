@@ -24,7 +24,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	cmos_class.destroy(dev);
+	device_destroy(dev);
 	return 0;
 }
 

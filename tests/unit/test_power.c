@@ -31,7 +31,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	power_class.destroy(dev);
+	device_destroy(dev);
 	return 0;
 }
 

@@ -18,7 +18,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	serial_class.destroy(dev);
+	device_destroy(dev);
 	return 0;
 }
 

@@ -36,6 +36,10 @@ int error_errno(struct error *err, int code, const char *fmt, ...)
 int error_set(struct error *err, int code, const char *fmt, ...)
 	__attribute__((cold, format(printf, 3, 4)));
 
+/* The same for an error that ends the program with @exit. %m in @fmt is strerror(@code). */
+int error_end(struct error *err, enum exit_code exit, int code, const char *fmt, ...)
+	__attribute__((cold, format(printf, 4, 5)));
+
 /* Adds the remedy; keeps the error otherwise. Returns -err->code, also (of this thread's last error)
  * when @err is NULL. */
 int error_hint(struct error *err, const char *fmt, ...) __attribute__((cold, format(printf, 2, 3)));

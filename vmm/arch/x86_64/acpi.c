@@ -206,11 +206,9 @@ int acpi_build(struct machine *m, uint64_t *rsdp_gpa, struct error *err)
 	struct acpi a = {.m = m, .hva = ram_at(&m->ram, LAYOUT_ACPI, LAYOUT_ACPI_ROOM)};
 	/* 4096: the tables of fixed length and all alignment. */
 	if (!a.hva || madt_len(m->opt.cpus) + sizeof(dsdt_aml_code) + 4096 > LAYOUT_ACPI_ROOM) {
-		error_set(err, ENOSPC, "ACPI tables for %u vCPUs do not fit below 1 MiB",
-			  m->opt.cpus);
-		error_hint(err, "use fewer --cpus");
-		error_exit(err, EXIT_CONFIG);
-		return -ENOSPC;
+		error_end(err, EXIT_CONFIG, ENOSPC,
+			  "ACPI tables for %u vCPUs do not fit below 1 MiB", m->opt.cpus);
+		return error_hint(err, "use fewer --cpus");
 	}
 	for (unsigned i = 0; i < ARRAY_LEN(builders); i++)
 		builders[i](&a);

@@ -61,7 +61,7 @@ static int place(const struct machine *m, const struct boot_file *kernel, struct
 	if (h->pref_address < LAYOUT_KERNEL_MIN || h->pref_address > LAYOUT_RAM_LOW_END ||
 	    !is_pow2(h->kernel_alignment) || h->pref_address % h->kernel_alignment)
 		return boot_bad_kernel(kernel, err, "wants to be loaded at 0x%llx, aligned to 0x%x",
-				       (unsigned long long)h->pref_address, h->kernel_alignment);
+				       h->pref_address, h->kernel_alignment);
 	/* init_size is what the kernel needs in memory from its load address before it has read the
 	 * memory map. A relocatable kernel loaded lower would move itself up again. */
 	image->load_gpa = h->pref_address;

@@ -129,8 +129,7 @@ static long msrs_set(struct vcpu *cpu, struct msr_list *list, struct error *err)
 	long n = vm_ioctl(cpu->fd, KVM_SET_MSRS, list);
 	if (n >= 0 && n < (long)list->head.nmsrs)
 		return error_set(err, EIO, "vCPU %u: this host refuses 0x%llx for MSR 0x%x",
-				 cpu->index, (unsigned long long)list->entries[n].data,
-				 list->entries[n].index);
+				 cpu->index, list->entries[n].data, list->entries[n].index);
 	return n < 0 ? n : 0;
 }
 

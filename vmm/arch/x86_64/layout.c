@@ -15,12 +15,9 @@ static void add_region(struct ram_state *ram, uint64_t gpa, uint64_t len, uint64
 int arch_ram_layout(struct ram_state *ram, uint64_t size, struct error *err)
 {
 	if (size < LAYOUT_RAM_MIN || size > LAYOUT_RAM_MAX || size % PAGE_LEN) {
-		error_set(err, EINVAL, "guest memory of %llu bytes", (unsigned long long)size);
-		error_hint(err, "give --mem whole pages, between %llu MiB and %llu GiB",
-			   (unsigned long long)(LAYOUT_RAM_MIN / MIB),
-			   (unsigned long long)(LAYOUT_RAM_MAX / GIB));
-		error_exit(err, EXIT_CONFIG);
-		return -EINVAL;
+		error_end(err, EXIT_CONFIG, EINVAL, "guest memory of %lu bytes", size);
+		return error_hint(err, "give --mem whole pages, between %llu MiB and %llu GiB",
+				  LAYOUT_RAM_MIN / MIB, LAYOUT_RAM_MAX / GIB);
 	}
 	uint64_t low = size < LAYOUT_RAM_LOW_END ? size : LAYOUT_RAM_LOW_END;
 	ram->nregions = 0;
