@@ -90,13 +90,6 @@ static void each_value(const struct state_blob *blob, int node, const struct sch
 	}
 }
 
-static uint32_t cell(const struct state_blob *blob, int node, const char *name)
-{
-	int len;
-	const void *p = fdt_getprop(blob->fdt, node, name, &len);
-	return p && len == 4 ? fdt32_ld(p) : 0;
-}
-
 /* The next name of a list of strings, or NULL at its end. */
 static const char *next_name(const char **at, int *left)
 {
@@ -168,9 +161,9 @@ void dump_text(const struct state_blob *blob, const struct schema *known, FILE *
 		print_name(blob->nodes[i].name, out);
 		fprintf(out, ": class ");
 		print_name(cls ? cls : "?", out);
-		fprintf(out, " version %u", cell(blob, node, "version"));
-		if (cell(blob, node, "needs"))
-			fprintf(out, " needs %u", cell(blob, node, "needs"));
+		fprintf(out, " version %u", state_number(blob->fdt, node, "version"));
+		if (state_number(blob->fdt, node, "needs"))
+			fprintf(out, " needs %u", state_number(blob->fdt, node, "needs"));
 		fprintf(out, "%s\n",
 			fdt_getprop(blob->fdt, node, "optional", NULL) ? " optional" : "");
 		each_value(blob, node, known, text_value, out);
@@ -228,7 +221,8 @@ void dump_json(const struct state_blob *blob, const struct schema *known, FILE *
 		json_pair("node", blob->nodes[i].name, out);
 		json_pair("class", cls ? cls : "", out);
 		fprintf(out, "\"version\":%u,\"needs\":%u,\"optional\":%s,\"%s\":{",
-			cell(blob, node, "version"), cell(blob, node, "needs"),
+			state_number(blob->fdt, node, "version"),
+			state_number(blob->fdt, node, "needs"),
 			fdt_getprop(blob->fdt, node, "optional", NULL) ? "true" : "false",
 			fds ? "descriptors" : "fields");
 		if (fds)

@@ -145,17 +145,6 @@ void fdset_rename(struct fdset *set, const char *from, const char *to)
 	e->sent = false;
 }
 
-int fdset_cloexec(const struct fdset *set, bool on, struct error *err)
-{
-	for (unsigned i = 0; i < set->n; i++) {
-		int rc = fd_set_cloexec(set->e[i].fd, on);
-		if (rc)
-			return error_errno(err, -rc, "close-on-exec of descriptor %s (%d)",
-					   set->e[i].name, set->e[i].fd);
-	}
-	return 0;
-}
-
 int fdset_verify(const struct fdset *set, struct error *err)
 {
 	for (unsigned i = 0; i < set->n; i++) {
@@ -174,40 +163,27 @@ int fdset_verify(const struct fdset *set, struct error *err)
 int fdset_write(void *fdt, const struct fdset *set, struct error *err)
 {
 	size_t names_len = 0;
+	void *names, *numbers, *ids, *generations;
 	for (unsigned i = 0; i < set->n; i++)
 		names_len += strlen(set->e[i].name) + 1;
-	void *names, *numbers, *ids, *generations;
-	int rc = fdt_begin_node(fdt, "fds");
-	if (!rc)
-		rc = fdt_property_placeholder(fdt, "names", (int)names_len, &names);
-	if (!rc) {
-		char *p = names;
-		for (unsigned i = 0; i < set->n; i++)
-			p = stpcpy(p, set->e[i].name) + 1;
-		rc = fdt_property_placeholder(fdt, "numbers", (int)(set->n * 8), &numbers);
-	}
-	if (!rc) {
-		for (unsigned i = 0; i < set->n; i++) {
-			fdt32_st((char *)numbers + i * 8, (uint32_t)set->e[i].fd);
-			fdt32_st((char *)numbers + i * 8 + 4, set->e[i].mode);
-		}
-		rc = fdt_property_placeholder(fdt, "identities", (int)(set->n * 24), &ids);
-	}
-	if (!rc) {
-		for (unsigned i = 0; i < set->n; i++) {
-			fdt64_st((char *)ids + i * 24, set->e[i].dev);
-			fdt64_st((char *)ids + i * 24 + 8, set->e[i].ino);
-			fdt64_st((char *)ids + i * 24 + 16, set->e[i].rdev);
-		}
-		rc = fdt_property_placeholder(fdt, "generations", (int)(set->n * 8), &generations);
-	}
-	if (!rc) {
-		for (unsigned i = 0; i < set->n; i++)
-			fdt64_st((char *)generations + i * 8, set->e[i].generation);
-		rc = fdt_end_node(fdt);
-	}
+	int rc = fdt_begin_node(fdt, "fds")
+			 ?: fdt_property_placeholder(fdt, "names", (int)names_len, &names)
+			 ?: fdt_property_placeholder(fdt, "numbers", (int)set->n * 8, &numbers)
+			 ?: fdt_property_placeholder(fdt, "identities", (int)set->n * 24, &ids)
+			 ?: fdt_property_placeholder(fdt, "generations", (int)set->n * 8, &generations)
+			 ?: fdt_end_node(fdt);
 	if (rc)
 		return error_set(err, ENOSPC, "state fds: %s", fdt_strerror(rc));
+	for (unsigned i = 0; i < set->n; i++) {
+		const struct fdset_entry *e = &set->e[i];
+		names = stpcpy(names, e->name) + 1;
+		fdt32_st((char *)numbers + i * 8, (uint32_t)e->fd);
+		fdt32_st((char *)numbers + i * 8 + 4, e->mode);
+		fdt64_st((char *)ids + i * 24, e->dev);
+		fdt64_st((char *)ids + i * 24 + 8, e->ino);
+		fdt64_st((char *)ids + i * 24 + 16, e->rdev);
+		fdt64_st((char *)generations + i * 8, e->generation);
+	}
 	return 0;
 }
 
@@ -258,12 +234,6 @@ int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err)
 	if (names != end)
 		return error_set(err, EBADMSG, "state fds: more names than numbers");
 	return 0;
-}
-
-int fdset_adopt(struct fdset *set, struct state_blob *blob, struct error *err)
-{
-	int rc = fdset_list(set, blob, err);
-	return rc ? rc : fdset_verify(set, err);
 }
 
 /* @listed: what the blob lists, also on failure: the caller frees it. */

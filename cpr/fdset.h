@@ -46,18 +46,10 @@ void fdset_close(struct fdset *set, const char *name);
 /* Gives an entry another name; unknown names are ignored. */
 void fdset_rename(struct fdset *set, const char *from, const char *to);
 
-/* Sets or clears close-on-exec on all of them. */
-int fdset_cloexec(const struct fdset *set, bool on, struct error *err);
-
 /* Fills @set from node "fds" of the blob, which is checked; the descriptors are not. */
 int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err);
 
-/* The same, and checks each descriptor with fstat: type, device, inode.
- * -EBADF names the first that is not what was kept. Close-on-exec is left clear: until commit the old
- * program may have to be execed again with all of them. */
-int fdset_adopt(struct fdset *set, struct state_blob *blob, struct error *err);
-
-/* The same check alone, against this process's own descriptors (read-back before exec). */
+/* Are they, in this process, still the files that were kept? -EBADF names the first that is not. */
 int fdset_verify(const struct fdset *set, struct error *err);
 
 /* Closes adopted descriptors that nobody took and warns with their names. */

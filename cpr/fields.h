@@ -1,17 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * State declared once: a table of named, typed fields per state struct.
- *
- * The codec half of cpr/ (fields, state, fdset) is pure: it includes vmm/base/ and libfdt, knows no
- * KVM, and may be included by everything above it.
- *
- * A state struct is plain: no pointers, no implicit padding (a unit test adds up its fields). Fields
- * are found by name and never renamed. Rules when loading (ARCHITECTURE.md, "State"):
- *   - a missing field takes its declared default, unless it is required: then it refuses;
- *   - an unknown property is ignored;
- *   - a property of the wrong length refuses.
- * Integers are stored as big-endian cells, u64 as two cells, arrays as rows of those; kernel
- * structures and raw bytes as opaque properties.
+ * State declared once: a table of named, typed fields per state struct, which is plain: no pointers, no implicit padding
+ * (a unit test adds up its fields). The rules for what is missing or unknown: ARCHITECTURE.md, "State".
+ * Integers are stored as big-endian cells, u64 as two cells; kernel structures and raw bytes as opaque properties.
  */
 #pragma once
 
@@ -50,73 +41,31 @@ struct state_class {
 	bool optional; /* a program that does not know the class may drop its nodes */
 };
 
-/* S: state struct, m: member. _SINCE variants declare version and default. */
-#define FIELD_U_SINCE(S, m, since_, def_)                                                          \
+/* S: state struct, m: member, t: type, len: the uint32_t member that counts the used elements, which needs no field of its
+ * own. _SINCE variants are not required: they declare the version that brought them, integers a default too. */
+#define FIELD_(S, m, t, size_, count_, len_offset_, ...)                                           \
 	{                                                                                          \
-		.name = #m, .type = FIELD_UINT, .offset = offsetof(S, m),                          \
-		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED,                   \
-		.since = (since_), .def = (def_)                                                   \
+		.name = #m, .type = (t), .offset = offsetof(S, m), .size = (size_),                \
+		.count = (count_), .len_offset = (len_offset_), __VA_ARGS__                        \
 	}
-#define FIELD_U(S, m)                                                                              \
-	{                                                                                          \
-		.name = #m, .type = FIELD_UINT, .required = 1, .offset = offsetof(S, m),           \
-		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1        \
-	}
-/* Array of integers, all of them. */
-#define FIELD_ARRAY(S, m)                                                                          \
-	{                                                                                          \
-		.name = #m, .type = FIELD_UINT, .required = 1, .offset = offsetof(S, m),           \
-		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
-		.len_offset = FIELD_FIXED, .since = 1                                              \
-	}
-#define FIELD_ARRAY_SINCE(S, m, since_)                                                            \
-	{                                                                                          \
-		.name = #m, .type = FIELD_UINT, .offset = offsetof(S, m),                          \
-		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
-		.len_offset = FIELD_FIXED, .since = (since_)                                       \
-	}
-/* Array of integers or of opaque elements of which the first @len (a uint32_t member) are used. The
- * len member needs no field of its own. */
-#define FIELD_ARRAY_LEN(S, m, len)                                                                 \
-	{                                                                                          \
-		.name = #m, .type = FIELD_UINT, .required = 1, .offset = offsetof(S, m),           \
-		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
-		.len_offset = offsetof(S, len), .since = 1                                         \
-	}
-#define FIELD_ARRAY_LEN_SINCE(S, m, len, since_)                                                   \
-	{                                                                                          \
-		.name = #m, .type = FIELD_UINT, .offset = offsetof(S, m),                          \
-		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
-		.len_offset = offsetof(S, len), .since = (since_)                                  \
-	}
-#define FIELD_OPAQUE_LEN(S, m, len)                                                                \
-	{                                                                                          \
-		.name = #m, .type = FIELD_OPAQUE, .required = 1, .offset = offsetof(S, m),         \
-		.size = member_len(S, m[0]), .count = member_len(S, m) / member_len(S, m[0]),      \
-		.len_offset = offsetof(S, len), .since = 1                                         \
-	}
-/* A kernel structure or byte array, as it is. */
-#define FIELD_RAW(S, m)                                                                            \
-	{                                                                                          \
-		.name = #m, .type = FIELD_OPAQUE, .required = 1, .offset = offsetof(S, m),         \
-		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1        \
-	}
-#define FIELD_RAW_SINCE(S, m, since_)                                                              \
-	{                                                                                          \
-		.name = #m, .type = FIELD_OPAQUE, .offset = offsetof(S, m),                        \
-		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = (since_) \
-	}
-#define FIELD_STR(S, m)                                                                            \
-	{                                                                                          \
-		.name = #m, .type = FIELD_STRING, .required = 1, .offset = offsetof(S, m),         \
-		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = 1        \
-	}
+#define FIELD_ONE(S, m, t, ...) FIELD_(S, m, t, member_len(S, m), 1, FIELD_FIXED, __VA_ARGS__)
+#define FIELD_ROW(S, m, t, len_offset, ...)                                                        \
+	FIELD_(S, m, t, member_len(S, m[0]), member_len(S, m) / member_len(S, m[0]), len_offset,   \
+	       __VA_ARGS__)
+#define FIELD_NEEDED .required = 1, .since = 1
 
-#define FIELD_STR_SINCE(S, m, since_)                                                              \
-	{                                                                                          \
-		.name = #m, .type = FIELD_STRING, .offset = offsetof(S, m),                        \
-		.size = member_len(S, m), .count = 1, .len_offset = FIELD_FIXED, .since = (since_) \
-	}
+#define FIELD_U(S, m)		     FIELD_ONE(S, m, FIELD_UINT, FIELD_NEEDED)
+#define FIELD_U_SINCE(S, m, v, def_) FIELD_ONE(S, m, FIELD_UINT, .since = (v), .def = (def_))
+#define FIELD_ARRAY(S, m)	     FIELD_ROW(S, m, FIELD_UINT, FIELD_FIXED, FIELD_NEEDED)
+#define FIELD_ARRAY_SINCE(S, m, v)   FIELD_ROW(S, m, FIELD_UINT, FIELD_FIXED, .since = (v))
+#define FIELD_ARRAY_LEN(S, m, len)   FIELD_ROW(S, m, FIELD_UINT, offsetof(S, len), FIELD_NEEDED)
+#define FIELD_ARRAY_LEN_SINCE(S, m, len, v)                                                        \
+	FIELD_ROW(S, m, FIELD_UINT, offsetof(S, len), .since = (v))
+#define FIELD_OPAQUE_LEN(S, m, len) FIELD_ROW(S, m, FIELD_OPAQUE, offsetof(S, len), FIELD_NEEDED)
+#define FIELD_RAW(S, m)		    FIELD_ONE(S, m, FIELD_OPAQUE, FIELD_NEEDED)
+#define FIELD_RAW_SINCE(S, m, v)    FIELD_ONE(S, m, FIELD_OPAQUE, .since = (v))
+#define FIELD_STR(S, m)		    FIELD_ONE(S, m, FIELD_STRING, FIELD_NEEDED)
+#define FIELD_STR_SINCE(S, m, v)    FIELD_ONE(S, m, FIELD_STRING, .since = (v))
 
 /* More designators may follow: .needs, .optional. */
 #define STATE_CLASS(var, name_, version_, S, table, ...)                                           \
@@ -131,8 +80,8 @@ struct state_class {
  * Returns 0 or -errno (-ENOSPC: the buffer is too small). */
 int fields_write(void *fdt, const struct state_class *cls, const void *state, struct error *err);
 
-/* Fills @state (of cls->size bytes) from node @node of @fdt, which need not be trusted beyond
- * fdt_check_full(); from nothing but defaults when @node is negative. On success every field is written, but for the elements of counted arrays beyond
- * the used ones: large arrays are mostly empty, and clearing them would cost their pages. */
+/* Fills @state (of cls->size bytes) from node @node of @fdt, which need not be trusted beyond fdt_check_full(); from
+ * nothing but defaults when @node is negative. On success every field is written, but not what lies beyond the used
+ * elements of counted arrays: those are large and mostly empty, and clearing them would cost their pages. */
 int fields_read(const void *fdt, int node, const struct state_class *cls, void *state,
 		struct error *err);

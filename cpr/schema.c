@@ -74,13 +74,6 @@ void schema_name(char *to, size_t size, const char *from)
 	to[n] = 0;
 }
 
-static uint32_t number(const void *fdt, int node, const char *name)
-{
-	int len;
-	const void *p = fdt_getprop(fdt, node, name, &len);
-	return p && len == (int)sizeof(uint32_t) ? fdt32_ld(p) : 0;
-}
-
 static int add_node(struct schema *s, const void *fdt, int node, const char *name,
 		    struct error *err)
 {
@@ -90,8 +83,8 @@ static int add_node(struct schema *s, const void *fdt, int node, const char *nam
 	int prop, len;
 	const char *cls = state_string(fdt, node, "class");
 
-	*c = (struct schema_class){.version = number(fdt, node, "version"),
-				   .needs = number(fdt, node, "needs"),
+	*c = (struct schema_class){.version = state_number(fdt, node, "version"),
+				   .needs = state_number(fdt, node, "needs"),
 				   .optional = fdt_getprop(fdt, node, "optional", NULL),
 				   .always = true};
 	schema_name(c->node, sizeof(c->node), name);

@@ -37,18 +37,6 @@ int state_register(struct state_tree *tree, const struct state_section *s, struc
 	return 0;
 }
 
-void state_unregister(struct state_tree *tree, const char *node)
-{
-	for (unsigned i = 0; i < tree->n; i++) {
-		if (strcmp(tree->sections[i].node, node))
-			continue;
-		memmove(&tree->sections[i], &tree->sections[i + 1],
-			(tree->n - i - 1) * sizeof(tree->sections[0]));
-		tree->n--;
-		return;
-	}
-}
-
 size_t state_size_bound(const struct state_tree *tree, const struct fdset *fds)
 {
 	/* Some more may be opened before it is written. */
@@ -65,6 +53,13 @@ size_t state_size_bound(const struct state_tree *tree, const struct fdset *fds)
 		n += grown;
 	}
 	return align_up(n, PAGE_LEN);
+}
+
+uint32_t state_number(const void *fdt, int node, const char *name)
+{
+	int len;
+	const void *p = fdt_getprop(fdt, node, name, &len);
+	return p && len == (int)sizeof(uint32_t) ? fdt32_ld(p) : 0;
 }
 
 const char *state_string(const void *fdt, int node, const char *name)
@@ -85,11 +80,9 @@ bool state_is_header(const char *property)
 
 static int write_section(void *fdt, const struct state_section *s, struct error *err)
 {
-	int rc = fdt_begin_node(fdt, s->node);
-	if (!rc)
-		rc = fdt_property_string(fdt, "class", s->cls->name);
-	if (!rc)
-		rc = fdt_property_u32(fdt, "version", s->cls->version);
+	int rc = fdt_begin_node(fdt, s->node)
+			 ?: fdt_property_string(fdt, "class", s->cls->name)
+			 ?: fdt_property_u32(fdt, "version", s->cls->version);
 	if (!rc && s->cls->needs > 1)
 		rc = fdt_property_u32(fdt, "needs", s->cls->needs);
 	if (!rc && s->cls->optional)
@@ -105,16 +98,11 @@ static int write_section(void *fdt, const struct state_section *s, struct error 
 
 static int write_root(void *fdt, const struct state_header *h)
 {
-	int rc = fdt_finish_reservemap(fdt);
-	if (!rc)
-		rc = fdt_begin_node(fdt, "");
-	if (!rc)
-		rc = fdt_property_string(fdt, "compatible", STATE_COMPATIBLE);
-	if (!rc)
-		rc = fdt_property_string(fdt, "program-version", h->version);
-	if (!rc)
-		rc = fdt_property_string(fdt, "build-id", h->build_id);
-	return rc;
+	return fdt_finish_reservemap(fdt)
+		       ?: fdt_begin_node(fdt, "")
+		       ?: fdt_property_string(fdt, "compatible", STATE_COMPATIBLE)
+		       ?: fdt_property_string(fdt, "program-version", h->version)
+		       ?: fdt_property_string(fdt, "build-id", h->build_id);
 }
 
 int state_save(const struct state_tree *tree, const struct fdset *fds,
@@ -126,9 +114,8 @@ int state_save(const struct state_tree *tree, const struct fdset *fds,
 		return error_set(err, ENOSPC, "state blob: %zu bytes are too few", size);
 	room -= sizeof(struct trailer);
 	/* Looking for each name among those already there would take most of the time. */
-	int rc = fdt_create_with_flags(buf, (int)room, FDT_CREATE_FLAG_NO_NAME_DEDUP);
-	if (!rc)
-		rc = write_root(buf, header);
+	int rc = fdt_create_with_flags(buf, (int)room, FDT_CREATE_FLAG_NO_NAME_DEDUP)
+			 ?: write_root(buf, header);
 	if (rc)
 		return error_set(err, ENOSPC, "state blob: %s", fdt_strerror(rc));
 	rc = fdset_write(buf, fds, err);
@@ -141,9 +128,7 @@ int state_save(const struct state_tree *tree, const struct fdset *fds,
 	}
 	if (rc)
 		return rc;
-	rc = fdt_end_node(buf);
-	if (!rc)
-		rc = fdt_finish(buf);
+	rc = fdt_end_node(buf) ?: fdt_finish(buf);
 	if (rc)
 		return error_set(err, ENOSPC, "state blob: %s", fdt_strerror(rc));
 
@@ -193,11 +178,9 @@ int state_open(struct state_blob *blob, const void *data, size_t len, struct err
 	if (strcmp(compatible, STATE_COMPATIBLE))
 		return error_set(err, EPROTO, "state blob: format %s, this program reads %s",
 				 compatible, STATE_COMPATIBLE);
-	rc = read_string(data, "program-version", blob->header.version,
-			 sizeof(blob->header.version), err);
-	if (!rc)
-		rc = read_string(data, "build-id", blob->header.build_id,
-				 sizeof(blob->header.build_id), err);
+	struct state_header *h = &blob->header;
+	rc = read_string(data, "program-version", h->version, sizeof(h->version), err)
+		     ?: read_string(data, "build-id", h->build_id, sizeof(h->build_id), err);
 	if (rc)
 		return rc;
 	blob->fdt = data;
@@ -265,19 +248,8 @@ int state_load_section(struct state_blob *blob, const struct state_section *s, s
 	return s->post_load ? s->post_load(s->opaque, err) : 0;
 }
 
-int state_unclaimed(const struct state_blob *blob, unsigned *at, struct error *err)
-{
-	while (*at < blob->n) {
-		unsigned i = (*at)++;
-		if (!blob->nodes[i].used &&
-		    !fdt_getprop(blob->fdt, blob->nodes[i].node, "optional", NULL))
-			return error_set(err, EPROTO, "state %s: this program does not know it",
-					 blob->nodes[i].name);
-	}
-	return 0;
-}
-
-bool state_claimed(const struct state_blob *blob, const char *node)
+/* Has that node been loaded or claimed? Also false when there is none. */
+static bool claimed(const struct state_blob *blob, const char *node)
 {
 	for (unsigned i = 0; i < blob->n; i++)
 		if (!strcmp(blob->nodes[i].name, node))
@@ -288,12 +260,16 @@ bool state_claimed(const struct state_blob *blob, const char *node)
 int state_load(struct state_blob *blob, const struct state_tree *tree, struct error *err)
 {
 	for (unsigned i = 0; i < tree->n; i++) {
-		if (state_claimed(blob, tree->sections[i].node))
+		if (claimed(blob, tree->sections[i].node))
 			continue;
 		int rc = state_load_section(blob, &tree->sections[i], err);
 		if (rc)
 			return rc;
 	}
-	unsigned at = 0;
-	return state_unclaimed(blob, &at, err);
+	for (unsigned i = 0; i < blob->n; i++)
+		if (!blob->nodes[i].used &&
+		    !fdt_getprop(blob->fdt, blob->nodes[i].node, "optional", NULL))
+			return error_set(err, EPROTO, "state %s: this program does not know it",
+					 blob->nodes[i].name);
+	return 0;
 }

@@ -1,20 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state blob: a flattened device tree in a sealed memfd (ARCHITECTURE.md, "State").
- *
- *   / { compatible = "molt,state-1"; program-version; build-id;
- *       fds { names; numbers; ... };  serial@3f8 { class; version; ... };  cpu@0 { ... } }
- *
- * followed, at fdt_totalsize() rounded up to 8, by a 16-byte trailer with the checksum: so the file
- * as it is can be read with dtc or fdtdump.
- *
- * One node per section; every section is registered in a state_tree, saved and loaded by its table.
- * Rules for what does not match, beside those for fields (fields.h):
- *   - a section without a node is loaded as from an empty one: each field takes its default, and the
- *     section refuses if one is required;
- *   - a node that no section claims refuses, unless its class is optional;
- *   - a node of a newer class version is loaded like any other, unless it needs that version
- *     (state_class.needs): then it refuses.
+ * The state blob: a flattened device tree in a sealed memfd, with one node per section, and behind it, at fdt_totalsize()
+ * rounded up to 8, a 16-byte trailer with the checksum (ARCHITECTURE.md, "State", has the format and the rules for what
+ * does not match). Every section is registered in a state_tree, saved and loaded by its table of fields.
  */
 #pragma once
 
@@ -45,7 +33,6 @@ struct state_tree {
 
 /* Copies @s into the tree. Returns 0, -EEXIST for a second node of that name, -ENOSPC. */
 int state_register(struct state_tree *tree, const struct state_section *s, struct error *err);
-void state_unregister(struct state_tree *tree, const char *node);
 
 /* The header node's own contents. */
 struct state_header {
@@ -89,12 +76,8 @@ int state_load_section(struct state_blob *blob, const struct state_section *s, s
  * nobody claimed and which is not marked optional. */
 int state_load(struct state_blob *blob, const struct state_tree *tree, struct error *err);
 
-/* Has that node been loaded or claimed? Also false when there is none. */
-bool state_claimed(const struct state_blob *blob, const char *node);
-
-/* From node *@at on: -EPROTO for the next one that nobody claimed and that is not marked optional, with
- * *@at behind it; 0: no more. */
-int state_unclaimed(const struct state_blob *blob, unsigned *at, struct error *err);
+/* The property as one cell; 0: missing, or of another length. */
+uint32_t state_number(const void *fdt, int node, const char *name);
 
 /* The property as a string, or NULL: missing, or not terminated. */
 const char *state_string(const void *fdt, int node, const char *name);

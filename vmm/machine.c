@@ -144,31 +144,19 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 {
 	m->fresh = !blob;
 	irq_init(&m->irq, &m->vm);
-	int rc = confine_init(m->opt.sandbox, err);
-	if (!rc)
-		rc = loop_init(&m->loop, "molt-loop", CONFINE_LOOP, &m->lock, err);
-	if (!rc)
-		rc = vm_open(&m->vm, &m->fds, err);
-	if (!rc)
-		rc = build_ram(m, blob, err);
-	if (!rc)
-		rc = console_open(m, m->opt.console, &m->console, err);
-	if (!rc)
-		rc = create_vm(m, err);
-	if (!rc)
-		rc = arch_init(m, err);
-	if (!rc)
-		rc = create_devices(m, err);
-	if (!rc)
-		rc = each_device(m, STEP(open), err);
-	if (!rc)
-		rc = realize_devices(m, err);
-	if (!rc)
-		rc = vcpus_init(m, err);
-	if (!rc)
-		rc = vcpus_spawn(m, err);
-	if (!rc)
-		rc = blob ? machine_load_devices(m, blob, err) : each_device(m, STEP(reset), err);
+	int rc = confine_init(m->opt.sandbox, err)
+			 ?: loop_init(&m->loop, "molt-loop", CONFINE_LOOP, &m->lock, err)
+			 ?: vm_open(&m->vm, &m->fds, err)
+			 ?: build_ram(m, blob, err)
+			 ?: console_open(m, m->opt.console, &m->console, err)
+			 ?: create_vm(m, err)
+			 ?: arch_init(m, err)
+			 ?: create_devices(m, err)
+			 ?: each_device(m, STEP(open), err)
+			 ?: realize_devices(m, err)
+			 ?: vcpus_init(m, err)
+			 ?: vcpus_spawn(m, err)
+			 ?: (blob ? machine_load_devices(m, blob, err) : each_device(m, STEP(reset), err));
 	/* The interrupt controllers last: once they exist every memory slot waits for a grace
 	 * period (docs/kernel-facts.md). */
 	if (!rc)
@@ -176,16 +164,11 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	/* vCPUs that are taken over are created from here on, on their own threads. */
 	if (!rc && blob)
 		vcpus_start(m);
-	if (!rc && !blob)
-		rc = arch_create_timers(m, err);
-	if (!rc && !blob)
-		rc = vcpus_create(m, err);
-	if (!rc && !blob)
-		rc = arch_boot(m, err);
-	if (!rc && !blob)
-		rc = arch_save(
-			m, err); /* for the first update's offer, as each vCPU's creation does */
-	return rc;
+	if (rc || blob)
+		return rc;
+	/* Saved for the first update's offer, as each vCPU's creation does. */
+	return arch_create_timers(m, err)
+		       ?: vcpus_create(m, err) ?: arch_boot(m, err) ?: arch_save(m, err);
 }
 
 int machine_quiet(struct machine *m, struct error *err)

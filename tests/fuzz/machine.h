@@ -224,7 +224,7 @@ static struct machine *fuzz_take_over(const void *data, size_t len, int *rc, str
 	*rc = state_open(blob, data, len, err);
 	fuzz_adopting = true;
 	if (!*rc)
-		*rc = fdset_adopt(&m->fds, blob, err);
+		*rc = fdset_list(&m->fds, blob, err);
 	fuzz_adopting = false;
 	if (!*rc)
 		*rc = fuzz_build(m, blob, err);

@@ -255,7 +255,7 @@ static inline int fake_load(struct machine *m, const struct fake_blob *b, struct
 	assert_non_null(blob);
 	int rc = state_open(blob, b->data, b->len, err);
 	if (!rc)
-		rc = fdset_adopt(&m->fds, blob, err);
+		rc = fdset_list(&m->fds, blob, err);
 	if (!rc)
 		rc = fake_realize(m, err);
 	if (!rc)
@@ -281,7 +281,7 @@ static inline int fake_load_again(struct machine *m, const struct fake_blob *b, 
 	m->fds.n = 0;
 	int rc = state_open(blob, b->data, b->len, err);
 	if (!rc)
-		rc = fdset_adopt(&m->fds, blob, err);
+		rc = fdset_list(&m->fds, blob, err);
 	if (!rc)
 		rc = fake_load_devices(m, blob, err);
 	free(blob);

@@ -250,7 +250,7 @@ static void load(const struct saved *from)
 	m.fds.n = 0;
 	int rc = state_open(&blob, from->data, from->len, &err);
 	if (!rc)
-		rc = fdset_adopt(&m.fds, &blob, &err);
+		rc = fdset_list(&m.fds, &blob, &err);
 	if (!rc && !m.console)
 		rc = open_console(socket_spec);
 	if (!rc)

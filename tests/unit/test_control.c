@@ -136,7 +136,7 @@ static void take_over(void)
 	pool_free(m.fds.e);
 	m.fds = fds;
 	assert_int_equal(state_open(&blob, data, len, &err), 0);
-	assert_int_equal(fdset_adopt(&m.fds, &blob, &err), 0);
+	assert_int_equal(fdset_list(&m.fds, &blob, &err), 0);
 	if (open_control())
 		fail_msg("%s", err.text);
 	for (unsigned i = 0; i < m.fds.n; i++)
