@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 #include "vmm/sched.h"
 
 #define PROGRAM_PATH_LEN 4096

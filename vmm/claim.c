@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "cpr/fdset.h"
+#include "cpr/state/fdset.h"
 
 /* Does somebody accept connections at this socket? Its owner may be a program without our lock. */
 static bool socket_is_live(const struct sockaddr_un *addr)
@@ -53,7 +53,7 @@ int claim_path(struct fdset *fds, const char *lock_name, const char *what, const
 	if (strlen(path) > room)
 		return error_set(err, ENAMETOOLONG, "%s: path %.200s is longer than %zu bytes",
 				 what, path, room);
-	if (fdset_take(fds, lock_name) >= 0)
+	if (fdset_get(fds, lock_name) >= 0)
 		return 0; /* ours since before the update */
 	snprintf(lock, sizeof(lock), "%s.lock", path);
 	fd_auto int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -4,7 +4,7 @@
  *
  *   init -> open -> realize -> (reset | load state: post_load, loaded) -> start
  *
- * open takes every host descriptor by name (fdset_take) or opens it: nothing after it knows which. realize adds bus
+ * open takes every host descriptor by name (fdset_get) or opens it: nothing after it knows which. realize adds bus
  * regions and interrupt sources; there is a VM with RAM, but no irqchip or vCPU yet. reset is for fresh guests only and
  * may do ioctls on the host device; post_load must do none that disturb it. Memory slots are added in reset, post_load
  * or later: before the irqchip exists they are cheap (docs/kernel-facts.md). start runs last, irqchip and routes exist.
@@ -14,7 +14,7 @@
  */
 #pragma once
 
-#include "cpr/state.h"
+#include "cpr/state/state.h"
 
 struct device;
 struct machine;

@@ -2,11 +2,11 @@
 /* The table of device classes. */
 #include "vmm/devices.h"
 
-#include "devices/cmos.h"
+#include "devices/pc/cmos.h"
 #include "devices/pci/pci.h"
-#include "devices/power.h"
-#include "devices/serial.h"
-#include "devices/testdev.h"
+#include "devices/pc/power.h"
+#include "devices/pc/serial.h"
+#include "devices/pc/testdev.h"
 #include "devices/vfio/vfio.h"
 #include "vmm/device.h"
 

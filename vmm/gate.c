@@ -31,7 +31,7 @@ void gate_begin(struct gate *gate, enum gate_want want)
 {
 	word_set(&gate->parked, 0);
 	word_set(&gate->done, 0);
-	gate->quiet_done = false;
+	gate->quiesced = false;
 	gate->rc = 0;
 	gate_set(gate, want);
 }

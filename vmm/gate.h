@@ -23,9 +23,9 @@ struct gate {
 	uint32_t parked; /* out of the guest, all exits finished */
 	uint32_t done;	 /* saved or loaded */
 	unsigned round;	 /* counts the pauses and loads */
-	bool quiet_done;
-	int (*quiet)(struct machine *m, struct error *err);
-	int rc; /* first failure of quiet, save or load */
+	bool quiesced;
+	int (*quiesce)(struct machine *m, struct error *err);
+	int rc; /* first failure of quiesce, save or load */
 	struct error err;
 };
 

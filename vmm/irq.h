@@ -16,7 +16,7 @@
 
 struct vm;
 
-#define IRQ_PINS    24	 /* IOAPIC pins: GSI 0 to 23 */
+#define IRQ_PINS    24	 /* of the interrupt controllers: GSI 0 to 23 */
 #define IRQ_MAX_GSI 4096 /* KVM_MAX_IRQ_ROUTES */
 
 enum irq_kind { IRQ_MSI, IRQ_LEVEL };

@@ -5,9 +5,9 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 
-#include "vmm/confine.h"
+#include "vmm/seccomp/seccomp.h"
 
-int loop_init(struct loop *loop, const char *name, enum confine_thread filter,
+int loop_init(struct loop *loop, const char *name, enum seccomp_thread filter,
 	      pthread_mutex_t *lock, struct error *err)
 {
 	loop->name = name;
@@ -83,7 +83,7 @@ static void *run(void *opaque)
 
 	prctl(PR_SET_NAME, loop->name);
 	/* The vCPUs' filters went on before, so this one does too, unless memory is short. */
-	if (confine_enter(loop->filter, &err))
+	if (seccomp_enter(loop->filter, &err))
 		log_error(&err);
 	for (;;) {
 		int n = epoll_wait(loop->epoll_fd, ev, 16, -1);

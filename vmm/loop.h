@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-#include "vmm/confine.h"
+#include "vmm/seccomp/seccomp.h"
 
 typedef void (*loop_handler)(void *opaque, uint32_t events); /* EPOLLIN, ... */
 
@@ -22,7 +22,7 @@ struct loop_watch {
 
 struct loop {
 	const char *name; /* of the thread */
-	enum confine_thread filter;
+	enum seccomp_thread filter;
 	int epoll_fd;
 	pthread_t thread;
 	bool running;
@@ -32,7 +32,7 @@ struct loop {
 	struct loop_watch *watches;
 };
 
-int loop_init(struct loop *loop, const char *name, enum confine_thread filter,
+int loop_init(struct loop *loop, const char *name, enum seccomp_thread filter,
 	      pthread_mutex_t *lock, struct error *err);
 
 /* Watches @fd (stays the caller's). Its lock held, or before loop_start. -EPERM: a regular file,

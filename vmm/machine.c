@@ -5,8 +5,9 @@
 #include <signal.h>
 
 #include "vmm/arch.h"
-#include "vmm/confine.h"
-#include "vmm/console.h"
+#include "vmm/seccomp/seccomp.h"
+#include "vmm/console/console.h"
+#include "vmm/console/terminal.h"
 #include "vmm/devices.h"
 #include "vmm/warm.h"
 
@@ -144,8 +145,8 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 {
 	m->fresh = !blob;
 	irq_init(&m->irq, &m->vm);
-	int rc = confine_init(m->opt.sandbox, err)
-			 ?: loop_init(&m->loop, "molt-loop", CONFINE_LOOP, &m->lock, err)
+	int rc = seccomp_init(m->opt.sandbox, err)
+			 ?: loop_init(&m->loop, "molt-loop", SECCOMP_LOOP, &m->lock, err)
 			 ?: vm_open(&m->vm, &m->fds, err)
 			 ?: build_ram(m, blob, err)
 			 ?: console_open(m, m->opt.console, &m->console, err)
@@ -171,7 +172,7 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 		       ?: vcpus_create(m, err) ?: arch_boot(m, err) ?: arch_save(m, err);
 }
 
-int machine_quiet(struct machine *m, struct error *err)
+int machine_quiesce(struct machine *m, struct error *err)
 {
 	pthread_mutex_lock(&m->lock);
 	int rc = irq_detach_all(&m->irq, err);
@@ -264,5 +265,5 @@ void machine_destroy(struct machine *m)
 		device_destroy(m->devices[i]);
 	if (m->console)
 		console_close(m->console);
-	console_restore_terminal();
+	terminal_restore();
 }

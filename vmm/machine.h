@@ -4,8 +4,8 @@
 
 #include <pthread.h>
 
-#include "cpr/fdset.h"
-#include "cpr/state.h"
+#include "cpr/state/fdset.h"
+#include "cpr/state/state.h"
 #include "vmm/bus.h"
 #include "vmm/device.h"
 #include "vmm/irq.h"
@@ -78,7 +78,7 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 
 /* On the last vCPU to park: takes all irqfds off, so that nothing reaches an interrupt controller while it
  * is read. */
-int machine_quiet(struct machine *m, struct error *err);
+int machine_quiesce(struct machine *m, struct error *err);
 
 /* A successor, after machine_build: waits until its vCPUs are made, and ties the devices to the VM; then (between the
  * two is the time to warm it) tries the rest of the offered state. */

@@ -9,7 +9,7 @@
 #include "cpr/inspect.h"
 #include "cpr/program.h"
 #include "vmm/base/build.h"
-#include "vmm/client.h"
+#include "vmm/control/client.h"
 #include "vmm/machine.h"
 
 static _Alignas(PAGE_LEN) struct machine machine;

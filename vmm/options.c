@@ -155,10 +155,10 @@ static int parse_sandbox(struct options *opt, const struct option_entry *o, cons
 			 struct error *err)
 {
 	static const char *const modes[] = {
-		[CONFINE_KILL] = "kill", [CONFINE_LOG] = "log", [CONFINE_OFF] = "off"};
+		[SECCOMP_KILL] = "kill", [SECCOMP_LOG] = "log", [SECCOMP_OFF] = "off"};
 	for (unsigned i = 0; i < ARRAY_LEN(modes); i++)
 		if (!strcmp(text, modes[i])) {
-			opt->sandbox = (enum confine_mode)i;
+			opt->sandbox = (enum seccomp_mode)i;
 			return 0;
 		}
 	return usage(err, o, text, "kill, log or off");
@@ -280,7 +280,7 @@ const struct option_entry options_table[] = {
 	 "of: kill ends the guest with status 159, log lets the call pass. Both name it in the "
 	 "log. "
 	 "off puts no filters on.",
-	 CONFINE_DEFAULT, GROUP_RUN, COMPLETE_SANDBOX, parse_sandbox},
+	 SECCOMP_DEFAULT, GROUP_RUN, COMPLETE_SANDBOX, parse_sandbox},
 	{"testdev", 0, "ARGUMENT", "Add a test device. May be repeated.", NULL, GROUP_DEBUG,
 	 COMPLETE_NONE, parse_device},
 	{"debug-hold", 0, "MS",

@@ -10,7 +10,7 @@
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
-#include "cpr/fdset.h"
+#include "cpr/state/fdset.h"
 #include "vmm/arch.h"
 
 #define HUGE_LEN  (2 * MIB)
@@ -247,7 +247,7 @@ int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err)
 
 	ram->hva = NULL;
 	ram->huge_advised = false;
-	ram->fd = fdset_take(fds, FD_NAME);
+	ram->fd = fdset_get(fds, FD_NAME);
 	if (ram->fd < 0)
 		return error_set(err, EBADMSG, "guest memory: no descriptor %s was kept", FD_NAME);
 	if (fstat(ram->fd, &st) < 0)

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 
 struct fdset;
 

@@ -4,7 +4,7 @@
 
 #include <sys/types.h>
 
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 
 #define SCHED_AFFINITY_WORDS 16
 #define SCHED_CGROUP_LEN     2036

@@ -19,10 +19,6 @@ struct vm {
 /* Opens /dev/kvm (or takes "kvm") and checks version and required capabilities. */
 int vm_open(struct vm *vm, struct fdset *fds, struct error *err);
 
-/* Is the @i-th of the capabilities that molt cannot do without there? @i below vm_needs_len. */
-extern const unsigned vm_needs_len;
-int vm_need(int kvm_fd, unsigned i, struct error *err);
-
 /* KVM_CREATE_VM. */
 int vm_create(struct vm *vm, struct error *err);
 

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * PCI host bridge of bus 0: config access through memory (ECAM, PCI Express base
- * specification 7.2.2) and through ports 0xcf8 and 0xcfc (PCI local bus specification 3.2.2.3.2).
+ * specification 7.2.2) and through two ports (PCI local bus specification 3.2.2.3.2).
  */
 #include <linux/pci_regs.h>
 
 #include "devices/pci/pci.h"
 #include "vmm/machine.h"
 
-#define CF8_PORT   0xcf8
 #define CF8_ENABLE (1u << 31)
 
 static const struct field host_fields[] = {
@@ -165,8 +164,8 @@ static int host_realize(struct device *dev, struct error *err)
 	pci_config_set(&host->pci, PCI_DEVICE_ID, 2, PCI_DEVICE_MOLT_HOST);
 	pci_config_set(&host->pci, PCI_CLASS_DEVICE, 2, 0x0600); /* host bridge */
 
-	struct bus_region cf8 = {CF8_PORT, 4, "pci-cf8", cf8_access, host};
-	struct bus_region cfc = {CF8_PORT + 4, 4, "pci-cfc", cfc_access, host};
+	struct bus_region cf8 = {l.config_port, 4, "pci-cf8", cf8_access, host};
+	struct bus_region cfc = {l.config_port + 4, 4, "pci-cfc", cfc_access, host};
 	int rc = bus_add(&dev->m->pio, &cf8, err);
 	return rc ? rc : bus_add(&dev->m->pio, &cfc, err);
 }

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 #include "devices/pci/vector.h"
 
 #define MSI_MAX_VECTORS 32

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 #include "devices/pci/vector.h"
 
 #define MSIX_MAX_VECTORS 2048

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The PCI bus: what a PCI device embeds and may call. Included by the devices that sit on it
- * (devices/testdev.c, devices/vfio/) and by devices/pci/ itself; the table of classes includes it
+ * (devices/pc/testdev.c, devices/vfio/) and by devices/pci/ itself; the table of classes includes it
  * for pci_host_class.
  *
  * How a PCI device fits into the life cycle of vmm/device.h:
@@ -21,7 +21,7 @@
  */
 #pragma once
 
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 #include "vmm/arch.h"
 #include "vmm/device.h"
 

@@ -52,7 +52,7 @@ static int groups_take(struct vfio_container *c, struct error *err)
 		unsigned long number = strtoul(name + strlen(GROUP_PREFIX), &end, 10);
 		if (*end || number > INT32_MAX)
 			return error_set(err, EBADMSG, "vfio-container: descriptor %s", name);
-		int rc = group_add(c, (unsigned)number, fdset_take(fds, name), err);
+		int rc = group_add(c, (unsigned)number, fdset_get(fds, name), err);
 		if (rc)
 			return rc;
 	}
@@ -62,7 +62,7 @@ static int groups_take(struct vfio_container *c, struct error *err)
 static int container_open(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
-	c->fd = fdset_take(&dev->m->fds, CONTAINER_NAME);
+	c->fd = fdset_get(&dev->m->fds, CONTAINER_NAME);
 	if (c->fd >= 0)
 		return groups_take(c, err);
 

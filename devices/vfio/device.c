@@ -89,7 +89,7 @@ static int vfio_open(struct device *base, struct error *err)
 	unsigned group;
 
 	snprintf(name, sizeof(name), "vfio:%s", dev->bdf);
-	dev->fd = fdset_take(&base->m->fds, name);
+	dev->fd = fdset_get(&base->m->fds, name);
 	if (dev->fd >= 0)
 		return 0;
 	if (!base->m->fresh)

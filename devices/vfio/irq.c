@@ -248,7 +248,7 @@ static int bad_state(const struct vfio_dev *dev, const char *what, struct error 
 
 static int take(struct vfio_dev *dev, const char *name, int *fd, struct error *err)
 {
-	*fd = fdset_take(&dev->dev.m->fds, name);
+	*fd = fdset_get(&dev->dev.m->fds, name);
 	return *fd >= 0 ? 0
 			: error_set(err, EBADMSG, "%s: descriptor %s was not handed over",
 				    dev->dev.name, name);

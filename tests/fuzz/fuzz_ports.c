@@ -6,9 +6,9 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/device_test.h"
 
-#include "devices/cmos.h"
-#include "devices/power.h"
-#include "devices/serial.h"
+#include "devices/pc/cmos.h"
+#include "devices/pc/power.h"
+#include "devices/pc/serial.h"
 #include "vmm/arch/x86_64/layout.h"
 
 static const struct {

@@ -13,16 +13,16 @@
 #include <sys/stat.h>
 
 #include "cpr/program.h"
-#include "devices/cmos.h"
-#include "devices/power.h"
-#include "devices/serial.h"
-#include "devices/testdev.h"
+#include "devices/pc/cmos.h"
+#include "devices/pc/power.h"
+#include "devices/pc/serial.h"
+#include "devices/pc/testdev.h"
 #include "tests/unit/fake_vfio.h"
 #include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/pool.h"
-#include "vmm/console.h"
+#include "vmm/console/console.h"
 
 #define MAX_FDS	    64
 #define MAX_OPS	    64

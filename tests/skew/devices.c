@@ -2,7 +2,7 @@
 /*
  * The device table of a molt of another version: one of SKEW_... says what is different about the
  * state of its CMOS clock, or of what it has beside. Linked instead of vmm/devices.c, all else is this
- * version's (skew.cmake). tests/guest/drives_skew.c says what each must lead to.
+ * version's (skew.cmake). tests/guest/cases/drives_skew.c says what each must lead to.
  */
 #define devices_fixed devices_of_today
 #include "vmm/devices.c" /* NOLINT: the rest of the table is the same */

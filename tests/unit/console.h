@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "vmm/base/pool.h"
-#include "vmm/console_backend.h"
+#include "vmm/console/backend.h"
 #include "vmm/machine.h"
 
 /* --- the fakes --- */

@@ -9,7 +9,7 @@
 #include <errno.h>
 
 #include "tests/unit/unit.h"
-#include "vmm/console.h"
+#include "vmm/console/console.h"
 #include "vmm/machine.h"
 
 static struct machine test_machine;

@@ -137,6 +137,7 @@ FAKE_LINKAGE void arch_pci_layout(const struct machine *m, struct arch_pci_layou
 					.mmio32_len = 256 * MIB,
 					.mmio64_base = FAKE_MMIO64,
 					.mmio64_len = 64 * GIB,
+					.config_port = 0xcf8,
 					.pio_base = FAKE_PIO,
 					.pio_len = 0xe000,
 					.intx_gsi = {16, 17, 18, 19}};

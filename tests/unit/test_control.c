@@ -13,11 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cpr/state.h"
+#include "cpr/state/state.h"
 #include "vmm/base/json.h"
 #include "vmm/base/pool.h"
-#include "vmm/control.h"
-#include "vmm/control_request.h"
+#include "vmm/control/control.h"
+#include "vmm/control/request.h"
 #include "vmm/machine.h"
 
 static struct machine m;

@@ -55,8 +55,8 @@ static void table(void **state)
 	struct error err;
 	char name[FDSET_NAME_LEN + 1];
 	int fd = set.e[1].fd;
-	assert_int_equal(fdset_take(&set, "null"), fd);
-	assert_int_equal(fdset_take(&set, "other"), -1);
+	assert_int_equal(fdset_get(&set, "null"), fd);
+	assert_int_equal(fdset_get(&set, "other"), -1);
 	assert_int_equal(fdset_keep(&set, "null", 0, &err), -EEXIST);
 	assert_int_equal(fdset_keep(&set, "closed", 9999, &err), -EBADF);
 	memset(name, 'x', sizeof(name));
@@ -64,9 +64,9 @@ static void table(void **state)
 	assert_int_equal(fdset_keep(&set, name, 0, &err), -EINVAL);
 	fdset_close(&set, "null");
 	assert_int_equal(fcntl(fd, F_GETFD), -1);
-	assert_int_equal(fdset_take(&set, "null"), -1);
-	assert_true(fdset_take(&set, "ram0") >= 0);
-	assert_true(fdset_take(&set, "irq") >= 0);
+	assert_int_equal(fdset_get(&set, "null"), -1);
+	assert_true(fdset_get(&set, "ram0") >= 0);
+	assert_true(fdset_get(&set, "irq") >= 0);
 	fdset_close(&set, "null");
 	assert_int_equal(set.n, 2);
 }
@@ -98,8 +98,8 @@ static void adoption(void **state)
 	assert_int_equal(adopt(&other, &err), 0);
 	assert_int_equal(other.n, 3);
 	for (unsigned i = 0; i < 3; i++)
-		assert_int_equal(fdset_take(&other, set.e[i].name), set.e[i].fd);
-	assert_int_equal(fdset_take(&other, "other"), -1);
+		assert_int_equal(fdset_get(&other, set.e[i].name), set.e[i].fd);
+	assert_int_equal(fdset_get(&other, "other"), -1);
 	pool_free(other.e);
 }
 
@@ -109,7 +109,7 @@ static void untaken_ones_are_closed(void **state)
 	struct error err;
 	assert_int_equal(save(), 0);
 	assert_int_equal(adopt(&other, &err), 0);
-	fdset_take(&other, "null");
+	fdset_get(&other, "null");
 	fdset_close_untaken(&other);
 	assert_int_equal(other.n, 1);
 	assert_int_equal(fcntl(set.e[0].fd, F_GETFD), -1);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "devices/pci/msix.h"
-#include "devices/testdev.h"
+#include "devices/pc/testdev.h"
 #include "tests/unit/fake_machine.h"
 
 #define CAP   0x40

@@ -9,10 +9,10 @@
 
 #include <stdio.h>
 
-#include "cpr/schema.h"
-#include "devices/testdev.h"
+#include "cpr/classes.h"
+#include "devices/pc/testdev.h"
 #include "tests/unit/tree.h"
-#include "vmm/console_backend.h"
+#include "vmm/console/backend.h"
 #include "vmm/devices.h"
 
 enum { FIRST = 1, SECOND, EDGE, LEVEL }; /* slots: passed through, and the tests' devices */

@@ -318,7 +318,7 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err)
 
 /* What programs compute with. Control registers and MSRs stay: KVM is to accept the state that the next update
  * offers, which is made of what is here. */
-void vcpu_arch_forget(struct vcpu *cpu)
+void vcpu_arch_scrub(struct vcpu *cpu)
 {
 	explicit_bzero(&cpu->state->regs, sizeof(cpu->state->regs));
 	explicit_bzero(cpu->state->xsave, sizeof(cpu->state->xsave));

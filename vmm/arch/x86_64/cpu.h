@@ -4,7 +4,7 @@
 
 #include <linux/kvm.h>
 
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 #include "vmm/vcpu.h"
 
 #define CPU_MAX_CPUID 256

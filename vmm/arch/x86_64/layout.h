@@ -57,6 +57,7 @@
 #define LAYOUT_RESET	     0x60c
 #define LAYOUT_RESET_VALUE   0x06
 #define LAYOUT_SLP_TYP_S5    5	    /* of \_S5 */
+#define LAYOUT_PCI_CONFIG_PORT 0xcf8
 #define LAYOUT_PIO_BASE	     0xc000 /* PCI I/O window, up to 0xffff */
 #define LAYOUT_PIO_LEN	     0x4000
 
