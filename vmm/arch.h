@@ -23,7 +23,10 @@ struct vm_cap {
 	unsigned cap;
 	const char *name, *since;
 };
-#define VM_CAP(cap, since) {KVM_CAP_##cap, "KVM_CAP_" #cap, since}
+#define VM_CAP(cap, since)                                                                         \
+	{                                                                                          \
+		KVM_CAP_##cap, "KVM_CAP_" #cap, since                                              \
+	}
 extern const struct vm_cap arch_needs[];
 extern const char arch_kvm_modules[]; /* "kvm_a or kvm_b": what is to be loaded */
 

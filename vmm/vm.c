@@ -11,14 +11,10 @@
 
 /* What molt cannot do without on any host; arch_needs has the rest. */
 static const struct vm_cap needs[] = {
-	VM_CAP(IRQCHIP, "2.6"),
-	VM_CAP(USER_MEMORY, "2.6"),
-	VM_CAP(IRQFD, "2.6"),
-	VM_CAP(IRQFD_RESAMPLE, "3.8"),
-	VM_CAP(IRQ_ROUTING, "2.6"),
-	VM_CAP(SIGNAL_MSI, "3.5"),
-	VM_CAP(IMMEDIATE_EXIT, "4.13"),
-	{0},
+	VM_CAP(IRQCHIP, "2.6"),		VM_CAP(USER_MEMORY, "2.6"),
+	VM_CAP(IRQFD, "2.6"),		VM_CAP(IRQFD_RESAMPLE, "3.8"),
+	VM_CAP(IRQ_ROUTING, "2.6"),	VM_CAP(SIGNAL_MSI, "3.5"),
+	VM_CAP(IMMEDIATE_EXIT, "4.13"), {0},
 };
 
 long vm_ioctl(int fd, unsigned long request, void *arg)
@@ -38,7 +34,8 @@ static int open_kvm(struct error *err)
 	int code = errno;
 	error_end(err, EXIT_HOST, code, "/dev/kvm: %m");
 	if (code == EACCES)
-		return error_hint(err, "add this user to the group kvm, or: setfacl -m u:%d:rw /dev/kvm",
+		return error_hint(err,
+				  "add this user to the group kvm, or: setfacl -m u:%d:rw /dev/kvm",
 				  (int)getuid());
 	return error_hint(err, "enable virtualization in the firmware and load KVM (modprobe %s)",
 			  arch_kvm_modules);

@@ -5,7 +5,6 @@
 #include <ctype.h>
 #include <libfdt.h>
 
-
 void schema_name(char *to, size_t size, const char *from)
 {
 	size_t n = 0;
