@@ -3,12 +3,10 @@
 #include "vmm/devices.h"
 
 #include "devices/pc/cmos.h"
-#include "devices/pci/pci.h"
 #include "devices/pc/power.h"
 #include "devices/pc/serial.h"
 #include "devices/pc/testdev.h"
 #include "devices/vfio/vfio.h"
-#include "vmm/device.h"
 
 const struct device_class *const devices_fixed[] = {
 	&serial_class, &cmos_class, &power_class, &pci_host_class, NULL,

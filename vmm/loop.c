@@ -5,8 +5,6 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 
-#include "vmm/seccomp/seccomp.h"
-
 int loop_init(struct loop *loop, const char *name, enum seccomp_thread filter,
 	      pthread_mutex_t *lock, struct error *err)
 {

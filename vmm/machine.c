@@ -5,7 +5,6 @@
 #include <signal.h>
 
 #include "vmm/arch.h"
-#include "vmm/seccomp/seccomp.h"
 #include "vmm/console/console.h"
 #include "vmm/console/terminal.h"
 #include "vmm/devices.h"

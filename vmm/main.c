@@ -3,7 +3,6 @@
 #include <fcntl.h>
 
 #include "cpr/fault.h"
-#include "cpr/handover/link.h"
 #include "cpr/handover/parent.h"
 #include "cpr/handover/worker.h"
 #include "cpr/inspect.h"
@@ -131,10 +130,10 @@ static const struct {
 } verbs[] = {
 	{"run", run, false},
 	{"state", state, false},
-	{"status", client_status, false},
-	{"update", client_update, false},
-	{"stop", client_stop, false},
-	{"events", client_events, false},
+	{"status", client_run, false},
+	{"update", client_run, false},
+	{"stop", client_run, false},
+	{"events", client_run, false},
 	{"--version", version, true},
 	{"-V", version, true},
 	{"--help", help, true},

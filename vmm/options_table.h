@@ -8,15 +8,6 @@ struct options;
 
 enum option_group { GROUP_GUEST, GROUP_DEVICES, GROUP_RUN, GROUP_DEBUG, GROUP_COUNT };
 
-/* What a shell offers as the argument. */
-enum option_complete {
-	COMPLETE_NONE,
-	COMPLETE_FILE,
-	COMPLETE_BDF,
-	COMPLETE_CONSOLE,
-	COMPLETE_SANDBOX
-};
-
 struct option_entry {
 	const char *name; /* long name, without the dashes */
 	char letter;	  /* short one, or 0 */
@@ -24,7 +15,6 @@ struct option_entry {
 	const char *help; /* sentences, in plain text */
 	const char *def;  /* parsed before the command line, and shown; NULL: none */
 	enum option_group group;
-	enum option_complete complete;
 	int (*parse)(struct options *opt, const struct option_entry *o, const char *text,
 		     struct error *err);
 	size_t offset;	   /* of the member in struct options, for generic parsers */

@@ -9,7 +9,6 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#include "vmm/seccomp/seccomp.h"
 #include "vmm/machine.h"
 
 #define KICK_SIGNAL SIGUSR2

@@ -42,3 +42,14 @@ char *json_text(const char *value, char *out, size_t size);
 
 /* A number's whole part; 0 for anything else. */
 uint64_t json_u64(const char *value);
+
+/* Both of a member of @object. */
+static inline char *json_get_text(const char *object, const char *key, char *out, size_t size)
+{
+	return json_text(json_get(object, key), out, size);
+}
+
+static inline uint64_t json_get_u64(const char *object, const char *key)
+{
+	return json_u64(json_get(object, key));
+}

@@ -7,7 +7,6 @@
 #include <termios.h>
 
 #include "vmm/console/backend.h"
-#include "vmm/claim.h"
 #include "vmm/machine.h"
 
 /* --- stdio --- */

@@ -8,15 +8,17 @@
 #include "vmm/base/json.h"
 #include "vmm/control/request.h"
 
-/* What a verb takes, and says when it is not given that. */
-struct verb {
-	const char *name, *usage, *help;
-	bool update; /* --check and --exe */
-};
-
 struct arguments {
 	const char *target, *exe;
 	bool check, json;
+};
+
+/* What a verb takes, and what it does with a guest that was asked: returns the exit status. */
+struct verb {
+	const char *name, *usage, *help;
+	int (*run)(const struct verb *v, struct client_link *l, const struct arguments *a);
+	void (*show)(const char *answer);
+	bool update; /* takes --check and --exe */
 };
 
 static int usage(const struct verb *v, FILE *out)
@@ -60,27 +62,15 @@ static int fail(const struct error *err)
 	return (int)err->exit;
 }
 
-/* Connects and asks. 0, or the exit status, with the reason printed. */
-static int ask(struct client_link *l, const struct arguments *a, const char *request)
-{
-	struct error err;
-	if (client_connect(l, a->target, &err))
-		return fail(&err);
-	if (!client_send(l, request, &err))
-		return 0;
-	client_close(l);
-	return fail(&err);
-}
-
 static void show_reason(const char *answer, const char *what)
 {
 	char text[4096];
 	const char *first = json_first(json_get(answer, "reasons"));
-	log_info("%s: %s", what, json_text(json_get(answer, "reason"), text, sizeof(text)));
+	log_info("%s: %s", what, json_get_text(answer, "reason", text, sizeof(text)));
 	if (first && json_next(first)) /* more than one */
 		for (const char *r = first; r; r = json_next(r))
 			log_info("  reason: %s", json_text(r, text, sizeof(text)));
-	if (json_text(json_get(answer, "remedy"), text, sizeof(text))[0])
+	if (json_get_text(answer, "remedy", text, sizeof(text))[0])
 		log_info("  remedy: %s", text);
 }
 
@@ -92,119 +82,66 @@ void client_explain(struct client_link *l, struct error *err)
 	const char *answer = client_line(l, &ignored);
 	if (!answer || !json_get(answer, "reason"))
 		return;
-	error_set(err, EOPNOTSUPP, "%s",
-		  json_text(json_get(answer, "reason"), reason, sizeof(reason)));
-	error_hint(err, "%s", json_text(json_get(answer, "remedy"), remedy, sizeof(remedy)));
+	error_set(err, EOPNOTSUPP, "%s", json_get_text(answer, "reason", reason, sizeof(reason)));
+	error_hint(err, "%s", json_get_text(answer, "remedy", remedy, sizeof(remedy)));
 	error_exit(err, EXIT_REFUSED);
 }
 
 static bool says(const char *answer, const char *key, const char *value)
 {
 	char text[32];
-	return !strcmp(json_text(json_get(answer, key), text, sizeof(text)), value);
+	return !strcmp(json_get_text(answer, key, text, sizeof(text)), value);
 }
 
 /* An answer to something that always works, unless the request was not understood. */
-static int simple(const struct verb *v, int argc, char *argv[], void (*show)(const char *answer))
+static int run_simple(const struct verb *v, struct client_link *l, const struct arguments *a)
 {
-	struct arguments a = {0};
-	struct client_link l;
 	struct error err;
-	char request[32];
-
-	int rc = parse(v, argc, argv, &a);
-	if (rc >= 0)
-		return rc;
-	snprintf(request, sizeof(request), "%s\n", v->name);
-	rc = ask(&l, &a, request);
-	if (rc)
-		return rc;
-	const char *answer = client_line(&l, &err);
-	if (!answer) {
-		rc = fail(&err);
-	} else if (!says(answer, "result", "ok")) {
+	const char *answer = client_line(l, &err);
+	if (!answer)
+		return fail(&err);
+	if (!says(answer, "result", "ok")) {
 		show_reason(answer, v->name);
-		rc = EXIT_INTERNAL;
-	} else if (a.json) {
-		puts(answer);
-	} else {
-		show(answer);
+		return EXIT_INTERNAL;
 	}
-	client_close(&l);
-	return rc;
-}
-
-int client_status(int argc, char *argv[])
-{
-	static const struct verb verb = {
-		.name = "status",
-		.usage = "GUEST [--json]",
-		.help = "Says how a guest is, and whether it can be updated now.",
-	};
-	return simple(&verb, argc, argv, client_show_status);
+	if (a->json)
+		puts(answer);
+	else
+		v->show(answer);
+	return 0;
 }
 
 static void show_stop(const char *answer)
 {
-	printf("power button pressed; the guest has %lu s\n",
-	       json_u64(json_get(answer, "timeout_s")));
+	printf("power button pressed; the guest has %lu s\n", json_get_u64(answer, "timeout_s"));
 }
 
-int client_stop(int argc, char *argv[])
+static int run_events(const struct verb *v, struct client_link *l, const struct arguments *a)
 {
-	static const struct verb verb = {
-		.name = "stop",
-		.usage = "GUEST [--json]",
-		.help = "Presses the guest's power button, as SIGTERM does. Pressing it again does "
-			"no\n"
-			"more: after --stop-timeout the guest is ended.",
-	};
-	return simple(&verb, argc, argv, show_stop);
-}
-
-int client_events(int argc, char *argv[])
-{
-	static const struct verb verb = {
-		.name = "events",
-		.usage = "GUEST",
-		.help = "Prints a line of JSON for everything that happens, until the guest ends.",
-	};
-	struct arguments a = {0};
-	struct client_link l;
 	struct error err;
-
-	int rc = parse(&verb, argc, argv, &a);
-	if (rc >= 0)
-		return rc;
-	rc = ask(&l, &a, "events\n");
-	if (rc)
-		return rc;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	for (bool ended = false; !ended && !rc;) {
-		const char *line = client_line(&l, &err);
+	for (bool ended = false; !ended;) {
+		const char *line = client_line(l, &err);
 		if (!line) {
-			error_prefix(&err, "guest %.100s", a.target);
-			rc = fail(&err);
-		} else if (puts(line) < 0) {
-			rc = EXIT_INTERNAL;
-		} else {
-			ended = says(line, "event", "end");
+			error_prefix(&err, "guest %.100s", a->target);
+			return fail(&err);
 		}
+		if (puts(line) < 0)
+			return EXIT_INTERNAL;
+		ended = says(line, "event", "end");
 	}
-	client_close(&l);
-	return rc;
+	return 0;
 }
-
-/* ---- update ---- */
 
 /* The file as the guest is to open it: our working directory is not its own. */
-static int make_request(const struct arguments *a, char *buf, size_t size, struct error *err)
+static int make_request(const struct verb *v, const struct arguments *a, char *buf, size_t size,
+			struct error *err)
 {
 	char cwd[CONTROL_EXE_LEN] = "";
 	const char *exe = a->exe ?: "";
 	if (exe[0] && exe[0] != '/' && !getcwd(cwd, sizeof(cwd)))
 		return error_errno(err, errno, "working directory");
-	int n = snprintf(buf, size, "update%s%s%s%s%s\n", a->check ? " check" : "",
+	int n = snprintf(buf, size, "%s%s%s%s%s%s\n", v->name, a->check ? " check" : "",
 			 a->exe ? " exe=" : "", cwd, cwd[0] ? "/" : "", exe);
 	if (n < 0 || (size_t)n >= size || strcspn(buf, "\n") + 1 != (size_t)n)
 		return error_end(err, EXIT_USAGE, EINVAL,
@@ -215,14 +152,22 @@ static int make_request(const struct arguments *a, char *buf, size_t size, struc
 static void show_update(const char *r)
 {
 	char old[64], new[64];
-	uint64_t us = json_u64(json_get(r, "pause_ns")) / 1000;
-	printf("update %lu: %s -> %s, guest paused %lu.%03lu ms\n", json_u64(json_get(r, "update")),
-	       json_text(json_get(r, "old_version"), old, sizeof(old)),
-	       json_text(json_get(r, "new_version"), new, sizeof(new)), us / 1000, us % 1000);
+	uint64_t us = json_get_u64(r, "pause_ns") / 1000;
+	printf("update %lu: %s -> %s, guest paused %lu.%03lu ms\n", json_get_u64(r, "update"),
+	       json_get_text(r, "old_version", old, sizeof(old)),
+	       json_get_text(r, "new_version", new, sizeof(new)), us / 1000, us % 1000);
 }
 
-static int update_outcome(const struct arguments *a, const char *r)
+static int run_update(const struct verb *v, struct client_link *l, const struct arguments *a)
 {
+	struct error err;
+	const char *r = client_line(l, &err);
+	if (!r) {
+		error_prefix(&err, "guest %.100s", a->target);
+		error_hint(&err, "the guest has ended, or runs on in a molt without a control "
+				 "socket: see its log");
+		return fail(&err);
+	}
 	bool good = says(r, "result", "ok");
 	if (a->json)
 		puts(r);
@@ -239,41 +184,39 @@ static int update_outcome(const struct arguments *a, const char *r)
 	return good ? 0 : EXIT_REFUSED;
 }
 
-int client_update(int argc, char *argv[])
+static const struct verb verbs[] = {
+	{"status", "GUEST [--json]", "Says how a guest is, and whether it can be updated now.",
+	 run_simple, client_show_status},
+	{"stop", "GUEST [--json]",
+	 "Presses the guest's power button, as SIGTERM does. Pressing it again does no\n"
+	 "more: after --stop-timeout the guest is ended.",
+	 run_simple, show_stop},
+	{"events", "GUEST",
+	 "Prints a line of JSON for everything that happens, until the guest ends.", run_events},
+	{"update", "GUEST [--check] [--exe FILE] [--json]",
+	 "Replaces the guest's molt by the file that is now where it was started from, or\n"
+	 "by FILE, and waits for the outcome. --check only says whether it could be done.\n"
+	 "Exit status: 0 done, 70 refused or failed and the guest runs on.",
+	 run_update, .update = true},
+};
+
+int client_run(int argc, char *argv[])
 {
-	static const struct verb verb = {
-		.name = "update",
-		.usage = "GUEST [--check] [--exe FILE] [--json]",
-		.help = "Replaces the guest's molt by the file that is now where it was started "
-			"from, or\n"
-			"by FILE, and waits for the outcome. --check only says whether it could be "
-			"done.\n"
-			"Exit status: 0 done, 70 refused or failed and the guest runs on.",
-		.update = true,
-	};
 	char request[CONTROL_LINE_LEN + 64];
 	struct arguments a = {0};
 	struct client_link l;
 	struct error err;
+	const struct verb *v = verbs;
 
-	int rc = parse(&verb, argc, argv, &a);
+	while (strcmp(v->name, argv[1]))
+		v++;
+	int rc = parse(v, argc, argv, &a);
 	if (rc >= 0)
 		return rc;
-	if (make_request(&a, request, sizeof(request), &err))
+	if (make_request(v, &a, request, sizeof(request), &err) ||
+	    client_connect(&l, a.target, &err))
 		return fail(&err);
-	rc = ask(&l, &a, request);
-	if (rc)
-		return rc;
-	const char *answer = client_line(&l, &err);
-	if (answer) {
-		rc = update_outcome(&a, answer);
-	} else {
-		error_prefix(&err, "guest %.100s", a.target);
-		error_hint(&err,
-			   "the guest has ended, or runs on in a molt without a control socket: "
-			   "see its log");
-		rc = fail(&err);
-	}
+	rc = client_send(&l, request, &err) ? fail(&err) : v->run(v, &l, &a);
 	client_close(&l);
 	return rc;
 }

@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The verbs that talk to a running guest over its control socket (molt(1)). Each gets all of main's
- * arguments and returns the exit status. They include nothing of the machine.
- */
+/* The verbs that talk to a running guest over its control socket (molt(1)), and their connection to it. */
 #pragma once
 
 #include "vmm/base/base.h"
 
-int client_status(int argc, char *argv[]);
-int client_update(int argc, char *argv[]);
-int client_stop(int argc, char *argv[]);
-int client_events(int argc, char *argv[]);
+/* The verb that is argv[1]: status, update, stop or events. Gets all of main's arguments and returns the exit status. */
+int client_run(int argc, char *argv[]);
 
 /* For people: what a `status` answer says. */
 void client_show_status(const char *answer);

@@ -63,9 +63,7 @@ size_t control_error_record(char *buf, const struct error *err)
 
 struct control_client *control_find_free(struct control *ctl)
 {
-	for (struct control_client *c = ctl->clients; c < ctl->clients + CONTROL_CLIENTS; c++)
-		if (c->role == ROLE_FREE)
-			return c;
+	each_client(c, ctl) if (c->role == ROLE_FREE) return c;
 	return NULL;
 }
 
@@ -75,9 +73,7 @@ struct control_client *control_find_free(struct control *ctl)
 static struct control_client *next_ready(struct control *ctl)
 {
 	struct control_client *next = NULL;
-	for (struct control_client *c = ctl->clients; c < ctl->clients + CONTROL_CLIENTS; c++)
-		if (c->line_len && (!next || c->turn < next->turn))
-			next = c;
+	each_client(c, ctl) if (c->line_len && (!next || c->turn < next->turn)) next = c;
 	return next;
 }
 
@@ -140,14 +136,19 @@ static void answer(struct control_client *c, const char *text, size_t len)
 		answered(c);
 }
 
+/* False: there is no control socket. */
+static bool enter(struct control *ctl)
+{
+	return ctl && !pthread_mutex_lock(&ctl->lock);
+}
+
 bool control_take(struct control *ctl, struct control_request *req)
 {
 	char text[CONTROL_ERROR_LEN];
 	struct error err = {0};
 	int rc = -1;
-	if (!ctl)
+	if (!enter(ctl))
 		return false;
-	pthread_mutex_lock(&ctl->lock);
 	struct control_client *c = ctl->asker = next_ready(ctl);
 	if (c) {
 		rc = take_line(c, req, &err);
@@ -162,9 +163,8 @@ bool control_take(struct control *ctl, struct control_request *req)
 
 void control_answer(struct control *ctl, const char *text, size_t len)
 {
-	if (!ctl)
+	if (!enter(ctl))
 		return;
-	pthread_mutex_lock(&ctl->lock);
 	if (ctl->asker)
 		answer(ctl->asker, text, len);
 	pthread_mutex_unlock(&ctl->lock);
@@ -178,9 +178,8 @@ void control_answer_error(struct control *ctl, const struct error *err)
 
 void control_subscribe(struct control *ctl)
 {
-	if (!ctl)
+	if (!enter(ctl))
 		return;
-	pthread_mutex_lock(&ctl->lock);
 	if (ctl->asker && ctl->asker->role == ROLE_IDLE)
 		control_set_role(ctl->asker, ROLE_EVENTS);
 	pthread_mutex_unlock(&ctl->lock);
@@ -188,9 +187,8 @@ void control_subscribe(struct control *ctl)
 
 void control_await_update(struct control *ctl)
 {
-	if (!ctl)
+	if (!enter(ctl))
 		return;
-	pthread_mutex_lock(&ctl->lock);
 	/* Who wants events gets the record anyway. */
 	if (ctl->asker && ctl->asker->role == ROLE_IDLE)
 		control_set_role(ctl->asker, ROLE_CLIENT);
@@ -199,26 +197,23 @@ void control_await_update(struct control *ctl)
 
 static void tell_role(struct control *ctl, enum control_role role, const char *text, size_t len)
 {
-	for (struct control_client *c = ctl->clients; c < ctl->clients + CONTROL_CLIENTS; c++)
-		if (c->role == role)
-			control_tell(c, text, len);
+	each_client(c, ctl) if (c->role == role) control_tell(c, text, len);
 }
 
 void control_publish(struct control *ctl, const char *text, size_t len)
 {
-	if (!ctl)
+	if (!enter(ctl))
 		return;
-	pthread_mutex_lock(&ctl->lock);
 	tell_role(ctl, ROLE_EVENTS, text, len);
 	pthread_mutex_unlock(&ctl->lock);
 }
 
 void control_answer_waiting(struct control *ctl, const char *text, size_t len)
 {
-	if (!ctl)
+	if (!enter(ctl))
 		return;
-	pthread_mutex_lock(&ctl->lock);
-	for (struct control_client *c = ctl->clients; c < ctl->clients + CONTROL_CLIENTS; c++) {
+	each_client(c, ctl)
+	{
 		if (c->role != ROLE_CLIENT)
 			continue;
 		control_set_role(c, ROLE_IDLE);
@@ -229,12 +224,12 @@ void control_answer_waiting(struct control *ctl, const char *text, size_t len)
 
 void control_update_ended(struct control *ctl, const char *record, size_t len)
 {
-	if (!ctl)
+	if (!enter(ctl))
 		return;
-	pthread_mutex_lock(&ctl->lock);
 	tell_role(ctl, ROLE_EVENTS, record, len);
 	tell_role(ctl, ROLE_CLIENT, record, len);
-	for (struct control_client *c = ctl->clients; c < ctl->clients + CONTROL_CLIENTS; c++) {
+	each_client(c, ctl)
+	{
 		if (c->role == ROLE_CLIENT)
 			control_set_role(c, ROLE_IDLE);
 		if (c->asked)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The thread of the control socket: handlers of its loop, whose lock is held. */
+/* The control socket is opened or taken over; its thread, the doorman; its end. */
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
+#include "vmm/claim.h"
 #include "vmm/control/server.h"
 
 /* Looks whether a whole line has come; it stays where it is. */
@@ -33,7 +35,7 @@ static void on_client(void *opaque, uint32_t events)
 	}
 }
 
-int control_watch(struct control_client *c, struct error *err)
+static int watch(struct control_client *c, struct error *err)
 {
 	return loop_add(&c->ctl->loop, c->fd, CONTROL_EDGES, on_client, c, err);
 }
@@ -47,10 +49,8 @@ bool control_peer_allowed(unsigned peer, unsigned self)
 static struct control_client *make_room(struct control *ctl)
 {
 	struct control_client *idlest = NULL;
-	for (struct control_client *c = ctl->clients; c < ctl->clients + CONTROL_CLIENTS; c++)
-		if (c->role == ROLE_IDLE && !c->line_len && !c->asked &&
-		    (!idlest || c->turn < idlest->turn))
-			idlest = c;
+	each_client(c, ctl) if (c->role == ROLE_IDLE && !c->line_len && !c->asked &&
+				(!idlest || c->turn < idlest->turn)) idlest = c;
 	if (idlest)
 		control_drop(idlest);
 	return idlest;
@@ -77,7 +77,7 @@ static int admit(struct control *ctl, int fd, struct error *err)
 	if (rc)
 		return rc;
 	*c = (struct control_client){.ctl = ctl, .fd = fd, .role = ROLE_IDLE, .turn = ++ctl->turns};
-	if (control_watch(c, err))
+	if (watch(c, err))
 		control_drop(c);
 	return 0;
 }
@@ -98,7 +98,131 @@ static void on_connection(void *opaque, uint32_t events)
 	loop_modify(&ctl->loop, ctl->listen_fd, CONTROL_EDGES); /* there may be more */
 }
 
-int control_watch_door(struct control *ctl, struct error *err)
+/* ---- its life ---- */
+
+/* The folder of named guests' sockets, made if it is not there; nobody else may put names into it. */
+static int make_rundir(struct error *err)
 {
-	return loop_add(&ctl->loop, ctl->listen_fd, CONTROL_EDGES, on_connection, ctl, err);
+	char dir[CONTROL_PATH_LEN];
+	struct stat st;
+	int rc = control_rundir(dir, sizeof(dir), err);
+	if (rc)
+		return rc;
+	if ((mkdir(dir, 0700) < 0 && errno != EEXIST) || lstat(dir, &st) < 0)
+		return error_errno(err, errno, "folder %s of the control socket", dir);
+	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH))) {
+		error_set(err, EPERM, "%s: not a folder that only this user may write", dir);
+		return error_hint(err, "remove it, or chmod 700 %s", dir);
+	}
+	return 0;
+}
+
+static int listen_anew(struct control *ctl, struct error *err)
+{
+	static const char what[] = "control socket";
+	const struct options *opt = &ctl->m->opt;
+	struct fdset *fds = &ctl->m->fds;
+	char path[CONTROL_PATH_LEN];
+	int rc = (opt->control ? 0 : make_rundir(err))
+			 ?: control_socket_path(opt->control ?: opt->name, path, err)
+			 ?: claim_path(fds, "control-lock", what, path, S_IFSOCK, err);
+	if (rc)
+		return rc;
+	fd_auto int fd = claim_listen(what, path, CONTROL_CLIENTS, err);
+	if (fd < 0)
+		return fd;
+	rc = fdset_keep(fds, "control", fd, err);
+	if (rc)
+		return rc;
+	ctl->listen_fd = fd;
+	fd = -1;
+	strcpy(ctl->path, path);
+	return 0;
+}
+
+/* What an update kept: the socket, which knows its path, and the clients. */
+static void take_over(struct control *ctl)
+{
+	struct fdset *fds = &ctl->m->fds;
+	struct sockaddr_un addr = {0};
+	socklen_t len = sizeof(addr);
+	char name[FDSET_NAME_LEN];
+
+	fdset_get(fds, "control-lock");
+	if (!getsockname(ctl->listen_fd, (struct sockaddr *)&addr, &len))
+		memcpy(ctl->path, addr.sun_path, sizeof(ctl->path) - 1);
+	each_client(c, ctl) for (enum control_role role = ROLE_IDLE;
+				 role <= ROLE_EVENTS && c->fd < 0; role++)
+	{
+		c->fd = fdset_get(fds, control_role_name(c, role, name));
+		c->role = c->fd < 0 ? ROLE_FREE : role;
+	}
+	int asked = fdset_get(fds, "control-client");
+	struct control_client *c = asked < 0 ? NULL : control_find_free(ctl);
+	if (c) {
+		c->fd = asked;
+		c->role = ROLE_CLIENT;
+	}
+}
+
+int control_open(struct machine *m, struct error *err)
+{
+	bool wanted = m->opt.control ? strcmp(m->opt.control, "none") != 0 : m->opt.name != NULL;
+	if (!wanted)
+		return 0;
+	struct control *ctl = pool_alloc(1, sizeof(*ctl));
+	if (!ctl)
+		return error_errno(err, ENOMEM, "control socket");
+	ctl->m = m;
+	pthread_mutex_init(&ctl->lock, NULL);
+	each_client(c, ctl) *c = (struct control_client){.ctl = ctl, .fd = -1};
+	pthread_mutex_lock(&m->lock);
+	ctl->listen_fd = fdset_get(&m->fds, "control");
+	int rc = loop_init(&ctl->loop, "molt-control", SECCOMP_CONTROL, &ctl->lock, err);
+	if (!rc && ctl->listen_fd < 0)
+		rc = listen_anew(ctl, err);
+	else if (!rc)
+		take_over(ctl);
+	pthread_mutex_unlock(&m->lock);
+	if (rc) {
+		pool_free(ctl);
+		return rc;
+	}
+	m->control = ctl;
+	return 0;
+}
+
+int control_start(struct control *ctl, struct error *err)
+{
+	int rc = 0;
+	if (!ctl)
+		return 0;
+	pthread_mutex_lock(&ctl->lock);
+	for (unsigned i = 0; !rc && i < CONTROL_CLIENTS; i++)
+		if (ctl->clients[i].role != ROLE_FREE)
+			rc = watch(&ctl->clients[i], err);
+	if (!rc)
+		rc = loop_add(&ctl->loop, ctl->listen_fd, CONTROL_EDGES, on_connection, ctl, err);
+	pthread_mutex_unlock(&ctl->lock);
+	return rc ? rc : loop_start(&ctl->loop, err);
+}
+
+void control_park(struct control *ctl)
+{
+	if (ctl)
+		loop_park(&ctl->loop);
+}
+
+void control_unpark(struct control *ctl)
+{
+	if (ctl)
+		loop_unpark(&ctl->loop);
+}
+
+void control_close(struct control *ctl)
+{
+	if (!ctl)
+		return;
+	control_park(ctl);
+	unlink(ctl->path);
 }

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Inside the control socket; included by control*.c only. control_open.c opens it or takes it over,
- * control_doorman.c is its thread, control.c what the leader calls.
- */
+/* Inside the control socket: control.c is what the leader calls, doorman.c the thread and the life of the socket. */
 #pragma once
 
 #include <pthread.h>
@@ -46,6 +43,9 @@ struct control {
 	char last[CONTROL_RECORD_LEN];
 };
 
+#define each_client(c, ctl)                                                                        \
+	for (struct control_client *c = (ctl)->clients; c < (ctl)->clients + CONTROL_CLIENTS; c++)
+
 /* All below: control lock held, device lock not. */
 
 /* The name by which the table of descriptors knows the client in that role. @buf: FDSET_NAME_LEN. */
@@ -63,7 +63,3 @@ size_t control_error_record(char *buf, const struct error *err);
 
 /* A slot that is free, or NULL. */
 struct control_client *control_find_free(struct control *ctl);
-
-/* The doorman begins to listen to that client, or to newcomers. */
-int control_watch(struct control_client *c, struct error *err);
-int control_watch_door(struct control *ctl, struct error *err);

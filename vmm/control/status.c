@@ -21,7 +21,7 @@ static void show_devices(const char *devices)
 	char name[64], text[1400];
 	unsigned kept = 0, blocked = 0;
 	for (const char *d = json_first(devices); d; d = json_next(d))
-		if (!strcmp(json_text(json_get(d, "kept"), text, sizeof(text)), "true"))
+		if (!strcmp(json_get_text(d, "kept", text, sizeof(text)), "true"))
 			kept++;
 		else
 			blocked++;
@@ -29,14 +29,14 @@ static void show_devices(const char *devices)
 	       blocked ? "would be refused" : "possible as far as devices go", kept,
 	       kept + blocked);
 	for (const char *d = json_first(devices); d; d = json_next(d)) {
-		json_text(json_get(d, "name"), name, sizeof(name));
-		if (!strcmp(json_text(json_get(d, "kept"), text, sizeof(text)), "true")) {
+		json_get_text(d, "name", name, sizeof(name));
+		if (!strcmp(json_get_text(d, "kept", text, sizeof(text)), "true")) {
 			printf("  %-*s can be kept\n", 24, name);
 			continue;
 		}
-		json_text(json_get(d, "reason"), text, sizeof(text));
+		json_get_text(d, "reason", text, sizeof(text));
 		printf("  %-*s cannot be kept now: %s\n", 24, name, text);
-		if (json_text(json_get(d, "remedy"), text, sizeof(text))[0])
+		if (json_get_text(d, "remedy", text, sizeof(text))[0])
 			printf("  %-*s remedy: %s\n", 24, "", text);
 	}
 }
@@ -46,9 +46,9 @@ static void show_last(const char *last)
 	char result[32], reason[1400];
 	if (!last)
 		return;
-	json_text(json_get(last, "result"), result, sizeof(result));
-	json_text(json_get(last, "reason"), reason, sizeof(reason));
-	uint64_t us = json_u64(json_get(last, "pause_ns")) / 1000;
+	json_get_text(last, "result", result, sizeof(result));
+	json_get_text(last, "reason", reason, sizeof(reason));
+	uint64_t us = json_get_u64(last, "pause_ns") / 1000;
 	if (reason[0])
 		printf("%-*s%s: %s\n", COLUMN, "last update", result, reason);
 	else
@@ -64,13 +64,13 @@ void client_show_status(const char *answer)
 
 	for (unsigned i = 0; i < ARRAY_LEN(texts); i++)
 		if (json_get(answer, texts[i]))
-			show(texts[i], json_text(json_get(answer, texts[i]), text, sizeof(text)));
-	show_time("uptime", json_u64(json_get(answer, "uptime_s")));
-	show("vcpus", json_text(json_get(answer, "vcpus"), text, sizeof(text)));
+			show(texts[i], json_get_text(answer, texts[i], text, sizeof(text)));
+	show_time("uptime", json_get_u64(answer, "uptime_s"));
+	show("vcpus", json_get_text(answer, "vcpus", text, sizeof(text)));
 	printf("%-*s%lu MiB, pages %s\n", COLUMN, "memory",
-	       (json_u64(json_get(answer, "memory_bytes")) / MIB),
-	       json_text(json_get(answer, "page_size"), page, sizeof(page)));
-	show("updates", json_text(json_get(answer, "updates"), text, sizeof(text)));
+	       (json_get_u64(answer, "memory_bytes") / MIB),
+	       json_get_text(answer, "page_size", page, sizeof(page)));
+	show("updates", json_get_text(answer, "updates", text, sizeof(text)));
 	show_last(json_get(answer, "last_update"));
 	show_devices(json_get(answer, "devices"));
 }
