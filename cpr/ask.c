@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Runs another molt to hear which classes of state it has. */
-#include "cpr/ask.h"
+#include "cpr/inspect.h"
 
 #include <fcntl.h>
 #include <poll.h>

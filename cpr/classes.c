@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* The schema of this program: the classes of the machine, of the architecture and of the devices. */
-#include "cpr/classes.h"
+#include "cpr/inspect.h"
 
 #include "cpr/program.h"
 #include "vmm/arch.h"
 #include "vmm/base/build.h"
 #include "vmm/console/console.h"
 #include "vmm/device.h"
-#include "vmm/devices.h"
 #include "vmm/ram.h"
 
 /* Of every machine, beside its devices' and the architecture's. */

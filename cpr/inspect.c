@@ -8,9 +8,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "cpr/ask.h"
 #include "cpr/state/dump.h"
-#include "cpr/classes.h"
 
 #define TEXT_MAX (1u << 20)
 #define BLOB_MAX (1u << 30)

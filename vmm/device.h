@@ -56,3 +56,14 @@ int device_create(const struct device_class *cls, struct machine *m, const char 
 		  struct device **out, struct error *err);
 int device_realize(struct device *dev, struct error *err);
 void device_destroy(struct device *dev);
+
+struct device_class;
+
+/* Devices every machine has, in order; ends with NULL. */
+extern const struct device_class *const devices_fixed[];
+
+/* Devices that options ask for, and what those bring with them; ends with NULL. */
+extern const struct device_class *const devices_optional[];
+
+/* The class of that name, for devices asked for by option, or NULL. */
+const struct device_class *devices_find(const char *name);

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The table of device classes. */
-#include "vmm/devices.h"
+#include "vmm/device.h"
 
-#include "devices/pc/cmos.h"
-#include "devices/pc/power.h"
-#include "devices/pc/serial.h"
-#include "devices/pc/testdev.h"
+#include "devices/pc/pc.h"
 #include "devices/vfio/vfio.h"
 
 const struct device_class *const devices_fixed[] = {

@@ -7,7 +7,7 @@
 #include "vmm/arch.h"
 #include "vmm/console/console.h"
 #include "vmm/console/terminal.h"
-#include "vmm/devices.h"
+#include "vmm/device.h"
 #include "vmm/warm.h"
 
 struct device *machine_device(struct machine *m, const char *class_name, struct device *after)

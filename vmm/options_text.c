@@ -124,8 +124,7 @@ void options_completion(FILE *out)
 			fprintf(out, "|-%c", o->letter);
 		fprintf(out, ") list='");
 		if (!strncmp(o->arg, "BDF", 3))
-			fprintf(out,
-				"'$(cd /sys/bus/pci/drivers/vfio-pci 2>/dev/null && echo *:*)'");
+			fprintf(out, "$(cd /sys/bus/pci/drivers/vfio-pci 2>/dev/null && echo *:*)");
 		print_choices(out, o->arg);
 		fprintf(out, "' ;;\n");
 	}

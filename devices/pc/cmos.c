@@ -4,7 +4,7 @@
  * writes to it is dropped, and it always shows the host's. It raises no interrupt, so a guest sees
  * an alarm only by polling for the time.
  */
-#include "devices/pc/cmos.h"
+#include "devices/pc/pc.h"
 
 #include <time.h>
 

@@ -5,7 +5,7 @@
  * timer raises no interrupt when it wraps: its status bit stays clear, guests read the 32-bit
  * value.
  */
-#include "devices/pc/power.h"
+#include "devices/pc/pc.h"
 
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/machine.h"

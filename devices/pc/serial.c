@@ -4,7 +4,7 @@
  * names and bits from linux/serial_reg.h. The baud rate is remembered and means nothing. The modem
  * lines are those of a connected terminal, and never change.
  */
-#include "devices/pc/serial.h"
+#include "devices/pc/pc.h"
 
 #include <linux/serial_reg.h>
 

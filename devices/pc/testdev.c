@@ -15,13 +15,13 @@
  *
  * trigger= alone makes MSI-X with one vector; with unmask=, INTA.
  */
-#include "devices/pc/testdev.h"
+#include "devices/pc/pc.h"
 
 #include <limits.h>
 #include <linux/pci_regs.h>
 #include <sys/ioctl.h>
 
-#include "devices/pci/msix.h"
+#include "devices/pci/msi.h"
 #include "devices/pci/pci.h"
 #include "vmm/machine.h"
 

@@ -3,7 +3,6 @@
 #include <linux/pci_regs.h>
 
 #include "devices/pci/msi.h"
-#include "devices/pci/msix.h"
 #include "devices/pci/pci.h"
 #include "vmm/machine.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The MSI-X capability: table and pending bits in a BAR, and its vectors. */
-#include "devices/pci/msix.h"
+#include "devices/pci/msi.h"
 
 #include <linux/pci_regs.h>
 

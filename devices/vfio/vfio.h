@@ -16,7 +16,6 @@
 #include <linux/vfio.h>
 
 #include "devices/pci/msi.h"
-#include "devices/pci/msix.h"
 #include "devices/pci/pci.h"
 #include "vmm/device.h"
 #include "vmm/irq.h"

@@ -6,9 +6,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/device_test.h"
 
-#include "devices/pc/cmos.h"
-#include "devices/pc/power.h"
-#include "devices/pc/serial.h"
+#include "devices/pc/pc.h"
 #include "vmm/arch/x86_64/layout.h"
 
 static const struct {

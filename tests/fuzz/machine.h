@@ -13,10 +13,7 @@
 #include <sys/stat.h>
 
 #include "cpr/program.h"
-#include "devices/pc/cmos.h"
-#include "devices/pc/power.h"
-#include "devices/pc/serial.h"
-#include "devices/pc/testdev.h"
+#include "devices/pc/pc.h"
 #include "tests/unit/fake_vfio.h"
 #include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/cpu.h"

@@ -3,7 +3,7 @@
 
 #include <time.h>
 
-#include "devices/pc/cmos.h"
+#include "devices/pc/pc.h"
 
 static struct device *dev;
 static struct timespec fake_now;

@@ -15,11 +15,8 @@
 
 #include "cpr/state/dump.h"
 #include "cpr/program.h"
-#include "cpr/classes.h"
-#include "devices/pc/cmos.h"
-#include "devices/pc/power.h"
-#include "devices/pc/serial.h"
-#include "devices/pc/testdev.h"
+#include "cpr/inspect.h"
+#include "devices/pc/pc.h"
 #include "tests/unit/blob.h"
 #include "tests/unit/tree.h"
 #include "vmm/arch/x86_64/arch.h"

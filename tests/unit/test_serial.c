@@ -3,7 +3,7 @@
 
 #include <linux/serial_reg.h>
 
-#include "devices/pc/serial.h"
+#include "devices/pc/pc.h"
 
 #define PORT 0x3f8
 #define IRQ  4

@@ -4,7 +4,7 @@
 
 #include <linux/pci_regs.h>
 
-#include "devices/pc/testdev.h"
+#include "devices/pc/pc.h"
 #include "vmm/base/log.h"
 
 #define SLOT 1

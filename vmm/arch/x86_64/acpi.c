@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The ACPI tables that the guest finds: processors, interrupt controllers, ECAM, power. */
-#include "vmm/arch/x86_64/acpi.h"
+#include "vmm/arch/x86_64/boot.h"
 
 #include "dsdt.hex" /* dsdt_aml_code[] */
 

@@ -8,7 +8,6 @@
 #include <stdarg.h>
 #include <sys/stat.h>
 
-#include "vmm/arch/x86_64/acpi.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/machine.h"
 

@@ -82,3 +82,6 @@ int bzimage_load(struct machine *m, const struct boot_file *kernel, uint64_t rsd
 		 struct boot_entry *entry, struct error *err);
 int pvh_load(struct machine *m, const struct boot_file *kernel, uint64_t rsdp_gpa,
 	     struct boot_entry *entry, struct error *err);
+
+/* *rsdp_gpa: where the root pointer is. Needs m->ram mapped and m->opt.cpus. */
+int acpi_build(struct machine *m, uint64_t *rsdp_gpa, struct error *err);

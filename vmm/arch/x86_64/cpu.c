@@ -6,7 +6,6 @@
 #include "vmm/arch/x86_64/cpu.h"
 
 #include "vmm/arch/x86_64/arch.h"
-#include "vmm/arch/x86_64/cpuid.h"
 #include "vmm/machine.h"
 
 #define MSR_IA32_TSC	      0x10
