@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Runs another molt to hear which classes of state it has. */
-#include "cpr/ask.h"
+#include "cpr/inspect.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdio.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "cpr/handover/check.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
 
 #define DEADLINE_NS 10000000000ull
 

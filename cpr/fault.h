@@ -12,10 +12,9 @@
  * to the VM, a DMA range has its new address, which is after commit. They know "fail" too, which is EIO instead of
  * the call.
  */
-#ifndef MOLT_FAULT_H
-#define MOLT_FAULT_H
+#pragma once
 
-struct error;
+#include "vmm/base/base.h"
 
 #ifdef MOLT_FAULTS
 void fault_point(const char *name);
@@ -32,6 +31,4 @@ static inline void fault_point(const char *name)
 {
 	(void)name;
 }
-#endif
-
 #endif

@@ -4,20 +4,11 @@
 
 #include <ctype.h>
 #include <elf.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "cpr/ask.h"
-#include "cpr/dump.h"
-#include "cpr/schema.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
+#include "cpr/state/dump.h"
 
 #define TEXT_MAX (1u << 20)
 #define BLOB_MAX (1u << 30)
@@ -26,9 +17,8 @@ enum form { FORM_TEXT, FORM_JSON, FORM_DTS };
 
 static int usage(const char *what, struct error *err)
 {
-	error_set(err, EINVAL, "molt state: %s", what);
-	error_hint(err, "molt --help; molt(1) describes it");
-	return error_exit(err, EXIT_USAGE);
+	error_end(err, EXIT_USAGE, EINVAL, "molt state: %s", what);
+	return error_hint(err, "molt --help; molt(1) describes it");
 }
 
 /* ---- what a word names ---- */
@@ -53,10 +43,9 @@ static int source_open(struct source *src, const char *word, struct error *err)
 		return error_exit(
 			err, (error_errno(err, errno, "%s%s", src->is_pid ? "process " : "", word),
 			      EXIT_CONFIG));
-	if (!S_ISREG(st.st_mode) || !st.st_size || (uint64_t)st.st_size > BLOB_MAX) {
-		error_set(err, EINVAL, "%s: no regular file, empty, or over 1 GiB", word);
-		return error_exit(err, EXIT_CONFIG);
-	}
+	if (!S_ISREG(st.st_mode) || !st.st_size || (uint64_t)st.st_size > BLOB_MAX)
+		return error_end(err, EXIT_CONFIG, EINVAL,
+				 "%s: no regular file, empty, or over 1 GiB", word);
 	src->len = (size_t)st.st_size;
 	src->map = mmap(NULL, src->len, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (src->map != MAP_FAILED)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* `molt state`: what a blob holds, what a program saves, what an update between two would do. */
-#ifndef MOLT_INSPECT_H
-#define MOLT_INSPECT_H
+#pragma once
 
-struct error;
+#include "vmm/base/base.h"
+#include "cpr/state/schema.h"
 
 /* Takes the words after `molt state`, prints to stdout. Returns an exit code, or -errno with the code
  * in @err. */
@@ -19,4 +19,10 @@ int inspect_run(int argc, char *const argv[], struct error *err);
 	"                                                  programs, process ids, blobs or "       \
 	"schemas\n"
 
-#endif
+/* Runs the program at @path with `state schema`, with no descriptor but its output and an empty
+ * environment, for ten seconds at most. It must belong to root or to the caller, and nobody else may
+ * be able to write it: @path may be a process's, and that process anybody's. Fills @text (of @size)
+ * with what it prints, terminated. */
+int ask_schema(const char *path, char *text, size_t size, struct error *err);
+
+void schema_own(struct schema *s);

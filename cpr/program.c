@@ -2,15 +2,8 @@
 /* Path and arguments of the program, as a state that travels with the guest. */
 #include "cpr/program.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/auxv.h>
 #include <time.h>
-#include <unistd.h>
-
-#include "vmm/base/error.h"
 
 #define S struct program
 static const struct field program_fields[] = {

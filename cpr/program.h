@@ -3,12 +3,9 @@
  * The program as it was started: path and arguments. They travel in the blob (node "program"), since
  * an update runs the file that is at that path when the update is asked for.
  */
-#ifndef MOLT_PROGRAM_H
-#define MOLT_PROGRAM_H
+#pragma once
 
-#include <stdint.h>
-
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 #include "vmm/sched.h"
 
 #define PROGRAM_PATH_LEN 4096
@@ -26,8 +23,6 @@ struct program {
 
 extern const struct state_class program_state_class;
 
-struct error;
-
 /* The path that exec was given (AT_EXECFN, or @argv0), made absolute with the present working directory. */
 int program_path(char path[PROGRAM_PATH_LEN], const char *argv0, struct error *err);
 
@@ -40,5 +35,3 @@ int program_init(struct program *p, int argc, char *const argv[], struct error *
 /* Points @argv (PROGRAM_MAX_ARGS + 1 entries) into p->args, ends it with NULL; returns argc or
  * -EBADMSG. */
 int program_argv(struct program *p, char *argv[], struct error *err);
-
-#endif

@@ -3,14 +3,10 @@
  * What an architecture provides; one folder under vmm/arch/ is linked in. Nothing outside those
  * folders knows x86.
  */
-#ifndef MOLT_ARCH_H
-#define MOLT_ARCH_H
+#pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "vmm/base/base.h"
 
-struct error;
 struct machine;
 struct state_class;
 struct vcpu;
@@ -22,12 +18,29 @@ extern const struct state_class *const arch_state_classes[];
 struct ram_state;
 int arch_ram_layout(struct ram_state *state, uint64_t size, struct error *err);
 
+/* A capability of KVM that molt cannot do without, and the kernel that brought it; a table of them ends with no name. */
+struct vm_cap {
+	unsigned cap;
+	const char *name, *since;
+};
+#define VM_CAP(cap, since)                                                                         \
+	{                                                                                          \
+		KVM_CAP_##cap, "KVM_CAP_" #cap, since                                              \
+	}
+extern const struct vm_cap arch_needs[];
+extern const char arch_kvm_modules[]; /* "kvm_a or kvm_b": what is to be loaded */
+
+/* Writes the routes of GSI 0 to IRQ_PINS - 1, at most two each. Returns how many. */
+struct kvm_irq_routing_entry;
+uint32_t arch_pin_routes(struct kvm_irq_routing_entry *e);
+
 /* Windows the PCI host bridge may use. */
 struct arch_pci_layout {
 	uint64_t ecam_base, ecam_len; /* bus 0 only: 1 MiB */
 	uint64_t mmio32_base, mmio32_len;
 	uint64_t mmio64_base, mmio64_len; /* len 0: none */
 	uint64_t pio_base, pio_len;
+	uint64_t config_port; /* address register of configuration mechanism 1; data 4 above it */
 	uint32_t intx_gsi[4]; /* GSI of INTA..INTD of slot 0; slot s pin p uses [(s + p) % 4] */
 };
 void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out);
@@ -66,5 +79,3 @@ int arch_warm_follow(struct machine *m, struct error *err);
 
 /* Is @fd (an executable, opened for reading) a program this machine can run? */
 int arch_check_elf(int fd, const char *path, struct error *err);
-
-#endif

@@ -2,12 +2,6 @@
 /* An address space: sorted regions, and the dispatch of accesses to them. */
 #include "vmm/bus.h"
 
-#include <errno.h>
-#include <string.h>
-
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
-
 /* Index of the first region whose base is above @addr. */
 static unsigned upper(const struct bus *bus, uint64_t addr)
 {
@@ -33,8 +27,8 @@ int bus_add(struct bus *bus, const struct bus_region *r, struct error *err)
 	else if (at < bus->n && bus->regions[at].base - r->base < r->len)
 		clash = &bus->regions[at];
 	if (clash)
-		return error_set(err, EEXIST, "region %s at 0x%llx overlaps %s", r->name,
-				 (unsigned long long)r->base, clash->name);
+		return error_set(err, EEXIST, "region %s at 0x%lx overlaps %s", r->name, r->base,
+				 clash->name);
 	if (bus->n == BUS_MAX_REGIONS)
 		return error_set(err, ENOSPC, "region %s: more than %d regions", r->name,
 				 BUS_MAX_REGIONS);

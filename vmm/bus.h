@@ -3,13 +3,9 @@
  * Address spaces: one for MMIO, one for port I/O. A region is a range with one handler; every access,
  * whatever its width and direction, is one struct bus_access.
  */
-#ifndef MOLT_BUS_H
-#define MOLT_BUS_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
-
-struct error;
+#include "vmm/base/base.h"
 
 struct bus_access {
 	uint64_t offset; /* from the region's base, in bytes */
@@ -49,5 +45,3 @@ void bus_remove(struct bus *bus, uint64_t base, void *opaque);
  * what it cuts at the ends of pages: no handler knows such lengths. Returns false when there is no
  * region (value is all ones for reads). */
 bool bus_dispatch(struct bus *bus, uint64_t addr, struct bus_access *access);
-
-#endif

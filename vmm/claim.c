@@ -2,20 +2,13 @@
 /* Takes a path for a socket or link, unless somebody who lives has it. */
 #include "vmm/claim.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <unistd.h>
 
-#include "cpr/fdset.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
+#include "cpr/state/fdset.h"
 
 /* Does somebody accept connections at this socket? Its owner may be a program without our lock. */
 static bool socket_is_live(const struct sockaddr_un *addr)
@@ -28,9 +21,9 @@ static bool socket_is_live(const struct sockaddr_un *addr)
 
 static int in_use(const char *what, const char *path, struct error *err)
 {
-	error_set(err, EADDRINUSE, "%s: %.200s is in use by another process", what, path);
-	error_hint(err, "end that process, or give another path");
-	return error_exit(err, EXIT_CONFIG);
+	error_end(err, EXIT_CONFIG, EADDRINUSE, "%s: %.200s is in use by another process", what,
+		  path);
+	return error_hint(err, "end that process, or give another path");
 }
 
 static int remove_stale(const char *what, const char *path, unsigned type, struct error *err)
@@ -60,7 +53,7 @@ int claim_path(struct fdset *fds, const char *lock_name, const char *what, const
 	if (strlen(path) > room)
 		return error_set(err, ENAMETOOLONG, "%s: path %.200s is longer than %zu bytes",
 				 what, path, room);
-	if (fdset_take(fds, lock_name) >= 0)
+	if (fdset_get(fds, lock_name) >= 0)
 		return 0; /* ours since before the update */
 	snprintf(lock, sizeof(lock), "%s.lock", path);
 	fd_auto int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

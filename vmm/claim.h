@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Names in the file system that must not be stolen from a living owner: sockets and links. */
-#ifndef MOLT_CLAIM_H
-#define MOLT_CLAIM_H
+#pragma once
 
-struct error;
+#include "vmm/base/base.h"
+
 struct fdset;
 
 #define CLAIM_PATH_LEN 256 /* longest path, with its NUL; of a socket it is shorter */
@@ -18,5 +18,3 @@ int claim_path(struct fdset *fds, const char *lock_name, const char *what, const
 /* A listening socket at @path, which was claimed: mode 0600 from the start. Returns the descriptor
  * (non-blocking, close-on-exec, the caller's) or -errno. */
 int claim_listen(const char *what, const char *path, int backlog, struct error *err);
-
-#endif

@@ -1,60 +1,69 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Device classes. Registration is one table (vmm/devices.c). One life cycle for a fresh guest and
- * for one taken over:
+ * Device classes. Registration is one table (vmm/devices.c). One life cycle for a fresh guest and for one taken over:
  *
- *   create -> open -> realize -> (reset | load state: state_section.post_load, loaded) -> start
+ *   init -> open -> realize -> (reset | load state: post_load, loaded) -> start
  *
- * open takes every host descriptor by name (fdset_take) or opens it: nothing after it knows which.
- * realize registers bus regions, state sections, interrupt sources; there is a VM with RAM, but no
- * irqchip or vCPU yet. reset is for fresh guests only and may do ioctls on the host device; post_load
- * must do none that disturb it. Memory slots are added in reset, post_load or later (before the
- * irqchip exists they are cheap: docs/kernel-facts.md). start runs last, irqchip and routes exist, in
- * both cases.
+ * open takes every host descriptor by name (fdset_get) or opens it: nothing after it knows which. realize adds bus
+ * regions and interrupt sources; there is a VM with RAM, but no irqchip or vCPU yet. reset is for fresh guests only and
+ * may do ioctls on the host device; post_load must do none that disturb it. Memory slots are added in reset, post_load
+ * or later: before the irqchip exists they are cheap (docs/kernel-facts.md). start runs last, irqchip and routes exist.
  *
- * loaded, when every device's state is there, is for what depends on several of them.
- *
- * Around an update (all optional):
- *   check    the guest runs: may this device be updated now? Error: the reason.
- *   join     successor, before commit: what ties the device to this process's VM, beside the incumbent's
- *   take     successor, after commit: DMA addresses. Where it fails the guest runs all the same, and it is
- *            tried again
- *
- * A successor loads a state twice: one that was offered while the guest ran, and the one of the pause. post_load
- * sets everything, whatever was loaded before, and until commit changes nothing that the incumbent shares.
+ * A successor loads a state twice: one that was offered while the guest ran, and the one of the pause. post_load sets
+ * everything, whatever was loaded before, and until commit changes nothing that the incumbent shares.
  */
-#ifndef MOLT_DEVICE_H
-#define MOLT_DEVICE_H
+#pragma once
 
-#include <stdbool.h>
+#include "cpr/state/state.h"
 
 struct device;
-struct error;
 struct machine;
-struct state_class;
 
+/* All steps but the first four members are optional. */
 struct device_class {
 	const char *name;		 /* "vfio" */
-	const char *usage;		 /* one line for --help: "BDF[,rom=on]" or NULL */
-	const struct state_class *state; /* of its section: what the schema says of it */
-	/* @arg: the option's text, owned by the caller and valid for the machine's life. */
-	int (*create)(struct machine *m, const char *arg, struct device **out, struct error *err);
+	const struct state_class *state; /* of its section */
+	size_t size, state_offset;	 /* of its struct; of the state in it */
+	const char *node; /* of its section; NULL: @name, unless init writes another */
+	int (*init)(struct device *dev, const char *arg,
+		    struct error *err); /* @arg: the option's text, which stays */
 	int (*open)(struct device *dev, struct error *err);
 	int (*realize)(struct device *dev, struct error *err);
 	int (*reset)(struct device *dev, struct error *err);
-	int (*loaded)(struct device *dev, struct error *err);
+	int (*pre_save)(void *dev, struct error *err);
+	int (*post_load)(void *dev, struct error *err);
+	int (*loaded)(struct device *dev,
+		      struct error *err); /* when every device's state is there */
 	int (*start)(struct device *dev, struct error *err);
+	/* The guest runs: may this device be updated now? The error is the reason. */
 	int (*check)(struct device *dev, struct error *err);
+	/* Successor, before commit: what ties the device to this process's VM, beside the incumbent's. */
 	int (*join)(struct device *dev, struct error *err);
+	/* Successor, after commit: DMA addresses. Where it fails the guest runs, and it is tried again. */
 	int (*take)(struct device *dev, struct error *err);
-	void (*destroy)(struct device *dev); /* frees; the machine is quiet */
+	void (*destroy)(struct device *dev); /* what is not in its struct; the machine is quiet */
 };
 
 /* First member of every device's struct. */
 struct device {
 	const struct device_class *cls;
 	struct machine *m;
-	char name[48]; /* "vfio 0000:00:05.0": for messages */
+	char name[48];		   /* "vfio 0000:00:05.0": for messages */
+	char node[STATE_NODE_LEN]; /* of its section of the state */
 };
 
-#endif
+int device_create(const struct device_class *cls, struct machine *m, const char *arg,
+		  struct device **out, struct error *err);
+int device_realize(struct device *dev, struct error *err);
+void device_destroy(struct device *dev);
+
+struct device_class;
+
+/* Devices every machine has, in order; ends with NULL. */
+extern const struct device_class *const devices_fixed[];
+
+/* Devices that options ask for, and what those bring with them; ends with NULL. */
+extern const struct device_class *const devices_optional[];
+
+/* The class of that name, for devices asked for by option, or NULL. */
+const struct device_class *devices_find(const char *name);

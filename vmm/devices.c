@@ -1,17 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The table of device classes. */
-#include "vmm/devices.h"
-
-#include <stddef.h>
-#include <string.h>
-
-#include "devices/cmos.h"
-#include "devices/pci/pci.h"
-#include "devices/power.h"
-#include "devices/serial.h"
-#include "devices/testdev.h"
-#include "devices/vfio/vfio.h"
 #include "vmm/device.h"
+
+#include "devices/pc/pc.h"
+#include "devices/vfio/vfio.h"
 
 const struct device_class *const devices_fixed[] = {
 	&serial_class, &cmos_class, &power_class, &pci_host_class, NULL,

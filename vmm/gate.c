@@ -3,10 +3,6 @@
 #include "vmm/gate.h"
 
 #include <sched.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "vmm/base/num.h"
 
 #define LOOK_NS 300000
 
@@ -35,7 +31,7 @@ void gate_begin(struct gate *gate, enum gate_want want)
 {
 	word_set(&gate->parked, 0);
 	word_set(&gate->done, 0);
-	gate->quiet_done = false;
+	gate->quiesced = false;
 	gate->rc = 0;
 	gate_set(gate, want);
 }

@@ -3,14 +3,11 @@
  * The gate: where the vCPU threads and the leader meet. The leader says what it wants; the threads arrive
  * when they are there.
  */
-#ifndef MOLT_GATE_H
-#define MOLT_GATE_H
+#pragma once
 
 #include <pthread.h>
-#include <stdbool.h>
-#include <stdint.h>
 
-#include "vmm/base/error.h"
+#include "vmm/base/base.h"
 
 struct machine;
 
@@ -29,9 +26,9 @@ struct gate {
 	uint32_t parked; /* out of the guest, all exits finished */
 	uint32_t done;	 /* saved or loaded */
 	unsigned round;	 /* counts the pauses and loads */
-	bool quiet_done;
-	int (*quiet)(struct machine *m, struct error *err);
-	int rc; /* first failure of quiet, save or load */
+	bool quiesced;
+	int (*quiesce)(struct machine *m, struct error *err);
+	int rc; /* first failure of quiesce, save or load */
 	struct error err;
 };
 
@@ -54,5 +51,3 @@ void gate_look(const struct gate *gate, const uint32_t *word, uint32_t from, uin
 
 /* The leader: until all are done. Returns the first failure; @err may be NULL. */
 int gate_wait_all(struct gate *gate, struct error *err);
-
-#endif

@@ -2,15 +2,10 @@
 /* GSIs, the routing table, and irqfds: attached and detached one by one or all at once. */
 #include "vmm/irq.h"
 
-#include <errno.h>
 #include <linux/kvm.h>
 #include <poll.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
+#include "vmm/arch.h"
 #include "vmm/vm.h"
 
 #define TRIES 3 /* of what has no way back */
@@ -52,7 +47,7 @@ int irq_gsi_take(struct irq *irq, uint32_t gsi)
 
 int irq_gsi_alloc(struct irq *irq)
 {
-	/* The routing table also holds the pins of PIC and IOAPIC: 40 entries of 4096. */
+	/* The routing table also holds the pins: some 40 entries of 4096. */
 	for (uint32_t gsi = IRQ_PINS; gsi < IRQ_MAX_GSI - 64; gsi++)
 		if (!irq_gsi_take(irq, gsi))
 			return (int)gsi;
@@ -119,34 +114,11 @@ void irq_remove(struct irq *irq, struct irq_source *src)
 	irq->routes_dirty = true;
 }
 
-/* The pins: GSI 0 to 15 to PIC and IOAPIC, 16 to 23 to the IOAPIC alone; IRQ 0 is wired to IOAPIC pin
- * 2 as on a PC, which the MADT's override tells the guest. */
-static uint32_t pin_routes(struct kvm_irq_routing_entry *e)
-{
-	uint32_t n = 0;
-	for (uint32_t gsi = 0; gsi < IRQ_PINS; gsi++) {
-		if (gsi < 16)
-			e[n++] = (struct kvm_irq_routing_entry){
-				.gsi = gsi,
-				.type = KVM_IRQ_ROUTING_IRQCHIP,
-				.u.irqchip = {.irqchip = gsi < 8 ? KVM_IRQCHIP_PIC_MASTER
-								 : KVM_IRQCHIP_PIC_SLAVE,
-					      .pin = gsi % 8}};
-		if (gsi == 2)
-			continue;
-		e[n++] = (struct kvm_irq_routing_entry){
-			.gsi = gsi,
-			.type = KVM_IRQ_ROUTING_IRQCHIP,
-			.u.irqchip = {.irqchip = KVM_IRQCHIP_IOAPIC, .pin = gsi == 0 ? 2 : gsi}};
-	}
-	return n;
-}
-
 int irq_routes_commit(struct irq *irq, struct error *err)
 {
 	if (!irq->routes_dirty)
 		return 0;
-	uint32_t n = pin_routes(table.entries);
+	uint32_t n = arch_pin_routes(table.entries);
 	for (struct irq_source *s = irq->sources; s; s = s->next) {
 		if (s->kind != IRQ_MSI || !s->wanted)
 			continue;

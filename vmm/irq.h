@@ -10,16 +10,13 @@
  *
  * All functions: device lock held, except irq_init.
  */
-#ifndef MOLT_IRQ_H
-#define MOLT_IRQ_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "vmm/base/base.h"
 
-struct error;
 struct vm;
 
-#define IRQ_PINS    24	 /* IOAPIC pins: GSI 0 to 23 */
+#define IRQ_PINS    24	 /* of the interrupt controllers: GSI 0 to 23 */
 #define IRQ_MAX_GSI 4096 /* KVM_MAX_IRQ_ROUTES */
 
 enum irq_kind { IRQ_MSI, IRQ_LEVEL };
@@ -82,5 +79,3 @@ int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data);
 int irq_routes_commit(struct irq *irq, struct error *err);
 int irq_detach_all(struct irq *irq, struct error *err);
 void irq_attach_all(struct irq *irq);
-
-#endif

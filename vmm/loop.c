@@ -2,18 +2,10 @@
 /* The event loop: a thread that waits for descriptors and can be parked between two handlers. */
 #include "vmm/loop.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
-#include "vmm/confine.h"
-
-int loop_init(struct loop *loop, const char *name, enum confine_thread filter,
+int loop_init(struct loop *loop, const char *name, enum seccomp_thread filter,
 	      pthread_mutex_t *lock, struct error *err)
 {
 	loop->name = name;
@@ -89,7 +81,7 @@ static void *run(void *opaque)
 
 	prctl(PR_SET_NAME, loop->name);
 	/* The vCPUs' filters went on before, so this one does too, unless memory is short. */
-	if (confine_enter(loop->filter, &err))
+	if (seccomp_enter(loop->filter, &err))
 		log_error(&err);
 	for (;;) {
 		int n = epoll_wait(loop->epoll_fd, ev, 16, -1);

@@ -4,16 +4,11 @@
  * handlers run with the device lock held, and the control socket's with a lock of its own. loop_park
  * makes it stop between two handlers, so that device code is quiet by construction.
  */
-#ifndef MOLT_LOOP_H
-#define MOLT_LOOP_H
+#pragma once
 
 #include <pthread.h>
-#include <stdbool.h>
-#include <stdint.h>
 
-#include "vmm/confine.h"
-
-struct error;
+#include "vmm/seccomp/seccomp.h"
 
 typedef void (*loop_handler)(void *opaque, uint32_t events); /* EPOLLIN, ... */
 
@@ -27,7 +22,7 @@ struct loop_watch {
 
 struct loop {
 	const char *name; /* of the thread */
-	enum confine_thread filter;
+	enum seccomp_thread filter;
 	int epoll_fd;
 	pthread_t thread;
 	bool running;
@@ -37,7 +32,7 @@ struct loop {
 	struct loop_watch *watches;
 };
 
-int loop_init(struct loop *loop, const char *name, enum confine_thread filter,
+int loop_init(struct loop *loop, const char *name, enum seccomp_thread filter,
 	      pthread_mutex_t *lock, struct error *err);
 
 /* Watches @fd (stays the caller's). Its lock held, or before loop_start. -EPERM: a regular file,
@@ -52,5 +47,3 @@ int loop_start(struct loop *loop, struct error *err);
 /* After loop_park returns no handler runs until loop_unpark. Caller must not hold the loop's lock. */
 void loop_park(struct loop *loop);
 void loop_unpark(struct loop *loop);
-
-#endif

@@ -2,16 +2,12 @@
 /* The order in which a machine is built, loaded, started and destroyed. */
 #include "vmm/machine.h"
 
-#include <errno.h>
 #include <signal.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "vmm/arch.h"
-#include "vmm/confine.h"
-#include "vmm/console.h"
-#include "vmm/devices.h"
+#include "vmm/console/console.h"
+#include "vmm/console/terminal.h"
+#include "vmm/device.h"
 #include "vmm/warm.h"
 
 struct device *machine_device(struct machine *m, const char *class_name, struct device *after)
@@ -62,7 +58,7 @@ int machine_add_device(struct machine *m, const struct device_class *cls, const 
 	struct device *dev;
 	if (m->ndevices == MACHINE_MAX_DEVICES)
 		return error_set(err, ENOSPC, "more than %d devices", MACHINE_MAX_DEVICES);
-	int rc = cls->create(m, arg, &dev, err);
+	int rc = device_create(cls, m, arg, &dev, err);
 	if (rc)
 		return rc;
 	if (m->ndevices == MACHINE_MAX_DEVICES)
@@ -116,6 +112,14 @@ static int each_device(struct machine *m, size_t step, struct error *err)
 	return 0;
 }
 
+static int realize_devices(struct machine *m, struct error *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; !rc && i < m->ndevices; i++)
+		rc = device_realize(m->devices[i], err);
+	return rc;
+}
+
 static int create_vm(struct machine *m, struct error *err)
 {
 	const struct ram_state *r = &m->ram.state;
@@ -140,31 +144,19 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 {
 	m->fresh = !blob;
 	irq_init(&m->irq, &m->vm);
-	int rc = confine_init(m->opt.sandbox, err);
-	if (!rc)
-		rc = loop_init(&m->loop, "molt-loop", CONFINE_LOOP, &m->lock, err);
-	if (!rc)
-		rc = vm_open(&m->vm, &m->fds, err);
-	if (!rc)
-		rc = build_ram(m, blob, err);
-	if (!rc)
-		rc = console_open(m, m->opt.console, &m->console, err);
-	if (!rc)
-		rc = create_vm(m, err);
-	if (!rc)
-		rc = arch_init(m, err);
-	if (!rc)
-		rc = create_devices(m, err);
-	if (!rc)
-		rc = each_device(m, STEP(open), err);
-	if (!rc)
-		rc = each_device(m, STEP(realize), err);
-	if (!rc)
-		rc = vcpus_init(m, err);
-	if (!rc)
-		rc = vcpus_spawn(m, err);
-	if (!rc)
-		rc = blob ? machine_load_devices(m, blob, err) : each_device(m, STEP(reset), err);
+	int rc = seccomp_init(m->opt.sandbox, err)
+			 ?: loop_init(&m->loop, "molt-loop", SECCOMP_LOOP, &m->lock, err)
+			 ?: vm_open(&m->vm, &m->fds, err)
+			 ?: build_ram(m, blob, err)
+			 ?: console_open(m, m->opt.console, &m->console, err)
+			 ?: create_vm(m, err)
+			 ?: arch_init(m, err)
+			 ?: create_devices(m, err)
+			 ?: each_device(m, STEP(open), err)
+			 ?: realize_devices(m, err)
+			 ?: vcpus_init(m, err)
+			 ?: vcpus_spawn(m, err)
+			 ?: (blob ? machine_load_devices(m, blob, err) : each_device(m, STEP(reset), err));
 	/* The interrupt controllers last: once they exist every memory slot waits for a grace
 	 * period (docs/kernel-facts.md). */
 	if (!rc)
@@ -172,19 +164,14 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	/* vCPUs that are taken over are created from here on, on their own threads. */
 	if (!rc && blob)
 		vcpus_start(m);
-	if (!rc && !blob)
-		rc = arch_create_timers(m, err);
-	if (!rc && !blob)
-		rc = vcpus_create(m, err);
-	if (!rc && !blob)
-		rc = arch_boot(m, err);
-	if (!rc && !blob)
-		rc = arch_save(
-			m, err); /* for the first update's offer, as each vCPU's creation does */
-	return rc;
+	if (rc || blob)
+		return rc;
+	/* Saved for the first update's offer, as each vCPU's creation does. */
+	return arch_create_timers(m, err)
+		       ?: vcpus_create(m, err) ?: arch_boot(m, err) ?: arch_save(m, err);
 }
 
-int machine_quiet(struct machine *m, struct error *err)
+int machine_quiesce(struct machine *m, struct error *err)
 {
 	pthread_mutex_lock(&m->lock);
 	int rc = irq_detach_all(&m->irq, err);
@@ -274,9 +261,8 @@ void machine_destroy(struct machine *m)
 	if (m->loop.running)
 		loop_park(&m->loop);
 	for (unsigned i = m->ndevices; i-- > 0;)
-		if (m->devices[i]->cls->destroy)
-			m->devices[i]->cls->destroy(m->devices[i]);
+		device_destroy(m->devices[i]);
 	if (m->console)
 		console_close(m->console);
-	console_restore_terminal();
+	terminal_restore();
 }

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The machine: everything one guest consists of, and who may run when. */
-#ifndef MOLT_MACHINE_H
-#define MOLT_MACHINE_H
+#pragma once
 
 #include <pthread.h>
-#include <stdbool.h>
-#include <stdint.h>
 
-#include "cpr/fdset.h"
-#include "cpr/state.h"
-#include "vmm/base/error.h"
+#include "cpr/state/fdset.h"
+#include "cpr/state/state.h"
 #include "vmm/bus.h"
 #include "vmm/device.h"
 #include "vmm/irq.h"
@@ -82,7 +78,7 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 
 /* On the last vCPU to park: takes all irqfds off, so that nothing reaches an interrupt controller while it
  * is read. */
-int machine_quiet(struct machine *m, struct error *err);
+int machine_quiesce(struct machine *m, struct error *err);
 
 /* A successor, after machine_build: waits until its vCPUs are made, and ties the devices to the VM; then (between the
  * two is the time to warm it) tries the rest of the offered state. */
@@ -108,5 +104,3 @@ int machine_serve(struct machine *m, struct error *err);
 
 /* After the last guest instruction: vCPUs end, console is flushed, devices are destroyed. */
 void machine_destroy(struct machine *m);
-
-#endif

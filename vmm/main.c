@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The program: words of the command line, and as whom this image was started. */
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "cpr/fault.h"
-#include "cpr/handover/link.h"
 #include "cpr/handover/parent.h"
 #include "cpr/handover/worker.h"
 #include "cpr/inspect.h"
 #include "cpr/program.h"
 #include "vmm/base/build.h"
-#include "vmm/base/log.h"
-#include "vmm/client.h"
+#include "vmm/control/client.h"
 #include "vmm/machine.h"
 
 static _Alignas(PAGE_LEN) struct machine machine;
@@ -136,10 +130,10 @@ static const struct {
 } verbs[] = {
 	{"run", run, false},
 	{"state", state, false},
-	{"status", client_status, false},
-	{"update", client_update, false},
-	{"stop", client_stop, false},
-	{"events", client_events, false},
+	{"status", client_run, false},
+	{"update", client_run, false},
+	{"stop", client_run, false},
+	{"events", client_run, false},
 	{"--version", version, true},
 	{"-V", version, true},
 	{"--help", help, true},

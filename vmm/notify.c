@@ -2,18 +2,9 @@
 /* Messages to the supervisor, sent here or by a sender in this process's place (sd_notify(3)). */
 #include "vmm/notify.h"
 
-#include <errno.h>
 #include <stdarg.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
 
 /* A path, or with an @ in front an abstract name. 0: neither. */
 static socklen_t address(struct sockaddr_un *addr, const char *name)
@@ -82,7 +73,7 @@ void notify_send(const char *assignments, const char *status, ...)
 void notify_reloading(void)
 {
 	char assignments[80];
-	snprintf(assignments, sizeof(assignments), "RELOADING=1\nMONOTONIC_USEC=%llu",
-		 (unsigned long long)(now_ns() / 1000));
+	snprintf(assignments, sizeof(assignments), "RELOADING=1\nMONOTONIC_USEC=%lu",
+		 (now_ns() / 1000));
 	notify_send(assignments, "updating");
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Tells the supervisor that started molt how it goes: datagrams to $NOTIFY_SOCKET (sd_notify(3)). */
-#ifndef MOLT_NOTIFY_H
-#define MOLT_NOTIFY_H
+#pragma once
+
+#include "vmm/base/base.h"
 
 /* Sends @assignments ("READY=1", several separated by newlines; "": none) and a STATUS= line. Does
  * nothing without a supervisor, never waits, and says so once if nobody takes it. Opens a socket
@@ -18,5 +19,3 @@ void notify_forward(const char *text);
 
 /* An update begins: RELOADING=1 with the time that systemd wants beside it. */
 void notify_reloading(void);
-
-#endif

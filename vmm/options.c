@@ -3,14 +3,8 @@
 #include "vmm/options.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <getopt.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
-#include "vmm/base/pool.h"
 #include "vmm/options_table.h"
 
 #define MEM_MIN	  (32 * MIB)
@@ -27,9 +21,8 @@ const char *const options_groups[GROUP_COUNT] = {
 static int usage(struct error *err, const struct option_entry *o, const char *text,
 		 const char *expected)
 {
-	error_set(err, EINVAL, "option --%s: '%.200s' is not valid", o->name, text);
-	error_hint(err, "expected %s", expected);
-	return error_exit(err, EXIT_USAGE);
+	error_end(err, EXIT_USAGE, EINVAL, "option --%s: '%.200s' is not valid", o->name, text);
+	return error_hint(err, "expected %s", expected);
 }
 
 static int parse_string(struct options *opt, const struct option_entry *o, const char *text,
@@ -162,10 +155,10 @@ static int parse_sandbox(struct options *opt, const struct option_entry *o, cons
 			 struct error *err)
 {
 	static const char *const modes[] = {
-		[CONFINE_KILL] = "kill", [CONFINE_LOG] = "log", [CONFINE_OFF] = "off"};
+		[SECCOMP_KILL] = "kill", [SECCOMP_LOG] = "log", [SECCOMP_OFF] = "off"};
 	for (unsigned i = 0; i < ARRAY_LEN(modes); i++)
 		if (!strcmp(text, modes[i])) {
-			opt->sandbox = (enum confine_mode)i;
+			opt->sandbox = (enum seccomp_mode)i;
 			return 0;
 		}
 	return usage(err, o, text, "kill, log or off");
@@ -197,11 +190,9 @@ static int parse_control(struct options *opt, const struct option_entry *o, cons
 static int parse_device(struct options *opt, const struct option_entry *o, const char *text,
 			struct error *err)
 {
-	if (opt->ndevices == OPTIONS_MAX_DEVICES) {
-		error_set(err, E2BIG, "option --%s: more than %d devices", o->name,
-			  OPTIONS_MAX_DEVICES);
-		return error_exit(err, EXIT_USAGE);
-	}
+	if (opt->ndevices == OPTIONS_MAX_DEVICES)
+		return error_end(err, EXIT_USAGE, E2BIG, "option --%s: more than %d devices",
+				 o->name, OPTIONS_MAX_DEVICES);
 	opt->devices[opt->ndevices].cls = o->name;
 	opt->devices[opt->ndevices++].arg = text;
 	return 0;
@@ -212,139 +203,96 @@ static int parse_device(struct options *opt, const struct option_entry *o, const
 const struct option_entry options_table[] = {
 	{"kernel", 'k', "FILE",
 	 "Kernel to boot: a Linux bzImage, or an ELF file with a PVH note. Needed.", NULL,
-	 GROUP_GUEST, COMPLETE_FILE, parse_file, AT(kernel)},
+	 GROUP_GUEST, parse_file, AT(kernel)},
 	{"initrd", 'i', "FILE", "Initial RAM disk given to the kernel.", NULL, GROUP_GUEST,
-	 COMPLETE_FILE, parse_file, AT(initrd)},
+	 parse_file, AT(initrd)},
 	{"cmdline", 'p', "STRING", "Kernel command line, for example \"console=ttyS0\".", "",
-	 GROUP_GUEST, COMPLETE_NONE, parse_string, AT(cmdline)},
+	 GROUP_GUEST, parse_string, AT(cmdline)},
 	{"mem", 'm', "SIZE[,hugetlb=2M][,collapse][,path=FILE]",
 	 "Guest memory: a number with B, K, M, G or T, or plain MiB; at least 32M. hugetlb=2M "
-	 "takes "
-	 "reserved huge pages (sysctl vm.nr_hugepages). collapse touches all memory at start and "
-	 "asks for huge pages, where the host does not give them by itself: this costs about 3 ms "
-	 "per MiB at start and makes the guest faster after an update. path=FILE uses a file (on "
-	 "/dev/shm, a hugetlbfs, a DAX device), or an unnamed file in a folder, and may not "
-	 "contain "
-	 "a comma; without it memory is a sealed memfd.",
-	 "256M", GROUP_GUEST, COMPLETE_NONE, parse_mem},
-	{"cpus", 'c', "N", "Number of virtual CPUs.", "1", GROUP_GUEST, COMPLETE_NONE, parse_number,
-	 AT(cpus), .min = 1, .max = OPTIONS_MAX_CPUS},
+	 "takes reserved huge pages (sysctl vm.nr_hugepages). collapse touches all memory at start "
+	 "and asks for huge pages, where the host does not give them by itself: this costs about 3 "
+	 "ms per MiB at start and makes the guest faster after an update. path=FILE uses a file "
+	 "(on /dev/shm, a hugetlbfs, a DAX device), or an unnamed file in a folder, and may not "
+	 "contain a comma; without it memory is a sealed memfd.",
+	 "256M", GROUP_GUEST, parse_mem},
+	{"cpus", 'c', "N", "Number of virtual CPUs.", "1", GROUP_GUEST, parse_number, AT(cpus),
+	 .min = 1, .max = OPTIONS_MAX_CPUS},
 	{"vfio", 0, "BDF[,rom=on|off]",
 	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0. rom=on shows "
-	 "its "
-	 "option ROM too. May be repeated.",
-	 NULL, GROUP_DEVICES, COMPLETE_BDF, parse_device},
+	 "its option ROM too. May be repeated.",
+	 NULL, GROUP_DEVICES, parse_device},
 	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",
 	 "Where the serial console goes. On a terminal, Ctrl-a x quits and Ctrl-a ? helps. "
-	 "pty:LINK "
-	 "makes a symbolic link to the pseudo terminal. unix:PATH listens for one client, which "
-	 "first gets the last lines.",
-	 "stdio", GROUP_DEVICES, COMPLETE_CONSOLE, parse_console, AT(console)},
+	 "pty:LINK makes a symbolic link to the pseudo terminal. unix:PATH listens for one client, "
+	 "which first gets the last lines.",
+	 "stdio", GROUP_DEVICES, parse_console, AT(console)},
 	{"name", 0, "NAME",
 	 "Name of the guest, put before each line of the log. It also gives the guest a control "
 	 "socket under that name.",
-	 NULL, GROUP_RUN, COMPLETE_NONE, parse_name, AT(name)},
+	 NULL, GROUP_RUN, parse_name, AT(name)},
 	{"control", 0, "PATH|none",
 	 "Where to make the control socket, for molt status, update, stop and events. Without this "
 	 "option there is one for a guest with a --name only, /run/molt/NAME.sock for root and "
 	 "$XDG_RUNTIME_DIR/molt/NAME.sock for others. none: no socket.",
-	 NULL, GROUP_RUN, COMPLETE_FILE, parse_control, AT(control)},
+	 NULL, GROUP_RUN, parse_control, AT(control)},
 	{"take", 0, "GUEST",
 	 "Instead of starting a guest take over the running GUEST, a name or the path of a control "
-	 "socket, with all that "
-	 "it has. It runs on in this process; the one that had it ends with status 0. Stands "
-	 "alone.",
-	 NULL, GROUP_RUN, COMPLETE_NONE, parse_file, AT(take)},
+	 "socket, with all that it has. It runs on in this process; the one that had it ends with "
+	 "status 0. Stands alone.",
+	 NULL, GROUP_RUN, parse_file, AT(take)},
 	{"report", 0, "FILE", "Append one JSON record to FILE for each update.", NULL, GROUP_RUN,
-	 COMPLETE_FILE, parse_file, AT(report)},
+	 parse_file, AT(report)},
 	{"stop-timeout", 0, "SECONDS",
 	 "After SIGTERM or SIGINT, how long the guest may take to power off.", "30", GROUP_RUN,
-	 COMPLETE_NONE, parse_number, AT(stop_timeout_s), .min = 0, .max = 86400},
+	 parse_number, AT(stop_timeout_s), .min = 0, .max = 86400},
 	{"update-timeout", 0, "MS",
 	 "How long the guest may stand still, at most, until the new program has taken over; after "
-	 "that it runs "
-	 "on in the old one. 0: twenty times what the new program needed to try the state before, "
-	 "and at least "
-	 "200 and at most 10000.",
-	 "0", GROUP_RUN, COMPLETE_NONE, parse_number, AT(update_timeout_ms), .min = 0,
-	 .max = 3600000},
+	 "that it runs on in the old one. 0: twenty times what the new program needed to try the "
+	 "state before, and at least 200 and at most 10000.",
+	 "0", GROUP_RUN, parse_number, AT(update_timeout_ms), .min = 0, .max = 3600000},
 	{"prepare-timeout", 0, "MS",
 	 "How long a new program may take for each step of its preparation, while the guest runs.",
-	 "10000", GROUP_RUN, COMPLETE_NONE, parse_number, AT(prepare_timeout_ms), .min = 100,
-	 .max = 3600000},
+	 "10000", GROUP_RUN, parse_number, AT(prepare_timeout_ms), .min = 100, .max = 3600000},
 	{"warm-budget", 0, "MS",
 	 "How long a new program may fill its page tables with guest memory before it takes over, "
-	 "so that the guest "
-	 "does not have to fault it all in again. Memory that is not done by then is faulted in as "
-	 "it is touched. 0: none.",
-	 "30000", GROUP_RUN, COMPLETE_NONE, parse_number, AT(warm_budget_ms), .min = 0,
-	 .max = 3600000},
+	 "so that the guest does not have to fault it all in again. Memory that is not done by "
+	 "then is faulted in as it is touched. 0: none.",
+	 "30000", GROUP_RUN, parse_number, AT(warm_budget_ms), .min = 0, .max = 3600000},
 	{"insecure-exe", 0, NULL,
 	 "Let an update run a program file that its group or everybody may write to, or that "
-	 "belongs "
-	 "to another user than root and the one who runs molt.",
-	 NULL, GROUP_RUN, COMPLETE_NONE, parse_flag, AT(insecure_exe)},
+	 "belongs to another user than root and the one who runs molt.",
+	 NULL, GROUP_RUN, parse_flag, AT(insecure_exe)},
 	{"sandbox", 0, "kill|log|off",
 	 "What happens when a thread that serves the guest makes a system call that it has no need "
 	 "of: kill ends the guest with status 159, log lets the call pass. Both name it in the "
-	 "log. "
-	 "off puts no filters on.",
-	 CONFINE_DEFAULT, GROUP_RUN, COMPLETE_SANDBOX, parse_sandbox},
+	 "log. off puts no filters on.",
+	 SECCOMP_DEFAULT, GROUP_RUN, parse_sandbox},
 	{"testdev", 0, "ARGUMENT", "Add a test device. May be repeated.", NULL, GROUP_DEBUG,
-	 COMPLETE_NONE, parse_device},
+	 parse_device},
 	{"debug-hold", 0, "MS",
 	 "Hold every update's pause open this long before the state is handed over.", "0",
-	 GROUP_DEBUG, COMPLETE_NONE, parse_number, AT(hold_ms), .min = 0, .max = 3600000},
+	 GROUP_DEBUG, parse_number, AT(hold_ms), .min = 0, .max = 3600000},
 };
 const unsigned options_table_len = ARRAY_LEN(options_table);
 
-/* Edit distance, rows of at most 32: long names are shorter. */
-static unsigned distance(const char *a, const char *b)
-{
-	unsigned row[32];
-	size_t na = strlen(a), nb = strlen(b);
-	if (na > 31 || nb > 31)
-		return 32;
-	for (unsigned j = 0; j <= nb; j++)
-		row[j] = j;
-	for (unsigned i = 1; i <= na; i++) {
-		unsigned diagonal = row[0];
-		row[0] = i;
-		for (unsigned j = 1; j <= nb; j++) {
-			unsigned best = diagonal + (a[i - 1] != b[j - 1]);
-			diagonal = row[j];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			row[j] = best;
-		}
-	}
-	return row[nb];
-}
-
 static int unknown(const char *word, struct error *err)
 {
-	const char *closest = NULL;
-	char name[32];
+	const char *name = word + strspn(word, "-"), *closest = NULL;
+	size_t best = 1; /* letters that they begin with alike; with fewer it is another word */
 
-	error_set(err, EINVAL, "unknown option %.100s", word);
-	snprintf(name, sizeof(name), "%.*s", (int)strcspn(word + strspn(word, "-"), "="),
-		 word + strspn(word, "-"));
-	/* Further away is another word. */
-	unsigned best = strlen(name) < 6 ? (unsigned)strlen(name) / 2 + 1 : 4;
+	error_end(err, EXIT_USAGE, EINVAL, "unknown option %.100s", word);
 	for (unsigned i = 0; i < options_table_len; i++) {
-		unsigned d = distance(name, options_table[i].name);
-		if (d < best) {
-			best = d;
+		size_t n = 0;
+		while (name[n] && name[n] == options_table[i].name[n])
+			n++;
+		if (n > best) {
+			best = n;
 			closest = options_table[i].name;
 		}
 	}
-	if (closest)
-		error_hint(err, "did you mean --%s?", closest);
-	else
-		error_hint(err, "molt run --help lists the options");
-	return error_exit(err, EXIT_USAGE);
+	return closest ? error_hint(err, "did you mean --%s?", closest)
+		       : error_hint(err, "molt run --help lists the options");
 }
 
 static int parse_words(struct options *opt, int argc, char **words, struct error *err)
@@ -375,11 +323,9 @@ static int parse_words(struct options *opt, int argc, char **words, struct error
 				     "no argument");
 		if (c == '?')
 			return unknown(words[optind - 1], err);
-		if (c == ':') {
-			error_set(err, EINVAL, "option %s: its argument is missing",
-				  words[optind - 1]);
-			return error_exit(err, EXIT_USAGE);
-		}
+		if (c == ':')
+			return error_end(err, EXIT_USAGE, EINVAL,
+					 "option %s: its argument is missing", words[optind - 1]);
 		const struct option_entry *o = options_table;
 		if (c >= LONG_BASE)
 			o += c - LONG_BASE;
@@ -391,9 +337,8 @@ static int parse_words(struct options *opt, int argc, char **words, struct error
 			return rc;
 	}
 	if (optind < argc) {
-		error_set(err, EINVAL, "unexpected argument '%.200s'", words[optind]);
-		error_hint(err, "the kernel is given with --kernel FILE");
-		return error_exit(err, EXIT_USAGE);
+		error_end(err, EXIT_USAGE, EINVAL, "unexpected argument '%.200s'", words[optind]);
+		return error_hint(err, "the kernel is given with --kernel FILE");
 	}
 	return 0;
 }
@@ -416,15 +361,12 @@ int options_parse(struct options *opt, int argc, char *const argv[], struct erro
 		words[i + 1] = argv[i];
 	int rc = parse_words(opt, argc + 1, words, err);
 	pool_free(words);
-	if (!rc && opt->take && argc > 2) {
-		error_set(err, EINVAL,
-			  "option --take stands alone: the guest keeps its own options");
-		return error_exit(err, EXIT_USAGE);
-	}
+	if (!rc && opt->take && argc > 2)
+		return error_end(err, EXIT_USAGE, EINVAL,
+				 "option --take stands alone: the guest keeps its own options");
 	if (!rc && !opt->kernel && !opt->take) {
-		error_set(err, EINVAL, "option --kernel is missing");
-		error_hint(err, "molt run --kernel FILE; molt run --help lists the options");
-		rc = error_exit(err, EXIT_USAGE);
+		error_end(err, EXIT_USAGE, EINVAL, "option --kernel is missing");
+		rc = error_hint(err, "molt run --kernel FILE; molt run --help lists the options");
 	}
 	return rc;
 }

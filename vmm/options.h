@@ -3,18 +3,10 @@
  * The options of `molt run`, in one declared table from which parsing, --help, the completion and
  * the man page's list come.
  */
-#ifndef MOLT_OPTIONS_H
-#define MOLT_OPTIONS_H
-
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
+#pragma once
 
 #include "vmm/ram.h"
-#include "vmm/confine.h"
-
-struct error;
+#include "vmm/seccomp/seccomp.h"
 
 #define OPTIONS_MAX_DEVICES 32
 #define OPTIONS_MAX_CPUS    64
@@ -36,7 +28,7 @@ struct options {
 	uint32_t prepare_timeout_ms; /* --prepare-timeout, 10000 */
 	uint32_t warm_budget_ms;     /* --warm-budget, 30000; 0: off */
 	bool insecure_exe; /* --insecure-exe: an update may run a file that others can write */
-	enum confine_mode sandbox; /* --sandbox, CONFINE_KILL; CONFINE_LOG in sanitized builds */
+	enum seccomp_mode sandbox; /* --sandbox, SECCOMP_KILL; SECCOMP_LOG in sanitized builds */
 	uint32_t hold_ms; /* --debug-hold MS: tests: the pause is held open this long before exec */
 	struct {
 		const char *cls;	/* device class: "vfio", "testdev" */
@@ -57,5 +49,3 @@ int options_parse_size(const char *text, uint64_t *out);
 void options_help(FILE *out);
 void options_man(FILE *out);
 void options_completion(FILE *out);
-
-#endif

@@ -1,24 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* The declared table of options: shared by parsing (options.c) and texts (options_text.c) only. */
-#ifndef MOLT_OPTIONS_TABLE_H
-#define MOLT_OPTIONS_TABLE_H
+#pragma once
 
-#include <stddef.h>
-#include <stdint.h>
+#include "vmm/base/base.h"
 
-struct error;
 struct options;
 
 enum option_group { GROUP_GUEST, GROUP_DEVICES, GROUP_RUN, GROUP_DEBUG, GROUP_COUNT };
-
-/* What a shell offers as the argument. */
-enum option_complete {
-	COMPLETE_NONE,
-	COMPLETE_FILE,
-	COMPLETE_BDF,
-	COMPLETE_CONSOLE,
-	COMPLETE_SANDBOX
-};
 
 struct option_entry {
 	const char *name; /* long name, without the dashes */
@@ -27,7 +15,6 @@ struct option_entry {
 	const char *help; /* sentences, in plain text */
 	const char *def;  /* parsed before the command line, and shown; NULL: none */
 	enum option_group group;
-	enum option_complete complete;
 	int (*parse)(struct options *opt, const struct option_entry *o, const char *text,
 		     struct error *err);
 	size_t offset;	   /* of the member in struct options, for generic parsers */
@@ -37,5 +24,3 @@ struct option_entry {
 extern const struct option_entry options_table[];
 extern const unsigned options_table_len;
 extern const char *const options_groups[GROUP_COUNT];
-
-#endif

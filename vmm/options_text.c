@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The texts generated from the table of options: help, man page, completion. */
 #include <ctype.h>
-#include <string.h>
 
 #include "vmm/options.h"
 #include "vmm/options_table.h"
@@ -87,77 +86,55 @@ void options_man(FILE *out)
 	}
 }
 
-/* "--name|-n|" of every option that completes in that way. */
-static void print_case(FILE *out, enum option_complete complete, const char *action)
+/* The words that an argument is made of, as far as they stand in its name: "stdio|pty[:LINK]" has stdio and pty. A file's
+ * name or another text has none. */
+static void print_choices(FILE *out, const char *arg)
 {
-	const char *bar = "\t";
-	for (unsigned i = 0; i < options_table_len; i++) {
-		const struct option_entry *o = &options_table[i];
-		if (o->complete != complete)
-			continue;
-		fprintf(out, "%s--%s", bar, o->name);
-		if (o->letter)
-			fprintf(out, "|-%c", o->letter);
-		bar = "|";
+	for (; islower((unsigned char)*arg); arg += *arg == '|') {
+		int n = (int)strcspn(arg, "|[:");
+		fprintf(out, "%.*s%s ", n, arg, arg[n] == ':' ? ":" : "");
+		arg += n + (int)strcspn(arg + n, "|");
 	}
-	fprintf(out, ")\n\t\t%s\n\t\treturn ;;\n", action);
 }
 
 void options_completion(FILE *out)
 {
-	/* A device's colons are word breaks to readline: bash-completion's helpers undo that. */
-	fprintf(out,
-		"# bash completion for molt(1), loaded by bash-completion\n"
-		"_molt_verb() { # status, update, stop, events: names of guests, and options\n"
-		"\tlocal dir=${XDG_RUNTIME_DIR:-/run}/molt options='--json --help' guests=() s\n"
-		"\t((EUID)) || dir=/run/molt\n"
-		"\t[[ ${words[1]} != update ]] || options+=' --check --exe'\n"
-		"\tif [[ $prev == --exe || $cur == */* ]]; then\n"
-		"\t\tmapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
-		"\t\treturn\n"
-		"\tfi\n"
-		"\tfor s in \"$dir\"/*.sock; do\n"
-		"\t\t[[ -S $s ]] && s=${s##*/} && guests+=(\"${s%%.sock}\")\n"
-		"\tdone\n"
-		"\tmapfile -t COMPREPLY < <(compgen -W \"$options ${guests[*]}\" -- \"$cur\")\n"
-		"}\n"
-		"_molt() {\n"
-		"\t# shellcheck disable=SC2034 # words: set by _init_completion\n"
-		"\tlocal cur prev words cword\n"
-		"\t_init_completion -n : || return\n"
-		"\tif ((cword == 1)); then\n"
-		"\t\tmapfile -t COMPREPLY < <(compgen -W 'run status update stop events state "
-		"--help --version' -- \"$cur\")\n"
-		"\t\treturn\n"
-		"\tfi\n"
-		"\tif [[ ${words[1]} == state ]]; then\n"
-		"\t\tlocal words_of_state='--json --dts'\n"
-		"\t\t((cword > 2)) || words_of_state='dump schema diff'\n"
-		"\t\tmapfile -t COMPREPLY < <(compgen -W \"$words_of_state\" -- \"$cur\")\n"
-		"\t\t((cword == 2)) || mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -f "
-		"-- \"$cur\")\n"
-		"\t\treturn\n"
-		"\tfi\n"
-		"\tif [[ ${words[1]} != run ]]; then\n"
-		"\t\t_molt_verb\n"
-		"\t\treturn\n"
-		"\tfi\n"
-		"\tcase $prev in\n");
-	print_case(out, COMPLETE_FILE, "mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")");
-	print_case(out, COMPLETE_BDF,
-		   "mapfile -t COMPREPLY < <(cd /sys/bus/pci/drivers/vfio-pci 2>/dev/null &&\n"
-		   "\t\t\tcompgen -G \"$cur*:*.?\")\n"
-		   "\t\t__ltrim_colon_completions \"$cur\"");
-	print_case(out, COMPLETE_CONSOLE,
-		   "mapfile -t COMPREPLY < <(compgen -W 'stdio pty pty: file: unix: none' -- "
-		   "\"$cur\")\n"
-		   "\t\t__ltrim_colon_completions \"$cur\"");
-	print_case(out, COMPLETE_SANDBOX,
-		   "mapfile -t COMPREPLY < <(compgen -W 'kill log off' -- \"$cur\")");
-	fprintf(out, "\tesac\n\tmapfile -t COMPREPLY < <(compgen -W '");
+	fprintf(out, "# bash completion for molt(1), loaded by bash-completion\n"
+		     "_molt() {\n"
+		     "\tlocal cur prev words cword dir=${XDG_RUNTIME_DIR:-/run}/molt list='' s\n"
+		     "\t_init_completion -n : || return\n"
+		     "\t((EUID)) || dir=/run/molt\n"
+		     "\tif ((cword == 1)); then\n"
+		     "\t\tlist='run status update stop events state --help --version'\n"
+		     "\telif [[ ${words[1]} == state ]]; then\n"
+		     "\t\tlist='dump schema diff --json --dts'\n"
+		     "\telif [[ ${words[1]} != run ]]; then\n"
+		     "\t\tlist='--check --exe --json --help'\n"
+		     "\t\tfor s in \"$dir\"/*.sock; do\n"
+		     "\t\t\t[[ -S $s ]] && s=${s##*/} && list+=\" ${s%%.sock}\"\n"
+		     "\t\tdone\n"
+		     "\telse\n"
+		     "\t\tcase $prev in\n");
+	for (const struct option_entry *o = options_table; o < options_table + options_table_len;
+	     o++) {
+		if (!o->arg)
+			continue;
+		fprintf(out, "\t\t--%s", o->name);
+		if (o->letter)
+			fprintf(out, "|-%c", o->letter);
+		fprintf(out, ") list='");
+		if (!strncmp(o->arg, "BDF", 3))
+			fprintf(out, "$(cd /sys/bus/pci/drivers/vfio-pci 2>/dev/null && echo *:*)");
+		print_choices(out, o->arg);
+		fprintf(out, "' ;;\n");
+	}
+	fprintf(out, "\t\t*) list='");
 	for (unsigned i = 0; i < options_table_len; i++)
 		fprintf(out, "--%s ", options_table[i].name);
-	fprintf(out, "--help' -- \"$cur\")\n"
+	/* A device's colons are word breaks to readline; what has no list is a file. */
+	fprintf(out, "--help' ;;\n\t\tesac\n\tfi\n"
+		     "\tmapfile -t COMPREPLY < <(compgen -W \"$list\" -- \"$cur\")\n"
+		     "\t__ltrim_colon_completions \"$cur\"\n"
 		     "}\n"
-		     "complete -o filenames -F _molt molt\n");
+		     "complete -o bashdefault -o default -F _molt molt\n");
 }

@@ -2,23 +2,16 @@
 /* Guest memory: one file, made or taken over, and its mapping. */
 #include "vmm/ram.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
-#include <unistd.h>
 
-#include "cpr/fdset.h"
+#include "cpr/state/fdset.h"
 #include "vmm/arch.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
 
 #define HUGE_LEN  (2 * MIB)
 #define FD_NAME	  "ram0"
@@ -77,8 +70,8 @@ static int open_memfd(const struct ram_options *opt, struct error *err)
 		fd = memfd_create("molt-ram0", flags);
 	if (fd >= 0)
 		return fd;
-	error_errno(err, errno, "guest memory: memfd%s", opt->hugetlb ? " of huge pages" : "");
-	return error_exit(err, EXIT_HOST);
+	return error_end(err, EXIT_HOST, errno, "guest memory: memfd%s: %m",
+			 opt->hugetlb ? " of huge pages" : "");
 }
 
 /* An unnamed file in folder @path. */
@@ -121,19 +114,19 @@ static int open_path(const char *path, struct error *err)
 static int no_huge_pages(struct ram *ram, int code, struct error *err)
 {
 	char path[96], text[32];
-	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%llukB/free_hugepages",
-		 (unsigned long long)(ram->state.page_len / KIB));
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%lukB/free_hugepages",
+		 ram->state.page_len / KIB);
 	int rc = file_read_text(path, text, sizeof(text));
-	unsigned long long need = ram->state.size / ram->state.page_len;
-	error_errno(err, code, "guest memory: %llu huge pages of %llu MiB are needed, %s are free",
-		    need, (unsigned long long)(ram->state.page_len / MIB), rc > 0 ? text : "none");
+	uint64_t need = ram->state.size / ram->state.page_len;
+	error_errno(err, code, "guest memory: %lu huge pages of %lu MiB are needed, %s are free",
+		    need, ram->state.page_len / MIB, rc > 0 ? text : "none");
 	if (ram->state.page_len == HUGE_LEN)
-		error_hint(err, "sysctl vm.nr_hugepages=N, N being what is in use now plus %llu",
+		error_hint(err, "sysctl vm.nr_hugepages=N, N being what is in use now plus %lu",
 			   need);
 	else
 		error_hint(err,
 			   "reserve them on the kernel's command line: hugepagesz=1G "
-			   "hugepages=%llu",
+			   "hugepages=%lu",
 			   need);
 	return error_exit(err, EXIT_HOST);
 }
@@ -142,18 +135,17 @@ static int size_regular(struct ram *ram, uint64_t present, const char *what, str
 {
 	if (present > ram->state.size) {
 		error_set(err, EFBIG,
-			  "guest memory: file %.300s has %llu bytes, more than the %llu "
+			  "guest memory: file %.300s has %lu bytes, more than the %lu "
 			  "of --mem",
-			  what, (unsigned long long)present, (unsigned long long)ram->state.size);
-		error_hint(err, "give --mem %lluB, or remove the file: molt does not shrink it",
-			   (unsigned long long)present);
+			  what, present, ram->state.size);
+		error_hint(err, "give --mem %luB, or remove the file: molt does not shrink it",
+			   present);
 		return config_error(err);
 	}
-	if (present < ram->state.size && ftruncate(ram->fd, (off_t)ram->state.size) < 0) {
-		error_errno(err, errno, "guest memory: %.300s: growing to %llu MiB", what,
-			    (unsigned long long)(ram->state.size / MIB));
-		return error_exit(err, EXIT_HOST);
-	}
+	if (present < ram->state.size && ftruncate(ram->fd, (off_t)ram->state.size) < 0)
+		return error_end(err, EXIT_HOST, errno,
+				 "guest memory: %.300s: growing to %lu MiB: %m", what,
+				 ram->state.size / MIB);
 	/* Huge pages that are not there would be a SIGBUS of the guest later: take them now. */
 	if (ram->state.page_len > PAGE_LEN &&
 	    fallocate(ram->fd, 0, 0, (off_t)ram->state.size) < 0) {
@@ -174,19 +166,17 @@ static int size_file(struct ram *ram, const struct ram_options *opt, struct erro
 	ram->state.page_len = page_len_of(ram->fd, &st);
 	if (opt->size % ram->state.page_len) {
 		error_set(err, EINVAL,
-			  "guest memory: %llu bytes are no multiple of the pages of "
-			  "%llu KiB that %.300s has",
-			  (unsigned long long)opt->size,
-			  (unsigned long long)(ram->state.page_len / KIB), what);
+			  "guest memory: %lu bytes are no multiple of the pages of "
+			  "%lu KiB that %.300s has",
+			  opt->size, ram->state.page_len / KIB, what);
 		return config_error(err);
 	}
 	if (S_ISCHR(st.st_mode)) {
 		uint64_t present = dax_attribute(st.st_rdev, "size");
 		if (present >= opt->size)
 			return 0;
-		error_set(err, EINVAL,
-			  "guest memory: device %.300s has %llu bytes, %llu are needed", what,
-			  (unsigned long long)present, (unsigned long long)opt->size);
+		error_set(err, EINVAL, "guest memory: device %.300s has %lu bytes, %lu are needed",
+			  what, present, opt->size);
 		error_hint(err, "a character device must be a device DAX (daxctl list)");
 		return config_error(err);
 	}
@@ -257,7 +247,7 @@ int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err)
 
 	ram->hva = NULL;
 	ram->huge_advised = false;
-	ram->fd = fdset_take(fds, FD_NAME);
+	ram->fd = fdset_get(fds, FD_NAME);
 	if (ram->fd < 0)
 		return error_set(err, EBADMSG, "guest memory: no descriptor %s was kept", FD_NAME);
 	if (fstat(ram->fd, &st) < 0)
@@ -269,9 +259,9 @@ int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err)
 		    ? (uint64_t)st.st_size != s->size
 		    : !S_ISCHR(st.st_mode) || dax_attribute(st.st_rdev, "size") < s->size)
 		return error_set(err, EBADMSG,
-				 "guest memory: state says %llu bytes, the file has "
+				 "guest memory: state says %lu bytes, the file has "
 				 "%lld",
-				 (unsigned long long)s->size, (long long)st.st_size);
+				 s->size, (long long)st.st_size);
 	return 0;
 }
 
@@ -285,19 +275,16 @@ int ram_map(struct ram *ram, struct error *err)
 		return error_set(err, ENOMEM, "guest memory: too large to map");
 	uint8_t *room = mmap(NULL, size + align, PROT_NONE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (room == MAP_FAILED) {
-		error_errno(err, errno, "guest memory: %llu MiB of address space",
-			    (unsigned long long)(size / MIB));
-		return error_exit(err, EXIT_HOST);
-	}
+	if (room == MAP_FAILED)
+		return error_end(err, EXIT_HOST, errno,
+				 "guest memory: %lu MiB of address space: %m", size / MIB);
 	uint8_t *hva = (uint8_t *)align_up((uintptr_t)room, align);
 	if (mmap(hva, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, ram->fd,
 		 0) == MAP_FAILED) {
 		int code = errno;
 		munmap(room, size + align);
-		error_errno(err, code, "guest memory: mapping %llu MiB",
-			    (unsigned long long)(size / MIB));
-		return error_exit(err, EXIT_HOST);
+		return error_end(err, EXIT_HOST, code, "guest memory: mapping %lu MiB: %m",
+				 size / MIB);
 	}
 	/* What is over at both ends, less than @align, stays reserved: this is within the pause. */
 	ram->hva = hva;
@@ -318,4 +305,79 @@ void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len)
 			return ram->hva + s->offset[i] + off;
 	}
 	return NULL;
+}
+
+/* ---- its pages: asking for huge ones, telling which are in use ---- */
+
+/* linux/mman.h: newer than some C libraries. */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* 5.14 */
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* 6.1 */
+#endif
+
+int ram_collapse(struct ram *ram, struct error *err)
+{
+	uint64_t size = align_down(ram->state.size, HUGE_LEN), start_ns = now_ns(), done = 0;
+
+	if (ram->state.page_len > PAGE_LEN)
+		return 0;
+	log_info("guest memory: touching and collapsing %lu MiB into huge pages", size / MIB);
+	for (uint64_t at = 0; at < size; at += HUGE_LEN) {
+		uint8_t *chunk = ram->hva + at;
+		/* Pages that do not exist cannot be collapsed (EINVAL). */
+		if (madvise(chunk, HUGE_LEN, MADV_POPULATE_WRITE) < 0)
+			return error_end(err, EXIT_HOST, errno,
+					 "guest memory: touching it at %lu MiB: %m", at / MIB);
+		if (!madvise(chunk, HUGE_LEN, MADV_COLLAPSE)) {
+			done += HUGE_LEN;
+		} else if (errno == EINVAL) {
+			log_warn("guest memory: this kernel cannot collapse this file's pages "
+				 "(MADV_COLLAPSE needs 6.1)");
+			return 0;
+		}
+	}
+	log_info("guest memory: %lu of %lu MiB are in huge pages, after %lu ms", done / MIB,
+		 size / MIB, ((now_ns() - start_ns) / 1000000));
+	return 0;
+}
+
+/* KiB of the mapping that are behind entries of 2 MiB in this process's page tables. */
+static uint64_t huge_kib(const struct ram *ram)
+{
+	static const char *const keys[] = {"ShmemPmdMapped:", "FilePmdMapped:"};
+	uint64_t from = (uintptr_t)ram->hva, to = from + ram->state.size, sum = 0;
+	bool inside = false;
+	char line[512];
+
+	FILE *f = fopen("/proc/self/smaps", "re");
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f)) {
+		unsigned long long a, b;
+		if (sscanf(line, "%llx-%llx ", &a, &b) == 2)
+			inside = a >= from && b <= to;
+		for (unsigned i = 0; inside && i < ARRAY_LEN(keys); i++)
+			if (!strncmp(line, keys[i], strlen(keys[i])))
+				sum += strtoull(line + strlen(keys[i]), NULL, 10);
+	}
+	fclose(f);
+	return sum;
+}
+
+void ram_page_text(const struct ram *ram, char *buf, size_t size)
+{
+	if (ram->state.page_len >= GIB) {
+		snprintf(buf, size, "%luG", ram->state.page_len / GIB);
+	} else if (ram->state.page_len >= MIB) {
+		snprintf(buf, size, "%luM", ram->state.page_len / MIB);
+	} else {
+		uint64_t huge_mib = huge_kib(ram) / KIB;
+		if (huge_mib)
+			snprintf(buf, size, "4K (2M: %lu of %lu MiB)", huge_mib,
+				 ram->state.size / MIB);
+		else
+			snprintf(buf, size, "4K");
+	}
 }

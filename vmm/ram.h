@@ -3,16 +3,10 @@
  * Guest memory: one file (memfd, or --mem path=) mapped once, cut into regions of guest physical
  * addresses. Always file-backed, so that it outlives the program image; MADV_DONTDUMP.
  */
-#ifndef MOLT_RAM_H
-#define MOLT_RAM_H
+#pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cpr/state/fields.h"
 
-#include "cpr/fields.h"
-
-struct error;
 struct fdset;
 
 #define RAM_MAX_REGIONS 4
@@ -64,5 +58,3 @@ void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len);
 void ram_page_text(const struct ram *ram, char *buf, size_t size);
 
 extern const struct state_class ram_state_class;
-
-#endif

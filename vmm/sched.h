@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* How a thread is scheduled, as its operator may have changed it: carried over an update. */
-#ifndef MOLT_SCHED_H
-#define MOLT_SCHED_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
 #include <sys/types.h>
 
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 
 #define SCHED_AFFINITY_WORDS 16
 #define SCHED_CGROUP_LEN     2036
@@ -39,8 +36,6 @@ void sched_read(struct thread_sched *s, pid_t tid, const struct thread_sched *le
 /* Sets what differs of the calling thread; what cannot be set is told, with @what in front. @now: how it is. */
 void sched_apply(const struct thread_sched *want, const struct thread_sched *now, const char *what);
 
-/* cgroup.c: puts the calling thread, or with @process this process, into the groups of @lines that it is not in.
+/* Puts the calling thread, or with @process this process, into the groups of @lines that it is not in.
  * 0 or -errno of the last failure. */
 int cgroup_join(const char *lines, const char *now, bool process);
-
-#endif

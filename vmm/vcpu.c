@@ -2,21 +2,13 @@
 /* vCPU threads: running, parking, saving and loading, each its own vCPU. */
 #include "vmm/vcpu.h"
 
-#include <errno.h>
 #include <linux/kvm.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
-#include "vmm/base/pool.h"
-#include "vmm/confine.h"
 #include "vmm/machine.h"
 
 #define KICK_SIGNAL SIGUSR2
@@ -143,7 +135,7 @@ static bool serve(struct vcpu *cpu)
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		snprintf(what, sizeof(what), "KVM entry failure 0x%llx",
-			 (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+			 run->fail_entry.hardware_entry_failure_reason);
 		break;
 	default:
 		snprintf(what, sizeof(what), "KVM exit %u that molt does not serve",
@@ -156,15 +148,15 @@ static bool serve(struct vcpu *cpu)
 /* Of a guest that was taken over once it runs: making a filter's code executable disturbs all CPUs, which
  * was a tenth of the pause. A thread serves nothing of its guest before this. There is no way back any more:
  * where memory is short it goes on, and tries again with its next exit. */
-static void confine(struct vcpu *cpu)
+static void put_filter(struct vcpu *cpu)
 {
 	struct error err;
-	if (cpu->confined == VCPU_CONFINED)
+	if (cpu->filtered == VCPU_FILTERED)
 		return;
-	int rc = confine_enter(CONFINE_VCPU, &err);
-	if (rc && cpu->confined == VCPU_LOOSE)
+	int rc = seccomp_enter(SECCOMP_VCPU, &err);
+	if (rc && cpu->filtered == VCPU_LOOSE)
 		log_error(&err);
-	cpu->confined = rc ? VCPU_LOOSE_TOLD : VCPU_CONFINED;
+	cpu->filtered = rc ? VCPU_LOOSE_TOLD : VCPU_FILTERED;
 }
 
 /* Runs until a pause is asked for and every pending exit is finished: with immediate_exit set,
@@ -177,18 +169,18 @@ static void run_guest(struct vcpu *cpu)
 	for (int failed = 0;;) {
 		if (ioctl(cpu->fd, KVM_RUN, NULL) == 0) {
 			failed = 0;
-			confine(cpu);
+			put_filter(cpu);
 			if (!serve(cpu))
 				return;
 			continue;
 		}
 		if (errno == EINTR) {
-			/* For its filter (vcpus_confine), unless a pause is wanted, which may be just now. */
+			/* For its filter (vcpus_filter), unless a pause is wanted, which may be just now. */
 			cpu->run->immediate_exit = 0;
 			__atomic_thread_fence(__ATOMIC_SEQ_CST);
 			if (__atomic_load_n(&gate->want, __ATOMIC_ACQUIRE) != GATE_RUN)
 				return;
-			confine(cpu);
+			put_filter(cpu);
 		} else if (errno != EAGAIN && ++failed == RUN_TRIES) {
 			char what[64];
 			snprintf(what, sizeof(what), "KVM_RUN: %s", strerror(errno));
@@ -242,13 +234,13 @@ static void park_and_save(struct vcpu *cpu)
 	}
 	cpu->round = gate->round;
 	if (gate->parked + 1 == gate->cpus) {
-		gate_fail(gate, gate->quiet(m, &err), &err);
-		gate->quiet_done = true;
+		gate_fail(gate, gate->quiesce(m, &err), &err);
+		gate->quiesced = true;
 		pthread_cond_broadcast(&gate->to_vcpus);
 		pthread_cond_signal(&gate->to_leader);
 	}
 	__atomic_store_n(&gate->parked, gate->parked + 1, __ATOMIC_RELEASE);
-	while (!gate->quiet_done)
+	while (!gate->quiesced)
 		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
 	bool save = !gate->rc;
 	pthread_mutex_unlock(&gate->lock);
@@ -344,8 +336,8 @@ static void *thread(void *opaque)
 
 	int rc = 0;
 	if (cpu->m->fresh) {
-		rc = confine_enter(CONFINE_VCPU, &err);
-		cpu->confined = VCPU_CONFINED;
+		rc = seccomp_enter(SECCOMP_VCPU, &err);
+		cpu->filtered = VCPU_FILTERED;
 	}
 	wait_built(gate);
 	if (!cpu->m->fresh)
@@ -447,13 +439,13 @@ static void kick_all(struct machine *m)
 	pthread_cond_broadcast(&m->gate.to_vcpus);
 }
 
-int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error *err),
+int vcpus_pause(struct machine *m, int (*quiesce)(struct machine *m, struct error *err),
 		struct error *err)
 {
 	struct gate *gate = &m->gate;
 	pthread_mutex_lock(&gate->lock);
 	gate->round++;
-	gate->quiet = quiet;
+	gate->quiesce = quiesce;
 	gate->hurry = true;
 	gate_begin(gate, GATE_PAUSE);
 	kick_all(m);
@@ -461,7 +453,7 @@ int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error 
 
 	gate_look(gate, &gate->parked, 0, gate->cpus - 1);
 	pthread_mutex_lock(&gate->lock);
-	while (!gate->quiet_done)
+	while (!gate->quiesced)
 		pthread_cond_wait(&gate->to_leader, &gate->lock);
 	int rc = gate->rc;
 	if (rc)
@@ -470,7 +462,7 @@ int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error 
 	return rc;
 }
 
-void vcpus_confine(struct machine *m)
+void vcpus_filter(struct machine *m)
 {
 	for (uint32_t i = 0; i < m->opt.cpus; i++) {
 		m->vcpus[i].run->immediate_exit = 1; /* it may not be in KVM_RUN yet */
@@ -483,10 +475,10 @@ int vcpus_wait_saved(struct machine *m, struct error *err)
 	return m->gate.want == GATE_PAUSE ? gate_wait_all(&m->gate, err) : 0;
 }
 
-void vcpus_forget(struct machine *m)
+void vcpus_scrub(struct machine *m)
 {
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
-		vcpu_arch_forget(&m->vcpus[i]);
+		vcpu_arch_scrub(&m->vcpus[i]);
 }
 
 void vcpus_stop(struct machine *m)

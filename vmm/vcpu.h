@@ -3,15 +3,11 @@
  * vCPUs: one thread each, which runs, parks, saves and restores its own vCPU. The state itself is the
  * architecture's (struct vcpu_state in vmm/arch/<arch>/cpu.h).
  */
-#ifndef MOLT_VCPU_H
-#define MOLT_VCPU_H
+#pragma once
 
 #include <pthread.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <sys/types.h>
 
-#include "vmm/base/error.h"
 #include "vmm/sched.h"
 
 struct kvm_run;
@@ -32,7 +28,7 @@ struct vcpu {
 	uint64_t mtrr_sum;	   /* of the memory types that KVM was told; 0: none */
 	bool rehearsing;	   /* inside vcpu_arch_rehearse */
 	/* has the thread its filter? TOLD: that it could not be had was logged */
-	enum { VCPU_LOOSE, VCPU_LOOSE_TOLD, VCPU_CONFINED } confined;
+	enum { VCPU_LOOSE, VCPU_LOOSE_TOLD, VCPU_FILTERED } filtered;
 };
 
 /* Allocates m->vcpus and registers their state sections "cpu@N": after all others, as they are saved
@@ -58,20 +54,20 @@ void vcpus_go(struct machine *m);
 void vcpus_read_sched(struct machine *m, const struct thread_sched *leader);
 
 /* Pauses: kicks all out of the guest, has each finish its pending exits, and park. The last one to
- * park runs @quiet (irqfds off: nothing may enter a vCPU while they save); then this returns, while
+ * park runs @quiesce (irqfds off: nothing may enter a vCPU while they save); then this returns, while
  * each saves itself. vcpus_wait_saved returns when all have (at once when there is no pause), or
  * with the first error. Resume with vcpus_go, but not before they have saved. */
-int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error *err),
+int vcpus_pause(struct machine *m, int (*quiesce)(struct machine *m, struct error *err),
 		struct error *err);
 int vcpus_wait_saved(struct machine *m, struct error *err);
 
 /* The guest that was taken over runs: has each thread put on its filter, if it was not out of the guest
  * yet, and therefore did not. Costs a running guest one exit. */
-void vcpus_confine(struct machine *m);
+void vcpus_filter(struct machine *m);
 
 /* The guest runs: clears what is left of general and vector registers that were saved or loaded. By the
  * leader. */
-void vcpus_forget(struct machine *m);
+void vcpus_scrub(struct machine *m);
 
 /* Ends the threads for good (machine teardown). */
 void vcpus_stop(struct machine *m);
@@ -88,12 +84,10 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err);
 /* Tries the state in a VM that is to get a later one: without what would let KVM write to the guest's memory or
  * arm a timer. */
 int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
-void vcpu_arch_forget(struct vcpu *cpu); /* clears general and vector registers */
+void vcpu_arch_scrub(struct vcpu *cpu); /* clears general and vector registers */
 
 /* The scheduling part of the state. */
 struct thread_sched *vcpu_arch_sched(struct vcpu *cpu);
 
 /* One line with the registers of interest, for the log when a vCPU died. */
 void vcpu_arch_describe(struct vcpu *cpu, char *buf, size_t size);
-
-#endif

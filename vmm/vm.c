@@ -2,34 +2,20 @@
 /* /dev/kvm, the VM and its memory slots. */
 #include "vmm/vm.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 
-#include "cpr/fdset.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
+#include "cpr/state/fdset.h"
+#include "vmm/arch.h"
 
-/* What molt cannot do without, and the kernel that brought it. */
-static const struct {
-	unsigned cap;
-	const char *name, *since;
-} required[] = {
-	{KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP", "2.6"},
-	{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY", "2.6"},
-	{KVM_CAP_PIT2, "KVM_CAP_PIT2", "2.6"},
-	{KVM_CAP_IRQFD, "KVM_CAP_IRQFD", "2.6"},
-	{KVM_CAP_IRQFD_RESAMPLE, "KVM_CAP_IRQFD_RESAMPLE", "3.8"},
-	{KVM_CAP_IRQ_ROUTING, "KVM_CAP_IRQ_ROUTING", "2.6"},
-	{KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI", "3.5"},
-	{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT", "4.13"},
-	{KVM_CAP_SREGS2, "KVM_CAP_SREGS2", "5.14"},
-	{KVM_CAP_VCPU_ATTRIBUTES, "KVM_CAP_VCPU_ATTRIBUTES", "5.16"},
+/* What molt cannot do without on any host; arch_needs has the rest. */
+static const struct vm_cap needs[] = {
+	VM_CAP(IRQCHIP, "2.6"),		VM_CAP(USER_MEMORY, "2.6"),
+	VM_CAP(IRQFD, "2.6"),		VM_CAP(IRQFD_RESAMPLE, "3.8"),
+	VM_CAP(IRQ_ROUTING, "2.6"),	VM_CAP(SIGNAL_MSI, "3.5"),
+	VM_CAP(IMMEDIATE_EXIT, "4.13"), {0},
 };
-const unsigned vm_needs_len = ARRAY_LEN(required);
 
 long vm_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -46,30 +32,29 @@ static int open_kvm(struct error *err)
 	if (fd >= 0)
 		return fd;
 	int code = errno;
-	error_errno(err, code, "/dev/kvm");
+	error_end(err, EXIT_HOST, code, "/dev/kvm: %m");
 	if (code == EACCES)
-		error_hint(err, "add this user to the group kvm, or: setfacl -m u:%d:rw /dev/kvm",
-			   (int)getuid());
-	else
-		error_hint(err, "enable virtualization in the firmware and load kvm_intel or "
-				"kvm_amd (modprobe kvm_amd)");
-	error_exit(err, EXIT_HOST);
-	return -code;
+		return error_hint(err,
+				  "add this user to the group kvm, or: setfacl -m u:%d:rw /dev/kvm",
+				  (int)getuid());
+	return error_hint(err, "enable virtualization in the firmware and load KVM (modprobe %s)",
+			  arch_kvm_modules);
 }
 
-int vm_need(int kvm_fd, unsigned i, struct error *err)
+static int check_caps(int kvm_fd, const struct vm_cap *c, struct error *err)
 {
-	if (vm_ioctl(kvm_fd, KVM_CHECK_EXTENSION, (void *)(long)required[i].cap) > 0)
-		return 0;
-	error_set(err, ENOTSUP, "/dev/kvm: %s is missing", required[i].name);
-	error_hint(err, "it came with Linux %s", required[i].since);
-	return error_exit(err, EXIT_HOST);
+	for (; c->name; c++)
+		if (vm_ioctl(kvm_fd, KVM_CHECK_EXTENSION, (void *)(long)c->cap) <= 0) {
+			error_end(err, EXIT_HOST, ENOTSUP, "/dev/kvm: %s is missing", c->name);
+			return error_hint(err, "it came with Linux %s", c->since);
+		}
+	return 0;
 }
 
 int vm_open(struct vm *vm, struct fdset *fds, struct error *err)
 {
 	vm->fd = -1;
-	vm->kvm_fd = fdset_take(fds, "kvm");
+	vm->kvm_fd = fdset_get(fds, "kvm");
 	if (vm->kvm_fd >= 0)
 		return 0;
 	vm->kvm_fd = open_kvm(err);
@@ -79,24 +64,18 @@ int vm_open(struct vm *vm, struct fdset *fds, struct error *err)
 	if (rc)
 		return rc;
 	long version = vm_ioctl(vm->kvm_fd, KVM_GET_API_VERSION, NULL);
-	if (version != KVM_API_VERSION) {
-		error_set(err, ENOTSUP, "/dev/kvm: API version %ld, expected %d", version,
-			  KVM_API_VERSION);
-		return error_exit(err, EXIT_HOST);
-	}
-	for (unsigned i = 0; !rc && i < vm_needs_len; i++)
-		rc = vm_need(vm->kvm_fd, i, err);
-	return rc;
+	if (version != KVM_API_VERSION)
+		return error_end(err, EXIT_HOST, ENOTSUP, "/dev/kvm: API version %ld, expected %d",
+				 version, KVM_API_VERSION);
+	return check_caps(vm->kvm_fd, needs, err) ?: check_caps(vm->kvm_fd, arch_needs, err);
 }
 
 int vm_create(struct vm *vm, struct error *err)
 {
 	memset(vm->slots, 0, sizeof(vm->slots));
 	long fd = vm_ioctl(vm->kvm_fd, KVM_CREATE_VM, NULL);
-	if (fd < 0) {
-		error_errno(err, (int)-fd, "KVM_CREATE_VM");
-		return error_exit(err, EXIT_HOST);
-	}
+	if (fd < 0)
+		return error_end(err, EXIT_HOST, (int)-fd, "KVM_CREATE_VM: %m");
 	vm->fd = (int)fd;
 	return 0;
 }
@@ -113,14 +92,12 @@ int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool reado
 {
 	int slot = -1;
 	if (!len || (gpa | len | (uintptr_t)hva) & (PAGE_LEN - 1) || gpa + (len - 1) < gpa)
-		return error_set(err, EINVAL, "memory slot at 0x%llx: not page-aligned",
-				 (unsigned long long)gpa);
+		return error_set(err, EINVAL, "memory slot at 0x%lx: not page-aligned", gpa);
 	for (int i = 0; i < VM_MAX_SLOTS; i++) {
 		if (!vm->slots[i].len)
 			slot = slot < 0 ? i : slot;
 		else if (ranges_overlap(gpa, len, vm->slots[i].gpa, vm->slots[i].len))
-			return error_set(err, EEXIST, "memory slot at 0x%llx overlaps another",
-					 (unsigned long long)gpa);
+			return error_set(err, EEXIST, "memory slot at 0x%lx overlaps another", gpa);
 	}
 	if (slot < 0)
 		return error_set(err, ENOSPC, "more than %d memory slots", VM_MAX_SLOTS);
@@ -133,8 +110,7 @@ int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool reado
 	};
 	long rc = vm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r);
 	if (rc < 0)
-		return error_errno(err, (int)-rc, "memory slot at 0x%llx of 0x%llx bytes",
-				   (unsigned long long)gpa, (unsigned long long)len);
+		return error_errno(err, (int)-rc, "memory slot at 0x%lx of 0x%lx bytes", gpa, len);
 	vm->slots[slot].gpa = gpa;
 	vm->slots[slot].len = len;
 	return 0;

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The KVM VM: /dev/kvm, the VM descriptor, memory slots. Rebuilt by every update. */
-#ifndef MOLT_VM_H
-#define MOLT_VM_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "vmm/base/base.h"
 
-struct error;
 struct fdset;
 
 #define VM_MAX_SLOTS 256
@@ -21,10 +18,6 @@ struct vm {
 
 /* Opens /dev/kvm (or takes "kvm") and checks version and required capabilities. */
 int vm_open(struct vm *vm, struct fdset *fds, struct error *err);
-
-/* Is the @i-th of the capabilities that molt cannot do without there? @i below vm_needs_len. */
-extern const unsigned vm_needs_len;
-int vm_need(int kvm_fd, unsigned i, struct error *err);
 
 /* KVM_CREATE_VM. */
 int vm_create(struct vm *vm, struct error *err);
@@ -42,5 +35,3 @@ void vm_slot_remove(struct vm *vm, uint64_t gpa);
 
 /* ioctl through EINTR: result >= 0 or -errno. */
 long vm_ioctl(int fd, unsigned long request, void *arg);
-
-#endif

@@ -11,14 +11,12 @@
  *   3. From here on no memory slot is removed: that throws all away, too.
  *   4. vCPUs are loaded, as often as is wanted: each time warm_follow, and then the vCPUs.
  */
-#ifndef MOLT_WARM_H
-#define MOLT_WARM_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
 #include <sys/types.h>
 
-struct error;
+#include "vmm/base/base.h"
+
 struct machine;
 struct ram;
 
@@ -95,5 +93,3 @@ void warm_room(const char *root, struct warm_room *out);
 
 /* What page tables for that much memory take, the VM's and the process's. */
 uint64_t warm_cost(uint64_t len, uint64_t page_len);
-
-#endif

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cpr/fdset.h"
+#include "cpr/state/fdset.h"
 #include "vmm/base/build.h"
 #include "vmm/base/error.h"
 

@@ -6,7 +6,7 @@
 #include <fcntl.h> /* F_SEAL_* */
 #include <stddef.h>
 
-#include "cpr/state.h"
+#include "cpr/state/state.h"
 
 /*
  * Nothing changes it once it is written. F_SEAL_FUTURE_WRITE and not F_SEAL_WRITE, which is the same for a

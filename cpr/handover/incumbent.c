@@ -25,7 +25,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/reasons.h"
-#include "vmm/control.h"
+#include "vmm/control/control.h"
 #include "vmm/machine.h"
 
 #define NS_PER_MS     1000000ull
@@ -369,7 +369,7 @@ static int stop_guest(struct error *err)
 	control_park(m->control);
 	loop_park(&m->loop);
 	handover_stamp(self.page, STAMP_PREPARE);
-	int rc = vcpus_pause(m, machine_quiet, err);
+	int rc = vcpus_pause(m, machine_quiesce, err);
 	if (!rc && m->stop_code >= 0) /* it powered off meanwhile: that is not carried over */
 		rc = error_set(err, ECANCELED, "the guest has ended");
 	handover_stamp(self.page, STAMP_PARK);
@@ -435,7 +435,7 @@ static void resume_in_place(void)
 	vcpus_go(m);
 	loop_unpark(&m->loop);
 	control_unpark(m->control);
-	vcpus_forget(m);
+	vcpus_scrub(m);
 }
 
 /* Does not return where the guest has another owner then. */

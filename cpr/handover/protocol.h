@@ -19,7 +19,7 @@
 
 #include <stdint.h>
 
-#include "cpr/fdset.h"
+#include "cpr/state/fdset.h"
 
 #ifndef PROTOCOL_NEWEST /* tests/skew has builds of other versions */
 #define PROTOCOL_OLDEST 1

@@ -15,7 +15,7 @@
 #include "vmm/base/json.h"
 #include "vmm/base/log.h"
 #include "vmm/base/reasons.h"
-#include "vmm/control.h"
+#include "vmm/control/control.h"
 #include "vmm/machine.h"
 #include "vmm/notify.h"
 
@@ -42,7 +42,7 @@ static int open_file(struct machine *m, struct error *err)
 
 int report_open(struct machine *m, struct error *err)
 {
-	if (!m->opt.report || fdset_take(&m->fds, "report") >= 0)
+	if (!m->opt.report || fdset_get(&m->fds, "report") >= 0)
 		return 0;
 	return open_file(m, err);
 }
@@ -113,7 +113,7 @@ static void record(struct machine *m, struct json *j)
 		return;
 	}
 	pthread_mutex_lock(&m->lock);
-	int fd = fdset_take(&m->fds, "report");
+	int fd = fdset_get(&m->fds, "report");
 	pthread_mutex_unlock(&m->lock);
 	if (fd >= 0 && fd_write_all(fd, j->text, j->len))
 		log_warn("--report %s: record not written: %s", m->opt.report, strerror(errno));

@@ -18,8 +18,8 @@
 #include "vmm/base/json.h"
 #include "vmm/base/log.h"
 #include "vmm/base/reasons.h"
-#include "vmm/control.h"
-#include "vmm/control_request.h"
+#include "vmm/control/control.h"
+#include "vmm/control/request.h"
 #include "vmm/machine.h"
 
 /* Each of the devices at its worst, and the last record. */

@@ -4,7 +4,7 @@
 
 #include <signal.h>
 
-#include "devices/power.h"
+#include "devices/pc/pc.h"
 #include "vmm/base/log.h"
 #include "vmm/machine.h"
 

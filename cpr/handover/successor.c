@@ -27,7 +27,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/reasons.h"
-#include "vmm/control.h"
+#include "vmm/control/control.h"
 #include "vmm/machine.h"
 
 #define ANSWER_MS 60000 /* the incumbent has other things to do; its end is seen at once */
@@ -303,7 +303,7 @@ static void finish(void)
 				.blob_len = parsed.len,
 				.update = self.p->updates};
 	struct error err;
-	vcpus_confine(m);
+	vcpus_filter(m);
 	serve(m);
 	rest();
 	if (report_open(m, &err) || control_open(m, &err))
@@ -311,7 +311,7 @@ static void finish(void)
 	pthread_mutex_lock(&m->lock);
 	fdset_close_untaken(&m->fds);
 	pthread_mutex_unlock(&m->lock);
-	vcpus_forget(m);
+	vcpus_scrub(m);
 	rest();
 	say(PROTOCOL_DONE, 0, NULL, &err);
 	close(self.peer);

@@ -23,9 +23,9 @@
 #include "cpr/handover/stop.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
-#include "vmm/client.h"
-#include "vmm/console.h"
-#include "vmm/control.h"
+#include "vmm/control/client.h"
+#include "vmm/console/terminal.h"
+#include "vmm/control/control.h"
 #include "vmm/machine.h"
 #include "vmm/notify.h"
 
@@ -350,7 +350,7 @@ static int make_guest(int argc, char *argv[], struct error *err)
 static int fail(struct machine *m, const struct error *err)
 {
 	control_close(m->control);
-	console_restore_terminal();
+	terminal_restore();
 	log_error(err);
 	return (int)err->exit;
 }

@@ -4,11 +4,8 @@
  * when the guest is created. COMMAND stays 0; the guest's drivers switch decoding on.
  */
 #include <linux/pci_regs.h>
-#include <stdlib.h>
 
 #include "devices/pci/pci.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
 
 struct window {
 	uint64_t next, end;
@@ -82,8 +79,8 @@ void pci_bars_assign(struct pci_host *host)
 		if (ok)
 			bar_set_addr(dev, list[i].bar, addr);
 		else
-			log_warn("%s: no room for BAR %u (0x%llx bytes) in the guest's address "
+			log_warn("%s: no room for BAR %u (0x%lx bytes) in the guest's address "
 				 "space",
-				 dev->owner->name, list[i].bar, (unsigned long long)b->len);
+				 dev->owner->name, list[i].bar, b->len);
 	}
 }

@@ -5,13 +5,9 @@
  * The guest may write any address at any time. A BAR decodes only inside the bridge's windows and
  * only where no other BAR does; otherwise it stays unmapped until some register on the bus changes.
  */
-#include <errno.h>
 #include <linux/pci_regs.h>
 
 #include "devices/pci/pci.h"
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
 
 static unsigned bar_reg(unsigned bar)
 {
@@ -55,8 +51,8 @@ static int bar_check(const struct pci_dev *dev, unsigned bar, uint32_t flags, ui
 int pci_bar_add(struct pci_dev *dev, unsigned bar, uint32_t flags, uint64_t len, struct error *err)
 {
 	if (bar_check(dev, bar, flags, len))
-		return error_set(err, EINVAL, "%s: BAR %u of 0x%llx bytes, kind %u, cannot be",
-				 dev->owner->name, bar, (unsigned long long)len, flags);
+		return error_set(err, EINVAL, "%s: BAR %u of 0x%lx bytes, kind %u, cannot be",
+				 dev->owner->name, bar, len, flags);
 	dev->bars[bar] = (struct pci_bar){.len = len, .flags = flags};
 	dev->state->bar_len[bar] = len;
 	dev->state->bar_flags[bar] = flags;
@@ -131,8 +127,8 @@ static int bar_map(struct pci_dev *dev, unsigned bar, struct error *err)
 {
 	uint64_t addr = pci_bar_addr(dev, bar);
 	if (bar_collides(dev, bar, addr))
-		return error_set(err, EEXIST, "%s: BAR %u at 0x%llx overlaps another BAR",
-				 dev->owner->name, bar, (unsigned long long)addr);
+		return error_set(err, EEXIST, "%s: BAR %u at 0x%lx overlaps another BAR",
+				 dev->owner->name, bar, addr);
 	int rc = dev->ops->bar_map(dev, bar, addr, err);
 	if (rc)
 		return rc;
@@ -194,12 +190,10 @@ int pci_dev_load(struct pci_dev *dev, struct error *err)
 				 dev->devfn & 7);
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		if (s->bar_len[i] != dev->bars[i].len || s->bar_flags[i] != dev->bars[i].flags)
-			return error_set(
-				err, EBADMSG,
-				"%s: BAR %u had 0x%llx bytes, kind %u; now 0x%llx, kind %u",
-				dev->owner->name, i, (unsigned long long)s->bar_len[i],
-				s->bar_flags[i], (unsigned long long)dev->bars[i].len,
-				dev->bars[i].flags);
+			return error_set(err, EBADMSG,
+					 "%s: BAR %u had 0x%lx bytes, kind %u; now 0x%lx, kind %u",
+					 dev->owner->name, i, s->bar_len[i], s->bar_flags[i],
+					 dev->bars[i].len, dev->bars[i].flags);
 	for (unsigned i = 0; i < 32; i++)
 		if (s->bars_mapped & (1u << i) && (i >= PCI_BARS || !bar_decodes(dev, i)))
 			return error_set(err, EBADMSG,

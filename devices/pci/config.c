@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Config space as an array of bytes with a mask of writable bits. */
-#include <errno.h>
 #include <linux/pci_regs.h>
 
 #include "devices/pci/msi.h"
-#include "devices/pci/msix.h"
 #include "devices/pci/pci.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 uint32_t pci_config_get(const struct pci_dev *dev, unsigned off, unsigned len)
@@ -64,11 +60,10 @@ int pci_dev_init(struct pci_dev *dev, struct device *owner, const struct pci_ops
 	unsigned slot = 1; /* 00:00.0 is the bridge */
 	while (slot < PCI_SLOTS && host->slots[slot])
 		slot++;
-	if (slot == PCI_SLOTS) {
-		error_set(err, ENOSPC, "%s: all %d slots of the PCI bus are taken", owner->name,
-			  PCI_SLOTS - 1);
-		return error_exit(err, EXIT_CONFIG);
-	}
+	if (slot == PCI_SLOTS)
+		return error_end(err, EXIT_CONFIG, ENOSPC,
+				 "%s: all %d slots of the PCI bus are taken", owner->name,
+				 PCI_SLOTS - 1);
 	dev->owner = owner;
 	dev->host = host;
 	dev->ops = ops;

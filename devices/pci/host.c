@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * PCI host bridge of bus 0: config access through memory (ECAM, PCI Express base
- * specification 7.2.2) and through ports 0xcf8 and 0xcfc (PCI local bus specification 3.2.2.3.2).
+ * specification 7.2.2) and through two ports (PCI local bus specification 3.2.2.3.2).
  */
-#include <errno.h>
 #include <linux/pci_regs.h>
-#include <string.h>
 
 #include "devices/pci/pci.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
-#define CF8_PORT   0xcf8
 #define CF8_ENABLE (1u << 31)
 
 static const struct field host_fields[] = {
@@ -93,16 +87,12 @@ static void no_bar_unmap(struct pci_dev *dev, unsigned bar, uint64_t addr)
 
 static const struct pci_ops host_pci_ops = {.bar_map = no_bar_map, .bar_unmap = no_bar_unmap};
 
-static int host_create(struct machine *m, const char *arg, struct device **out, struct error *err)
+static int host_init(struct device *dev, const char *arg, struct error *err)
 {
-	struct pci_host *host = pool_alloc(1, sizeof(*host));
-	if (!host)
-		return error_errno(err, ENOMEM, "PCI host bridge");
-	host->dev = (struct device){.cls = &pci_host_class, .m = m, .name = "pci-host"};
+	struct pci_host *host = (struct pci_host *)dev;
 	host->pci = (struct pci_dev){
 		.owner = &host->dev, .host = host, .ops = &host_pci_ops, .state = &host->state.pci};
 	host->slots[0] = &host->pci;
-	*out = &host->dev;
 	return 0;
 }
 
@@ -128,8 +118,7 @@ static void ecam_remove(struct pci_host *host)
 static int host_check_window(uint64_t base, uint64_t len, struct error *err)
 {
 	if (base + len < base)
-		return error_set(err, EBADMSG, "pci-host: window 0x%llx+0x%llx wraps",
-				 (unsigned long long)base, (unsigned long long)len);
+		return error_set(err, EBADMSG, "pci-host: window 0x%lx+0x%lx wraps", base, len);
 	return 0;
 }
 
@@ -139,8 +128,8 @@ static int host_post_load(void *opaque, struct error *err)
 	struct pci_host *host = opaque;
 	const struct pci_host_state *s = &host->state;
 	if (s->ecam_len != MIB || s->ecam_base & (MIB - 1))
-		return error_set(err, EBADMSG, "pci-host: config window 0x%llx+0x%llx is not bus 0",
-				 (unsigned long long)s->ecam_base, (unsigned long long)s->ecam_len);
+		return error_set(err, EBADMSG, "pci-host: config window 0x%lx+0x%lx is not bus 0",
+				 s->ecam_base, s->ecam_len);
 	for (unsigned i = 0; i < 4; i++)
 		if (s->intx_gsi[i] >= IRQ_PINS)
 			return error_set(err, EBADMSG, "pci-host: INT%c is GSI %u", 'A' + i,
@@ -175,17 +164,10 @@ static int host_realize(struct device *dev, struct error *err)
 	pci_config_set(&host->pci, PCI_DEVICE_ID, 2, PCI_DEVICE_MOLT_HOST);
 	pci_config_set(&host->pci, PCI_CLASS_DEVICE, 2, 0x0600); /* host bridge */
 
-	struct bus_region cf8 = {CF8_PORT, 4, "pci-cf8", cf8_access, host};
-	struct bus_region cfc = {CF8_PORT + 4, 4, "pci-cfc", cfc_access, host};
-	struct state_section section = {.node = "pci-host",
-					.cls = &pci_host_state_class,
-					.state = s,
-					.opaque = host,
-					.post_load = host_post_load};
+	struct bus_region cf8 = {l.config_port, 4, "pci-cf8", cf8_access, host};
+	struct bus_region cfc = {l.config_port + 4, 4, "pci-cfc", cfc_access, host};
 	int rc = bus_add(&dev->m->pio, &cf8, err);
-	if (!rc)
-		rc = bus_add(&dev->m->pio, &cfc, err);
-	return rc ? rc : state_register(&dev->m->tree, &section, err);
+	return rc ? rc : bus_add(&dev->m->pio, &cfc, err);
 }
 
 /* Runs before the reset of the devices behind it and after all of them were realized. */
@@ -214,17 +196,14 @@ static int host_loaded(struct device *dev, struct error *err)
 	return rc || host->ecam_live ? rc : ecam_add(host, err);
 }
 
-static void host_destroy(struct device *dev)
-{
-	pool_free(dev);
-}
-
 const struct device_class pci_host_class = {
 	.name = "pci-host",
 	.state = &pci_host_state_class,
-	.create = host_create,
+	.size = sizeof(struct pci_host),
+	.state_offset = offsetof(struct pci_host, state),
+	.init = host_init,
 	.realize = host_realize,
 	.reset = host_reset,
 	.loaded = host_loaded,
-	.destroy = host_destroy,
+	.post_load = host_post_load,
 };

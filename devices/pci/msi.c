@@ -2,12 +2,9 @@
 /* The MSI capability: what the guest writes into it, and its vectors. */
 #include "devices/pci/msi.h"
 
-#include <errno.h>
 #include <linux/pci_regs.h>
 
 #include "devices/pci/pci.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 
 #define FLAGS_QMASK_SHIFT 1
 #define FLAGS_QSIZE_SHIFT 4

@@ -3,18 +3,13 @@
  * MSI capability (PCI Express base specification 7.7.1), with 32- or 64-bit addresses, with or
  * without per-vector masking. All its registers live in the device's config space.
  */
-#ifndef MOLT_MSI_H
-#define MOLT_MSI_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 #include "devices/pci/vector.h"
 
 #define MSI_MAX_VECTORS 32
 
-struct error;
 struct pci_dev;
 
 struct msi_state {
@@ -52,4 +47,59 @@ void msi_update(struct msi *msi);
 void msi_config_reading(struct msi *msi, unsigned off, unsigned len);
 void msi_config_written(struct msi *msi, unsigned off, unsigned len);
 
-#endif
+/* ---- MSI-X (7.7.2): the control word lives in config space, the table here, in the layout the guest sees ---- */
+
+#define MSIX_MAX_VECTORS 2048
+#define MSIX_ENTRY_WORDS 4 /* address low, address high, data, control */
+#define MSIX_ENTRY_LEN	 16
+#define MSIX_CAP_LEN	 12
+
+struct bus_access;
+
+struct msix_state {
+	uint32_t vectors; /* counts @gsi */
+	uint32_t words;	  /* counts @table: 4 times vectors */
+	uint32_t gsi[MSIX_MAX_VECTORS];
+	uint32_t table[MSIX_MAX_VECTORS * MSIX_ENTRY_WORDS];
+};
+
+#define MSIX_STATE_FIELDS(S, m)                                                                    \
+	FIELD_ARRAY_LEN(S, m.gsi, m.vectors), FIELD_ARRAY_LEN(S, m.table, m.words)
+
+struct msix {
+	struct pci_dev *pci;
+	struct msix_state *state; /* the owner's */
+	struct pci_vectors vec;
+	unsigned cap;
+	unsigned table_bar, pba_bar;
+	uint64_t table_off, pba_off; /* in those BARs */
+	uint64_t table_len, pba_len;
+	bool enabled;
+	/* The guest has set or cleared the enable bit; may be NULL. Called before the vectors
+	 * follow: the place to give them eventfds. */
+	void (*changed)(struct msix *msix, bool enabled);
+};
+
+/* Writes a capability for @n vectors into the shadow at @cap (pointer chain: the caller's). */
+void msix_cap_write(struct pci_dev *pci, unsigned cap, unsigned n, unsigned bar, uint32_t table_off,
+		    uint32_t pba_off);
+
+/* Takes the capability that the shadow of @pci has at @cap into service: disabled, every vector
+ * masked, as after reset. */
+int msix_init(struct msix *msix, struct pci_dev *pci, unsigned cap, struct msix_state *state,
+	      struct error *err);
+void msix_free(struct msix *msix);
+
+/* After the state was loaded: -EBADMSG unless it fits the capability. Eventfds come after it
+ * (pci_vector_set_fd), then msix_update. */
+int msix_load(struct msix *msix, struct error *err);
+
+/* Serves an access at @off of @bar if it touches the table or the pending bits. Writes are of 4 or
+ * 8 bytes, aligned; others vanish, as the specification allows. */
+bool msix_access(struct msix *msix, unsigned bar, uint64_t off, struct bus_access *access);
+
+/* Delivers or holds back every vector as table and control word say. */
+void msix_update(struct msix *msix);
+
+/* config.c calls this after each write to config space. */
+void msix_config_written(struct msix *msix, unsigned off, unsigned len);

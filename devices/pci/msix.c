@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The MSI-X capability: table and pending bits in a BAR, and its vectors. */
-#include "devices/pci/msix.h"
+#include "devices/pci/msi.h"
 
-#include <errno.h>
 #include <linux/pci_regs.h>
 
 #include "devices/pci/pci.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/bus.h"
 
 #define WORD_DATA 2

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The PCI bus: what a PCI device embeds and may call. Included by the devices that sit on it
- * (devices/testdev.c, devices/vfio/) and by devices/pci/ itself; the table of classes includes it
+ * (devices/pc/testdev.c, devices/vfio/) and by devices/pci/ itself; the table of classes includes it
  * for pci_host_class.
  *
  * How a PCI device fits into the life cycle of vmm/device.h:
@@ -19,13 +19,9 @@
  *
  * Everything here runs with the device lock held.
  */
-#ifndef MOLT_PCI_H
-#define MOLT_PCI_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 #include "vmm/arch.h"
 #include "vmm/device.h"
 
@@ -44,7 +40,6 @@
 #define PCI_BAR_64   2u
 #define PCI_BAR_PREF 4u
 
-struct error;
 struct machine;
 struct msi;
 struct msix;
@@ -160,5 +155,3 @@ struct pci_host {
 };
 
 extern const struct device_class pci_host_class;
-
-#endif

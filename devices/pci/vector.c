@@ -2,11 +2,6 @@
 /* Vectors: an eventfd each, with an irqfd and a route while the guest wants them delivered. */
 #include "devices/pci/vector.h"
 
-#include <errno.h>
-
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 int pci_vectors_init(struct pci_vectors *v, struct device *owner, unsigned n, uint32_t *gsi,

@@ -6,14 +6,11 @@
  * A vector is an eventfd of the owner. Delivered, it has an irqfd; masked, it has none, and then
  * the eventfd itself is the pending bit.
  */
-#ifndef MOLT_PCI_VECTOR_H
-#define MOLT_PCI_VECTOR_H
+#pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "vmm/base/base.h"
 
 struct device;
-struct error;
 struct irq;
 struct irq_source;
 
@@ -45,5 +42,3 @@ bool pci_vector_pending(const struct pci_vectors *v, unsigned i);
 
 /* Takes all eventfds away and gives the GSIs back. */
 void pci_vectors_release(struct pci_vectors *v);
-
-#endif

@@ -3,14 +3,9 @@
  * What a device was asked when it was first opened. A fresh guest's device is asked here; one that is
  * taken over is not: the answers are in its state, and are checked as anything from there is.
  */
-#include <errno.h>
 #include <linux/pci_regs.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 #define REGION_FLAGS                                                                               \
@@ -104,7 +99,7 @@ static int ask_config(struct vfio_dev *dev, struct error *err)
 		return rc;
 	if (u.info.size < CONFIG_MIN_LEN)
 		return error_set(err, ENOTSUP, "%s: config space of %llu bytes", dev->dev.name,
-				 (unsigned long long)u.info.size);
+				 u.info.size);
 	dev->answers.config_off = u.info.offset;
 	dev->answers.config_len =
 		u.info.size < PCI_CONFIG_LEN ? (uint32_t)u.info.size : PCI_CONFIG_LEN;

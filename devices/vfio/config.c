@@ -5,15 +5,9 @@
  * on a root bus, and capabilities that the guest must not drive. The rest is read and written
  * through.
  */
-#include <errno.h>
 #include <linux/pci_regs.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
 
 #define EXP_TYPE_SHIFT	 4
 #define CAP_ID_NULL	 0 /* a capability with nothing but its header (PCI code and ID assignment) */
@@ -183,10 +177,8 @@ int vfio_config_init(struct vfio_dev *dev, struct error *err)
 	if (rc)
 		return error_errno(err, -rc, "%s: reading config space", dev->dev.name);
 	dev->state.ident = pci_config_get(&dev->pci, PCI_VENDOR_ID, 4);
-	if ((config[PCI_HEADER_TYPE] & 0x7f) != PCI_HEADER_TYPE_NORMAL) {
-		error_set(err, ENOTSUP, "%s: is a bridge", dev->dev.name);
-		return error_exit(err, EXIT_HOST);
-	}
+	if ((config[PCI_HEADER_TYPE] & 0x7f) != PCI_HEADER_TYPE_NORMAL)
+		return error_end(err, EXIT_HOST, ENOTSUP, "%s: is a bridge", dev->dev.name);
 	pci_config_set(&dev->pci, PCI_COMMAND, 2, 0);
 	config[PCI_HEADER_TYPE] = PCI_HEADER_TYPE_NORMAL; /* alone in its slot */
 	config[PCI_INTERRUPT_LINE] = 0;

@@ -4,19 +4,10 @@
  * and the KVM-VFIO device that ties the groups to the VM. As a device of the machine it takes part
  * in the update on behalf of all of them.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define CONTAINER_NAME "container0"
@@ -32,15 +23,10 @@ static const struct field container_fields[] = {
 static STATE_CLASS(container_state_class, "vfio-container", 1, struct vfio_container_state,
 		   container_fields);
 
-static int container_create(struct machine *m, const char *arg, struct device **out,
-			    struct error *err)
+static int container_init(struct device *dev, const char *arg, struct error *err)
 {
-	struct vfio_container *c = pool_alloc(1, sizeof(*c));
-	if (!c)
-		return error_errno(err, ENOMEM, "VFIO container");
-	c->dev = (struct device){.cls = &vfio_container_class, .m = m, .name = "vfio-container"};
+	struct vfio_container *c = (struct vfio_container *)dev;
 	c->fd = c->kvm_fd = -1;
-	*out = &c->dev;
 	return 0;
 }
 
@@ -66,7 +52,7 @@ static int groups_take(struct vfio_container *c, struct error *err)
 		unsigned long number = strtoul(name + strlen(GROUP_PREFIX), &end, 10);
 		if (*end || number > INT32_MAX)
 			return error_set(err, EBADMSG, "vfio-container: descriptor %s", name);
-		int rc = group_add(c, (unsigned)number, fdset_take(fds, name), err);
+		int rc = group_add(c, (unsigned)number, fdset_get(fds, name), err);
 		if (rc)
 			return rc;
 	}
@@ -76,7 +62,7 @@ static int groups_take(struct vfio_container *c, struct error *err)
 static int container_open(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
-	c->fd = fdset_take(&dev->m->fds, CONTAINER_NAME);
+	c->fd = fdset_get(&dev->m->fds, CONTAINER_NAME);
 	if (c->fd >= 0)
 		return groups_take(c, err);
 
@@ -89,15 +75,12 @@ static int container_open(struct device *dev, struct error *err)
 	if (rc)
 		return rc;
 	long version = vm_ioctl(c->fd, VFIO_GET_API_VERSION, NULL);
-	if (version != VFIO_API_VERSION) {
-		error_set(err, ENOTSUP, "%s: API version %ld, expected %d", path, version,
-			  VFIO_API_VERSION);
-		return error_exit(err, EXIT_HOST);
-	}
+	if (version != VFIO_API_VERSION)
+		return error_end(err, EXIT_HOST, ENOTSUP, "%s: API version %ld, expected %d", path,
+				 version, VFIO_API_VERSION);
 	if (vm_ioctl(c->fd, VFIO_CHECK_EXTENSION, (void *)VFIO_TYPE1v2_IOMMU) <= 0) {
-		error_set(err, ENOTSUP, "%s: the kernel offers no type1 IOMMU", path);
-		error_hint(err, "modprobe vfio_iommu_type1");
-		return error_exit(err, EXIT_HOST);
+		error_end(err, EXIT_HOST, ENOTSUP, "%s: the kernel offers no type1 IOMMU", path);
+		return error_hint(err, "modprobe vfio_iommu_type1");
 	}
 	return 0;
 }
@@ -206,18 +189,6 @@ static int container_post_load(void *opaque, struct error *err)
 	return vfio_dma_check(c, err);
 }
 
-static int container_realize(struct device *dev, struct error *err)
-{
-	struct vfio_container *c = (struct vfio_container *)dev;
-	struct state_section section = {.node = "vfio-container",
-					.cls = &container_state_class,
-					.state = &c->state,
-					.opaque = c,
-					.pre_save = container_pre_save,
-					.post_load = container_post_load};
-	return state_register(&dev->m->tree, &section, err);
-}
-
 static int container_reset(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
@@ -258,15 +229,17 @@ static void container_destroy(struct device *dev)
 	struct vfio_container *c = (struct vfio_container *)dev;
 	kvm_detach(c);
 	fd_close(&c->kvm_fd);
-	pool_free(c);
 }
 
 const struct device_class vfio_container_class = {
 	.name = "vfio-container",
 	.state = &container_state_class,
-	.create = container_create,
+	.size = sizeof(struct vfio_container),
+	.state_offset = offsetof(struct vfio_container, state),
+	.init = container_init,
 	.open = container_open,
-	.realize = container_realize,
+	.pre_save = container_pre_save,
+	.post_load = container_post_load,
 	.reset = container_reset,
 	.check = container_check,
 	.join = container_join,

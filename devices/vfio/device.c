@@ -1,16 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* One passed-through PCI device: its option, its descriptor, its life cycle. */
-#include <errno.h>
 #include <linux/pci_regs.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 static const struct field vfio_fields[] = {
@@ -33,9 +25,9 @@ static const struct pci_ops vfio_pci_ops = {
 
 static int usage_error(const char *arg, struct error *err)
 {
-	error_set(err, EINVAL, "--vfio %s: expected BDF[,rom=on|off]", arg);
-	error_hint(err, "a PCI address such as 0000:00:05.0 or 00:05.0 (lspci -D lists them)");
-	return error_exit(err, EXIT_USAGE);
+	error_end(err, EXIT_USAGE, EINVAL, "--vfio %s: expected BDF[,rom=on|off]", arg);
+	return error_hint(err,
+			  "a PCI address such as 0000:00:05.0 or 00:05.0 (lspci -D lists them)");
 }
 
 static int parse_arg(struct vfio_dev *dev, const char *arg, struct error *err)
@@ -69,30 +61,25 @@ static int find_container(struct machine *m, struct vfio_container **out, struct
 	return rc;
 }
 
-static int vfio_create(struct machine *m, const char *arg, struct device **out, struct error *err)
+static int vfio_init(struct device *base, const char *arg, struct error *err)
 {
-	struct vfio_dev *dev = pool_alloc(1, sizeof(*dev));
-	if (!dev)
-		return error_errno(err, ENOMEM, "VFIO device %s", arg);
+	struct vfio_dev *dev = (struct vfio_dev *)base;
+	struct machine *m = base->m;
 	dev->fd = -1;
-	dev->dev = (struct device){.cls = &vfio_class, .m = m};
 	int rc = parse_arg(dev, arg, err);
-	snprintf(dev->dev.name, sizeof(dev->dev.name), "vfio %s", dev->bdf);
+	snprintf(base->name, sizeof(base->name), "vfio %s", dev->bdf);
+	snprintf(base->node, sizeof(base->node), "vfio@%s", dev->bdf);
+	for (char *c = base->node; *c; c++)
+		if (*c == ':') /* no character of a device tree's names */
+			*c = ',';
 	struct device *other = NULL;
 	while (!rc && (other = machine_device(m, "vfio", other)))
-		if (!strcmp(((struct vfio_dev *)other)->bdf, dev->bdf)) {
-			error_set(err, EEXIST, "--vfio %s is given twice", dev->bdf);
-			rc = error_exit(err, EXIT_USAGE);
-		}
+		if (!strcmp(((struct vfio_dev *)other)->bdf, dev->bdf))
+			rc = error_end(err, EXIT_USAGE, EEXIST, "--vfio %s is given twice",
+				       dev->bdf);
 	if (!rc)
 		rc = find_container(m, &dev->container, err);
-	if (!rc)
-		rc = pci_dev_init(&dev->pci, &dev->dev, &vfio_pci_ops, &dev->state.pci, err);
-	if (rc)
-		pool_free(dev);
-	else
-		*out = &dev->dev;
-	return rc;
+	return rc ? rc : pci_dev_init(&dev->pci, base, &vfio_pci_ops, &dev->state.pci, err);
 }
 
 static int vfio_open(struct device *base, struct error *err)
@@ -102,7 +89,7 @@ static int vfio_open(struct device *base, struct error *err)
 	unsigned group;
 
 	snprintf(name, sizeof(name), "vfio:%s", dev->bdf);
-	dev->fd = fdset_take(&base->m->fds, name);
+	dev->fd = fdset_get(&base->m->fds, name);
 	if (dev->fd >= 0)
 		return 0;
 	if (!base->m->fresh)
@@ -116,9 +103,9 @@ static int vfio_open(struct device *base, struct error *err)
 		return group_fd;
 	long fd = vm_ioctl(group_fd, VFIO_GROUP_GET_DEVICE_FD, dev->bdf);
 	if (fd < 0) {
-		error_errno(err, (int)-fd, "%s: opening the device", base->name);
-		error_hint(err, "the reason is in the kernel log: dmesg | grep %s", dev->bdf);
-		return error_exit(err, EXIT_HOST);
+		error_end(err, EXIT_HOST, (int)-fd, "%s: opening the device: %m", base->name);
+		return error_hint(err, "the reason is in the kernel log: dmesg | grep %s",
+				  dev->bdf);
 	}
 	dev->fd = (int)fd; /* the kernel opens it close-on-exec */
 	return fdset_keep(&base->m->fds, name, dev->fd, err);
@@ -133,26 +120,13 @@ static int vfio_post_load(void *opaque, struct error *err)
 	return rc ? rc : vfio_irq_load(dev, err);
 }
 
-static int section_register(struct vfio_dev *dev, struct error *err)
-{
-	struct state_section section = {.cls = &vfio_state_class,
-					.state = &dev->state,
-					.opaque = dev,
-					.post_load = vfio_post_load};
-	snprintf(section.node, sizeof(section.node), "vfio@%s", dev->bdf);
-	for (char *c = section.node; *c; c++)
-		if (*c == ':') /* no character of a device tree's names */
-			*c = ',';
-	return state_register(&dev->dev.m->tree, &section, err);
-}
-
 /* A device that is taken over is made when its state is loaded, which says what it is. */
 static int vfio_realize(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
 	int rc = base->m->fresh ? vfio_answers_ask(dev, err) : 0;
 	vfio_irq_init(dev);
-	return rc ? rc : section_register(dev, err);
+	return rc;
 }
 
 static int vfio_reset(struct device *base, struct error *err)
@@ -183,14 +157,15 @@ static void vfio_destroy(struct device *base)
 	if (dev->msi.pci)
 		msi_free(&dev->msi);
 	vfio_regions_free(dev);
-	pool_free(dev);
 }
 
 const struct device_class vfio_class = {
 	.name = "vfio",
 	.state = &vfio_state_class,
-	.usage = "BDF[,rom=on|off]",
-	.create = vfio_create,
+	.size = sizeof(struct vfio_dev),
+	.state_offset = offsetof(struct vfio_dev, state),
+	.init = vfio_init,
+	.post_load = vfio_post_load,
 	.open = vfio_open,
 	.realize = vfio_realize,
 	.reset = vfio_reset,

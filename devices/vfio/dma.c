@@ -7,11 +7,8 @@
  * (linux/vfio.h). The kernel takes any address for it, so that it is the right memory is ours to
  * see.
  */
-#include <errno.h>
-#include <inttypes.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
 #include "vmm/machine.h"
 
 uint64_t vfio_dma_len(const struct vfio_container *c)
@@ -46,9 +43,8 @@ static int range_failed(const struct vfio_container *c, uint32_t i, int code, co
 	 * remedy. */
 	if (code == ENOMEM && vfio_explain_memlock(&vfio_host, vfio_dma_len(c), err))
 		return -ENOMEM;
-	error_errno(err, code, "vfio-container: %s of guest memory 0x%" PRIx64 "+0x%" PRIx64, what,
-		    c->state.iova[i], c->state.len[i]);
-	return error_exit(err, EXIT_HOST);
+	return error_end(err, EXIT_HOST, code, "vfio-container: %s of guest memory 0x%lx+0x%lx: %m",
+			 what, c->state.iova[i], c->state.len[i]);
 }
 
 int vfio_dma_map(struct vfio_container *c, struct error *err)

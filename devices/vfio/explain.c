@@ -2,21 +2,12 @@
 /* What keeps a device from being passed through, and what to do about it. */
 #include <ctype.h>
 #include <dirent.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <linux/capability.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
 
 #define LIST_LEN 400 /* of culprits in a message */
 
@@ -70,9 +61,8 @@ int vfio_explain_device(const struct vfio_host *h, const char *bdf, unsigned *gr
 	char path[PATH_MAX], name[256];
 	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s", h->sys, bdf);
 	if (access(path, F_OK)) {
-		error_set(err, ENODEV, "vfio %s: there is no such PCI device", bdf);
-		error_hint(err, "lspci -D lists those there are");
-		return error_exit(err, EXIT_HOST);
+		error_end(err, EXIT_HOST, ENODEV, "vfio %s: there is no such PCI device", bdf);
+		return error_hint(err, "lspci -D lists those there are");
 	}
 	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s/iommu_group", h->sys, bdf);
 	link_name(path, name, sizeof(name));
@@ -185,11 +175,11 @@ int vfio_explain_viable(const struct vfio_host *h, const char *bdf, unsigned gro
 	}
 	if (dir)
 		closedir(dir);
-	error_set(err, EBUSY, "vfio %s: IOMMU group %u is not viable: the host still uses %s", bdf,
-		  group, *list ? list : "a device of it");
-	error_hint(err, "all devices of a group go together: molt-vfio-bind%s",
-		   *bind ? bind : " each of them");
-	return error_exit(err, EXIT_HOST);
+	error_end(err, EXIT_HOST, EBUSY,
+		  "vfio %s: IOMMU group %u is not viable: the host still uses %s", bdf, group,
+		  *list ? list : "a device of it");
+	return error_hint(err, "all devices of a group go together: molt-vfio-bind%s",
+			  *bind ? bind : " each of them");
 }
 
 int vfio_explain_iommu(const char *bdf, int code, struct error *err)
@@ -224,14 +214,13 @@ int vfio_explain_memlock(const struct vfio_host *h, uint64_t len, struct error *
 	if (getrlimit(RLIMIT_MEMLOCK, &limit) || limit.rlim_cur == RLIM_INFINITY ||
 	    limit.rlim_cur >= len || may_lock_all(h))
 		return 0;
-	error_set(err, ENOMEM,
-		  "guest memory of %" PRIu64
+	error_end(err, EXIT_HOST, ENOMEM,
+		  "guest memory of %lu"
 		  " KiB must stay in place for DMA, but this process may "
-		  "lock only %" PRIu64 " KiB (RLIMIT_MEMLOCK)",
+		  "lock only %lu KiB (RLIMIT_MEMLOCK)",
 		  len / KIB, (uint64_t)limit.rlim_cur / KIB);
-	error_hint(err, "ulimit -l %" PRIu64 ", or in a systemd unit: LimitMEMLOCK=%" PRIu64,
-		   (len + KIB - 1) / KIB, len);
-	return error_exit(err, EXIT_HOST);
+	return error_hint(err, "ulimit -l %lu, or in a systemd unit: LimitMEMLOCK=%lu",
+			  (len + KIB - 1) / KIB, len);
 }
 
 /* A mediated device in the group's folder, or "". */
@@ -260,20 +249,18 @@ int vfio_explain_update(const struct vfio_host *h, const struct vfio_container *
 		find_mdev(h, c->groups[i].number, mdev, sizeof(mdev));
 		if (!*mdev)
 			continue;
-		error_set(err, EOPNOTSUPP,
+		error_end(err, EXIT_REFUSED, EOPNOTSUPP,
 			  "%s (IOMMU group %u) is a mediated device: the kernel may touch guest "
 			  "memory at its old address at any time",
 			  mdev, c->groups[i].number);
-		error_hint(err, "a guest with a mediated device cannot be updated in place");
-		return error_exit(err, EXIT_REFUSED);
+		return error_hint(err, "a guest with a mediated device cannot be updated in place");
 	}
 	struct utsname uts;
 	uname(&uts);
-	error_set(err, EOPNOTSUPP,
+	error_end(err, EXIT_REFUSED, EOPNOTSUPP,
 		  "this kernel (%s) cannot move DMA mappings to a new program now "
 		  "(VFIO_UPDATE_VADDR is not offered)",
 		  uts.release);
-	error_hint(err, "it came with Linux 5.12, and is not offered while a device in the "
-			"container is not behind an IOMMU of its own");
-	return error_exit(err, EXIT_REFUSED);
+	return error_hint(err, "it came with Linux 5.12, and is not offered while a device in the "
+			       "container is not behind an IOMMU of its own");
 }

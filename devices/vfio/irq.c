@@ -6,17 +6,10 @@
  *
  * Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by name.
  */
-#include <errno.h>
 #include <linux/pci_regs.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/log.h"
 #include "vmm/machine.h"
 
 static void intx_name(const struct vfio_dev *dev, bool unmask, char *name)
@@ -255,7 +248,7 @@ static int bad_state(const struct vfio_dev *dev, const char *what, struct error 
 
 static int take(struct vfio_dev *dev, const char *name, int *fd, struct error *err)
 {
-	*fd = fdset_take(&dev->dev.m->fds, name);
+	*fd = fdset_get(&dev->dev.m->fds, name);
 	return *fd >= 0 ? 0
 			: error_set(err, EBADMSG, "%s: descriptor %s was not handed over",
 				    dev->dev.name, name);

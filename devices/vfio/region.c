@@ -4,14 +4,10 @@
  * mmap()ed, trapped and forwarded elsewhere: pages with the MSI-X table or pending bits, I/O ports,
  * BARs smaller than a page, the expansion ROM.
  */
-#include <errno.h>
 #include <linux/pci_regs.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "devices/vfio/vfio.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 static void part_access(void *opaque, struct bus_access *access)
@@ -81,8 +77,8 @@ static int part_mmap(struct vfio_dev *dev, struct vfio_part *part, struct error 
 	void *hva =
 		mmap(NULL, part->len, prot, MAP_SHARED, dev->fd, (off_t)(r->fd_off + part->off));
 	if (hva == MAP_FAILED)
-		return error_errno(err, errno, "%s: mapping 0x%llx bytes of BAR %u", dev->dev.name,
-				   (unsigned long long)part->len, r->index);
+		return error_errno(err, errno, "%s: mapping 0x%lx bytes of BAR %u", dev->dev.name,
+				   part->len, r->index);
 	part->hva = hva;
 	return 0;
 }

@@ -11,15 +11,11 @@
  * to config space or BARs, and no queries either (struct vfio_answers). Only mmap() and new DMA
  * addresses.
  */
-#ifndef MOLT_VFIO_H
-#define MOLT_VFIO_H
+#pragma once
 
 #include <linux/vfio.h>
-#include <stdbool.h>
-#include <stdint.h>
 
 #include "devices/pci/msi.h"
-#include "devices/pci/msix.h"
 #include "devices/pci/pci.h"
 #include "vmm/device.h"
 #include "vmm/irq.h"
@@ -31,7 +27,6 @@
 #define VFIO_BDF_LEN	16
 
 struct bus_access;
-struct error;
 struct vfio_dev;
 
 /* ---- container.c: DMA. One per machine, brought along by the first VFIO device. ---- */
@@ -216,5 +211,3 @@ int vfio_explain_memlock(const struct vfio_host *h, uint64_t len, struct error *
 /* VFIO_UPDATE_VADDR is not there: a mediated device in one of the groups, or an old kernel. */
 int vfio_explain_update(const struct vfio_host *h, const struct vfio_container *c,
 			struct error *err);
-
-#endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* secret: a register and a place in memory hold a pattern that the host looks for in molt's own memory
- * (tests/guest/drives_security.c). 'q' ends. */
+ * (tests/guest/cases/drives_security.c). 'q' ends. */
 #include "guest.h"
 
 static volatile uint64_t seed = 0x0123456789abcdef; /* computed: the kernel's file has no copy */

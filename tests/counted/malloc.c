@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "tests/guest/calls.h"
+#include "tests/guest/runner/calls.h"
 
 /* The linker's names: ld(1), --wrap. */
 void *__real_malloc(size_t size);

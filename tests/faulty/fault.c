@@ -20,7 +20,7 @@
 #include "vmm/base/error.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
-#include "vmm/confine.h"
+#include "vmm/seccomp/seccomp.h"
 
 #define MAX_FD 1024
 
@@ -141,7 +141,7 @@ static void act_newer(void)
 /* As a vCPU's thread, whose filter does not know this call. */
 static void *call_forbidden(void *opaque)
 {
-	confine_enter(CONFINE_VCPU, NULL);
+	seccomp_enter(SECCOMP_VCPU, NULL);
 	syscall(SYS_getppid);
 	return NULL;
 }

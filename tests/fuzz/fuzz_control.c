@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "vmm/base/pool.h"
-#include "vmm/control_client.h"
+#include "vmm/control/server.h"
 
 #define PEERS	    8 /* fewer than there is room for, unless the leader is late with those who left */
 #define MAX_PIECE   32

@@ -4,7 +4,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/fake_machine.h"
 
-#include "vmm/devices.h"
+#include "vmm/device.h"
 
 #define MAX_WORDS 80
 

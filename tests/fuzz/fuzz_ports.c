@@ -6,9 +6,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/device_test.h"
 
-#include "devices/cmos.h"
-#include "devices/power.h"
-#include "devices/serial.h"
+#include "devices/pc/pc.h"
 #include "vmm/arch/x86_64/layout.h"
 
 static const struct {
@@ -70,6 +68,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			host_does(dev, &in);
 	}
 	fuzz_log.guest = false;
-	dev->cls->destroy(dev);
+	device_destroy(dev);
 	return 0;
 }

@@ -13,16 +13,13 @@
 #include <sys/stat.h>
 
 #include "cpr/program.h"
-#include "devices/cmos.h"
-#include "devices/power.h"
-#include "devices/serial.h"
-#include "devices/testdev.h"
+#include "devices/pc/pc.h"
 #include "tests/unit/fake_vfio.h"
 #include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/pool.h"
-#include "vmm/console.h"
+#include "vmm/console/console.h"
 
 #define MAX_FDS	    64
 #define MAX_OPS	    64
@@ -224,7 +221,7 @@ static struct machine *fuzz_take_over(const void *data, size_t len, int *rc, str
 	*rc = state_open(blob, data, len, err);
 	fuzz_adopting = true;
 	if (!*rc)
-		*rc = fdset_adopt(&m->fds, blob, err);
+		*rc = fdset_list(&m->fds, blob, err);
 	fuzz_adopting = false;
 	if (!*rc)
 		*rc = fuzz_build(m, blob, err);

@@ -1,6 +1,6 @@
 # One test per case of cases.c: the table there is the only list. The program is this build's, or
 # $MOLT and $MOLT_B; builds with sanitizers run fewer updates.
-set(GUEST_CASES ${CMAKE_CURRENT_LIST_DIR}/cases.c)
+set(GUEST_CASES ${CMAKE_CURRENT_LIST_DIR}/cases/cases.c)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${GUEST_CASES})
 file(STRINGS ${GUEST_CASES} lines REGEX "^\t{\"[a-z0-9-]+\",")
 if(NOT lines)

@@ -13,8 +13,8 @@ foreach(tool udp-send packets-in memlock as-user)
   list(APPEND NESTED_TOOLS ${CMAKE_BINARY_DIR}/nested/${tool})
 endforeach()
 # The runner of the bare-metal guests again, static: L1 has no libraries.
-file(GLOB NESTED_RUNNER CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/../guest/*.c)
-file(GLOB NESTED_RUNNER_H CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/../guest/*.h)
+file(GLOB_RECURSE NESTED_RUNNER CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/../guest/*.c)
+file(GLOB_RECURSE NESTED_RUNNER_H CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/../guest/*.h)
 add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/nested/guest-runner
   COMMAND ${MUSL_GCC} -static -O2 -D_GNU_SOURCE -I${CMAKE_SOURCE_DIR}
     -o ${CMAKE_BINARY_DIR}/nested/guest-runner ${NESTED_RUNNER}
@@ -23,11 +23,11 @@ add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/nested/guest-runner
 list(APPEND NESTED_TOOLS ${CMAKE_BINARY_DIR}/nested/guest-runner)
 # Warming's own code, with a KVM but without the rest of molt: what is not called is left out.
 set(NESTED_WARM ${CMAKE_CURRENT_LIST_DIR}/tools/warm.c)
-foreach(source warm warm_map warm_room vm arch/x86_64/warm arch/x86_64/cpu base/error base/fd base/log base/pool)
+foreach(source warm vm arch/x86_64/warm arch/x86_64/cpu base/error base/fd base/log base/pool)
   list(APPEND NESTED_WARM ${CMAKE_SOURCE_DIR}/vmm/${source}.c)
 endforeach()
 file(GLOB NESTED_WARM_H CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/vmm/*.h ${CMAKE_SOURCE_DIR}/vmm/*/*.h
-  ${CMAKE_SOURCE_DIR}/vmm/arch/x86_64/*.h ${CMAKE_SOURCE_DIR}/cpr/*.h)
+  ${CMAKE_SOURCE_DIR}/vmm/arch/x86_64/*.h ${CMAKE_SOURCE_DIR}/cpr/*/*.h)
 add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/nested/warm
   COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/nested
   COMMAND ${MUSL_GCC} -static -O2 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers

@@ -2,7 +2,7 @@
 /*
  * The device table of a molt of another version: one of SKEW_... says what is different about the
  * state of its CMOS clock, or of what it has beside. Linked instead of vmm/devices.c, all else is this
- * version's (skew.cmake). tests/guest/drives_skew.c says what each must lead to.
+ * version's (skew.cmake). tests/guest/cases/drives_skew.c says what each must lead to.
  */
 #define devices_fixed devices_of_today
 #include "vmm/devices.c" /* NOLINT: the rest of the table is the same */
@@ -63,45 +63,14 @@ static STATE_CLASS(skewed_state, NAME, 2, struct cmos_state, fields, .needs = NE
 
 /* ---- the clock as it is, but for its state ---- */
 
-static const struct device_class skewed;
+static struct device_class skewed;
 
-static int skewed_create(struct machine *m, const char *arg, struct device **out, struct error *err)
+static __attribute__((constructor)) void make_skewed(void)
 {
-	int rc = cmos_class.create(m, arg, out, err);
-	if (!rc)
-		(*out)->cls = &skewed;
-	return rc;
+	skewed = cmos_class;
+	skewed.state = &skewed_state;
+	skewed.node = NAME "@70";
 }
-
-static int skewed_realize(struct device *dev, struct error *err)
-{
-	int rc = cmos_class.realize(dev, err);
-	struct state_section *s = &dev->m->tree.sections[dev->m->tree.n - 1];
-	if (!rc) {
-		s->cls = &skewed_state;
-		snprintf(s->node, sizeof(s->node), NAME "@70");
-	}
-	return rc;
-}
-
-static int skewed_reset(struct device *dev, struct error *err)
-{
-	return cmos_class.reset(dev, err);
-}
-
-static void skewed_destroy(struct device *dev)
-{
-	cmos_class.destroy(dev);
-}
-
-static const struct device_class skewed = {
-	.name = "cmos",
-	.state = &skewed_state,
-	.create = skewed_create,
-	.realize = skewed_realize,
-	.reset = skewed_reset,
-	.destroy = skewed_destroy,
-};
 
 /* ---- a device that today's molt does not have ---- */
 
@@ -130,16 +99,6 @@ static STATE_CLASS(extra_state_class, "extra", 1, struct extra_state, extra_fiel
 		   .optional = OPTIONAL);
 static const struct device_class extra_class;
 
-static int extra_create(struct machine *m, const char *arg, struct device **out, struct error *err)
-{
-	struct extra *extra = calloc(1, sizeof(*extra));
-	if (!extra)
-		return error_errno(err, ENOMEM, "extra device");
-	extra->dev = (struct device){.cls = &extra_class, .m = m, .name = "extra"};
-	*out = &extra->dev;
-	return 0;
-}
-
 static int extra_loaded(void *opaque, struct error *err)
 {
 	const struct extra *extra = opaque;
@@ -148,34 +107,20 @@ static int extra_loaded(void *opaque, struct error *err)
 	return error_set(err, EBADMSG, "state extra@0: the default was not taken");
 }
 
-static int extra_realize(struct device *dev, struct error *err)
-{
-	struct state_section section = {.node = "extra@0",
-					.cls = &extra_state_class,
-					.state = &((struct extra *)dev)->state,
-					.opaque = dev,
-					.post_load = extra_loaded};
-	return state_register(&dev->m->tree, &section, err);
-}
-
 static int extra_reset(struct device *dev, struct error *err)
 {
 	((struct extra *)dev)->state.value = 7;
 	return 0;
 }
 
-static void extra_destroy(struct device *dev)
-{
-	free(dev);
-}
-
 static const struct device_class extra_class = {
 	.name = "extra",
 	.state = &extra_state_class,
-	.create = extra_create,
-	.realize = extra_realize,
+	.size = sizeof(struct extra),
+	.state_offset = offsetof(struct extra, state),
+	.node = "extra@0",
 	.reset = extra_reset,
-	.destroy = extra_destroy,
+	.post_load = extra_loaded,
 };
 #define EXTRA &extra_class,
 #else

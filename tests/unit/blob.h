@@ -6,8 +6,8 @@
 #include <libfdt.h>
 #include <string.h>
 
-#include "cpr/fdset.h"
-#include "cpr/state.h"
+#include "cpr/state/fdset.h"
+#include "cpr/state/state.h"
 #include "vmm/base/error.h"
 #include "vmm/base/num.h"
 

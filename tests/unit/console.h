@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "vmm/base/pool.h"
-#include "vmm/console_backend.h"
+#include "vmm/console/backend.h"
 #include "vmm/machine.h"
 
 /* --- the fakes --- */
@@ -163,7 +163,7 @@ static inline void take_over(const char *spec)
 	m.fds = fds;
 	m.tree.n = 0;
 	assert_int_equal(state_open(&blob, blob_data, len, &err), 0);
-	if (fdset_adopt(&m.fds, &blob, &err))
+	if (fdset_list(&m.fds, &blob, &err))
 		fail_msg("adopt: %s", err.text);
 	assert_int_equal(open_console(spec), 0);
 	if (state_load(&blob, &m.tree, &err))

@@ -9,7 +9,7 @@
 #include <errno.h>
 
 #include "tests/unit/unit.h"
-#include "vmm/console.h"
+#include "vmm/console/console.h"
 #include "vmm/machine.h"
 
 static struct machine test_machine;
@@ -73,8 +73,8 @@ static struct device *device_new(const struct device_class *cls)
 	memset(&fake, 0, sizeof(fake));
 	fake.stop_code = -1;
 	fake.out_room = sizeof(fake.out);
-	assert_int_equal(cls->create(&test_machine, NULL, &dev, &err), 0);
-	assert_int_equal(cls->realize(dev, &err), 0);
+	assert_int_equal(device_create(cls, &test_machine, NULL, &dev, &err), 0);
+	assert_int_equal(device_realize(dev, &err), 0);
 	if (cls->reset)
 		assert_int_equal(cls->reset(dev, &err), 0);
 	return dev;

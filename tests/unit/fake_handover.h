@@ -25,7 +25,7 @@
 #include "vmm/arch.h"
 #include "vmm/base/error.h"
 #include "vmm/base/reasons.h"
-#include "vmm/control.h"
+#include "vmm/control/control.h"
 #include "vmm/machine.h"
 #include "vmm/sched.h"
 
@@ -119,7 +119,7 @@ int worker_register(struct machine *m, struct program *p, struct error *err)
 
 /* ---- the guest ---- */
 
-int machine_quiet(struct machine *m, struct error *err)
+int machine_quiesce(struct machine *m, struct error *err)
 {
 	return 0;
 }
@@ -153,11 +153,11 @@ void vcpus_alert(struct machine *m)
 {
 }
 
-void vcpus_confine(struct machine *m)
+void vcpus_filter(struct machine *m)
 {
 }
 
-void vcpus_forget(struct machine *m)
+void vcpus_scrub(struct machine *m)
 {
 }
 

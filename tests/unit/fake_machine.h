@@ -114,7 +114,7 @@ int machine_add_device(struct machine *m, const struct device_class *cls, const 
 		       struct error *err)
 {
 	struct device *dev;
-	int rc = cls->create(m, arg, &dev, err);
+	int rc = device_create(cls, m, arg, &dev, err);
 	if (!rc)
 		m->devices[m->ndevices++] = dev;
 	return rc;
@@ -137,6 +137,7 @@ FAKE_LINKAGE void arch_pci_layout(const struct machine *m, struct arch_pci_layou
 					.mmio32_len = 256 * MIB,
 					.mmio64_base = FAKE_MMIO64,
 					.mmio64_len = 64 * GIB,
+					.config_port = 0xcf8,
 					.pio_base = FAKE_PIO,
 					.pio_len = 0xe000,
 					.intx_gsi = {16, 17, 18, 19}};
@@ -160,8 +161,7 @@ static inline int fake_realize(struct machine *m, struct error *err)
 		if (m->devices[i]->cls->open)
 			rc = m->devices[i]->cls->open(m->devices[i], err);
 	for (unsigned i = 0; !rc && i < m->ndevices; i++)
-		if (m->devices[i]->cls->realize)
-			rc = m->devices[i]->cls->realize(m->devices[i], err);
+		rc = device_realize(m->devices[i], err);
 	return rc;
 }
 
@@ -200,7 +200,7 @@ static inline void fake_destroy(struct machine *m)
 {
 	irq_detach_all(&m->irq, NULL);
 	for (unsigned i = m->ndevices; i-- > 0;)
-		m->devices[i]->cls->destroy(m->devices[i]);
+		device_destroy(m->devices[i]);
 	pool_free(m->fds.e); /* the descriptors are the test's */
 	free(m);
 }
@@ -256,7 +256,7 @@ static inline int fake_load(struct machine *m, const struct fake_blob *b, struct
 	assert_non_null(blob);
 	int rc = state_open(blob, b->data, b->len, err);
 	if (!rc)
-		rc = fdset_adopt(&m->fds, blob, err);
+		rc = fdset_list(&m->fds, blob, err);
 	if (!rc)
 		rc = fake_realize(m, err);
 	if (!rc)
@@ -282,7 +282,7 @@ static inline int fake_load_again(struct machine *m, const struct fake_blob *b, 
 	m->fds.n = 0;
 	int rc = state_open(blob, b->data, b->len, err);
 	if (!rc)
-		rc = fdset_adopt(&m->fds, blob, err);
+		rc = fdset_list(&m->fds, blob, err);
 	if (!rc)
 		rc = fake_load_devices(m, blob, err);
 	free(blob);

@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #include "vmm/arch.h"
-#include "vmm/arch/x86_64/acpi.h"
+#include "vmm/arch/x86_64/boot.h"
 #include "vmm/arch/x86_64/acpi_tables.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/machine.h"

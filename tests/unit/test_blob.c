@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "cpr/handover/blob.h"
-#include "cpr/fdset.h"
+#include "cpr/state/fdset.h"
 #include "vmm/base/error.h"
 
 static struct blob blob;

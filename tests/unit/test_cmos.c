@@ -3,7 +3,7 @@
 
 #include <time.h>
 
-#include "devices/cmos.h"
+#include "devices/pc/pc.h"
 
 static struct device *dev;
 static struct timespec fake_now;
@@ -24,7 +24,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	cmos_class.destroy(dev);
+	device_destroy(dev);
 	return 0;
 }
 

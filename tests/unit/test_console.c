@@ -205,9 +205,9 @@ static void raw_and_back(void **state)
 	assert_memory_equal(got, "a\rb\3\4", 5);
 	guest_writes("x\n");
 	assert_string_equal(read_all(master), "x\n");
-	console_restore_terminal();
+	terminal_restore();
 	assert_restored(&before);
-	console_restore_terminal();
+	terminal_restore();
 	close(master);
 }
 

@@ -145,7 +145,7 @@ static void clients_of_a_socket(void **state)
 	assert_string_equal(read_all(one), "later\r\n");
 	close(one);
 	turn();
-	assert_int_equal(fdset_take(&m.fds, "console-client"), -1);
+	assert_int_equal(fdset_get(&m.fds, "console-client"), -1);
 
 	two = client();
 	assert_string_equal(read_all(two), "early\r\nlater\r\n");
@@ -250,7 +250,7 @@ static void load(const struct saved *from)
 	m.fds.n = 0;
 	int rc = state_open(&blob, from->data, from->len, &err);
 	if (!rc)
-		rc = fdset_adopt(&m.fds, &blob, &err);
+		rc = fdset_list(&m.fds, &blob, &err);
 	if (!rc && !m.console)
 		rc = open_console(socket_spec);
 	if (!rc)
@@ -279,7 +279,7 @@ static void a_client_that_comes_between_two_loads(void **state)
 	save(&last);
 	successor(&offered, &last);
 	assert_true(m.console->in_fd >= 0);
-	assert_int_equal(m.console->in_fd, fdset_take(&m.fds, "console-client"));
+	assert_int_equal(m.console->in_fd, fdset_get(&m.fds, "console-client"));
 	assert_int_equal(console_start(m.console, &err), 0);
 	guest_writes("hello\r\n");
 	assert_string_equal(read_all(fd), "hello\r\n");

@@ -13,11 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cpr/state.h"
+#include "cpr/state/state.h"
 #include "vmm/base/json.h"
 #include "vmm/base/pool.h"
-#include "vmm/control.h"
-#include "vmm/control_request.h"
+#include "vmm/control/control.h"
+#include "vmm/control/request.h"
 #include "vmm/machine.h"
 
 static struct machine m;
@@ -136,7 +136,7 @@ static void take_over(void)
 	pool_free(m.fds.e);
 	m.fds = fds;
 	assert_int_equal(state_open(&blob, data, len, &err), 0);
-	assert_int_equal(fdset_adopt(&m.fds, &blob, &err), 0);
+	assert_int_equal(fdset_list(&m.fds, &blob, &err), 0);
 	if (open_control())
 		fail_msg("%s", err.text);
 	for (unsigned i = 0; i < m.fds.n; i++)

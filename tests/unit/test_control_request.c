@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "vmm/base/error.h"
-#include "vmm/control_request.h"
+#include "vmm/control/request.h"
 
 static struct control_request req;
 static struct error err;

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "vmm/arch/x86_64/cpuid.h"
+#include "vmm/arch/x86_64/cpu.h"
 #include "vmm/machine.h"
 
 static struct {

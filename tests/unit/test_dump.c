@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "cpr/dump.h"
-#include "cpr/schema.h"
+#include "cpr/state/dump.h"
+#include "cpr/state/schema.h"
 #include "tests/unit/blob.h"
 #include "tests/unit/tree.h"
 

@@ -122,7 +122,7 @@ static void received_instead_of_another(void **state)
 	assert_int_equal(fcntl(old, F_GETFD), -1);
 	assert_int_equal(other.n, set.n);
 	assert_int_equal(generation(&other, "null"), 77);
-	assert_int_equal(fdset_take(&other, "null"), fd);
+	assert_int_equal(fdset_get(&other, "null"), fd);
 }
 
 /* Then the descriptor is the caller's to close. */
@@ -177,8 +177,8 @@ static void others_are_closed(void **state)
 	fdset_close(&set, "irq");
 	assert_int_equal(match(&err), 0);
 	assert_int_equal(other.n, 2);
-	assert_int_equal(fdset_take(&other, "later"), -1);
-	assert_int_equal(fdset_take(&other, "irq"), -1);
+	assert_int_equal(fdset_get(&other, "later"), -1);
+	assert_int_equal(fdset_get(&other, "irq"), -1);
 	assert_int_equal(fcntl(fd, F_GETFD), -1);
 }
 
@@ -194,7 +194,7 @@ static void a_renamed_one_is_sent_again(void **state)
 	for (unsigned i = 0; i < set.n; i++)
 		assert_int_equal(set.e[i].sent, strcmp(set.e[i].name, "ram1") != 0);
 	assert_not_the_same("ram1", "was not sent");
-	int fd = fcntl(fdset_take(&set, "ram1"), F_DUPFD_CLOEXEC, 0);
+	int fd = fcntl(fdset_get(&set, "ram1"), F_DUPFD_CLOEXEC, 0);
 	assert_int_equal(fdset_receive(&other, "ram1", generation(&set, "ram1"), fd, &err), 0);
 	assert_int_equal(match(&err), 0);
 	assert_int_equal(other.n, 2);

@@ -13,19 +13,16 @@
 
 #include <stdio.h>
 
-#include "cpr/dump.h"
+#include "cpr/state/dump.h"
 #include "cpr/program.h"
-#include "cpr/schema.h"
-#include "devices/cmos.h"
-#include "devices/power.h"
-#include "devices/serial.h"
-#include "devices/testdev.h"
+#include "cpr/inspect.h"
+#include "devices/pc/pc.h"
 #include "tests/unit/blob.h"
 #include "tests/unit/tree.h"
 #include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/base/pool.h"
-#include "vmm/console_backend.h"
+#include "vmm/console/backend.h"
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)

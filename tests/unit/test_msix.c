@@ -4,8 +4,8 @@
 #include <linux/pci_regs.h>
 #include <stdio.h>
 
-#include "devices/pci/msix.h"
-#include "devices/testdev.h"
+#include "devices/pci/msi.h"
+#include "devices/pc/pc.h"
 #include "tests/unit/fake_machine.h"
 
 #define CAP   0x40

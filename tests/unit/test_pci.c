@@ -43,17 +43,12 @@ static void dummy_unmap(struct pci_dev *pci, unsigned bar, uint64_t addr)
 }
 
 static const struct pci_ops dummy_ops = {.bar_map = dummy_map, .bar_unmap = dummy_unmap};
-static const struct device_class dummy_class;
 
-static int dummy_create(struct machine *m, const char *arg, struct device **out, struct error *err)
+static int dummy_init(struct device *dev, const char *arg, struct error *err)
 {
-	struct dummy *d = calloc(1, sizeof(*d));
-	assert_non_null(d);
-	d->dev = (struct device){.cls = &dummy_class, .m = m, .name = "dummy"};
-	*out = &d->dev;
-	int rc = pci_dev_init(&d->pci, &d->dev, &dummy_ops, &d->state.pci, err);
-	if (rc)
-		free(d);
+	struct dummy *d = (struct dummy *)dev;
+	int rc = pci_dev_init(&d->pci, dev, &dummy_ops, &d->state.pci, err);
+	snprintf(dev->node, sizeof(dev->node), "dummy@%u", d->pci.devfn >> 3);
 	return rc;
 }
 
@@ -65,29 +60,22 @@ static int dummy_post_load(void *opaque, struct error *err)
 static int dummy_realize(struct device *dev, struct error *err)
 {
 	struct dummy *d = (struct dummy *)dev;
-	struct state_section s = {.cls = &dummy_state_class,
-				  .state = &d->state,
-				  .opaque = d,
-				  .post_load = dummy_post_load};
-	snprintf(s.node, sizeof(s.node), "dummy@%u", d->pci.devfn >> 3);
 	pci_config_set(&d->pci, PCI_VENDOR_ID, 4, 0x12345678);
 	pci_config_set(&d->pci, PCI_INTERRUPT_PIN, 1, 1);
 	assert_int_equal(pci_bar_add(&d->pci, 0, 0, lens[0], err), 0);
 	assert_int_equal(pci_bar_add(&d->pci, 1, PCI_BAR_IO, lens[1], err), 0);
 	assert_int_equal(pci_bar_add(&d->pci, 2, PCI_BAR_64 | PCI_BAR_PREF, lens[2], err), 0);
 	assert_int_equal(pci_bar_add(&d->pci, PCI_BAR_ROM, 0, lens[6], err), 0);
-	return state_register(&dev->m->tree, &s, err);
-}
-
-static void dummy_destroy(struct device *dev)
-{
-	free(dev);
+	return 0;
 }
 
 static const struct device_class dummy_class = {.name = "dummy",
-						.create = dummy_create,
+						.state = &dummy_state_class,
+						.size = sizeof(struct dummy),
+						.state_offset = offsetof(struct dummy, state),
+						.init = dummy_init,
 						.realize = dummy_realize,
-						.destroy = dummy_destroy};
+						.post_load = dummy_post_load};
 
 static struct machine *two_dummies(void)
 {

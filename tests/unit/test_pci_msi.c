@@ -16,26 +16,23 @@ struct dummy {
 	unsigned turned_on, turned_off;
 };
 
-static const struct device_class dummy_class;
 static const struct pci_ops no_bars;
 
-static int dummy_create(struct machine *m, const char *arg, struct device **out, struct error *err)
+static int dummy_init(struct device *dev, const char *arg, struct error *err)
 {
-	struct dummy *d = calloc(1, sizeof(*d));
-	assert_non_null(d);
-	d->dev = (struct device){.cls = &dummy_class, .m = m, .name = "dummy"};
-	*out = &d->dev;
-	return pci_dev_init(&d->pci, &d->dev, &no_bars, &d->pci_state, err);
+	struct dummy *d = (struct dummy *)dev;
+	return pci_dev_init(&d->pci, dev, &no_bars, &d->pci_state, err);
 }
 
 static void dummy_destroy(struct device *dev)
 {
 	msi_free(&((struct dummy *)dev)->msi);
-	free(dev);
 }
 
-static const struct device_class dummy_class = {
-	.name = "dummy", .create = dummy_create, .destroy = dummy_destroy};
+static const struct device_class dummy_class = {.name = "dummy",
+						.size = sizeof(struct dummy),
+						.init = dummy_init,
+						.destroy = dummy_destroy};
 
 static void dummy_changed(struct msi *msi, bool on)
 {

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <time.h>
 
-#include "devices/power.h"
+#include "devices/pc/pc.h"
 #include "vmm/base/error.h"
 
 enum { STATUS = 0x600, ENABLE = 0x602, CONTROL = 0x604, TIMER = 0x608, RESET = 0x60c };
@@ -31,7 +31,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	power_class.destroy(dev);
+	device_destroy(dev);
 	return 0;
 }
 

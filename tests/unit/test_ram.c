@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cpr/fdset.h"
+#include "cpr/state/fdset.h"
 #include "vmm/arch.h"
 #include "vmm/base/error.h"
 #include "vmm/base/pool.h"
@@ -76,7 +76,7 @@ static void a_sealed_memfd(void **state)
 	assert_int_equal(ftruncate(ram.fd, SIZE - 4096), -1);
 	assert_int_equal(ftruncate(ram.fd, SIZE + 4096), -1);
 	assert_int_equal(fcntl(ram.fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
-	assert_int_equal(fdset_take(&fds, "ram0"), ram.fd);
+	assert_int_equal(fdset_get(&fds, "ram0"), ram.fd);
 }
 
 static bool vm_flag(const void *hva, const char *flag)

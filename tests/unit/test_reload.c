@@ -9,11 +9,11 @@
 
 #include <stdio.h>
 
-#include "cpr/schema.h"
-#include "devices/testdev.h"
+#include "cpr/inspect.h"
+#include "devices/pc/pc.h"
 #include "tests/unit/tree.h"
-#include "vmm/console_backend.h"
-#include "vmm/devices.h"
+#include "vmm/console/backend.h"
+#include "vmm/device.h"
 
 enum { FIRST = 1, SECOND, EDGE, LEVEL }; /* slots: passed through, and the tests' devices */
 

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "cpr/schema.h"
+#include "cpr/inspect.h"
 #include "vmm/base/error.h"
 
 static struct schema a, b;

@@ -3,7 +3,7 @@
 
 #include <linux/serial_reg.h>
 
-#include "devices/serial.h"
+#include "devices/pc/pc.h"
 
 #define PORT 0x3f8
 #define IRQ  4
@@ -18,7 +18,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	serial_class.destroy(dev);
+	device_destroy(dev);
 	return 0;
 }
 

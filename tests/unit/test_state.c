@@ -345,11 +345,6 @@ static void registration(void **state)
 	}
 	assert_int_equal(add(t, "n7", &gadget_class, &one), -EEXIST);
 	assert_int_equal(add(t, "more", &gadget_class, &one), -ENOSPC);
-	state_unregister(t, "n7");
-	assert_int_equal(t->n, STATE_MAX_SECTIONS - 1);
-	assert_string_equal(t->sections[7].node, "n8");
-	state_unregister(t, "n7");
-	assert_int_equal(add(t, "n7", &gadget_class, &one), 0);
 	free(t);
 }
 

@@ -62,7 +62,7 @@ static void what_came_and_went_meanwhile(void **state)
 	assert_int_equal(hand.takes, 1);
 	assert_int_equal(m.fds.n, inc.fds.n);
 	for (unsigned i = 0; i < inc.fds.n; i++)
-		assert_true(fdset_take(&m.fds, inc.fds.e[i].name) >= 0);
+		assert_true(fdset_get(&m.fds, inc.fds.e[i].name) >= 0);
 }
 
 /* ---- OFFER ---- */

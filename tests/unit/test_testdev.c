@@ -4,7 +4,7 @@
 
 #include <linux/pci_regs.h>
 
-#include "devices/testdev.h"
+#include "devices/pc/pc.h"
 #include "vmm/base/log.h"
 
 #define SLOT 1
@@ -82,7 +82,7 @@ static void devices_go_one_after_another(void **state)
 	assert_int_equal(machine_add_device(m, &testdev_class, "trigger=0,unmask=0", NULL), 0);
 	start();
 	assert_int_equal(irq_detach_all(&m->irq, NULL), 0);
-	m->devices[2]->cls->destroy(m->devices[2]);
+	device_destroy(m->devices[2]);
 	m->ndevices = 2;
 	assert_non_null(m->irq.sources);
 	assert_null(m->irq.sources->next);

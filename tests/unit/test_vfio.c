@@ -267,7 +267,7 @@ static void destroyed_with_intx(void **state)
 	assert_int_equal(vfio_of(m)->state.irq_mode, VFIO_IRQ_INTX);
 	assert_non_null(m->irq.sources);
 	assert_ptr_equal(m->devices[m->ndevices - 1], dev);
-	dev->cls->destroy(dev);
+	device_destroy(dev);
 	m->ndevices--;
 	assert_null(m->irq.sources);
 	vfio_machine_free(m);

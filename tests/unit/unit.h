@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 #include "vmm/base/num.h"
 
 /* Offset of the first byte of the state struct that no field of the table covers (a member

@@ -3,10 +3,6 @@
 #include "vmm/base/build.h"
 
 #include <elf.h>
-#include <stdio.h>
-#include <string.h>
-
-#include "vmm/base/num.h"
 
 extern const Elf64_Ehdr __ehdr_start; /* defined by the linker: this program's ELF header */
 

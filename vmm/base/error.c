@@ -2,9 +2,10 @@
 /* Fills and extends a struct error. */
 #include "vmm/base/error.h"
 
+#include "vmm/base/base.h"
+
+#include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
 
 /* Of an error that the caller does not want: what error_hint() and the like return. */
 static _Thread_local int unwanted;
@@ -23,6 +24,7 @@ static void set(struct error *err, int code, const char *fmt, va_list ap)
 	err->code = code;
 	err->exit = EXIT_INTERNAL;
 	err->hint[0] = 0;
+	errno = code; /* for %m */
 	vsnprintf(err->text, sizeof(err->text), fmt, ap);
 }
 
@@ -46,6 +48,15 @@ int error_set(struct error *err, int code, const char *fmt, ...)
 	set(err, code, fmt, ap);
 	va_end(ap);
 	return -code;
+}
+
+int error_end(struct error *err, enum exit_code exit, int code, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	set(err, code, fmt, ap);
+	va_end(ap);
+	return error_exit(err, exit);
 }
 
 int error_hint(struct error *err, const char *fmt, ...)

@@ -6,8 +6,7 @@
  * being done, on which object, why, and the remedy where there is one. Callers may prefix. Only the
  * outermost layer (main, the update's log line) prints.
  */
-#ifndef MOLT_ERROR_H
-#define MOLT_ERROR_H
+#pragma once
 
 /* Exit codes of the program, stable (molt(1)). */
 enum exit_code {
@@ -37,6 +36,10 @@ int error_errno(struct error *err, int code, const char *fmt, ...)
 int error_set(struct error *err, int code, const char *fmt, ...)
 	__attribute__((cold, format(printf, 3, 4)));
 
+/* The same for an error that ends the program with @exit. %m in @fmt is strerror(@code). */
+int error_end(struct error *err, enum exit_code exit, int code, const char *fmt, ...)
+	__attribute__((cold, format(printf, 4, 5)));
+
 /* Adds the remedy; keeps the error otherwise. Returns -err->code, also (of this thread's last error)
  * when @err is NULL. */
 int error_hint(struct error *err, const char *fmt, ...) __attribute__((cold, format(printf, 2, 3)));
@@ -47,5 +50,3 @@ int error_prefix(struct error *err, const char *fmt, ...)
 
 /* Sets the exit code this error stands for. Returns -err->code. */
 int error_exit(struct error *err, enum exit_code exit) __attribute__((cold));
-
-#endif

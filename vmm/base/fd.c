@@ -2,9 +2,9 @@
 /* Small helpers for descriptors: closing, close-on-exec, writing all of something. */
 #include "vmm/base/fd.h"
 
-#include <errno.h>
+#include "vmm/base/base.h"
+
 #include <fcntl.h>
-#include <unistd.h>
 
 void fd_close(int *fd)
 {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Descriptors: every one is close-on-exec at all times, except in the last instant before exec. */
-#ifndef MOLT_FD_H
-#define MOLT_FD_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,5 +27,3 @@ int fd_pread_all(int fd, void *buf, size_t len, off_t off);
 /* Reads a whole small text file (sysfs, proc) into @buf, with a NUL and without the last newline.
  * Returns its length or -errno. */
 int file_read_text(const char *path, char *buf, size_t size);
-
-#endif

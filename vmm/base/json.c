@@ -4,9 +4,6 @@
 
 #include <ctype.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* ---- writing ---- */
 
@@ -81,7 +78,7 @@ void json_string(struct json *j, const char *key, const char *value)
 void json_number(struct json *j, const char *key, uint64_t value)
 {
 	put_key(j, key);
-	put(j, "%llu", (unsigned long long)value);
+	put(j, "%lu", value);
 }
 
 void json_bool(struct json *j, const char *key, bool value)

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* JSON: records are written into a buffer of the caller's, and read again by key. Only what molt
  * itself writes is ever read, but nothing else makes it misbehave. */
-#ifndef MOLT_JSON_H
-#define MOLT_JSON_H
+#pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "vmm/base/base.h"
 
 /* A text under construction. What does not fit is cut, and json_end then says so. */
 struct json {
@@ -46,4 +43,13 @@ char *json_text(const char *value, char *out, size_t size);
 /* A number's whole part; 0 for anything else. */
 uint64_t json_u64(const char *value);
 
-#endif
+/* Both of a member of @object. */
+static inline char *json_get_text(const char *object, const char *key, char *out, size_t size)
+{
+	return json_text(json_get(object, key), out, size);
+}
+
+static inline uint64_t json_get_u64(const char *object, const char *key)
+{
+	return json_u64(json_get(object, key));
+}

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Log lines to standard error, also from signal handlers and on a raw terminal. */
 #include "vmm/base/log.h"
-#include "vmm/base/error.h"
+
+#include "vmm/base/base.h"
 
 #include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 static bool log_raw;
 static char log_name[36];

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The log: lines on stderr, "molt: text". Safe from every thread; one write per line. */
-#ifndef MOLT_LOG_H
-#define MOLT_LOG_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -25,5 +24,3 @@ void log_error(const struct error *err);
 /* Tells whether a message that a guest can trigger may be printed: at most @burst of each @counter,
  * then none. Returns true while there is room; the last allowed one says so. */
 bool log_guest_ok(unsigned *counter, unsigned burst);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Arithmetic on sizes and addresses, little-endian access, time. */
-#ifndef MOLT_NUM_H
-#define MOLT_NUM_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -86,5 +85,3 @@ static inline uint64_t now_ns(void)
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
-
-#endif

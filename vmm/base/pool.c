@@ -2,8 +2,7 @@
 /* Memory of the objects of a machine, out of a room that the program has from its start. */
 #include "vmm/base/pool.h"
 
-#include <stdint.h>
-#include <stdlib.h>
+#include "vmm/base/base.h"
 
 #ifndef __has_feature
 #define __has_feature(x) 0

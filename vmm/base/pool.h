@@ -4,8 +4,7 @@
  * page that malloc looks at, so they come one after the other out of a room that the program has from its
  * start, as long as it lasts, and of the heap after that. With AddressSanitizer all are the heap's.
  */
-#ifndef MOLT_POOL_H
-#define MOLT_POOL_H
+#pragma once
 
 #include <stddef.h>
 
@@ -16,5 +15,3 @@ void *pool_alloc(size_t n, size_t size);
 
 /* Gives back what is the heap's; what is the room's goes with the program. NULL is allowed. */
 void pool_free(void *object);
-
-#endif

@@ -2,10 +2,6 @@
 /* Collects reasons, the last of which stands for those that there is no room for. */
 #include "vmm/base/reasons.h"
 
-#include <stdio.h>
-
-#include "vmm/base/error.h"
-
 void reasons_add(struct reasons *r, const char *text)
 {
 	if (r->n < REASONS_MAX) {

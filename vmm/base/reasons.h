@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* A list of everything that is in the way, where the first thing alone is not enough. */
-#ifndef MOLT_REASONS_H
-#define MOLT_REASONS_H
+#pragma once
 
-#include <stddef.h>
+#include "vmm/base/base.h"
 
 #define REASONS_MAX 16
 #define REASON_LEN  512
-
-struct error;
 
 struct reasons {
 	unsigned n;    /* texts */
@@ -24,5 +21,3 @@ void reasons_line(char *line, size_t size, const char *text);
 
 /* Adds an error, with its remedy. */
 void reasons_add_error(struct reasons *r, const struct error *err);
-
-#endif

@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* The ACPI tables that the guest finds: processors, interrupt controllers, ECAM, power. */
-#include "vmm/arch/x86_64/acpi.h"
-
-#include <errno.h>
-#include <stddef.h>
-#include <string.h>
+#include "vmm/arch/x86_64/boot.h"
 
 #include "dsdt.hex" /* dsdt_aml_code[] */
 
 #include "vmm/arch.h"
 #include "vmm/arch/x86_64/acpi_tables.h"
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 enum table { FACS, DSDT, FADT, MADT, MCFG, SSDT, XSDT, NTABLES };
@@ -212,11 +206,9 @@ int acpi_build(struct machine *m, uint64_t *rsdp_gpa, struct error *err)
 	struct acpi a = {.m = m, .hva = ram_at(&m->ram, LAYOUT_ACPI, LAYOUT_ACPI_ROOM)};
 	/* 4096: the tables of fixed length and all alignment. */
 	if (!a.hva || madt_len(m->opt.cpus) + sizeof(dsdt_aml_code) + 4096 > LAYOUT_ACPI_ROOM) {
-		error_set(err, ENOSPC, "ACPI tables for %u vCPUs do not fit below 1 MiB",
-			  m->opt.cpus);
-		error_hint(err, "use fewer --cpus");
-		error_exit(err, EXIT_CONFIG);
-		return -ENOSPC;
+		error_end(err, EXIT_CONFIG, ENOSPC,
+			  "ACPI tables for %u vCPUs do not fit below 1 MiB", m->opt.cpus);
+		return error_hint(err, "use fewer --cpus");
 	}
 	for (unsigned i = 0; i < ARRAY_LEN(builders); i++)
 		builders[i](&a);

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Layouts of the ACPI tables given to the guest; numbers are sections of the ACPI
  * specification 6.4. Included by acpi.c and its test only. */
-#ifndef MOLT_X86_ACPI_TABLES_H
-#define MOLT_X86_ACPI_TABLES_H
+#pragma once
 
-#include <stdint.h>
+#include "vmm/base/base.h"
 
 #define PACKED __attribute__((packed))
 
@@ -142,5 +141,3 @@ struct acpi_ssdt {
 } PACKED;
 
 #undef PACKED
-
-#endif

@@ -3,15 +3,10 @@
 #include "vmm/arch/x86_64/arch.h"
 
 #include <elf.h>
-#include <errno.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "vmm/arch/x86_64/boot.h"
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define S struct x86_state
@@ -25,6 +20,14 @@ STATE_CLASS(x86_state_class, "x86", 1, struct x86_state, x86_fields);
 
 const struct state_class *const arch_state_classes[] = {&x86_state_class, &cpu_state_class, NULL};
 
+const struct vm_cap arch_needs[] = {
+	VM_CAP(PIT2, "2.6"),
+	VM_CAP(SREGS2, "5.14"),
+	VM_CAP(VCPU_ATTRIBUTES, "5.16"),
+	{0},
+};
+const char arch_kvm_modules[] = "kvm_intel or kvm_amd";
+
 void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 {
 	*out = (struct arch_pci_layout){
@@ -34,6 +37,7 @@ void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 		.mmio32_len = LAYOUT_MMIO32_LEN,
 		.mmio64_base = m->arch->state.mmio64_base,
 		.mmio64_len = m->arch->state.mmio64_len,
+		.config_port = LAYOUT_PCI_CONFIG_PORT,
 		.pio_base = LAYOUT_PIO_BASE,
 		.pio_len = LAYOUT_PIO_LEN,
 		.intx_gsi = {LAYOUT_INTX_GSI, LAYOUT_INTX_GSI + 1, LAYOUT_INTX_GSI + 2,

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What x86-64 keeps per machine. vmm/arch/x86_64/ only. */
-#ifndef MOLT_X86_ARCH_H
-#define MOLT_X86_ARCH_H
+#pragma once
 
 #include <linux/kvm.h>
-#include <stdint.h>
 
 #include "vmm/arch.h"
 
@@ -34,5 +32,3 @@ static inline uint32_t arch_cap_bit(unsigned kvm_cap)
 }
 
 extern const struct state_class x86_state_class;
-
-#endif

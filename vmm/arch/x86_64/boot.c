@@ -3,19 +3,12 @@
 #include "vmm/arch/x86_64/boot.h"
 
 #include <elf.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 
-#include "vmm/arch/x86_64/acpi.h"
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 unsigned boot_memmap(const struct ram_state *ram, struct boot_range out[BOOT_MAX_RANGES])
@@ -46,9 +39,7 @@ int boot_file_open(struct boot_file *file, const char *path, const char *what, s
 	}
 	if (!S_ISREG(st.st_mode)) {
 		fd_close(&file->fd);
-		error_set(err, EINVAL, "%s %s: not a regular file", what, path);
-		error_exit(err, EXIT_CONFIG);
-		return -EINVAL;
+		return error_end(err, EXIT_CONFIG, EINVAL, "%s %s: not a regular file", what, path);
 	}
 	file->len = (uint64_t)st.st_size;
 	return 0;
@@ -58,17 +49,14 @@ int boot_file_read(const struct boot_file *file, uint64_t off, void *dst, uint64
 		   struct error *err)
 {
 	if (!range_fits(off, len, file->len)) {
-		error_set(err, EBADMSG, "%s: is cut short: %llu bytes at %llu, the file has %llu",
-			  file->path, (unsigned long long)len, (unsigned long long)off,
-			  (unsigned long long)file->len);
-		error_hint(err, "copy the file again");
-		error_exit(err, EXIT_CONFIG);
-		return -EBADMSG;
+		error_end(err, EXIT_CONFIG, EBADMSG,
+			  "%s: is cut short: %lu bytes at %lu, the file has %lu", file->path, len,
+			  off, file->len);
+		return error_hint(err, "copy the file again");
 	}
 	int rc = fd_pread_all(file->fd, dst, len, (off_t)off);
 	if (rc) {
-		error_errno(err, -rc, "%s: reading %llu bytes at %llu", file->path,
-			    (unsigned long long)len, (unsigned long long)off);
+		error_errno(err, -rc, "%s: reading %lu bytes at %lu", file->path, len, off);
 		error_exit(err, EXIT_CONFIG);
 		return rc;
 	}
@@ -82,27 +70,25 @@ int boot_bad_kernel(const struct boot_file *file, struct error *err, const char 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	error_set(err, EBADMSG, "kernel %s: %s", file->path, text);
-	error_hint(err, "give --kernel a 64-bit Linux bzImage (boot protocol 2.12 or later, "
-			"/boot/vmlinuz-*) or an ELF file with a PVH note (vmlinux built with "
-			"CONFIG_PVH)");
-	error_exit(err, EXIT_CONFIG);
-	return -EBADMSG;
+	error_end(err, EXIT_CONFIG, EBADMSG, "kernel %s: %s", file->path, text);
+	return error_hint(err,
+			  "give --kernel a 64-bit Linux bzImage (boot protocol 2.12 or later, "
+			  "/boot/vmlinuz-*) or an ELF file with a PVH note (vmlinux built with "
+			  "CONFIG_PVH)");
 }
 
 int boot_no_room(const struct machine *m, const char *what, const char *path, uint64_t need_end,
 		 struct error *err)
 {
-	error_set(err, ENOMEM, "%s %s: does not fit into guest memory of %llu MiB", what, path,
-		  (unsigned long long)(m->ram.state.size / MIB));
+	error_set(err, ENOMEM, "%s %s: does not fit into guest memory of %lu MiB", what, path,
+		  m->ram.state.size / MIB);
 	if (need_end <= LAYOUT_RAM_LOW_END)
-		error_hint(err, "it needs at least --mem %lluM",
-			   (unsigned long long)((need_end + MIB - 1) / MIB));
+		error_hint(err, "it needs at least --mem %luM", (need_end + MIB - 1) / MIB);
 	else
 		error_hint(err,
 			   "it would have to end below %llu MiB, where guest memory has its "
 			   "hole for devices: use a smaller file",
-			   (unsigned long long)(LAYOUT_RAM_LOW_END / MIB));
+			   LAYOUT_RAM_LOW_END / MIB);
 	error_exit(err, EXIT_CONFIG);
 	return -ENOMEM;
 }
@@ -113,11 +99,8 @@ static int place_initrd(struct machine *m, const struct boot_file *file, uint64_
 	uint64_t end = m->ram.state.len[0] < ceiling_gpa ? m->ram.state.len[0] : ceiling_gpa;
 	uint64_t bottom = align_up(floor_gpa, PAGE_LEN);
 
-	if (!file->len) {
-		error_set(err, EINVAL, "initrd %s: is empty", file->path);
-		error_exit(err, EXIT_CONFIG);
-		return -EINVAL;
-	}
+	if (!file->len)
+		return error_end(err, EXIT_CONFIG, EINVAL, "initrd %s: is empty", file->path);
 	if (bottom > end || file->len > end - bottom ||
 	    align_down(end - file->len, PAGE_LEN) < bottom) {
 		uint64_t need = file->len < LAYOUT_RAM_LOW_END
@@ -154,12 +137,9 @@ int boot_load_cmdline(struct machine *m, uint64_t max, struct error *err)
 	if (max > LAYOUT_CMDLINE_ROOM - 1)
 		max = LAYOUT_CMDLINE_ROOM - 1;
 	if (len > max) {
-		error_set(err, E2BIG,
-			  "the command line has %llu characters, this kernel takes %llu",
-			  (unsigned long long)len, (unsigned long long)max);
-		error_hint(err, "shorten --cmdline");
-		error_exit(err, EXIT_CONFIG);
-		return -E2BIG;
+		error_end(err, EXIT_CONFIG, E2BIG,
+			  "the command line has %lu characters, this kernel takes %lu", len, max);
+		return error_hint(err, "shorten --cmdline");
 	}
 	memcpy(ram_at(&m->ram, LAYOUT_CMDLINE, len + 1), text, len + 1);
 	return 0;

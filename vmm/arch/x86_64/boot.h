@@ -4,12 +4,10 @@
  * first vCPU starts. bzImage by the 64-bit boot protocol (Linux Documentation/arch/x86/boot.rst),
  * ELF by its PVH note (Xen docs/misc/pvh.pandoc). Files are hostile input.
  */
-#ifndef MOLT_X86_BOOT_H
-#define MOLT_X86_BOOT_H
+#pragma once
 
-#include <stdint.h>
+#include "vmm/base/base.h"
 
-struct error;
 struct kvm_regs;
 struct kvm_sregs2;
 struct machine;
@@ -85,4 +83,5 @@ int bzimage_load(struct machine *m, const struct boot_file *kernel, uint64_t rsd
 int pvh_load(struct machine *m, const struct boot_file *kernel, uint64_t rsdp_gpa,
 	     struct boot_entry *entry, struct error *err);
 
-#endif
+/* *rsdp_gpa: where the root pointer is. Needs m->ram mapped and m->opt.cpus. */
+int acpi_build(struct machine *m, uint64_t *rsdp_gpa, struct error *err);

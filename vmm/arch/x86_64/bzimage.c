@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* bzImage by the 64-bit boot protocol: Linux Documentation/arch/x86/boot.rst. */
 #include <asm/bootparam.h>
-#include <errno.h>
-#include <stddef.h>
-#include <string.h>
 
 #include "vmm/arch/x86_64/boot.h"
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 #define HEADER_OFF     offsetof(struct boot_params, hdr) /* 0x1f1, also in the file */
@@ -66,7 +61,7 @@ static int place(const struct machine *m, const struct boot_file *kernel, struct
 	if (h->pref_address < LAYOUT_KERNEL_MIN || h->pref_address > LAYOUT_RAM_LOW_END ||
 	    !is_pow2(h->kernel_alignment) || h->pref_address % h->kernel_alignment)
 		return boot_bad_kernel(kernel, err, "wants to be loaded at 0x%llx, aligned to 0x%x",
-				       (unsigned long long)h->pref_address, h->kernel_alignment);
+				       h->pref_address, h->kernel_alignment);
 	/* init_size is what the kernel needs in memory from its load address before it has read the
 	 * memory map. A relocatable kernel loaded lower would move itself up again. */
 	image->load_gpa = h->pref_address;

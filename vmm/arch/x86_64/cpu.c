@@ -5,15 +5,7 @@
  */
 #include "vmm/arch/x86_64/cpu.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "vmm/arch/x86_64/arch.h"
-#include "vmm/arch/x86_64/boot.h"
-#include "vmm/arch/x86_64/cpuid.h"
-#include "vmm/base/log.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define MSR_IA32_TSC	      0x10
@@ -135,8 +127,7 @@ static long msrs_set(struct vcpu *cpu, struct msr_list *list, struct error *err)
 	long n = vm_ioctl(cpu->fd, KVM_SET_MSRS, list);
 	if (n >= 0 && n < (long)list->head.nmsrs)
 		return error_set(err, EIO, "vCPU %u: this host refuses 0x%llx for MSR 0x%x",
-				 cpu->index, (unsigned long long)list->entries[n].data,
-				 list->entries[n].index);
+				 cpu->index, list->entries[n].data, list->entries[n].index);
 	return n < 0 ? n : 0;
 }
 
@@ -325,7 +316,7 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err)
 
 /* What programs compute with. Control registers and MSRs stay: KVM is to accept the state that the next update
  * offers, which is made of what is here. */
-void vcpu_arch_forget(struct vcpu *cpu)
+void vcpu_arch_scrub(struct vcpu *cpu)
 {
 	explicit_bzero(&cpu->state->regs, sizeof(cpu->state->regs));
 	explicit_bzero(cpu->state->xsave, sizeof(cpu->state->xsave));

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The state of one x86 vCPU, as KVM gives it. vmm/arch/x86_64/ only. */
-#ifndef MOLT_X86_CPU_H
-#define MOLT_X86_CPU_H
+#pragma once
 
 #include <linux/kvm.h>
-#include <stdint.h>
 
-#include "cpr/fields.h"
+#include "cpr/state/fields.h"
 #include "vmm/vcpu.h"
 
 #define CPU_MAX_CPUID 256
@@ -40,4 +38,19 @@ extern const struct state_class cpu_state_class;
 int cpu_set_cpuid(struct vcpu *cpu, struct error *err);
 long cpu_load_tsc(struct vcpu *cpu, struct error *err);
 
-#endif
+/* ---- cpuid.c: of a new guest, what KVM supports on this host, less what an update does not carry ---- */
+
+struct kvm_cpuid2;
+struct machine;
+
+#define CPUID_MAX_ENTRIES 256
+
+/* Fills @out, which has room for CPUID_MAX_ENTRIES. The same for all vCPUs. */
+int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err);
+
+/* Makes it that of vCPU @index of @ncpus: APIC id @index, one package, one thread a core. */
+void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, uint32_t ncpus);
+
+/* The pure part of cpuid_make, for its test: hides features in @c, which has room for
+ * CPUID_MAX_ENTRIES. */
+void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline);

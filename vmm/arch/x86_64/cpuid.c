@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Leaves and bits: Intel SDM vol. 2, CPUID; AMD APM vol. 3, appendix E; for 0x40000001 Linux
  * Documentation/virt/kvm/x86/cpuid.rst. */
-#include "vmm/arch/x86_64/cpuid.h"
+#include "vmm/arch/x86_64/cpu.h"
 
 #include <asm/kvm_para.h>
-#include <errno.h>
 #include <linux/kvm.h>
-#include <string.h>
 
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 #define BIT(n) (1u << (n))

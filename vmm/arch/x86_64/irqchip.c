@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* In-kernel PIC, IOAPIC, PIT and the paravirtual clock: created, saved, loaded. */
-#include <errno.h>
 #include <time.h>
 
 #include "vmm/arch/x86_64/arch.h"

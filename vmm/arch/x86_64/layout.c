@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Where guest memory lies: below the hole for devices, and above 4 GiB. */
+/* Where guest memory lies: below the hole for devices, and above 4 GiB; and which pin of which controller a GSI is. */
 #include "vmm/arch/x86_64/layout.h"
 
-#include <errno.h>
+#include <linux/kvm.h>
 
 #include "vmm/arch.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
+#include "vmm/irq.h"
 #include "vmm/ram.h"
 
 static void add_region(struct ram_state *ram, uint64_t gpa, uint64_t len, uint64_t offset)
@@ -19,12 +18,9 @@ static void add_region(struct ram_state *ram, uint64_t gpa, uint64_t len, uint64
 int arch_ram_layout(struct ram_state *ram, uint64_t size, struct error *err)
 {
 	if (size < LAYOUT_RAM_MIN || size > LAYOUT_RAM_MAX || size % PAGE_LEN) {
-		error_set(err, EINVAL, "guest memory of %llu bytes", (unsigned long long)size);
-		error_hint(err, "give --mem whole pages, between %llu MiB and %llu GiB",
-			   (unsigned long long)(LAYOUT_RAM_MIN / MIB),
-			   (unsigned long long)(LAYOUT_RAM_MAX / GIB));
-		error_exit(err, EXIT_CONFIG);
-		return -EINVAL;
+		error_end(err, EXIT_CONFIG, EINVAL, "guest memory of %lu bytes", size);
+		return error_hint(err, "give --mem whole pages, between %llu MiB and %llu GiB",
+				  LAYOUT_RAM_MIN / MIB, LAYOUT_RAM_MAX / GIB);
 	}
 	uint64_t low = size < LAYOUT_RAM_LOW_END ? size : LAYOUT_RAM_LOW_END;
 	ram->nregions = 0;
@@ -32,4 +28,27 @@ int arch_ram_layout(struct ram_state *ram, uint64_t size, struct error *err)
 	if (size > low)
 		add_region(ram, LAYOUT_RAM_HIGH, size - low, low);
 	return 0;
+}
+
+/* The pins: GSI 0 to 15 to PIC and IOAPIC, 16 to 23 to the IOAPIC alone; IRQ 0 is wired to IOAPIC pin
+ * 2 as on a PC, which the MADT's override tells the guest. */
+uint32_t arch_pin_routes(struct kvm_irq_routing_entry *e)
+{
+	uint32_t n = 0;
+	for (uint32_t gsi = 0; gsi < IRQ_PINS; gsi++) {
+		if (gsi < 16)
+			e[n++] = (struct kvm_irq_routing_entry){
+				.gsi = gsi,
+				.type = KVM_IRQ_ROUTING_IRQCHIP,
+				.u.irqchip = {.irqchip = gsi < 8 ? KVM_IRQCHIP_PIC_MASTER
+								 : KVM_IRQCHIP_PIC_SLAVE,
+					      .pin = gsi % 8}};
+		if (gsi == 2)
+			continue;
+		e[n++] = (struct kvm_irq_routing_entry){
+			.gsi = gsi,
+			.type = KVM_IRQ_ROUTING_IRQCHIP,
+			.u.irqchip = {.irqchip = KVM_IRQCHIP_IOAPIC, .pin = gsi == 0 ? 2 : gsi}};
+	}
+	return n;
 }

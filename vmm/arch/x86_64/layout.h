@@ -5,8 +5,9 @@
  * numbers are given to the guest in ACPI tables, so changing one changes what a running guest was
  * told: they are fixed for the life of the format (the DSDT repeats them; dsdt.asl).
  */
-#ifndef MOLT_X86_LAYOUT_H
-#define MOLT_X86_LAYOUT_H
+#pragma once
+
+#include "vmm/base/base.h"
 
 /* Guest physical memory, in bytes. RAM is [0, low end) and, beyond 3 GiB, [4 GiB, ...). */
 #define LAYOUT_RAM_MIN	   0x02000000ull
@@ -45,19 +46,20 @@
 
 /* Ports. The power block: +0 status, +2 enable, +4 control, +8 timer, +0xc reset. The usual reset
  * port 0xcf9 is not used: it lies in the middle of PCI's configuration address register. */
-#define LAYOUT_CMOS_PORT     0x70
-#define LAYOUT_KEYBOARD_PORT 0x64
-#define LAYOUT_SERIAL_PORT   0x3f8
-#define LAYOUT_POWER_PORT    0x600
-#define LAYOUT_POWER_LEN     0x10
-#define LAYOUT_PM1_EVT	     0x600
-#define LAYOUT_PM1_CNT	     0x604
-#define LAYOUT_PM_TIMER	     0x608
-#define LAYOUT_RESET	     0x60c
-#define LAYOUT_RESET_VALUE   0x06
-#define LAYOUT_SLP_TYP_S5    5	    /* of \_S5 */
-#define LAYOUT_PIO_BASE	     0xc000 /* PCI I/O window, up to 0xffff */
-#define LAYOUT_PIO_LEN	     0x4000
+#define LAYOUT_CMOS_PORT       0x70
+#define LAYOUT_KEYBOARD_PORT   0x64
+#define LAYOUT_SERIAL_PORT     0x3f8
+#define LAYOUT_POWER_PORT      0x600
+#define LAYOUT_POWER_LEN       0x10
+#define LAYOUT_PM1_EVT	       0x600
+#define LAYOUT_PM1_CNT	       0x604
+#define LAYOUT_PM_TIMER	       0x608
+#define LAYOUT_RESET	       0x60c
+#define LAYOUT_RESET_VALUE     0x06
+#define LAYOUT_SLP_TYP_S5      5 /* of \_S5 */
+#define LAYOUT_PCI_CONFIG_PORT 0xcf8
+#define LAYOUT_PIO_BASE	       0xc000 /* PCI I/O window, up to 0xffff */
+#define LAYOUT_PIO_LEN	       0x4000
 
 /* Interrupts (GSIs). IRQ 0 arrives at pin 2 of the IOAPIC, as on every PC. */
 #define LAYOUT_TIMER_PIN  2
@@ -67,5 +69,3 @@
 #define LAYOUT_INTX_GSI	  16 /* INTA..INTD of slot 0: 16 to 19 */
 
 #define LAYOUT_CMOS_CENTURY 0x32
-
-#endif

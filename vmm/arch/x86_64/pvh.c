@@ -4,14 +4,9 @@
  * name and number) and arch-x86/hvm/start_info.h (what ebx points to at entry).
  */
 #include <elf.h>
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "vmm/arch/x86_64/boot.h"
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 #include "vmm/machine.h"
 
 #define NOTE_PHYS32_ENTRY 18
@@ -117,9 +112,8 @@ static void scan_notes(struct image *im, const uint8_t *p, uint64_t len, uint64_
 static int read_notes(struct image *im, const Elf64_Phdr *ph, struct error *err)
 {
 	if (!range_fits(ph->p_offset, ph->p_filesz, im->file->len) || ph->p_filesz > NOTES_MAX_LEN)
-		return boot_bad_kernel(
-			im->file, err, "its notes (0x%llx bytes at 0x%llx) do not fit",
-			(unsigned long long)ph->p_filesz, (unsigned long long)ph->p_offset);
+		return boot_bad_kernel(im->file, err, "its notes (0x%lx bytes at 0x%lx) do not fit",
+				       ph->p_filesz, ph->p_offset);
 	uint8_t *notes = malloc(ph->p_filesz + 1);
 	if (!notes)
 		return error_errno(err, ENOMEM, "kernel %s: reading its notes", im->file->path);
@@ -137,9 +131,9 @@ static int load_segment(struct machine *m, struct image *im, const Elf64_Phdr *p
 		return 0;
 	if (ph->p_filesz > ph->p_memsz || ph->p_paddr < LAYOUT_KERNEL_MIN ||
 	    !range_fits(ph->p_paddr, ph->p_memsz, LAYOUT_RAM_LOW_END))
-		return boot_bad_kernel(
-			im->file, err, "segment 0x%llx+0x%llx is not between 1 MiB and 3 GiB",
-			(unsigned long long)ph->p_paddr, (unsigned long long)ph->p_memsz);
+		return boot_bad_kernel(im->file, err,
+				       "segment 0x%lx+0x%lx is not between 1 MiB and 3 GiB",
+				       ph->p_paddr, ph->p_memsz);
 	uint64_t end = ph->p_paddr + ph->p_memsz;
 	uint8_t *to = ram_at(&m->ram, ph->p_paddr, ph->p_memsz);
 	if (!to)
@@ -179,8 +173,8 @@ static int load_image(struct machine *m, struct image *im, struct error *err)
 		if (im->phdr[i].p_type == PT_LOAD &&
 		    im->entry_gpa - im->phdr[i].p_paddr < im->phdr[i].p_memsz)
 			return 0;
-	return boot_bad_kernel(im->file, err, "its PVH entry 0x%llx lies in no segment",
-			       (unsigned long long)im->entry_gpa);
+	return boot_bad_kernel(im->file, err, "its PVH entry 0x%lx lies in no segment",
+			       im->entry_gpa);
 }
 
 static void fill_start_page(struct machine *m, uint64_t rsdp_gpa, uint64_t initrd_gpa,

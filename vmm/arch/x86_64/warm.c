@@ -19,18 +19,12 @@
  * read-only slot the reader would be emulated and warm nothing. A guest that was handed over may write there, too: the
  * pages are our own, hold zeros, and nobody reads them again.
  */
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
-#include "vmm/base/pool.h"
 #include "vmm/machine.h"
 
 #define HUGE_LEN (2 * MIB)

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table of kept descriptors: every host descriptor has a name ("ram0", "container0",
+ * "vfio:0000:00:05.0", "vfio:0000:00:05.0:msix:3", "console"). Opening code asks fdset_get() first:
+ * a process that took over finds the adopted one, a fresh one opens it and calls fdset_keep().
+ */
+#pragma once
+
+#include "vmm/base/base.h"
+
+struct state_blob;
+
+#define FDSET_MAX      8192
+#define FDSET_NAME_LEN 64
+
+struct fdset_entry {
+	char name[FDSET_NAME_LEN];
+	int fd;
+	uint32_t hash; /* of the name: a table of a thousand vectors is searched a thousand times */
+	uint32_t mode; /* st_mode & S_IFMT: what fstat says of it, checked on adoption */
+	uint64_t dev, ino, rdev;
+	/* Tells apart what had the same name one after the other: all eventfds look the same to fstat. */
+	uint64_t generation;
+	bool taken;
+	bool sent; /* the update under way: the successor has it, under this name */
+};
+
+struct fdset {
+	struct fdset_entry *e; /* grown as needed, owned */
+	unsigned n, room;
+	unsigned changes;     /* counts entries added and closed */
+	uint64_t generations; /* the highest one given out */
+};
+
+/* The adopted descriptor of that name, or -1. It stays in the table (it is kept again at the next
+ * update); the caller uses it and closes it only through fdset_close(). */
+int fdset_get(struct fdset *set, const char *name);
+
+/* Adds an open descriptor under a new name; the table owns it from here on. 0, -EEXIST, -ENOSPC,
+ * -ENOMEM or fstat's error. */
+int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err);
+
+/* Takes the entry out and closes the descriptor. Unknown names are ignored. */
+void fdset_close(struct fdset *set, const char *name);
+
+/* Gives an entry another name; unknown names are ignored. */
+void fdset_rename(struct fdset *set, const char *from, const char *to);
+
+/* Fills @set from node "fds" of the blob, which is checked; the descriptors are not. */
+int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err);
+
+/* Are they, in this process, still the files that were kept? -EBADF names the first that is not. */
+int fdset_verify(const struct fdset *set, struct error *err);
+
+/* Closes adopted descriptors that nobody took and warns with their names. */
+void fdset_close_untaken(struct fdset *set);
+
+/* Adds a descriptor that another process has sent under @name and @generation, instead of one that has the
+ * name already, which is closed. The table owns @fd from here on; where this fails the caller does. */
+int fdset_receive(struct fdset *set, const char *name, uint64_t generation, int fd,
+		  struct error *err);
+
+/* Are the descriptors that were received those that the blob lists: name, generation, type, device, inode?
+ * -EBADF names the first that is not. What the blob does not list is no longer kept, and is closed. */
+int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err);
+
+/* Used by the state writer. */
+int fdset_write(void *fdt, const struct fdset *set, struct error *err);

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* What filters of system calls need to know of x86-64. */
+#include <linux/audit.h>
+#include <linux/kvm.h>
+#include <ucontext.h>
+
+#include "vmm/seccomp/rules.h"
+
+const uint32_t arch_seccomp_audit = AUDIT_ARCH_X86_64;
+
+static const struct seccomp_row vcpu[] = {
+	SECCOMP_IOCTL(KVM_GET_SREGS2),	  SECCOMP_IOCTL(KVM_GET_XSAVE),
+	SECCOMP_IOCTL(KVM_GET_XSAVE2),	  SECCOMP_IOCTL(KVM_GET_XCRS),
+	SECCOMP_IOCTL(KVM_GET_MSRS),	  SECCOMP_IOCTL(KVM_GET_LAPIC),
+	SECCOMP_IOCTL(KVM_GET_DEBUGREGS), SECCOMP_CALL(poll),
+};
+
+/* Calls of the older kind, which C libraries prefer here. */
+static const struct seccomp_row loop[] = {
+	SECCOMP_CALL(epoll_wait),
+	SECCOMP_CALL(poll),
+};
+
+const struct seccomp_rows arch_seccomp_rows[SECCOMP_THREADS] = {
+	[SECCOMP_VCPU] = SECCOMP_ROWS(vcpu),
+	[SECCOMP_LOOP] = SECCOMP_ROWS(loop),
+	[SECCOMP_CONTROL] = SECCOMP_ROWS(loop),
+};
+
+/* Linux takes arguments in rdi, rsi, rdx, r10, r8, r9 and returns in rax (entry_64.S). */
+void arch_seccomp_args(const void *ucontext, long args[6])
+{
+	static const int regs[6] = {REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9};
+	const ucontext_t *uc = ucontext;
+	for (unsigned i = 0; i < 6; i++)
+		args[i] = uc->uc_mcontext.gregs[regs[i]];
+}
+
+void arch_seccomp_return(void *ucontext, long value)
+{
+	ucontext_t *uc = ucontext;
+	uc->uc_mcontext.gregs[REG_RAX] = value;
+}
+
+/* The filter sees the address behind the instruction. */
+extern const char seccomp_call_pass[];
+__asm__(".text\n"
+	"seccomp_call_raw:\n"
+	"	mov %rdi, %rax\n"
+	"	mov %rsi, %r11\n"
+	"	mov 0(%r11), %rdi\n"
+	"	mov 8(%r11), %rsi\n"
+	"	mov 16(%r11), %rdx\n"
+	"	mov 24(%r11), %r10\n"
+	"	mov 32(%r11), %r8\n"
+	"	mov 40(%r11), %r9\n"
+	"	syscall\n"
+	"seccomp_call_pass:\n"
+	"	ret\n");
+long seccomp_call_raw(long nr, const long args[6]);
+
+long arch_seccomp_call(long nr, const long args[6])
+{
+	return seccomp_call_raw(nr, args);
+}
+
+uintptr_t arch_seccomp_pass(void)
+{
+	return (uintptr_t)seccomp_call_pass;
+}

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: MIT */
+/* The verbs of `molt` that ask a running guest, and their side of the control socket. */
+#include "vmm/control/client.h"
+
+#include <dirent.h>
+#include <getopt.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "vmm/base/json.h"
+#include "vmm/control/request.h"
+
+struct arguments {
+	const char *target, *exe;
+	bool check, json;
+};
+
+/* What a verb takes, and what it does with a guest that was asked: returns the exit status. */
+struct verb {
+	const char *name, *usage, *help;
+	int (*run)(const struct verb *v, struct client_link *l, const struct arguments *a);
+	void (*show)(const char *answer);
+	bool update; /* takes --check and --exe */
+};
+
+static int usage(const struct verb *v, FILE *out)
+{
+	fprintf(out,
+		"usage: molt %s %s\n%s\n"
+		"GUEST is its --name, or the path of its control socket (with a slash in it).\n",
+		v->name, v->usage, v->help);
+	return out == stdout ? 0 : EXIT_USAGE;
+}
+
+/* -1: go on; otherwise the exit status. */
+static int parse(const struct verb *v, int argc, char *argv[], struct arguments *a)
+{
+	static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
+					      {"help", no_argument, NULL, 'h'},
+					      {"check", no_argument, NULL, 'c'},
+					      {"exe", required_argument, NULL, 'e'},
+					      {0}};
+	for (int c; (c = getopt_long(argc - 1, argv + 1, "h", longs, NULL)) != -1;) {
+		if (c == 'h')
+			return usage(v, stdout);
+		else if (c == 'j')
+			a->json = true;
+		else if (c == 'c' && v->update)
+			a->check = true;
+		else if (c == 'e' && v->update)
+			a->exe = optarg;
+		else
+			return usage(v, stderr);
+	}
+	if (optind != argc - 2)
+		return usage(v, stderr);
+	a->target = argv[argc - 1];
+	return -1;
+}
+
+static int fail(const struct error *err)
+{
+	log_error(err);
+	return (int)err->exit;
+}
+
+static void show_reason(const char *answer, const char *what)
+{
+	char text[4096];
+	const char *first = json_first(json_get(answer, "reasons"));
+	log_info("%s: %s", what, json_get_text(answer, "reason", text, sizeof(text)));
+	if (first && json_next(first)) /* more than one */
+		for (const char *r = first; r; r = json_next(r))
+			log_info("  reason: %s", json_text(r, text, sizeof(text)));
+	if (json_get_text(answer, "remedy", text, sizeof(text))[0])
+		log_info("  remedy: %s", text);
+}
+
+void client_explain(struct client_link *l, struct error *err)
+{
+	struct error ignored;
+	char reason[sizeof(err->text)], remedy[sizeof(err->hint)];
+	shutdown(l->fd, SHUT_WR);
+	const char *answer = client_line(l, &ignored);
+	if (!answer || !json_get(answer, "reason"))
+		return;
+	error_set(err, EOPNOTSUPP, "%s", json_get_text(answer, "reason", reason, sizeof(reason)));
+	error_hint(err, "%s", json_get_text(answer, "remedy", remedy, sizeof(remedy)));
+	error_exit(err, EXIT_REFUSED);
+}
+
+static bool says(const char *answer, const char *key, const char *value)
+{
+	char text[32];
+	return !strcmp(json_get_text(answer, key, text, sizeof(text)), value);
+}
+
+/* An answer to something that always works, unless the request was not understood. */
+static int run_simple(const struct verb *v, struct client_link *l, const struct arguments *a)
+{
+	struct error err;
+	const char *answer = client_line(l, &err);
+	if (!answer)
+		return fail(&err);
+	if (!says(answer, "result", "ok")) {
+		show_reason(answer, v->name);
+		return EXIT_INTERNAL;
+	}
+	if (a->json)
+		puts(answer);
+	else
+		v->show(answer);
+	return 0;
+}
+
+static void show_stop(const char *answer)
+{
+	printf("power button pressed; the guest has %lu s\n", json_get_u64(answer, "timeout_s"));
+}
+
+static int run_events(const struct verb *v, struct client_link *l, const struct arguments *a)
+{
+	struct error err;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (bool ended = false; !ended;) {
+		const char *line = client_line(l, &err);
+		if (!line) {
+			error_prefix(&err, "guest %.100s", a->target);
+			return fail(&err);
+		}
+		if (puts(line) < 0)
+			return EXIT_INTERNAL;
+		ended = says(line, "event", "end");
+	}
+	return 0;
+}
+
+/* The file as the guest is to open it: our working directory is not its own. */
+static int make_request(const struct verb *v, const struct arguments *a, char *buf, size_t size,
+			struct error *err)
+{
+	char cwd[CONTROL_EXE_LEN] = "";
+	const char *exe = a->exe ?: "";
+	if (exe[0] && exe[0] != '/' && !getcwd(cwd, sizeof(cwd)))
+		return error_errno(err, errno, "working directory");
+	int n = snprintf(buf, size, "%s%s%s%s%s%s\n", v->name, a->check ? " check" : "",
+			 a->exe ? " exe=" : "", cwd, cwd[0] ? "/" : "", exe);
+	if (n < 0 || (size_t)n >= size || strcspn(buf, "\n") + 1 != (size_t)n)
+		return error_end(err, EXIT_USAGE, EINVAL,
+				 "--exe %.200s: too long, or a newline in it", exe);
+	return 0;
+}
+
+static void show_update(const char *r)
+{
+	char old[64], new[64];
+	uint64_t us = json_get_u64(r, "pause_ns") / 1000;
+	printf("update %lu: %s -> %s, guest paused %lu.%03lu ms\n", json_get_u64(r, "update"),
+	       json_get_text(r, "old_version", old, sizeof(old)),
+	       json_get_text(r, "new_version", new, sizeof(new)), us / 1000, us % 1000);
+}
+
+static int run_update(const struct verb *v, struct client_link *l, const struct arguments *a)
+{
+	struct error err;
+	const char *r = client_line(l, &err);
+	if (!r) {
+		error_prefix(&err, "guest %.100s", a->target);
+		error_hint(&err, "the guest has ended, or runs on in a molt without a control "
+				 "socket: see its log");
+		return fail(&err);
+	}
+	bool good = says(r, "result", "ok");
+	if (a->json)
+		puts(r);
+	else if (good && a->check)
+		printf("yes: the update can be done\n");
+	else if (good)
+		show_update(r);
+	else if (says(r, "event", "request"))
+		show_reason(r, "update");
+	else if (a->check)
+		show_reason(r, "no: the update would be refused");
+	else
+		show_reason(r, "update refused, the guest runs on");
+	return good ? 0 : EXIT_REFUSED;
+}
+
+static const struct verb verbs[] = {
+	{"status", "GUEST [--json]", "Says how a guest is, and whether it can be updated now.",
+	 run_simple, client_show_status},
+	{"stop", "GUEST [--json]",
+	 "Presses the guest's power button, as SIGTERM does. Pressing it again does no\n"
+	 "more: after --stop-timeout the guest is ended.",
+	 run_simple, show_stop},
+	{"events", "GUEST",
+	 "Prints a line of JSON for everything that happens, until the guest ends.", run_events},
+	{"update", "GUEST [--check] [--exe FILE] [--json]",
+	 "Replaces the guest's molt by the file that is now where it was started from, or\n"
+	 "by FILE, and waits for the outcome. --check only says whether it could be done.\n"
+	 "Exit status: 0 done, 70 refused or failed and the guest runs on.",
+	 run_update, .update = true},
+};
+
+int client_run(int argc, char *argv[])
+{
+	char request[CONTROL_LINE_LEN + 64];
+	struct arguments a = {0};
+	struct client_link l;
+	struct error err;
+	const struct verb *v = verbs;
+
+	while (strcmp(v->name, argv[1]))
+		v++;
+	int rc = parse(v, argc, argv, &a);
+	if (rc >= 0)
+		return rc;
+	if (make_request(v, &a, request, sizeof(request), &err) ||
+	    client_connect(&l, a.target, &err))
+		return fail(&err);
+	rc = client_send(&l, request, &err) ? fail(&err) : v->run(v, &l, &a);
+	client_close(&l);
+	return rc;
+}
+
+/* ---- the connection: finding the socket, and whole lines ---- */
+
+#define LINE_MAX_LEN (1 << 20)
+
+/* Names of the sockets in the folder of named guests: "a, b, c", or "". */
+static void list_guests(char *buf, size_t size)
+{
+	static const char end[] = ".sock";
+	char dir[CONTROL_PATH_LEN];
+	size_t n = 0;
+	buf[0] = 0;
+	DIR *d = control_rundir(dir, sizeof(dir), NULL) ? NULL : opendir(dir);
+	for (struct dirent *e; d && (e = readdir(d));) {
+		size_t len = strlen(e->d_name), stem = len - strlen(end);
+		if (len <= strlen(end) || strcmp(e->d_name + stem, end) || stem + n + 3 > size)
+			continue;
+		n += (size_t)snprintf(buf + n, size - n, "%s%.*s", n ? ", " : "", (int)stem,
+				      e->d_name);
+	}
+	if (d)
+		closedir(d);
+}
+
+static int no_guest(const char *target, const char *path, int code, struct error *err)
+{
+	char names[400], dir[CONTROL_PATH_LEN] = "the run directory";
+	if (code == ECONNREFUSED)
+		error_set(err, code, "guest %.100s: nobody listens at %s: it has ended", target,
+			  path);
+	else
+		error_errno(err, code, "guest %.100s: %s", target, path);
+	list_guests(names, sizeof(names));
+	control_rundir(dir, sizeof(dir), NULL);
+	if (code == EACCES)
+		error_hint(err, "ask as the user who runs the guest, or as root");
+	else if (names[0])
+		error_hint(err, "guests with a socket in %s: %s", dir, names);
+	else
+		error_hint(err,
+			   "no guest has a socket in %s: molt run --name NAME makes one; "
+			   "for --control PATH give that path, with a slash in it",
+			   dir);
+	return error_exit(err, EXIT_CONFIG);
+}
+
+int client_connect(struct client_link *l, const char *target, struct error *err)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	*l = (struct client_link){.fd = -1};
+	int rc = control_socket_path(target, addr.sun_path, err);
+	if (rc)
+		return rc;
+	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (l->fd < 0)
+		return error_errno(err, errno, "socket");
+	if (!connect(l->fd, (const struct sockaddr *)&addr, sizeof(addr)))
+		return 0;
+	rc = no_guest(target, addr.sun_path, errno, err);
+	client_close(l);
+	return rc;
+}
+
+int client_send(struct client_link *l, const char *line, struct error *err)
+{
+	size_t len = strlen(line);
+	while (len) {
+		ssize_t n = send(l->fd, line, len, MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		/* What it has to say about that can still be read. */
+		if (n < 0 && errno == EPIPE)
+			return 0;
+		if (n < 0)
+			return error_errno(err, errno, "asking the guest");
+		line += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int client_send_fd(struct client_link *l, const char *line, int fd, struct error *err)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct iovec part = {(void *)line, strlen(line)};
+	struct msghdr msg = {.msg_iov = &part,
+			     .msg_iovlen = 1,
+			     .msg_control = control.room,
+			     .msg_controllen = sizeof(control.room)};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(int));
+	if (sendmsg(l->fd, &msg, MSG_NOSIGNAL) != (ssize_t)part.iov_len)
+		return error_errno(err, errno, "asking the guest");
+	return 0;
+}
+
+static int make_room(struct client_link *l, struct error *err)
+{
+	if (l->len < l->room)
+		return 0;
+	size_t room = l->room ? 2 * l->room : 16384;
+	if (room > LINE_MAX_LEN)
+		return error_set(err, EMSGSIZE, "the guest answers with a line of over %d bytes",
+				 LINE_MAX_LEN / 2);
+	char *buf = realloc(l->buf, room);
+	if (!buf)
+		return error_errno(err, ENOMEM, "an answer of %zu bytes", room);
+	l->buf = buf;
+	l->room = room;
+	return 0;
+}
+
+char *client_line(struct client_link *l, struct error *err)
+{
+	l->len -= l->used;
+	if (l->used)
+		memmove(l->buf, l->buf + l->used, l->len);
+	l->used = 0;
+	for (;;) {
+		char *end = l->len ? memchr(l->buf, '\n', l->len) : NULL;
+		if (end) {
+			*end = 0;
+			l->used = (size_t)(end - l->buf) + 1;
+			return l->buf;
+		}
+		if (make_room(l, err))
+			return NULL;
+		ssize_t n = recv(l->fd, l->buf + l->len, l->room - l->len, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			error_set(err, EPIPE, "the connection was closed without an answer");
+			return NULL;
+		}
+		l->len += (size_t)n;
+	}
+}
+
+void client_close(struct client_link *l)
+{
+	fd_close(&l->fd);
+	free(l->buf);
+	*l = (struct client_link){.fd = -1};
+}

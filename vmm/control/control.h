@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The control socket: a listening socket, a few clients, one line per request (control_request.h).
+ *
+ * A thread of its own ("molt-control", an event loop of its own) is the doorman: it lets clients in,
+ * watches for whole lines and tells the leader; it touches neither devices nor what a request says. A
+ * line stays in its socket until the leader takes it, which then does what is asked and answers. So an
+ * update loses no request: what was not taken before it is still in the socket after it.
+ *
+ * Kept over an update: "control" (listening), "control-lock", and every client, under a name that says
+ * what it waits for: "control-idle:N", "control-events:N", and "control-client", which asked for the
+ * update under way and gets its answer from whichever program the guest ends up in.
+ */
+#pragma once
+
+#include "vmm/base/base.h"
+
+struct control;
+struct control_request;
+struct machine;
+
+#define CONTROL_CLIENTS 16
+
+/* Opens --control, or takes the kept descriptors, into m->control; NULL if there is to be none. Takes
+ * the device lock. */
+int control_open(struct machine *m, struct error *err);
+
+/* All functions below do nothing without a control socket (@ctl NULL). */
+
+/* Starts the doorman. */
+int control_start(struct control *ctl, struct error *err);
+
+/* After control_park it opens and closes no descriptor until control_unpark. The caller must not hold
+ * the device lock. */
+void control_park(struct control *ctl);
+void control_unpark(struct control *ctl);
+
+/* The leader, on MACHINE_WAKE_SIGNAL: takes one request, whose client gets the next answer; the order
+ * is the clients' turn. False: there is none, or it made no sense and was answered. */
+bool control_take(struct control *ctl, struct control_request *req);
+
+/* Leader. To whoever asked last; @text: whole lines. A client that does not take all of it at once is
+ * dropped. Nobody asked: nothing. */
+void control_answer(struct control *ctl, const char *text, size_t len);
+
+/* The same as an error record: what is wrong, and the remedy. */
+void control_answer_error(struct control *ctl, const struct error *err);
+
+/* Leader. Whoever asked last is from now on told of all events. */
+void control_subscribe(struct control *ctl);
+
+/* Leader. Whoever asked last waits for the end of an update, in whichever program that is. */
+void control_await_update(struct control *ctl);
+
+/* Leader. The answer to whoever waits (control_await_update), and to nobody else. */
+void control_answer_waiting(struct control *ctl, const char *text, size_t len);
+
+/* Leader. To all that want events. */
+void control_publish(struct control *ctl, const char *text, size_t len);
+
+/* An update has ended, or was refused: publishes its record, answers whoever waits for it, and
+ * remembers it. */
+void control_update_ended(struct control *ctl, const char *record, size_t len);
+
+/* The last such record in this program, "" if there was none. */
+const char *control_last_record(const struct control *ctl);
+
+/* At the end of the machine: nobody is served any more, and the socket goes. */
+void control_close(struct control *ctl);
+
+/* May a process of user @peer use the socket of a process of user @self? */
+bool control_peer_allowed(unsigned peer, unsigned self);

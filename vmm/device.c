@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* What devices of all classes have in common: their memory, their name, their section of the state. */
+#include "vmm/device.h"
+
+#include "vmm/machine.h"
+
+int device_create(const struct device_class *cls, struct machine *m, const char *arg,
+		  struct device **out, struct error *err)
+{
+	struct device *dev = pool_alloc(1, cls->size);
+	if (!dev)
+		return error_errno(err, ENOMEM, "device %s", cls->name);
+	*dev = (struct device){.cls = cls, .m = m};
+	snprintf(dev->name, sizeof(dev->name), "%s", cls->name);
+	snprintf(dev->node, sizeof(dev->node), "%s", cls->node ?: cls->name);
+	int rc = cls->init ? cls->init(dev, arg, err) : 0;
+	if (rc)
+		pool_free(dev);
+	else
+		*out = dev;
+	return rc;
+}
+
+int device_realize(struct device *dev, struct error *err)
+{
+	const struct device_class *cls = dev->cls;
+	struct state_section s = {.cls = cls->state,
+				  .state = (char *)dev + cls->state_offset,
+				  .opaque = dev,
+				  .pre_save = cls->pre_save,
+				  .post_load = cls->post_load};
+	memcpy(s.node, dev->node, sizeof(s.node));
+	int rc = cls->realize ? cls->realize(dev, err) : 0;
+	return rc || !s.cls ? rc : state_register(&dev->m->tree, &s, err);
+}
+
+void device_destroy(struct device *dev)
+{
+	if (dev->cls->destroy)
+		dev->cls->destroy(dev);
+	pool_free(dev);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * System calls that the threads of a running guest may make: a seccomp filter on each thread that
+ * works on what the guest hands over. The leader has none: filters survive exec, which it does at an
+ * update. Which calls: vmm/seccomp/table.c and the architecture's seccomp.c.
+ */
+#pragma once
+
+#include "vmm/base/base.h"
+
+enum seccomp_mode {
+	SECCOMP_KILL, /* a call that is not allowed is named, and the guest ends: status 159 */
+	SECCOMP_LOG,  /* it is named and made all the same, to find out what a thread needs */
+	SECCOMP_OFF,
+};
+
+enum seccomp_thread { SECCOMP_VCPU, SECCOMP_LOOP, SECCOMP_CONTROL, SECCOMP_THREADS };
+
+/* What --sandbox says. A sanitizer's report needs calls that no filter could foresee. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SECCOMP_SANITIZED
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SECCOMP_SANITIZED
+#endif
+#ifdef SECCOMP_SANITIZED
+#define SECCOMP_DEFAULT "log"
+#else
+#define SECCOMP_DEFAULT "kill"
+#endif
+
+/* Before there are other threads. Catches SIGSYS in every mode, since a filter may have been put on
+ * molt from outside; whoever caught it before still gets what ends the program. Unless
+ * @mode is SECCOMP_OFF this process and all it becomes gain no privileges by exec from now on. */
+int seccomp_init(enum seccomp_mode mode, struct error *err);
+
+/* The calling thread puts its filter on, for good. Nothing in mode SECCOMP_OFF. */
+int seccomp_enter(enum seccomp_thread thread, struct error *err);
