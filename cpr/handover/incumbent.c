@@ -554,7 +554,8 @@ static int on_message(struct wire_message *msg, struct error *err)
 
 static int by_hand(struct error *err)
 {
-	return error_hint(err, "try it by hand: %.400s --version", self.path);
+	return self.taken ? error_hint(err, "its own messages may say why")
+			  : error_hint(err, "try it by hand: %.400s --version", self.path);
 }
 
 static int gone(struct error *err)

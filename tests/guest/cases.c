@@ -55,6 +55,8 @@ const struct test_case test_cases[] = {
 	{"control", "gap", drive_control, 1, 2, 0, 0, {CONTROL}},
 	{"control-busy", "gap", drive_busy, 1, 4, 0, 0, {CONTROL, "--stop-timeout", "0"}},
 	{"parent", "gap", drive_parent, 1, 100, 0, 0, {CONTROL}},
+	{"take", "gap", drive_take, 1, 200, 0, 0, {CONTROL, "--prepare-timeout", "2000"}},
+	{"take-regs", "regs", drive_take_plain, 2, 60, 0, 0, {CONTROL, "--stop-timeout", "0"}},
 	/* One row of drives_fault.c per "update". */
 	{"fault", "gap", drive_fault, 1, 200, 0, 1000, {[2] = SANDBOX(kill)}},
 	{"fault-2", "gap", drive_fault, 2, 200, 0, 1000, {[2] = SANDBOX(kill)}},
