@@ -471,6 +471,12 @@ void vcpus_forget(struct machine *m)
 		vcpu_arch_forget(&m->vcpus[i]);
 }
 
+void vcpus_recall(struct machine *m)
+{
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		vcpu_arch_recall(&m->vcpus[i]);
+}
+
 void vcpus_stop(struct machine *m)
 {
 	if (!m->vcpus)

@@ -435,7 +435,7 @@ static void resume_in_place(void)
 	vcpus_go(m);
 	loop_unpark(&m->loop);
 	control_unpark(m->control);
-	vcpus_forget(m);
+	vcpus_recall(m);
 }
 
 /* Does not return where the guest has another owner then. */

@@ -157,6 +157,10 @@ void vcpus_forget(struct machine *m)
 {
 }
 
+void vcpus_recall(struct machine *m)
+{
+}
+
 int arch_save(struct machine *m, struct error *err)
 {
 	return hand_fails(hand.save_error, "save", err);
