@@ -481,6 +481,12 @@ void vcpus_scrub(struct machine *m)
 		vcpu_arch_scrub(&m->vcpus[i]);
 }
 
+void vcpus_recall(struct machine *m)
+{
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		vcpu_arch_recall(&m->vcpus[i]);
+}
+
 void vcpus_stop(struct machine *m)
 {
 	if (!m->vcpus)

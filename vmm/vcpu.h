@@ -68,6 +68,8 @@ void vcpus_filter(struct machine *m);
 /* The guest runs: clears what is left of general and vector registers that were saved or loaded. By the
  * leader. */
 void vcpus_scrub(struct machine *m);
+/* The same where the guest goes on here: what was saved is nothing to offer again, KVM may not take it. */
+void vcpus_recall(struct machine *m);
 
 /* Ends the threads for good (machine teardown). */
 void vcpus_stop(struct machine *m);
@@ -85,6 +87,7 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err);
  * arm a timer. */
 int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
 void vcpu_arch_scrub(struct vcpu *cpu); /* clears general and vector registers */
+void vcpu_arch_recall(struct vcpu *cpu); /* the state is what it was before vcpu_arch_save */
 
 /* The scheduling part of the state. */
 struct thread_sched *vcpu_arch_sched(struct vcpu *cpu);

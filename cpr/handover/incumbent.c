@@ -435,7 +435,7 @@ static void resume_in_place(void)
 	vcpus_go(m);
 	loop_unpark(&m->loop);
 	control_unpark(m->control);
-	vcpus_scrub(m);
+	vcpus_recall(m);
 }
 
 /* Does not return where the guest has another owner then. */
@@ -554,7 +554,8 @@ static int on_message(struct wire_message *msg, struct error *err)
 
 static int by_hand(struct error *err)
 {
-	return error_hint(err, "try it by hand: %.400s --version", self.path);
+	return self.taken ? error_hint(err, "its own messages may say why")
+			  : error_hint(err, "try it by hand: %.400s --version", self.path);
 }
 
 static int gone(struct error *err)

@@ -161,6 +161,10 @@ void vcpus_scrub(struct machine *m)
 {
 }
 
+void vcpus_recall(struct machine *m)
+{
+}
+
 int arch_save(struct machine *m, struct error *err)
 {
 	return hand_fails(hand.save_error, "save", err);

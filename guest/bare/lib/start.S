@@ -107,7 +107,7 @@ gdt_pointer:
 
 /* Present, writable, user; the top GiB, where devices live, uncached. */
 	.balign 4096
-	.globl boot_pml4, boot_pdpt
+	.globl boot_pml4, boot_pdpt, boot_pd
 boot_pml4:
 	.quad boot_pdpt + 7
 	.fill 511, 8, 0

@@ -60,6 +60,13 @@ int drive_skew(struct session *s, unsigned updates);
 int drive_control(struct session *s, unsigned updates);
 /* Signals and requests that come while an update is under way. */
 int drive_busy(struct session *s, unsigned updates);
+/* As process 1 of a container. */
+int drive_container(struct session *s, unsigned updates);
+/* States that KVM gives, and may refuse to take. */
+int drive_states(struct session *s, unsigned updates);
+/* Another molt takes the guest, or fails to. */
+int drive_take(struct session *s, unsigned updates);
+int drive_take_plain(struct session *s, unsigned updates);
 /* The new program fails as a parent: in its rehearsal, and when the process has become it. */
 int drive_parent(struct session *s, unsigned updates);
 /* Updates in which one system call fails, each call with each error. */

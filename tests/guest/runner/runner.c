@@ -95,6 +95,10 @@ static enum verdict case_run(const struct settings *set, const struct test_case 
 		       t->name);
 		return SKIPPED;
 	}
+	if (t->container && !session_container_possible()) {
+		printf("SKIP guest/%s: a pid namespace needs root, and to be allowed\n", t->name);
+		return SKIPPED;
+	}
 	if (t->shipped && !is_static(set->molt)) {
 		printf("SKIP guest/%s: only for the release build, which is static: set MOLT\n",
 		       t->name);

@@ -2,13 +2,16 @@
 /* The beginning and the end of a session. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/eventfd.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,6 +21,7 @@
 #include "tests/guest/runner/session.h"
 #include "tests/guest/runner/session_user.h"
 
+#define CONTAINER  (CLONE_NEWPID | CLONE_NEWNS)
 #define PREPARE_MS 10000u /* what molt gives by default, on a host that is not slow */
 #define SHOW_LOG   1500	  /* bytes of molt's messages shown with a failure */
 
@@ -76,6 +80,9 @@ static void child_exec(struct session *s, const char *cmdline, const char *kerne
 	unsigned n = 0;
 	char log[160];
 
+	if (s->test->container && (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+				   mount("proc", "/proc", "proc", 0, NULL)))
+		_exit(126);
 	snprintf(log, sizeof(log), "%s/log", s->dir);
 	int err = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || err < 0 || dup2(err, 2) < 0)
@@ -194,7 +201,9 @@ int session_start(struct session *s, const struct settings *set, const struct te
 	snprintf(cmdline, sizeof(cmdline), "cpus=%u tsc_khz=%llu updates=%u slow=%u emulated=%d %s",
 		 test->cpus, (unsigned long long)s->tsc_khz, updates, set->slow, set->emulated,
 		 test->cmdline ?: "");
-	s->pid = fork();
+	s->pid = test->container
+			 ? (pid_t)syscall(SYS_clone, CONTAINER | SIGCHLD, NULL, NULL, NULL, NULL)
+			 : fork();
 	if (s->pid < 0)
 		return session_fail(s, "fork: %s", strerror(errno));
 	if (!s->pid)

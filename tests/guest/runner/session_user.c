@@ -28,6 +28,16 @@ bool session_user_possible(void)
 	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
 }
 
+bool session_container_possible(void)
+{
+	int status = 1;
+	pid_t pid = geteuid() ? -1 : fork();
+
+	if (!pid)
+		_exit(unshare(CLONE_NEWPID | CLONE_NEWNS) ? 1 : 0);
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
 int session_user_give(struct session *s, const char *report)
 {
 	return chown(s->dir, USER, USER) || chown(report, USER, USER)

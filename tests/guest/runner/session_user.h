@@ -13,6 +13,8 @@ struct session;
 
 /* Is this process allowed to do all that? */
 bool session_user_possible(void);
+/* May it make a pid namespace, as a container has? */
+bool session_container_possible(void);
 /* The session's folder and report become the user's. */
 int session_user_give(struct session *s, const char *report);
 /* In the child that is about to exec; ends it on failure. */

@@ -12,6 +12,9 @@
 #define MSR_IA32_TSC_DEADLINE 0x6e0
 #define MSR_IA32_CR_PAT	      0x277
 
+#define ACCEPTED                                                                                   \
+	1 /* cpu->state + this: what was there before it was saved, which KVM has taken or given anew */
+
 #define S struct vcpu_state
 static const struct field cpu_fields[] = {
 	SCHED_CPU_FIELDS(S, sched),
@@ -287,6 +290,7 @@ static bool timer_unclear(const struct vcpu *cpu)
 
 int vcpu_arch_save(struct vcpu *cpu, struct error *err)
 {
+	memcpy(cpu->state + ACCEPTED, cpu->state, offsetof(struct vcpu_state, xsave));
 	int rc = run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
 	bool again = !rc && timer_unclear(cpu);
 	for (unsigned tries = 0; again && tries < 8; tries++) {
@@ -319,6 +323,15 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err)
 void vcpu_arch_scrub(struct vcpu *cpu)
 {
 	explicit_bzero(&cpu->state->regs, sizeof(cpu->state->regs));
+	explicit_bzero(cpu->state->xsave, sizeof(cpu->state->xsave));
+}
+
+/* What a guest has made of itself may be what KVM gives and does not take (a code segment with L out of long mode). Offered to
+ * the next successor, it would be refused for ever, though the guest may have left that state long ago. */
+void vcpu_arch_recall(struct vcpu *cpu)
+{
+	if (cpu->state[ACCEPTED].cpuid_len)
+		memcpy(cpu->state, cpu->state + ACCEPTED, offsetof(struct vcpu_state, xsave));
 	explicit_bzero(cpu->state->xsave, sizeof(cpu->state->xsave));
 }
 
@@ -363,7 +376,7 @@ static int post_load(void *opaque, struct error *err)
 
 int vcpu_arch_init(struct vcpu *cpu, struct error *err)
 {
-	cpu->state = pool_alloc(1, sizeof(*cpu->state));
+	cpu->state = pool_alloc(1 + ACCEPTED, sizeof(*cpu->state));
 	if (!cpu->state)
 		return error_errno(err, ENOMEM, "vCPU %u: state", cpu->index);
 	struct state_section s = {.cls = &cpu_state_class,
