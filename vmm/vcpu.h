@@ -86,7 +86,7 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err);
 /* Tries the state in a VM that is to get a later one: without what would let KVM write to the guest's memory or
  * arm a timer. */
 int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
-void vcpu_arch_scrub(struct vcpu *cpu); /* clears general and vector registers */
+void vcpu_arch_scrub(struct vcpu *cpu);	 /* clears general and vector registers */
 void vcpu_arch_recall(struct vcpu *cpu); /* the state is what it was before vcpu_arch_save */
 
 /* The scheduling part of the state. */
