@@ -5,7 +5,6 @@
 #include <linux/kvm.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -41,19 +40,7 @@ int vcpus_init(struct machine *m, struct error *err)
 
 static int create(struct vcpu *cpu, struct error *err)
 {
-	struct machine *m = cpu->m;
-	long len = vm_ioctl(m->vm.kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
-	if (len < 0)
-		return error_errno(err, (int)-len, "KVM_GET_VCPU_MMAP_SIZE");
-	long fd = vm_ioctl(m->vm.fd, KVM_CREATE_VCPU, (void *)(long)cpu->index);
-	if (fd < 0)
-		return error_errno(err, (int)-fd, "KVM_CREATE_VCPU %u", cpu->index);
-	cpu->fd = (int)fd;
-	void *run = mmap(NULL, (size_t)len, PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd, 0);
-	if (run == MAP_FAILED)
-		return error_errno(err, errno, "vCPU %u: kvm_run", cpu->index);
-	cpu->run = run;
-	return vcpu_arch_create(cpu, err);
+	return vcpu_open(cpu, &cpu->m->vm, err) ?: vcpu_arch_create(cpu, err);
 }
 
 int vcpus_create(struct machine *m, struct error *err)

@@ -6,9 +6,12 @@
 #pragma once
 
 #include <pthread.h>
+#include <linux/kvm.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 
 #include "vmm/sched.h"
+#include "vmm/vm.h"
 
 struct kvm_run;
 struct machine;
@@ -74,6 +77,23 @@ void vcpus_stop(struct machine *m);
 /* Lets KVM finish what it does just before it enters the guest (interrupts of expired timers go into
  * the local APIC), without entering it. On the vCPU's own thread, parked. */
 void vcpu_flush_pending(struct vcpu *cpu);
+
+/* KVM_CREATE_VCPU and its kvm_run. cpu->fd: negative unless it was created. */
+static inline int vcpu_open(struct vcpu *cpu, const struct vm *vm, struct error *err)
+{
+	int len = vm_call(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL, err, "KVM_GET_VCPU_MMAP_SIZE");
+	if (len < 0)
+		return len;
+	cpu->fd = vm_call(vm->fd, KVM_CREATE_VCPU, (void *)(long)cpu->index, err,
+			  "KVM_CREATE_VCPU %u", cpu->index);
+	if (cpu->fd < 0)
+		return cpu->fd;
+	void *p = mmap(NULL, (size_t)len, PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd, 0);
+	if (p == MAP_FAILED)
+		return error_errno(err, errno, "vCPU %u: kvm_run", cpu->index);
+	cpu->run = p;
+	return 0;
+}
 
 /* The architecture's part, called on the vCPU's own thread (init: by the creator). */
 int vcpu_arch_init(struct vcpu *cpu, struct error *err);   /* allocates and registers the state */

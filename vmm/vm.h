@@ -33,5 +33,10 @@ int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool reado
 /* Removes the slot that starts at @gpa; unknown ones are ignored. */
 void vm_slot_remove(struct vm *vm, uint64_t gpa);
 
-/* ioctl through EINTR: result >= 0 or -errno. */
+/* ioctl through EINTR: result >= 0 or -errno. vm_call also makes a failure an error with a text. */
 long vm_ioctl(int fd, unsigned long request, void *arg);
+#define vm_call(fd, request, arg, err, ...)                                                        \
+	({                                                                                         \
+		long rc_ = vm_ioctl(fd, request, arg);                                             \
+		rc_ < 0 ? error_errno(err, (int)-rc_, __VA_ARGS__) : (int)rc_;                     \
+	})

@@ -135,9 +135,10 @@ void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline)
 int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err)
 {
 	out->nent = CPUID_MAX_ENTRIES;
-	long rc = vm_ioctl(m->vm.kvm_fd, KVM_GET_SUPPORTED_CPUID, out);
+	int rc =
+		vm_call(m->vm.kvm_fd, KVM_GET_SUPPORTED_CPUID, out, err, "KVM_GET_SUPPORTED_CPUID");
 	if (rc < 0)
-		return error_errno(err, (int)-rc, "KVM_GET_SUPPORTED_CPUID");
+		return rc;
 	/* KVM's list leaves this bit to us, since it depends on where the local APIC is. */
 	cpuid_filter(out, vm_has(&m->vm, KVM_CAP_TSC_DEADLINE_TIMER));
 	return 0;

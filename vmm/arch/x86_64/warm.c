@@ -149,24 +149,14 @@ static int make_slot(struct machine *m, struct reader *r, struct error *err)
 static int make_vcpu(struct machine *m, struct reader *r, struct error *err)
 {
 	struct kvm_mp_state runnable = {.mp_state = KVM_MP_STATE_RUNNABLE};
-	long len = vm_ioctl(m->vm.kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
-	if (len < 0)
-		return error_errno(err, (int)-len, "warming: KVM_GET_VCPU_MMAP_SIZE");
-	long fd = vm_ioctl(m->vm.fd, KVM_CREATE_VCPU, (void *)(long)r->cpu.index);
-	if (fd < 0)
-		return error_errno(err, (int)-fd, "warming: KVM_CREATE_VCPU %u", r->cpu.index);
-	r->cpu.fd = (int)fd;
-	m->arch->reader = r; /* from here on it has to be put to rest */
-	void *run = mmap(NULL, (size_t)len, PROT_READ | PROT_WRITE, MAP_SHARED, r->cpu.fd, 0);
-	if (run == MAP_FAILED)
-		return error_errno(err, errno, "warming: kvm_run");
-	r->cpu.run = run;
-	int rc = cpu_set_cpuid(&r->cpu, err);
+	int rc = vcpu_open(&r->cpu, &m->vm, err);
+	if (r->cpu.fd >= 0)
+		m->arch->reader = r; /* from here on it has to be put to rest */
+	if (!rc)
+		rc = cpu_set_cpuid(&r->cpu, err);
 	if (rc)
 		return error_prefix(err, "warming");
-	long e = enter_long_mode(r);
-	if (!e)
-		e = vm_ioctl(r->cpu.fd, KVM_SET_MP_STATE, &runnable);
+	long e = enter_long_mode(r) ?: vm_ioctl(r->cpu.fd, KVM_SET_MP_STATE, &runnable);
 	return e < 0 ? error_errno(err, (int)-e, "warming: the reader's registers") : 0;
 }
 
@@ -224,9 +214,8 @@ int arch_warm_read(struct machine *m, uint64_t gpa, uint64_t len, const bool *ca
 		regs.rsi = regs.rdi + now;
 		for (uint64_t i = 0; i * HUGE_LEN < regs.rsi; i++)
 			put_entry(r, PAGE_DIR, i, (base + i * HUGE_LEN) | PTE_READ);
-		long e = vm_ioctl(r->cpu.fd, KVM_SET_REGS, &regs);
-		rc = e < 0 ? error_errno(err, (int)-e, "warming: KVM_SET_REGS")
-			   : run_once(r, cancel, err);
+		rc = vm_call(r->cpu.fd, KVM_SET_REGS, &regs, err, "warming: KVM_SET_REGS")
+			     ?: run_once(r, cancel, err);
 		gpa += now;
 		len -= now;
 	}
@@ -240,11 +229,9 @@ int arch_warm_close(struct machine *m, struct error *err)
 	if (!r)
 		return 0;
 	memset(r->pages, 0, LAYOUT_READER_LEN);
-	long rc = vm_ioctl(r->cpu.fd, KVM_SET_MP_STATE, &rest);
-	if (rc < 0)
-		return error_errno(err, (int)-rc,
-				   "warming: the reader's vCPU cannot be put to rest");
-	return arch_warm_follow(m, err);
+	return vm_call(r->cpu.fd, KVM_SET_MP_STATE, &rest, err,
+		       "warming: the reader's vCPU cannot be put to rest")
+		       ?: arch_warm_follow(m, err);
 }
 
 /* KVM counts the vCPUs whose TSC is that of the others, and wants all of them (kvm_track_tsc_matching). */
