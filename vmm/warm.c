@@ -258,8 +258,6 @@ static bool worth_it(struct run *r)
 {
 	if (!r->opt->budget_ms)
 		why(r, "turned off");
-	else if (r->opt->incoherent)
-		why(r, "the IOMMU does not snoop caches: KVM would throw it away");
 	else if (!arch_nested_paging(r->root))
 		why(r, SHADOWED);
 	else if (!r->out->total)

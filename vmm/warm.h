@@ -35,7 +35,6 @@ struct warm_options {
 	 * the less there is: a processor that others want, a cgroup's quota. WARM_REST_PERCENT. */
 	uint32_t rest_percent;
 	bool pinned; /* a passed-through device has pinned all guest memory: all of it is there */
-	bool incoherent; /* and its IOMMU does not snoop caches (VFIO_DMA_CC_IOMMU says 0) */
 	/* At most ten times a second, and once at the end. Bytes that were gone through. NULL: nobody asks */
 	void (*progress)(void *opaque, uint64_t done, uint64_t total);
 	void *opaque;

@@ -270,7 +270,7 @@ static void testdev_destroy(struct device *base)
 	struct testdev *dev = (struct testdev *)base;
 	irq_remove(&base->m->irq, &dev->intx);
 	if (!dev->level)
-		msix_free(&dev->msix);
+		pci_vectors_free(&dev->msix.vec);
 }
 
 const struct device_class testdev_class = {

@@ -76,16 +76,8 @@ static void cfc_access(void *opaque, struct bus_access *access)
 		      access->write, &access->value);
 }
 
-static int no_bar_map(struct pci_dev *dev, unsigned bar, uint64_t addr, struct error *err)
-{
-	return error_set(err, EINVAL, "the host bridge has no BARs");
-}
-
-static void no_bar_unmap(struct pci_dev *dev, unsigned bar, uint64_t addr)
-{
-}
-
-static const struct pci_ops host_pci_ops = {.bar_map = no_bar_map, .bar_unmap = no_bar_unmap};
+/* It has no BARs, and its config space is plain. */
+static const struct pci_ops host_pci_ops = {0};
 
 static int host_init(struct device *dev, const char *arg, struct error *err)
 {

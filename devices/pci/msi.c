@@ -54,11 +54,6 @@ int msi_init(struct msi *msi, struct pci_dev *pci, unsigned cap, struct msi_stat
 	return 0;
 }
 
-void msi_free(struct msi *msi)
-{
-	pci_vectors_free(&msi->vec);
-}
-
 int msi_load(struct msi *msi, struct error *err)
 {
 	if (msi->state->vectors != msi->vec.n)

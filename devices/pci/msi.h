@@ -35,7 +35,6 @@ struct msi {
 /* Takes the capability that the shadow of @pci has at @cap into service, disabled. */
 int msi_init(struct msi *msi, struct pci_dev *pci, unsigned cap, struct msi_state *state,
 	     struct error *err);
-void msi_free(struct msi *msi);
 int msi_load(struct msi *msi, struct error *err);
 
 /* How many vectors the guest has asked for: 1 to msi->vec.n. */
@@ -88,7 +87,6 @@ void msix_cap_write(struct pci_dev *pci, unsigned cap, unsigned n, unsigned bar,
  * masked, as after reset. */
 int msix_init(struct msix *msix, struct pci_dev *pci, unsigned cap, struct msix_state *state,
 	      struct error *err);
-void msix_free(struct msix *msix);
 
 /* After the state was loaded: -EBADMSG unless it fits the capability. Eventfds come after it
  * (pci_vector_set_fd), then msix_update. */

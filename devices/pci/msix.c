@@ -59,11 +59,6 @@ int msix_init(struct msix *msix, struct pci_dev *pci, unsigned cap, struct msix_
 	return 0;
 }
 
-void msix_free(struct msix *msix)
-{
-	pci_vectors_free(&msix->vec);
-}
-
 int msix_load(struct msix *msix, struct error *err)
 {
 	const struct msix_state *s = msix->state;

@@ -41,7 +41,7 @@ static int range_failed(const struct vfio_container *c, uint32_t i, int code, co
 {
 	/* Locked memory is by far the most likely reason for ENOMEM, and the only one with a
 	 * remedy. */
-	if (code == ENOMEM && vfio_explain_memlock(&vfio_host, vfio_dma_len(c), err))
+	if (code == ENOMEM && vfio_explain_memlock(vfio_dma_len(c), err))
 		return -ENOMEM;
 	return error_end(err, EXIT_HOST, code, "vfio-container: %s of guest memory 0x%lx+0x%lx: %m",
 			 what, c->state.iova[i], c->state.len[i]);
@@ -94,8 +94,9 @@ static int range_renew(struct vfio_container *c, uint32_t i)
 	return range_map(c, i, VFIO_DMA_MAP_FLAG_VADDR);
 }
 
-int vfio_dma_renew(struct vfio_container *c, struct error *err)
+int vfio_dma_renew(struct device *dev, struct error *err)
 {
+	struct vfio_container *c = (struct vfio_container *)dev;
 	for (uint32_t i = 0; i < c->state.nranges; i++) {
 		int rc = range_renew(c, i);
 		if (rc < 0)

@@ -54,9 +54,6 @@ struct vfio_container {
 
 extern const struct device_class vfio_container_class;
 
-/* Does DMA snoop the processor's caches (VFIO_DMA_CC_IOMMU)? @dev: the container. */
-bool vfio_container_coherent(const struct device *dev);
-
 /* The descriptor of IOMMU group @number for device @bdf: opened, checked and put into the container
  * when it is the first device of that group. Negative: error. */
 int vfio_container_group(struct vfio_container *c, unsigned number, const char *bdf,
@@ -66,7 +63,7 @@ int vfio_container_group(struct vfio_container *c, unsigned number, const char *
  * mix of valid and invalid that a predecessor left; check: the loaded ranges against guest memory.
  */
 int vfio_dma_map(struct vfio_container *c, struct error *err);
-int vfio_dma_renew(struct vfio_container *c, struct error *err);
+int vfio_dma_renew(struct device *container, struct error *err);
 int vfio_dma_check(const struct vfio_container *c, struct error *err);
 uint64_t vfio_dma_len(const struct vfio_container *c);
 
@@ -191,23 +188,19 @@ int vfio_irq_load(struct vfio_dev *dev, struct error *err);
 struct vfio_host {
 	const char *sys, *proc, *dev;
 };
-extern const struct vfio_host vfio_host;
+extern struct vfio_host vfio_host;
 
 /* Does the device exist, have an IOMMU group and a VFIO driver? Gives the group. */
-int vfio_explain_device(const struct vfio_host *h, const char *bdf, unsigned *group,
-			struct error *err);
+int vfio_explain_device(const char *bdf, unsigned *group, struct error *err);
 /* /dev/vfio/vfio could not be opened (errno @code). */
-int vfio_explain_container(const struct vfio_host *h, int code, struct error *err);
+int vfio_explain_container(int code, struct error *err);
 /* /dev/vfio/GROUP could not be opened. */
-int vfio_explain_group(const struct vfio_host *h, const char *bdf, unsigned group, int code,
-		       struct error *err);
+int vfio_explain_group(const char *bdf, unsigned group, int code, struct error *err);
 /* The group is not viable: which other devices, with which driver. */
-int vfio_explain_viable(const struct vfio_host *h, const char *bdf, unsigned group,
-			struct error *err);
+int vfio_explain_viable(const char *bdf, unsigned group, struct error *err);
 /* VFIO_SET_IOMMU or VFIO_GROUP_SET_CONTAINER failed. */
 int vfio_explain_iommu(const char *bdf, int code, struct error *err);
 /* May this process lock @len bytes? -ENOMEM with the remedy if not. */
-int vfio_explain_memlock(const struct vfio_host *h, uint64_t len, struct error *err);
+int vfio_explain_memlock(uint64_t len, struct error *err);
 /* VFIO_UPDATE_VADDR is not there: a mediated device in one of the groups, or an old kernel. */
-int vfio_explain_update(const struct vfio_host *h, const struct vfio_container *c,
-			struct error *err);
+int vfio_explain_update(const struct vfio_container *c, struct error *err);

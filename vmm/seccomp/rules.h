@@ -16,10 +16,11 @@ struct seccomp_row {
 	uint32_t value;
 };
 
-#define SECCOMP_ROW(name, arg, test, v)	 ((struct seccomp_row){SYS_##name, arg, test, (uint32_t)(v)})
-#define SECCOMP_CALL(name)		 SECCOMP_ROW(name, 0, SECCOMP_ANY, 0)
-#define SECCOMP_CALL_IS(name, arg, v)	 SECCOMP_ROW(name, arg, SECCOMP_IS, v)
-#define SECCOMP_CALL_LACKS(name, arg, v) SECCOMP_ROW(name, arg, SECCOMP_LACKS, v)
+/* The names of some calls are macros of the C library: each is pasted before it could be expanded. */
+#define SECCOMP_ROW(nr, arg, test, v)	 ((struct seccomp_row){nr, arg, test, (uint32_t)(v)})
+#define SECCOMP_CALL(name)		 SECCOMP_ROW(SYS_##name, 0, SECCOMP_ANY, 0)
+#define SECCOMP_CALL_IS(name, arg, v)	 SECCOMP_ROW(SYS_##name, arg, SECCOMP_IS, v)
+#define SECCOMP_CALL_LACKS(name, arg, v) SECCOMP_ROW(SYS_##name, arg, SECCOMP_LACKS, v)
 #define SECCOMP_IOCTL(request)		 SECCOMP_CALL_IS(ioctl, 1, request)
 
 struct seccomp_rows {
