@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What devices of all classes have in common: their memory, their name, their section of the state. */
+/* What devices of all classes have in common: their memory, their name, their section of the
+ * state. */
 #include "vmm/device.h"
 
 #include "vmm/machine.h"

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The options of `molt run`, in one declared table from which parsing, --help, the completion and
- * the man page's list come.
- */
+/* The options of `molt run`: one table, from which parsing, --help, completion and man page
+ * come. */
 #pragma once
 
 #include "vmm/ram.h"
@@ -37,12 +35,10 @@ struct options {
 	unsigned ndevices;
 };
 
-/* Parses the words after `molt run`. Strings point into @argv. Errors name the option, what is
- * wrong and what is expected; exit code EXIT_USAGE. */
+/* Parses the words after `molt run`. Strings point into @argv. Exit code of errors: EXIT_USAGE. */
 int options_parse(struct options *opt, int argc, char *const argv[], struct error *err);
 
-/* "256M", "4G", "4194304K", "512B"; a number alone means MiB, as kvmtool's -m does. At least one
- * digit, no overflow. Returns 0, -EINVAL or -ERANGE. */
+/* "256M", "4G", "512B"; a number alone means MiB. Returns 0, -EINVAL or -ERANGE. */
 int options_parse_size(const char *text, uint64_t *out);
 
 /* `molt run --help`, and the same table as man page source (scdoc) and bash completion. */

@@ -86,8 +86,8 @@ void options_man(FILE *out)
 	}
 }
 
-/* The words that an argument is made of, as far as they stand in its name: "stdio|pty[:LINK]" has stdio and pty. A file's
- * name or another text has none. */
+/* The words that an argument is made of, as far as they stand in its name: "stdio|pty[:LINK]" has
+ * stdio and pty. A file's name or another text has none. */
 static void print_choices(FILE *out, const char *arg)
 {
 	for (; islower((unsigned char)*arg); arg += *arg == '|') {

@@ -162,7 +162,8 @@ static void run_guest(struct vcpu *cpu)
 			continue;
 		}
 		if (errno == EINTR) {
-			/* For its filter (vcpus_filter), unless a pause is wanted, which may be just now. */
+			/* For its filter (vcpus_filter), unless a pause is wanted, which may be
+			 * just now. */
 			cpu->run->immediate_exit = 0;
 			__atomic_thread_fence(__ATOMIC_SEQ_CST);
 			if (__atomic_load_n(&gate->want, __ATOMIC_ACQUIRE) != GATE_RUN)

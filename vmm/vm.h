@@ -25,8 +25,7 @@ int vm_create(struct vm *vm, struct error *err);
 /* KVM_CHECK_EXTENSION on the VM: 0 when absent. */
 int vm_has(const struct vm *vm, unsigned cap);
 
-/* Adds [gpa, gpa+len) backed by @hva; all page-aligned; @readonly: KVM_MEM_READONLY.
- * -EEXIST when it overlaps another slot (a guest may program that), -ENOSPC, or KVM's error. */
+/* All page-aligned. -EEXIST when it overlaps another slot, which a guest may program. */
 int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool readonly,
 		struct error *err);
 

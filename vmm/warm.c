@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Fills the page tables of a VM that has not run: what of memory there is, what room there is for tables, and when. */
+/* Fills the page tables of a VM that has not run: what of memory there is, what room there is for
+ * tables, and when. */
 #include "vmm/warm.h"
 
 #include <fcntl.h>

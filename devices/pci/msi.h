@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * MSI capability (PCI Express base specification 7.7.1), with 32- or 64-bit addresses, with or
- * without per-vector masking. All its registers live in the device's config space.
- */
+/* MSI capability (PCI Express base specification 7.7.1). All its registers live in the device's
+ * config space. */
 #pragma once
 
 #include "cpr/state/fields.h"
@@ -46,7 +44,8 @@ void msi_update(struct msi *msi);
 void msi_config_reading(struct msi *msi, unsigned off, unsigned len);
 void msi_config_written(struct msi *msi, unsigned off, unsigned len);
 
-/* ---- MSI-X (7.7.2): the control word lives in config space, the table here, in the layout the guest sees ---- */
+/* ---- MSI-X (7.7.2): the control word lives in config space, the table here, in the layout the
+ * guest sees ---- */
 
 #define MSIX_MAX_VECTORS 2048
 #define MSIX_ENTRY_WORDS 4 /* address low, address high, data, control */
@@ -84,16 +83,15 @@ void msix_cap_write(struct pci_dev *pci, unsigned cap, unsigned n, unsigned bar,
 		    uint32_t pba_off);
 
 /* Takes the capability that the shadow of @pci has at @cap into service: disabled, every vector
- * masked, as after reset. */
+ * masked. */
 int msix_init(struct msix *msix, struct pci_dev *pci, unsigned cap, struct msix_state *state,
 	      struct error *err);
 
-/* After the state was loaded: -EBADMSG unless it fits the capability. Eventfds come after it
- * (pci_vector_set_fd), then msix_update. */
+/* After the state was loaded. Eventfds come after it (pci_vector_set_fd), then msix_update. */
 int msix_load(struct msix *msix, struct error *err);
 
-/* Serves an access at @off of @bar if it touches the table or the pending bits. Writes are of 4 or
- * 8 bytes, aligned; others vanish, as the specification allows. */
+/* Serves an access to the table or the pending bits. Writes other than of 4 or 8 aligned bytes
+ * vanish. */
 bool msix_access(struct msix *msix, unsigned bar, uint64_t off, struct bus_access *access);
 
 /* Delivers or holds back every vector as table and control word say. */

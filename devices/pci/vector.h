@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Message vectors of one device: what MSI and MSI-X have in common. Included by devices/pci/ and by
- * owners of a struct msi or struct msix.
- *
- * A vector is an eventfd of the owner. Delivered, it has an irqfd; masked, it has none, and then
- * the eventfd itself is the pending bit.
+ * What MSI and MSI-X have in common: vectors, each an eventfd of the owner. Delivered, it has an
+ * irqfd; masked, it has none, and then the eventfd itself is the pending bit.
  */
 #pragma once
 
@@ -30,8 +27,7 @@ void pci_vectors_free(struct pci_vectors *v);
 /* After the state was loaded: claims the GSIs the guest's vectors had. */
 int pci_vectors_load(struct pci_vectors *v, struct error *err);
 
-/* Gives vector @i its eventfd (stays the caller's), or takes it away: -1. Undelivered until
- * pci_vector_want. */
+/* Gives vector @i its eventfd (stays the caller's), or takes it away: -1. */
 void pci_vector_set_fd(struct pci_vectors *v, unsigned i, int fd);
 
 /* Delivers vector @i as this message, or holds it back. */

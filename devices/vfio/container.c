@@ -208,7 +208,8 @@ static int container_join(struct device *dev, struct error *err)
 static void container_destroy(struct device *dev)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
-	/* The old VM must not be what clears the group's VM pointer after the new one has set it. */
+	/* The old VM must not be what clears the group's VM pointer after the new one has set
+	 * it. */
 	for (unsigned i = 0; c->kvm_fd >= 0 && i < c->ngroups; i++)
 		kvm_group(c, i, KVM_DEV_VFIO_GROUP_DEL);
 	fd_close(&c->kvm_fd);

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * VFIO passthrough (legacy type1 container and groups; linux/vfio.h). For devices/vfio/ itself; the
- * table of classes includes it for vfio_class.
+ * VFIO passthrough (legacy type1 container and groups; linux/vfio.h). Kept over an update: the
+ * container "container0", groups "vfio-group:N", devices "vfio:BDF" and their eventfds
+ * "vfio:BDF:intx", ":intx-unmask", ":msi:N", ":msix:N".
  *
- * What is kept over an update and by which name: the container "container0", each group
- * "vfio-group:N", each device "vfio:BDF" and its interrupt eventfds "vfio:BDF:intx",
- * "vfio:BDF:intx-unmask", "vfio:BDF:msi:N", "vfio:BDF:msix:N".
- *
- * Taking over an open device means touching nothing of it: no reset, no VFIO_DEVICE_SET_IRQS, no access
- * to config space or BARs, and no queries either (struct vfio_answers). Only mmap() and new DMA
+ * Taking over an open device means touching nothing of it: no reset, no VFIO_DEVICE_SET_IRQS, no
+ * access to config space or BARs, and no queries (struct vfio_answers). Only mmap() and new DMA
  * addresses.
  */
 #pragma once
@@ -54,14 +51,13 @@ struct vfio_container {
 
 extern const struct device_class vfio_container_class;
 
-/* The descriptor of IOMMU group @number for device @bdf: opened, checked and put into the container
- * when it is the first device of that group. Negative: error. */
+/* The descriptor of IOMMU group @number, opened and put into the container for its first device
+ * @bdf. */
 int vfio_container_group(struct vfio_container *c, unsigned number, const char *bdf,
 			 struct error *err);
 
-/* dma.c: guest memory in the IOMMU. map: afresh, state filled; renew: they get this process's addresses, from any
- * mix of valid and invalid that a predecessor left; check: the loaded ranges against guest memory.
- */
+/* dma.c: guest memory in the IOMMU. renew: the ranges get this process's addresses; check: they are
+ * guest memory. */
 int vfio_dma_map(struct vfio_container *c, struct error *err);
 int vfio_dma_renew(struct device *container, struct error *err);
 int vfio_dma_check(const struct vfio_container *c, struct error *err);
@@ -90,11 +86,9 @@ struct vfio_region {
 	struct vfio_part parts[VFIO_MAX_PARTS];
 };
 
-/*
- * What the device was asked when it was first opened. It is state, and a device that is taken over is
- * not asked again: the ROM's region info alone turns on decoding in it, and one that sleeps or is dead
- * answers something else.
- */
+/* What the device was asked when it was first opened. One that is taken over is not asked again:
+ * the ROM's region info alone turns on decoding in it, and one that sleeps or is dead answers
+ * something else. */
 struct vfio_answers {
 	uint64_t config_off; /* of config space on the device's descriptor */
 	uint64_t region_off[PCI_BARS], region_len[PCI_BARS]; /* of the BARs; no length: none */
@@ -153,14 +147,14 @@ struct vfio_dev {
 
 extern const struct device_class vfio_class;
 
-/* answers.c. ask: the device of a fresh guest, and makes what follows from it: the shadow of config
- * space, regions, BARs. load: the same for one that is taken over, from the state that is loaded, and
- * without a word to the device; a state that is loaded later must be of the same one. */
+/* answers.c. ask: a fresh guest's device, and makes the shadow of config space, regions, BARs.
+ * load: the same from the state, without a word to the device; a state that is loaded later must be
+ * of the same one. */
 int vfio_answers_ask(struct vfio_dev *dev, struct error *err);
 int vfio_answers_load(struct vfio_dev *dev, struct error *err);
 
-/* config.c: init reads the device's config space, decides what is emulated, finds MSI and MSI-X; resume
- * finds all that in the answers and in the shadow that was loaded. */
+/* config.c: init reads config space and decides what is emulated; resume finds that in the
+ * answers. */
 int vfio_config_init(struct vfio_dev *dev, struct error *err);
 int vfio_config_resume(struct vfio_dev *dev, struct error *err);
 uint32_t vfio_config_read(struct pci_dev *pci, unsigned off, unsigned len);
@@ -169,15 +163,13 @@ void vfio_config_write(struct pci_dev *pci, unsigned off, unsigned len, uint32_t
 /* COMMAND = 0 on the device: only for a fresh guest. */
 int vfio_config_reset(struct vfio_dev *dev, struct error *err);
 
-/* region.c: cuts each BAR into mapped and trapped parts as the answers say, mmap()s them, declares the
- * BARs, whose kinds are in the state. */
+/* region.c: cuts each BAR into mapped and trapped parts, mmap()s them, declares the BARs. */
 int vfio_regions_init(struct vfio_dev *dev, struct error *err);
 void vfio_regions_free(struct vfio_dev *dev);
 int vfio_bar_map(struct pci_dev *pci, unsigned bar, uint64_t addr, struct error *err);
 void vfio_bar_unmap(struct pci_dev *pci, unsigned bar, uint64_t addr);
 
-/* irq.c. init hooks the capabilities up; start gives a fresh device its INTx; load takes the
- * eventfds that the state names, without a word to the device. */
+/* irq.c. start gives a fresh device its INTx; load takes the eventfds that the state names. */
 void vfio_irq_init(struct vfio_dev *dev);
 int vfio_irq_start(struct vfio_dev *dev, struct error *err);
 int vfio_irq_load(struct vfio_dev *dev, struct error *err);

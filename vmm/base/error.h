@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Errors. vmm/base/ may include nothing else of ours.
- *
  * A function that can fail returns 0 or -errno and fills one struct error where it failed: what was
- * being done, on which object, why, and the remedy where there is one. Callers may prefix. Only the
- * outermost layer (main, the update's log line) prints.
+ * being done, on which object, why, and the remedy. Callers may prefix. Only the outermost layer
+ * prints.
  */
 #pragma once
 
@@ -27,8 +25,8 @@ struct error {
 	char hint[640];	     /* remedy, may be empty */
 };
 
-/* Fills @err (may be NULL) with @code (positive errno) and a text to which strerror(code) is
- * appended; returns -code. */
+/* Fills @err (may be NULL) with @code and a text to which strerror(code) is appended; returns
+ * -code. */
 int error_errno(struct error *err, int code, const char *fmt, ...)
 	__attribute__((cold, format(printf, 3, 4)));
 
@@ -40,8 +38,7 @@ int error_set(struct error *err, int code, const char *fmt, ...)
 int error_end(struct error *err, enum exit_code exit, int code, const char *fmt, ...)
 	__attribute__((cold, format(printf, 4, 5)));
 
-/* Adds the remedy; keeps the error otherwise. Returns -err->code, also (of this thread's last error)
- * when @err is NULL. */
+/* Adds the remedy. Returns -err->code, or of this thread's last error when @err is NULL. */
 int error_hint(struct error *err, const char *fmt, ...) __attribute__((cold, format(printf, 2, 3)));
 
 /* Puts "prefix: " before the text. Returns -err->code. */

@@ -87,7 +87,8 @@ const struct console_backend console_file = {
 	.open = file_open,
 };
 
-/* Takes @path for this process: nothing but a stale @type (S_IFSOCK, S_IFLNK) may be there, and is removed (claim.h). */
+/* Takes @path for this process: nothing but a stale @type (S_IFSOCK, S_IFLNK) may be there, and is
+ * removed (claim.h). */
 static int claim(struct console *con, const char *path, unsigned type, struct error *err)
 {
 	int rc = claim_path(&con->m->fds, "console-lock", "console", path, type, err);
