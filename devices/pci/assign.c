@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The addresses that BARs start with. There is no firmware: what it would do is done here, once,
- * when the guest is created. COMMAND stays 0; the guest's drivers switch decoding on.
- */
+/* The addresses that BARs start with: what firmware would do. COMMAND stays 0: the guest's drivers
+ * switch decoding on. */
 #include <linux/pci_regs.h>
 
 #include "devices/pci/pci.h"

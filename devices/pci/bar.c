@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Base address registers: sizing, decoding, moving, and the addresses they start with.
- *
- * The guest may write any address at any time. A BAR decodes only inside the bridge's windows and
- * only where no other BAR does; otherwise it stays unmapped until some register on the bus changes.
+ * Base address registers: sizing, decoding, moving. The guest may write any address at any time. A
+ * BAR decodes only inside the bridge's windows and where no other BAR does; otherwise it stays
+ * unmapped until some register on the bus changes.
  */
 #include <linux/pci_regs.h>
 
@@ -167,8 +166,7 @@ static void bars_map_new(struct pci_dev *dev)
 	}
 }
 
-/* First everything that moved or went away, on all devices: one BAR may take the place of another.
- */
+/* First all that moved or went away, on all devices: one BAR may take the place of another. */
 void pci_bars_update(struct pci_host *host)
 {
 	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * PCI host bridge of bus 0: config access through memory (ECAM, PCI Express base
- * specification 7.2.2) and through two ports (PCI local bus specification 3.2.2.3.2).
- */
+/* PCI host bridge of bus 0: config access through memory (ECAM, PCI Express base specification
+ * 7.2.2) and through two ports (PCI local bus specification 3.2.2.3.2). */
 #include <linux/pci_regs.h>
 
 #include "devices/pci/pci.h"

@@ -3,7 +3,7 @@
  * The PCI bus: what a PCI device embeds and may call. In the life cycle of vmm/device.h:
  *
  *   init       pci_dev_init(): takes the next free slot, so slots follow the command line
- *   realize    fills the config space (pci_config_set, pci_config_allow), adds BARs and MSI or MSI-X
+ *   realize    fills config space (pci_config_set, pci_config_allow), adds BARs, MSI, MSI-X
  *   reset      the host bridge, whose reset runs first, has done what firmware does
  *   post_load  pci_dev_load(); the host bridge then maps the BARs of all devices (loaded)
  *

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * What a device was asked when it was first opened. A fresh guest's device is asked here; one that is
- * taken over is not: the answers are in its state, and are checked as anything from there is.
- */
+/* What a device was asked when it was first opened. A fresh guest's is asked here; for one that is
+ * taken over the answers are in its state, and are checked. */
 #include <linux/pci_regs.h>
 
 #include "devices/vfio/vfio.h"

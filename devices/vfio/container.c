@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The VFIO container: the IOMMU address space that all devices of the machine share, their groups,
- * and the KVM-VFIO device that ties the groups to the VM. As a device of the machine it takes part
- * in the update on behalf of all of them.
- */
+/* The VFIO container: the IOMMU address space that all devices share, their groups, and the
+ * KVM-VFIO device that ties the groups to the VM. It takes part in the update on behalf of all of
+ * them. */
 #include <fcntl.h>
 #include <linux/kvm.h>
 
@@ -208,8 +206,7 @@ static int container_join(struct device *dev, struct error *err)
 static void container_destroy(struct device *dev)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
-	/* The old VM must not be what clears the group's VM pointer after the new one has set
-	 * it. */
+	/* The old VM must not clear the group's VM pointer after the new one has set it. */
 	for (unsigned i = 0; c->kvm_fd >= 0 && i < c->ngroups; i++)
 		kvm_group(c, i, KVM_DEV_VFIO_GROUP_DEL);
 	fd_close(&c->kvm_fd);

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guest memory in the IOMMU: one mapping per region, IOVA equal to guest physical address.
- *
- * A mapping outlives the process image: VFIO_DMA_UNMAP_FLAG_VADDR makes it forget the host address,
- * VFIO_DMA_MAP_FLAG_VADDR gives it the address in the new image, and DMA goes on all the time
- * (linux/vfio.h). The kernel takes any address for it, so that it is the right memory is ours to
- * see.
+ * Guest memory in the IOMMU: one mapping per region, IOVA equal to guest physical address. A
+ * mapping outlives the process: VFIO_DMA_UNMAP_FLAG_VADDR makes it forget the host address,
+ * VFIO_DMA_MAP_FLAG_VADDR gives it another one, and DMA goes on all the time (linux/vfio.h). The
+ * kernel takes any address: that it is the right memory is ours to see.
  */
 
 #include "devices/vfio/vfio.h"
@@ -39,8 +37,7 @@ static int range_map(const struct vfio_container *c, uint32_t i, uint32_t flags)
 static int range_failed(const struct vfio_container *c, uint32_t i, int code, const char *what,
 			struct error *err)
 {
-	/* Locked memory is by far the most likely reason for ENOMEM, and the only one with a
-	 * remedy. */
+	/* Locked memory is the likely reason for ENOMEM, and the only one with a remedy. */
 	if (code == ENOMEM && vfio_explain_memlock(vfio_dma_len(c), err))
 		return -ENOMEM;
 	return error_end(err, EXIT_HOST, code, "vfio-container: %s of guest memory 0x%lx+0x%lx: %m",

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Interrupts of a passed-through device. It has one kind at a time: INTx until the guest's driver
- * enables MSI or MSI-X, and again when that is disabled. The device signals eventfds; irqfds carry
- * them into the guest, so nothing of this runs when an interrupt comes.
- *
- * Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by name.
+ * Interrupts of a passed-through device: INTx until the guest's driver enables MSI or MSI-X, and
+ * again when that is disabled. Nothing here runs when an interrupt comes: irqfds carry it into the
+ * guest. Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by
+ * name.
  */
 #include <linux/pci_regs.h>
 #include <sys/eventfd.h>
@@ -105,7 +104,7 @@ static void intx_close(struct vfio_dev *dev)
 	}
 }
 
-/* The kernel masks the line whenever it fires; the guest's EOI comes back through the unmask
+/* The kernel masks the line when it fires; the guest's EOI comes back through the unmask
  * eventfd. */
 static int intx_enable(struct vfio_dev *dev, struct error *err)
 {

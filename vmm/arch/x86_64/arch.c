@@ -45,8 +45,7 @@ void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 	};
 }
 
-/* Width of guest physical addresses that the host offers (CPUID 0x80000008 EAX[7:0]); 36 if it does
- * not say. */
+/* Width of the host's guest physical addresses (CPUID 0x80000008 EAX[7:0]); 36: it does not say. */
 static unsigned physical_bits(const struct machine *m)
 {
 	struct {
@@ -121,7 +120,9 @@ int arch_boot(struct machine *m, struct error *err)
 	long e = vm_ioctl(cpu->fd, KVM_GET_SREGS2, &s->sregs)
 			 ?: vm_ioctl(cpu->fd, KVM_GET_REGS, &s->regs);
 	boot_set_sregs(&entry, &s->sregs, &s->regs);
-	e = e ?: vm_ioctl(cpu->fd, KVM_SET_SREGS2, &s->sregs) ?: vm_ioctl(cpu->fd, KVM_SET_REGS, &s->regs);
+	if (!e)
+		e = vm_ioctl(cpu->fd, KVM_SET_SREGS2, &s->sregs)
+			    ?: vm_ioctl(cpu->fd, KVM_SET_REGS, &s->regs);
 	return e < 0 ? error_errno(err, (int)-e, "vCPU 0: registers at boot") : 0;
 }
 

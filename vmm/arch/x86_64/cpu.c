@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * One vCPU's state: what is read and written, in which order, and why in that order
- * (docs/kernel-facts.md). Each step is one row of a table; the tables are the order.
- */
+/* One vCPU's state: what is read and written, and in which order (docs/kernel-facts.md): the tables
+ * of steps are the order. */
 #include "vmm/arch/x86_64/cpu.h"
 
 #include "vmm/arch/x86_64/arch.h"
@@ -250,10 +248,9 @@ static int run_steps(struct vcpu *cpu, const struct step *steps, size_t n, const
 
 /* ---- the local APIC's timer ----
  *
- * SET_LAPIC arms a one-shot timer for what is left of its count: when that is nothing, because it has
- * fired long ago, it fires a second time; and a periodic one starts anew, without the tick that KVM has
- * counted but not put into the IRR yet (it does so when the vCPU is about to enter the guest). So where
- * there is such a timer, pending ticks are flushed into the IRR and the state is read again, until
+ * SET_LAPIC arms a one-shot timer for what is left of its count: one that has fired long ago fires
+ * a second time; and a periodic one starts anew, without the tick that KVM has counted but not put
+ * into the IRR yet. So pending ticks are flushed into the IRR and the state is read again, until
  * none came in between; then a one-shot timer that has fired is saved as not armed. */
 
 enum { TIMER_ONESHOT = 0, TIMER_PERIODIC = 1 };
@@ -304,8 +301,7 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err)
 	return run_steps(cpu, load_steps, ARRAY_LEN(load_steps), "KVM_SET", err);
 }
 
-/* What programs compute with. Control registers and MSRs stay: KVM is to accept the state that the next update
- * offers, which is made of what is here. */
+/* What programs compute with. The rest stays: the next update's offer is made of it. */
 void vcpu_arch_scrub(struct vcpu *cpu)
 {
 	explicit_bzero(&cpu->state->regs, sizeof(cpu->state->regs));
@@ -454,8 +450,7 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 	} else {
 		rc = find_msrs(cpu, err);
 	}
-	/* What an update offers a successor until there was one: nobody can read a vCPU while
-	 * it runs. */
+	/* For the first update's offer: nobody can read a vCPU while it runs. */
 	return rc ? rc : run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
 }
 

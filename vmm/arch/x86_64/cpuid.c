@@ -84,8 +84,7 @@ static void add_leaf(struct kvm_cpuid2 *c, const struct kvm_cpuid_entry2 *e)
 		c->entries[c->nent++] = *e;
 }
 
-/* Largest XSAVE area for what is left in XCR0, standard format: KVM computes the current size at
- * run time, but this one we must. */
+/* Largest XSAVE area for what is left in XCR0, standard format: KVM does not compute this one. */
 static void fix_xsave_size(struct kvm_cpuid2 *c)
 {
 	struct kvm_cpuid_entry2 *main = find(c, 0xd, 0);
@@ -153,8 +152,7 @@ static uint32_t core_shift(uint32_t ncpus)
 	return shift;
 }
 
-/* Cache leaves 4 (Intel) and 0x8000001d (AMD): levels 1 and 2 belong to a core, 3 to the package.
- */
+/* Cache leaves 4 (Intel) and 0x8000001d (AMD): levels 1 and 2 are a core's, 3 the package's. */
 static void set_cache(struct kvm_cpuid_entry2 *e, uint32_t shift)
 {
 	uint32_t sharing = (e->eax >> 5 & 7) >= 3 ? BIT(shift) - 1 : 0;

@@ -17,13 +17,14 @@ static uint64_t boottime_ns(void)
 
 int arch_create_irqchip(struct machine *m, struct error *err)
 {
-	uint64_t identity_gpa = LAYOUT_IDENTITY_GPA;
+	const int fd = m->vm.fd;
+	uint64_t map = LAYOUT_IDENTITY_GPA;
 
 	/* Intel hosts without unrestricted guest run real mode with these pages; elsewhere they are
 	 * accepted and unused (api.rst, KVM_SET_TSS_ADDR). */
-	return vm_call(m->vm.fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_gpa, err, "KVM_SET_IDENTITY_MAP_ADDR")
-		       ?: vm_call(m->vm.fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS, err, "KVM_SET_TSS_ADDR")
-		       ?: vm_call(m->vm.fd, KVM_CREATE_IRQCHIP, NULL, err, "KVM_CREATE_IRQCHIP");
+	return vm_call(fd, KVM_SET_IDENTITY_MAP_ADDR, &map, err, "KVM_SET_IDENTITY_MAP_ADDR")
+		       ?: vm_call(fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS, err, "KVM_SET_TSS_ADDR")
+		       ?: vm_call(fd, KVM_CREATE_IRQCHIP, NULL, err, "KVM_CREATE_IRQCHIP");
 }
 
 int arch_create_timers(struct machine *m, struct error *err)
@@ -42,8 +43,7 @@ int arch_save(struct machine *m, struct error *err)
 		if (rc < 0)
 			return rc;
 	}
-	/* Channel 0 starts its count anew when this is set: KVM does not tell when it was loaded
-	 * (count_load_time stays 0). */
+	/* Channel 0 starts its count anew when this is set: count_load_time is always 0. */
 	int rc = vm_call(m->vm.fd, KVM_GET_PIT2, &s->pit, err, "KVM_GET_PIT2")
 			 ?: vm_call(m->vm.fd, KVM_GET_CLOCK, &s->clock, err, "KVM_GET_CLOCK");
 	s->clock_boottime_ns = boottime_ns();

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The reader: a few instructions that read one word of each page, on a vCPU of their own, so that KVM puts the page
- * into the VM's nested page tables. For kernels that have no KVM_PRE_FAULT_MEMORY.
+ * The reader: a few instructions that read one word of each page, on a vCPU of their own, so that
+ * KVM puts the page into the VM's nested page tables. For kernels that have no
+ * KVM_PRE_FAULT_MEMORY.
  *
- * A vCPU of its own keeps the root of the page tables while the others are loaded: what changes a vCPU's mode lets
- * go of its root, and a kernel may throw away what nobody holds (Debian's 6.1, 6.12 and 7.3 do not: nested/warm says
- * so under "roots"). Nor does vCPU 0 have to change threads then, which waits for a grace period (6.1: 8.7 ms).
- * It has the CPUID of the others (the number of levels depends on it) and runs in long mode with CR0.WP and EFER.NXE,
- * as an operating system does: kernels before 5.19 had other tables for other modes. KVM cannot remove a vCPU, so it
- * stays, uninitialised as any that was never started, its local APIC disabled by software as at reset: it takes part
- * in no arbitration, and what a broadcast leaves with it is looked at by nobody. Its id is the next one, so that
- * KVM's table of APIC ids hardly grows; one over 255 would turn APICv off (6.1). The guest's clock is all that it
- * could change (arch_warm_follow): one that writes another TSC while it runs loses the master clock until the next
- * update.
+ * A vCPU of its own keeps the root of the page tables while the others are loaded: what changes a
+ * vCPU's mode lets go of its root, and a kernel may throw away what nobody holds. Nor does vCPU 0
+ * have to change threads then, which waits for a grace period (6.1: 8.7 ms). It has the CPUID of
+ * the others (the number of levels depends on it) and runs in long mode with CR0.WP and EFER.NXE,
+ * as an operating system does: kernels before 5.19 had other tables for other modes. KVM cannot
+ * remove a vCPU, so it stays, uninitialised and with its local APIC disabled, and takes part in
+ * nothing. Its id is the next one; one over 255 would turn APICv off (6.1). The guest's clock is
+ * all that it could change (arch_warm_follow).
  *
- * Long mode needs page tables, and the processor has to be able to write to those: with nested paging each look at
- * them counts as a write (AMD APM 2, 15.25.5; Intel SDM 3C, 29.3.3.2, where EPT has accessed and dirty flags), so in a
- * read-only slot the reader would be emulated and warm nothing. A guest that was handed over may write there, too: the
- * pages are our own, hold zeros, and nobody reads them again.
+ * The processor has to be able to write to its page tables: with nested paging each look at them
+ * counts as a write (AMD APM 2, 15.25.5; Intel SDM 3C, 29.3.3.2), so in a read-only slot it would
+ * be emulated and warm nothing. A guest may write there, too: the pages are our own, hold zeros,
+ * and nobody reads them again.
  */
 #include <sys/ioctl.h>
 #include <sys/mman.h>
