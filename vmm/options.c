@@ -5,8 +5,6 @@
 #include <ctype.h>
 #include <getopt.h>
 
-#include "vmm/options_table.h"
-
 #define MEM_MIN	  (32 * MIB)
 #define HUGE_LEN  (2 * MIB)
 #define LONG_BASE 256 /* getopt_long's value of table entry 0 */

@@ -45,3 +45,26 @@ int options_parse_size(const char *text, uint64_t *out);
 void options_help(FILE *out);
 void options_man(FILE *out);
 void options_completion(FILE *out);
+
+/* ---- the table, for options.c and options_text.c ---- */
+
+struct options;
+
+enum option_group { GROUP_GUEST, GROUP_DEVICES, GROUP_RUN, GROUP_DEBUG, GROUP_COUNT };
+
+struct option_entry {
+	const char *name; /* long name, without the dashes */
+	char letter;	  /* short one, or 0 */
+	const char *arg;  /* how the argument is called; NULL: none, parse gets NULL for it */
+	const char *help; /* sentences, in plain text */
+	const char *def;  /* parsed before the command line, and shown; NULL: none */
+	enum option_group group;
+	int (*parse)(struct options *opt, const struct option_entry *o, const char *text,
+		     struct error *err);
+	size_t offset;	   /* of the member in struct options, for generic parsers */
+	uint32_t min, max; /* of numbers */
+};
+
+extern const struct option_entry options_table[];
+extern const unsigned options_table_len;
+extern const char *const options_groups[GROUP_COUNT];

@@ -3,7 +3,6 @@
 #include <ctype.h>
 
 #include "vmm/options.h"
-#include "vmm/options_table.h"
 
 #define HELP_INDENT 8
 #define HELP_COLUMN 80

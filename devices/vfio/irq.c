@@ -137,7 +137,7 @@ static int eventfds_get(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned 
 static int intx_enable(struct vfio_dev *dev, struct error *err)
 {
 	const uint32_t intx = VFIO_PCI_INTX_IRQ_INDEX;
-	int32_t fd[2];
+	int32_t fd[2] = {-1, -1};
 	int rc = eventfds_open(dev, VFIO_IRQ_INTX, 2, fd, err);
 	if (rc)
 		return rc;
@@ -249,7 +249,7 @@ static int bad_state(const struct vfio_dev *dev, const char *what, struct error 
 
 static int intx_load(struct vfio_dev *dev, struct error *err)
 {
-	int32_t fd[2];
+	int32_t fd[2] = {-1, -1};
 	if (!has_pin(dev) || dev->state.irq_vectors)
 		return bad_state(dev, "the device has no interrupt pin", err);
 	int rc = eventfds_get(dev, VFIO_IRQ_INTX, 2, fd, err);

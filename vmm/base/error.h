@@ -25,18 +25,13 @@ struct error {
 	char hint[640];	     /* remedy, may be empty */
 };
 
-/* Fills @err (may be NULL) with @code and a text to which strerror(code) is appended; returns
- * -code. */
-int error_errno(struct error *err, int code, const char *fmt, ...)
-	__attribute__((cold, format(printf, 3, 4)));
-
-/* The same without appending strerror(). */
-int error_set(struct error *err, int code, const char *fmt, ...)
-	__attribute__((cold, format(printf, 3, 4)));
-
-/* The same for an error that ends the program with @exit. %m in @fmt is strerror(@code). */
+/* Fills @err (may be NULL) with @code and a text, in which %m is strerror(@code); returns -code. @exit: what the
+ * program ends with if this error ends it. */
 int error_end(struct error *err, enum exit_code exit, int code, const char *fmt, ...)
 	__attribute__((cold, format(printf, 4, 5)));
+
+#define error_set(err, code, ...)	 error_end(err, EXIT_INTERNAL, code, __VA_ARGS__)
+#define error_errno(err, code, fmt, ...) error_set(err, code, fmt ": %m", ##__VA_ARGS__)
 
 /* Adds the remedy. Returns -err->code, or of this thread's last error when @err is NULL. */
 int error_hint(struct error *err, const char *fmt, ...) __attribute__((cold, format(printf, 2, 3)));
