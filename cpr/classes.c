@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The schema of this program: the classes of the machine, of the architecture and of the devices. */
+/* The schema of this program: classes of the machine, the architecture and the devices. */
 #include "cpr/inspect.h"
 
 #include "cpr/program.h"

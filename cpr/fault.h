@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Faults on purpose, for tests of what a hand-over that fails leaves behind. Only in molt-faulty (tests/faulty): the
- * environment variable MOLT_FAULT=POINT:ACTION makes the new program of an update do ACTION when it comes to POINT; more
- * such words may follow, and @FILE reads them from a file. In all other builds this is nothing.
+ * Faults on purpose, for tests of a hand-over that fails. Only in molt-faulty (tests/faulty), whose
+ * variable MOLT_FAULT=POINT:ACTION makes the new program do ACTION at POINT; more such words may
+ * follow, and @FILE reads them from a file. Actions: the table in tests/faulty/fault.c.
  *
- * Points of a successor: entry (nothing said yet), hello, offer, build (devices are there), ready (all is), state (it has
- * come, devices are loaded), load (all is loaded: commit is next). Of the program as a parent: rehearsal (as a child that
- * tries), parent (that the process has just become). Actions: the table in tests/faulty/fault.c.
- *
- * group-N and dma-N are when the N-th of such calls has been made (tests/faulty/fault_ioctl.c): an IOMMU group is given
- * to the VM, a DMA range has its new address, which is after commit. They know "fail" too, which is EIO instead of
- * the call.
+ * Points of a successor: entry, hello, offer, build (devices are there), ready (all is), state
+ * (devices are loaded), load (all is: commit is next). Of the program as a parent: rehearsal,
+ * parent. group-N and dma-N are the N-th of such calls (tests/faulty/fault_ioctl.c): they know
+ * "fail" too, which is EIO instead of the call.
  */
 #pragma once
 

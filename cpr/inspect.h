@@ -5,8 +5,7 @@
 #include "vmm/base/base.h"
 #include "cpr/state/schema.h"
 
-/* Takes the words after `molt state`, prints to stdout. Returns an exit code, or -errno with the code
- * in @err. */
+/* Takes the words after `molt state`. Returns an exit code, or -errno with the code in @err. */
 int inspect_run(int argc, char *const argv[], struct error *err);
 
 /* For people, in molt --help. */
@@ -19,10 +18,9 @@ int inspect_run(int argc, char *const argv[], struct error *err);
 	"                                                  programs, process ids, blobs or "       \
 	"schemas\n"
 
-/* Runs the program at @path with `state schema`, with no descriptor but its output and an empty
- * environment, for ten seconds at most. It must belong to root or to the caller, and nobody else may
- * be able to write it: @path may be a process's, and that process anybody's. Fills @text (of @size)
- * with what it prints, terminated. */
+/* Runs the program at @path with `state schema` and fills @text with what it prints. Nobody but
+ * root or the caller may be able to write it: @path may be a process's, and that process anybody's.
+ * It gets no other descriptor, an empty environment, and ten seconds. */
 int ask_schema(const char *path, char *text, size_t size, struct error *err);
 
 void schema_own(struct schema *s);

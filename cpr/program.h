@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The program as it was started: path and arguments. They travel in the blob (node "program"), since
- * an update runs the file that is at that path when the update is asked for.
- */
+/* The program as it was started. It travels in the blob, since an update runs the file that is at
+ * that path then. */
 #pragma once
 
 #include "cpr/state/fields.h"
@@ -32,6 +30,5 @@ int program_path(char path[PROGRAM_PATH_LEN], const char *argv0, struct error *e
 /* From main's argv, and the variable or program_path(). */
 int program_init(struct program *p, int argc, char *const argv[], struct error *err);
 
-/* Points @argv (PROGRAM_MAX_ARGS + 1 entries) into p->args, ends it with NULL; returns argc or
- * -EBADMSG. */
+/* Points @argv (PROGRAM_MAX_ARGS + 1 entries) into p->args. Returns argc or -EBADMSG. */
 int program_argv(struct program *p, char *argv[], struct error *err);

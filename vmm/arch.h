@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * What an architecture provides; one folder under vmm/arch/ is linked in. Nothing outside those
- * folders knows x86.
- */
+/* What an architecture provides; one folder under vmm/arch/ is linked in. Nothing else knows
+ * x86. */
 #pragma once
 
 #include "vmm/base/base.h"
@@ -18,7 +16,8 @@ extern const struct state_class *const arch_state_classes[];
 struct ram_state;
 int arch_ram_layout(struct ram_state *state, uint64_t size, struct error *err);
 
-/* A capability of KVM that molt cannot do without, and the kernel that brought it; a table of them ends with no name. */
+/* A capability of KVM that molt cannot do without, and the kernel that brought it; a table of them
+ * ends with no name. */
 struct vm_cap {
 	unsigned cap;
 	const char *name, *since;
@@ -49,23 +48,23 @@ void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out);
 int arch_init(struct machine *m, struct error *err);
 
 /* In-kernel interrupt controllers: after the memory slots, before the vCPUs (docs/kernel-facts.md);
- * then the timers that belong to no vCPU, which need the controllers only. */
+ * then the timers that belong to no vCPU. */
 int arch_create_irqchip(struct machine *m, struct error *err);
 int arch_create_timers(struct machine *m, struct error *err);
 
 /* Initial register state of a vCPU and what the guest finds in memory: kernel, initrd, tables. */
 int arch_boot(struct machine *m, struct error *err);
 
-/* Interrupt controller and clock state: saved by the leader with all vCPUs parked; loaded by it when
- * all vCPUs were loaded (injects into their local APICs). */
+/* Interrupt controllers and clock: with all vCPUs parked; loading comes after theirs, and injects
+ * into them. */
 int arch_save(struct machine *m, struct error *err);
 int arch_load(struct machine *m, struct error *err);
 
 /* Tries that state in a VM that is to get a later one: without timers and pending interrupts. */
 int arch_rehearse(struct machine *m, struct error *err);
 
-/* Warming (vmm/warm.h). Does KVM use the processor's second level of page tables? 1, 0, or -1: not known. @root:
- * before /sys, for tests. */
+/* Warming (vmm/warm.h). Does KVM use nested page tables? 1, 0, or -1: not known. @root: before
+ * /sys. */
 int arch_nested_paging(const char *root);
 
 /* The reader: makes it (a vCPU and a memory slot, which stay as long as the VM), has it read a word of each page

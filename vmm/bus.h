@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Address spaces: one for MMIO, one for port I/O. A region is a range with one handler; every access,
- * whatever its width and direction, is one struct bus_access.
- */
+/* Address spaces: MMIO and port I/O. A region has one handler; every access is one struct
+ * bus_access. */
 #pragma once
 
 #include "vmm/base/base.h"
@@ -15,8 +13,8 @@ struct bus_access {
 			   preset to all ones */
 };
 
-/* Called with the device lock held, from a vCPU thread. Guest mistakes never fail: reads of nothing
- * give all ones, writes to nothing vanish. */
+/* Device lock held. Guest mistakes never fail: reads of nothing give all ones, writes to nothing
+ * vanish. */
 typedef void (*bus_handler)(void *opaque, struct bus_access *access);
 
 struct bus_region {
@@ -33,15 +31,14 @@ struct bus {
 	struct bus_region regions[BUS_MAX_REGIONS]; /* sorted by base, not overlapping */
 };
 
-/* Adds a region. Returns 0; -EEXIST if it overlaps another (the guest may ask for that: not an
- * error worth a log line); -ENOSPC; -EINVAL for an empty or wrapping one. */
+/* -EEXIST if it overlaps another, which a guest may ask for; -ENOSPC; -EINVAL for an empty or
+ * wrapping one. */
 int bus_add(struct bus *bus, const struct bus_region *region, struct error *err);
 
 /* Removes the region with exactly that base and handler argument; unknown ones are ignored. */
 void bus_remove(struct bus *bus, uint64_t base, void *opaque);
 
-/* Runs the handler for an access at @addr. An access that crosses a region's end is split nowhere:
- * it goes to nobody. Nor does one of 3, 5, 6 or 7 bytes, which KVM has from far pointers and from
- * what it cuts at the ends of pages: no handler knows such lengths. Returns false when there is no
- * region (value is all ones for reads). */
+/* An access that crosses a region's end goes to nobody, nor does one of 3, 5, 6 or 7 bytes, which
+ * KVM has from far pointers and from what it cuts at the ends of pages. False: there is no region,
+ * and a read gives all ones. */
 bool bus_dispatch(struct bus *bus, uint64_t addr, struct bus_access *access);

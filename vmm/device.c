@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What devices of all classes have in common: their memory, their name, their section of the state. */
+/* What all devices have in common: their memory, their name, their section of the state. */
 #include "vmm/device.h"
 
 #include "vmm/machine.h"

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Device classes. Registration is one table (vmm/devices.c). One life cycle for a fresh guest and for one taken over:
+ * Device classes. Registration is one table (vmm/devices.c). One life cycle for a fresh guest and
+ * for one taken over:
  *
  *   init -> open -> realize -> (reset | load state: post_load, loaded) -> start
  *
- * open takes every host descriptor by name (fdset_get) or opens it: nothing after it knows which. realize adds bus
- * regions and interrupt sources; there is a VM with RAM, but no irqchip or vCPU yet. reset is for fresh guests only and
- * may do ioctls on the host device; post_load must do none that disturb it. Memory slots are added in reset, post_load
- * or later: before the irqchip exists they are cheap (docs/kernel-facts.md). start runs last, irqchip and routes exist.
+ * open takes every host descriptor by name (fdset_get) or opens it: nothing after it knows which.
+ * realize adds bus regions and interrupt sources; there is a VM with RAM, but no irqchip or vCPU
+ * yet. reset is for fresh guests only and may do ioctls on the host device; post_load must do none
+ * that disturb it. Memory slots are added in reset, post_load or later: before the irqchip exists
+ * they are cheap (docs/kernel-facts.md). start runs last, irqchip and routes exist.
  *
- * A successor loads a state twice: one that was offered while the guest ran, and the one of the pause. post_load sets
- * everything, whatever was loaded before, and until commit changes nothing that the incumbent shares.
+ * A successor loads a state twice: one that was offered while the guest ran, and the one of the
+ * pause. post_load sets everything, whatever was loaded before, and until commit changes nothing
+ * that the incumbent shares.
  */
 #pragma once
 
@@ -37,9 +40,11 @@ struct device_class {
 	int (*start)(struct device *dev, struct error *err);
 	/* The guest runs: may this device be updated now? The error is the reason. */
 	int (*check)(struct device *dev, struct error *err);
-	/* Successor, before commit: what ties the device to this process's VM, beside the incumbent's. */
+	/* Successor, before commit: what ties the device to this process's VM, beside the
+	 * incumbent's. */
 	int (*join)(struct device *dev, struct error *err);
-	/* Successor, after commit: DMA addresses. Where it fails the guest runs, and it is tried again. */
+	/* Successor, after commit: DMA addresses. Where it fails the guest runs, and it is tried
+	 * again. */
 	int (*take)(struct device *dev, struct error *err);
 	void (*destroy)(struct device *dev); /* what is not in its struct; the machine is quiet */
 };

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The gate: where the vCPU threads and the leader meet. The leader says what it wants; the threads arrive
- * when they are there.
- */
+/* The gate: where the vCPU threads and the leader meet. The leader says what it wants; the threads
+ * arrive. */
 #pragma once
 
 #include <pthread.h>
@@ -44,9 +42,8 @@ void gate_set(struct gate *gate, enum gate_want want);
 /* One more is done; the last one wakes the leader. */
 void gate_arrive(struct gate *gate, int rc, const struct error *err);
 
-/* Looks for some 0.3 ms, before a wait with the lock, whether *@word leaves [from, to]. To be woken takes as long
- * as a tenth of the pause where the host is itself virtual. Only where there is room, and while the guest does not
- * want it. */
+/* Looks for some 0.3 ms, before a wait, whether *@word leaves [from, to]: to be woken takes a tenth of the pause. Only
+ * where there is a processor for each vCPU, and the guest does not want it. */
 void gate_look(const struct gate *gate, const uint32_t *word, uint32_t from, uint32_t to);
 
 /* The leader: until all are done. Returns the first failure; @err may be NULL. */

@@ -211,8 +211,7 @@ static void attach_or_inject(struct irq *irq, struct irq_source *src)
 	}
 }
 
-/* Whoever keeps the line masked looks at it again. Left out, the device would stay mute until the next
- * update. */
+/* Whoever keeps the line masked looks at it again. Left out, the device would stay mute. */
 static void unmask(const struct irq_source *src)
 {
 	const uint64_t one = 1;

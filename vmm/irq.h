@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Interrupts: GSI numbers, the routing table, and irq_source, one eventfd that reaches the guest
- * through an irqfd while it is attached.
- *
- * An attached irqfd takes the count out of its eventfd, so the update detaches all sources before it
- * reads any state and attaches them again only after commit; what fires in between counts up in the
- * eventfd (docs/kernel-facts.md). A masked vector is simply not attached: its eventfd is its pending
- * bit.
- *
- * All functions: device lock held, except irq_init.
+ * Interrupts: GSI numbers, the routing table, and irq_source, an eventfd that reaches the guest
+ * while its irqfd is attached. An attached irqfd takes the count out of its eventfd: so an update
+ * detaches all before it reads any state (what fires then counts up), and attaches them after
+ * commit. A masked vector is not attached: its eventfd is its pending bit. All functions: device
+ * lock held, except irq_init.
  */
 #pragma once
 
@@ -46,19 +42,17 @@ void irq_init(struct irq *irq, struct vm *vm);
 /* Before a state is loaded, with nothing attached: no GSI is taken any more, and no source wanted. */
 void irq_load_begin(struct irq *irq);
 
-/* A free GSI >= IRQ_PINS for one MSI route, or -ENOSPC. irq_gsi_take claims a given one (state that
- * is loaded): -EBUSY or -EINVAL. */
+/* A free GSI for one MSI route, or -ENOSPC; or a given one: -EBUSY, -EINVAL. */
 int irq_gsi_alloc(struct irq *irq);
 int irq_gsi_take(struct irq *irq, uint32_t gsi);
 void irq_gsi_free(struct irq *irq, uint32_t gsi);
 
-/* Registers / unregisters a source (caller owns the struct; unregistering detaches). The source's
- * MSI route exists from irq_set_wanted(true) on. */
+/* The caller owns the struct; removing detaches. */
 void irq_add(struct irq *irq, struct irq_source *src);
 void irq_remove(struct irq *irq, struct irq_source *src);
 
-/* Says whether the source shall reach the guest, and where to (fields msi_addr/msi_data may have been
- * changed just before). Takes effect at once when live, at irq_attach_all otherwise. */
+/* Shall the source reach the guest, and as which message? At once when live, else at
+ * irq_attach_all. */
 int irq_set_wanted(struct irq *irq, struct irq_source *src, bool wanted, struct error *err);
 
 /* Does the eventfd of a source that is not attached hold a signal? (MSI-X pending bit) */
@@ -70,12 +64,10 @@ void irq_pin(struct irq *irq, uint32_t gsi, bool level);
 /* Sends one MSI now, without an eventfd. */
 int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data);
 
-/* Update and start. irq_routes_commit uploads the routing table if it changed (7 us).
- * irq_detach_all: live -> false, every irqfd off; returns 0 or the first error, after which the
- * caller attaches again. irq_attach_all: live -> true, every wanted source on; then every level
- * source's unmask eventfd is written once, since a line that was asserted has to be looked at again
- * (harmless when it is low). Where an attach fails after commit the count is read and injected by
- * hand, and logged. */
+/* routes_commit uploads the routing table if it changed. detach_all stops at the first error: the
+ * caller attaches again. attach_all attaches what is wanted, and writes each level source's unmask
+ * eventfd, since a line that was asserted has to be looked at again. What KVM refuses then is
+ * injected by hand, and logged. */
 int irq_routes_commit(struct irq *irq, struct error *err);
 int irq_detach_all(struct irq *irq, struct error *err);
 void irq_attach_all(struct irq *irq);

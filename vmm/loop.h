@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Event loops, one thread with epoll each: the machine's for all asynchronous device work, whose
- * handlers run with the device lock held, and the control socket's with a lock of its own. loop_park
- * makes it stop between two handlers, so that device code is quiet by construction.
+ * Event loops, one thread with epoll each: the machine's, whose handlers run with the device lock
+ * held, and the control socket's. loop_park makes it stop between two handlers.
  */
 #pragma once
 
@@ -35,8 +34,7 @@ struct loop {
 int loop_init(struct loop *loop, const char *name, enum seccomp_thread filter,
 	      pthread_mutex_t *lock, struct error *err);
 
-/* Watches @fd (stays the caller's). Its lock held, or before loop_start. -EPERM: a regular file,
- * which is always ready and cannot be watched. */
+/* Watches @fd (stays the caller's). Lock held, or before loop_start. -EPERM: a regular file. */
 int loop_add(struct loop *loop, int fd, uint32_t events, loop_handler handler, void *opaque,
 	     struct error *err);
 int loop_modify(struct loop *loop, int fd, uint32_t events);

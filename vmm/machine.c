@@ -155,10 +155,11 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 			 ?: each_device(m, STEP(open), err)
 			 ?: realize_devices(m, err)
 			 ?: vcpus_init(m, err)
-			 ?: vcpus_spawn(m, err)
-			 ?: (blob ? machine_load_devices(m, blob, err) : each_device(m, STEP(reset), err));
-	/* The interrupt controllers last: once they exist every memory slot waits for a grace
-	 * period (docs/kernel-facts.md). */
+			 ?: vcpus_spawn(m, err);
+	if (!rc)
+		rc = blob ? machine_load_devices(m, blob, err) : each_device(m, STEP(reset), err);
+	/* Last: once they exist every memory slot waits for a grace period
+	 * (docs/kernel-facts.md). */
 	if (!rc)
 		rc = arch_create_irqchip(m, err);
 	/* vCPUs that are taken over are created from here on, on their own threads. */

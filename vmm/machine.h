@@ -18,8 +18,8 @@
 
 #define MACHINE_MAX_DEVICES 64
 
-/* Sent to the leader: the machine shall end, or somebody asks for something. Has the same number in
- * every C library, and does nothing where it is not blocked. */
+/* Sent to the leader: the machine shall end, or somebody asks for something. The same number in
+ * every C library. */
 #define MACHINE_WAKE_SIGNAL SIGURG
 
 struct arch;
@@ -58,8 +58,8 @@ struct machine {
 /* Looks for the first device of that class, or the next one after @after. NULL: none. */
 struct device *machine_device(struct machine *m, const char *class_name, struct device *after);
 
-/* Asks for the end of the machine, from any thread, once: the first call wins. The leader ends the
- * program with @code; @reason goes to the log. */
+/* Asks for the end of the machine, from any thread: the first call wins. @reason goes to the
+ * log. */
 void machine_stop(struct machine *m, int code, const char *reason);
 
 /* Access from a vCPU thread to one of the two address spaces; takes the device lock. */
@@ -70,33 +70,30 @@ void machine_mmio(struct machine *m, uint64_t gpa, struct bus_access *access);
 int machine_add_device(struct machine *m, const struct device_class *cls, const char *arg,
 		       struct error *err);
 
-/* Builds the machine that m->opt describes, in the order of vmm/device.h: a fresh one (@blob NULL) with the
- * kernel loaded and vCPUs that exist but have not run, or the one in @blob, whose descriptors m->fds has
- * been received, with threads that create their vCPUs (machine_rehearse). On failure the program ends: nothing is
- * torn down. */
+/* Builds the machine that m->opt describes, in the order of vmm/device.h: a fresh one (@blob NULL),
+ * or the one in @blob, whose threads then create their vCPUs. On failure the program ends: nothing
+ * is torn down. */
 int machine_build(struct machine *m, struct state_blob *blob, struct error *err);
 
-/* On the last vCPU to park: takes all irqfds off, so that nothing reaches an interrupt controller while it
+/* On the last vCPU to park: takes all irqfds off, so that no interrupt controller changes while it
  * is read. */
 int machine_quiesce(struct machine *m, struct error *err);
 
-/* A successor, after machine_build: waits until its vCPUs are made, and ties the devices to the VM; then (between the
- * two is the time to warm it) tries the rest of the offered state. */
+/* A successor: waits until its vCPUs are made, and ties the devices to the VM; then, when it was
+ * warmed, tries the rest of the offered state. */
 int machine_join(struct machine *m, struct error *err);
 int machine_rehearse(struct machine *m, struct error *err);
 
-/* In the pause: the state for good, first of all devices, then of vCPUs and interrupt controllers. Whatever was
- * loaded before has no effect. */
+/* In the pause: the state for good, whatever was loaded before. */
 int machine_load_devices(struct machine *m, struct state_blob *blob, struct error *err);
 int machine_load_cpus(struct machine *m, struct error *err);
 
-/* After commit: DMA addresses, irqfds, and the guest runs, whatever fails. machine_settle: once more what has failed
- * (m->unsettled). */
+/* After commit: DMA addresses, irqfds, and the guest runs, whatever fails. settle: once more what
+ * has failed. */
 int machine_take(struct machine *m, struct error *err);
 int machine_settle(struct machine *m, struct error *err);
 
-/* Starts the guest: devices, irqfds, and last the vCPUs. A guest that was taken over runs whatever is
- * returned: what fails then is to be told only. */
+/* Devices, irqfds, and last the vCPUs. A guest that was taken over runs whatever is returned. */
 int machine_start(struct machine *m, struct error *err);
 
 /* Then what serves it from outside: console and event loop. */

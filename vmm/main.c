@@ -91,16 +91,9 @@ static void usage(FILE *out)
 		     "       SIGTERM and SIGINT power off, SIGHUP reopens the report file\n");
 }
 
-static int version(int argc, char *argv[])
+static void version(FILE *out)
 {
-	printf("molt %s (build %s)\n", build_version(), build_id());
-	return 0;
-}
-
-static int help(int argc, char *argv[])
-{
-	usage(stdout);
-	return 0;
+	fprintf(out, "molt %s (build %s)\n", build_version(), build_id());
 }
 
 static int state(int argc, char *argv[])
@@ -110,43 +103,35 @@ static int state(int argc, char *argv[])
 	return rc < 0 ? fail(&err) : rc;
 }
 
-static int man_options(int argc, char *argv[])
-{
-	options_man(stdout);
-	return 0;
-}
-
-static int completion(int argc, char *argv[])
-{
-	options_completion(stdout);
-	return 0;
-}
-
 /* The first word of the command line says which. Each gets all of main's arguments. */
 static const struct {
 	const char *word;
 	int (*run)(int argc, char *argv[]);
-	bool alone; /* takes no further words */
+	void (*print)(FILE *out); /* instead; takes no further words */
 } verbs[] = {
-	{"run", run, false},
-	{"state", state, false},
-	{"status", client_run, false},
-	{"update", client_run, false},
-	{"stop", client_run, false},
-	{"events", client_run, false},
-	{"--version", version, true},
-	{"-V", version, true},
-	{"--help", help, true},
-	{"-h", help, true},
-	{"--man-options", man_options, true}, /* for the build of the man page */
-	{"--completion", completion, true},
+	{"run", run, NULL},
+	{"state", state, NULL},
+	{"status", client_run, NULL},
+	{"update", client_run, NULL},
+	{"stop", client_run, NULL},
+	{"events", client_run, NULL},
+	{"--version", NULL, version},
+	{"-V", NULL, version},
+	{"--help", NULL, usage},
+	{"-h", NULL, usage},
+	{"--man-options", NULL, options_man}, /* for the build of the man page */
+	{"--completion", NULL, options_completion},
 };
 
 int main(int argc, char *argv[])
 {
 	for (unsigned i = 0; argc >= 2 && i < ARRAY_LEN(verbs); i++)
-		if (!strcmp(argv[1], verbs[i].word) && (argc == 2 || !verbs[i].alone))
-			return verbs[i].run(argc, argv);
+		if (!strcmp(argv[1], verbs[i].word) && (argc == 2 || verbs[i].run)) {
+			if (verbs[i].run)
+				return verbs[i].run(argc, argv);
+			verbs[i].print(stdout);
+			return 0;
+		}
 	usage(stderr);
 	return EXIT_USAGE;
 }

@@ -4,14 +4,12 @@
 
 #include "vmm/base/base.h"
 
-/* Sends @assignments ("READY=1", several separated by newlines; "": none) and a STATUS= line. Does
- * nothing without a supervisor, never waits, and says so once if nobody takes it. Opens a socket
- * each time: not in the pause. */
+/* Sends @assignments ("READY=1"; "": none) and a STATUS= line to the supervisor, if there is one.
+ * Never waits. Opens a socket each time: not in the pause. */
 void notify_send(const char *assignments, const char *status, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* A worker's messages go through its parent, whose process id the supervisor knows. @send returns 0, or the message
- * is sent from here. NULL: always from here. */
+/* A worker's messages go through its parent. @send returns 0, or the message is sent from here. */
 void notify_set_sender(int (*send)(const char *text));
 
 /* Sends @text as it is. */

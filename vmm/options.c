@@ -5,8 +5,6 @@
 #include <ctype.h>
 #include <getopt.h>
 
-#include "vmm/options_table.h"
-
 #define MEM_MIN	  (32 * MIB)
 #define HUGE_LEN  (2 * MIB)
 #define LONG_BASE 256 /* getopt_long's value of table entry 0 */
@@ -276,18 +274,29 @@ const struct option_entry options_table[] = {
 };
 const unsigned options_table_len = ARRAY_LEN(options_table);
 
+/* How many letters one word has and the other has not, in whatever order. */
+static int distance(const char *a, const char *b, size_t alen)
+{
+	int count[256] = {0}, sum = 0;
+	while (alen--)
+		count[(uint8_t)*a++]++;
+	while (*b)
+		count[(uint8_t)*b++]--;
+	for (unsigned i = 0; i < ARRAY_LEN(count); i++)
+		sum += abs(count[i]);
+	return sum;
+}
+
 static int unknown(const char *word, struct error *err)
 {
 	const char *name = word + strspn(word, "-"), *closest = NULL;
-	size_t best = 1; /* letters that they begin with alike; with fewer it is another word */
+	int best = 3; /* further away is another word */
 
 	error_end(err, EXIT_USAGE, EINVAL, "unknown option %.100s", word);
 	for (unsigned i = 0; i < options_table_len; i++) {
-		size_t n = 0;
-		while (name[n] && name[n] == options_table[i].name[n])
-			n++;
-		if (n > best) {
-			best = n;
+		int d = distance(name, options_table[i].name, strcspn(name, "="));
+		if (d < best) {
+			best = d;
 			closest = options_table[i].name;
 		}
 	}

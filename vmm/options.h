@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The options of `molt run`, in one declared table from which parsing, --help, the completion and
- * the man page's list come.
- */
+/* The options of `molt run`: one table, from which parsing, --help, completion and man page
+ * come. */
 #pragma once
 
 #include "vmm/ram.h"
@@ -37,15 +35,36 @@ struct options {
 	unsigned ndevices;
 };
 
-/* Parses the words after `molt run`. Strings point into @argv. Errors name the option, what is
- * wrong and what is expected; exit code EXIT_USAGE. */
+/* Parses the words after `molt run`. Strings point into @argv. Exit code of errors: EXIT_USAGE. */
 int options_parse(struct options *opt, int argc, char *const argv[], struct error *err);
 
-/* "256M", "4G", "4194304K", "512B"; a number alone means MiB, as kvmtool's -m does. At least one
- * digit, no overflow. Returns 0, -EINVAL or -ERANGE. */
+/* "256M", "4G", "512B"; a number alone means MiB. Returns 0, -EINVAL or -ERANGE. */
 int options_parse_size(const char *text, uint64_t *out);
 
 /* `molt run --help`, and the same table as man page source (scdoc) and bash completion. */
 void options_help(FILE *out);
 void options_man(FILE *out);
 void options_completion(FILE *out);
+
+/* ---- the table, for options.c and options_text.c ---- */
+
+struct options;
+
+enum option_group { GROUP_GUEST, GROUP_DEVICES, GROUP_RUN, GROUP_DEBUG, GROUP_COUNT };
+
+struct option_entry {
+	const char *name; /* long name, without the dashes */
+	char letter;	  /* short one, or 0 */
+	const char *arg;  /* how the argument is called; NULL: none, parse gets NULL for it */
+	const char *help; /* sentences, in plain text */
+	const char *def;  /* parsed before the command line, and shown; NULL: none */
+	enum option_group group;
+	int (*parse)(struct options *opt, const struct option_entry *o, const char *text,
+		     struct error *err);
+	size_t offset;	   /* of the member in struct options, for generic parsers */
+	uint32_t min, max; /* of numbers */
+};
+
+extern const struct option_entry options_table[];
+extern const unsigned options_table_len;
+extern const char *const options_groups[GROUP_COUNT];

@@ -3,7 +3,6 @@
 #include <ctype.h>
 
 #include "vmm/options.h"
-#include "vmm/options_table.h"
 
 #define HELP_INDENT 8
 #define HELP_COLUMN 80
@@ -86,8 +85,8 @@ void options_man(FILE *out)
 	}
 }
 
-/* The words that an argument is made of, as far as they stand in its name: "stdio|pty[:LINK]" has stdio and pty. A file's
- * name or another text has none. */
+/* The words that an argument is made of, as far as they stand in its name: "stdio|pty[:LINK]" has
+ * stdio and pty. A file's name or another text has none. */
 static void print_choices(FILE *out, const char *arg)
 {
 	for (; islower((unsigned char)*arg); arg += *arg == '|') {

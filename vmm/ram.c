@@ -34,11 +34,6 @@ static const struct field ram_fields[] = {
 };
 STATE_CLASS(ram_state_class, "ram", 1, struct ram_state, ram_fields);
 
-static int config_error(struct error *err)
-{
-	return error_exit(err, EXIT_CONFIG);
-}
-
 /* A number from the sysfs folder of a device DAX node; 0: it is none. */
 static uint64_t dax_attribute(dev_t rdev, const char *name)
 {
@@ -87,8 +82,7 @@ static int open_unnamed(const char *path, struct error *err)
 		unlink(name);
 		return fd;
 	}
-	error_errno(err, errno, "guest memory: unnamed file in %.300s", path);
-	return config_error(err);
+	return error_end(err, EXIT_CONFIG, errno, "guest memory: unnamed file in %.300s: %m", path);
 }
 
 static int open_path(const char *path, struct error *err)
@@ -97,16 +91,13 @@ static int open_path(const char *path, struct error *err)
 	if (!stat(path, &st) && S_ISDIR(st.st_mode))
 		return open_unnamed(path, err);
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
-	if (fd < 0) {
-		error_errno(err, errno, "guest memory: file %.300s", path);
-		return config_error(err);
-	}
+	if (fd < 0)
+		return error_end(err, EXIT_CONFIG, errno, "guest memory: file %.300s: %m", path);
 	/* The lock belongs to the open file and so goes over exec with it. */
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
 		close(fd);
-		error_set(err, EBUSY, "guest memory: file %.300s is in use by another process",
-			  path);
-		return config_error(err);
+		return error_end(err, EXIT_CONFIG, EBUSY,
+				 "guest memory: file %.300s is in use by another process", path);
 	}
 	return fd;
 }
@@ -134,13 +125,13 @@ static int no_huge_pages(struct ram *ram, int code, struct error *err)
 static int size_regular(struct ram *ram, uint64_t present, const char *what, struct error *err)
 {
 	if (present > ram->state.size) {
-		error_set(err, EFBIG,
+		error_end(err, EXIT_CONFIG, EFBIG,
 			  "guest memory: file %.300s has %lu bytes, more than the %lu "
 			  "of --mem",
 			  what, present, ram->state.size);
-		error_hint(err, "give --mem %luB, or remove the file: molt does not shrink it",
-			   present);
-		return config_error(err);
+		return error_hint(err,
+				  "give --mem %luB, or remove the file: molt does not shrink it",
+				  present);
 	}
 	if (present < ram->state.size && ftruncate(ram->fd, (off_t)ram->state.size) < 0)
 		return error_end(err, EXIT_HOST, errno,
@@ -164,29 +155,25 @@ static int size_file(struct ram *ram, const struct ram_options *opt, struct erro
 	if (fstat(ram->fd, &st) < 0)
 		return error_errno(err, errno, "guest memory: %.300s", what);
 	ram->state.page_len = page_len_of(ram->fd, &st);
-	if (opt->size % ram->state.page_len) {
-		error_set(err, EINVAL,
-			  "guest memory: %lu bytes are no multiple of the pages of "
-			  "%lu KiB that %.300s has",
-			  opt->size, ram->state.page_len / KIB, what);
-		return config_error(err);
-	}
+	if (opt->size % ram->state.page_len)
+		return error_end(err, EXIT_CONFIG, EINVAL,
+				 "guest memory: %lu bytes are no multiple of the pages of "
+				 "%lu KiB that %.300s has",
+				 opt->size, ram->state.page_len / KIB, what);
 	if (S_ISCHR(st.st_mode)) {
 		uint64_t present = dax_attribute(st.st_rdev, "size");
 		if (present >= opt->size)
 			return 0;
-		error_set(err, EINVAL, "guest memory: device %.300s has %lu bytes, %lu are needed",
-			  what, present, opt->size);
-		error_hint(err, "a character device must be a device DAX (daxctl list)");
-		return config_error(err);
+		error_end(err, EXIT_CONFIG, EINVAL,
+			  "guest memory: device %.300s has %lu bytes, %lu are needed", what,
+			  present, opt->size);
+		return error_hint(err, "a character device must be a device DAX (daxctl list)");
 	}
-	if (!S_ISREG(st.st_mode)) {
-		error_set(err, EINVAL,
-			  "guest memory: %.300s is no regular file, folder or device "
-			  "DAX",
-			  what);
-		return config_error(err);
-	}
+	if (!S_ISREG(st.st_mode))
+		return error_end(err, EXIT_CONFIG, EINVAL,
+				 "guest memory: %.300s is no regular file, folder or device "
+				 "DAX",
+				 what);
 	return size_regular(ram, (uint64_t)st.st_size, what, err);
 }
 

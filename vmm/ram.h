@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Guest memory: one file (memfd, or --mem path=) mapped once, cut into regions of guest physical
- * addresses. Always file-backed, so that it outlives the program image; MADV_DONTDUMP.
- */
+/* Guest memory: one file (memfd, or --mem path=) mapped once, so that it outlives the program, cut
+ * into regions of guest physical addresses. */
 #pragma once
 
 #include "cpr/state/fields.h"
@@ -36,8 +34,7 @@ struct ram {
 	bool huge_advised;
 };
 
-/* Creates the file (name "ram0" in @fds), sized and sealed. Region layout is the architecture's:
- * fills state.gpa/len/offset from arch_ram_layout(). */
+/* Creates the file ("ram0" in @fds), sized and sealed, with the architecture's regions. */
 int ram_create(struct ram *ram, const struct ram_options *opt, struct fdset *fds,
 	       struct error *err);
 
@@ -53,8 +50,8 @@ int ram_collapse(struct ram *ram, struct error *err);
 /* Host address of [gpa, gpa + len), or NULL unless it lies in one region. */
 void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len);
 
-/* Page size in use, for the report: "4K", "2M", "4K (2M: 128 of 256 MiB)". Reads /proc: not in the
- * window. */
+/* Page size in use, for the report: "2M", "4K (2M: 128 of 256 MiB)". Reads /proc: not in the
+ * pause. */
 void ram_page_text(const struct ram *ram, char *buf, size_t size);
 
 extern const struct state_class ram_state_class;

@@ -8,23 +8,25 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
+static bool has_line(const char *text, const char *line, size_t len)
+{
+	for (; *text; text += strcspn(text, "\n"), text += *text == '\n')
+		if (!strncmp(text, line, len) && (!text[len] || text[len] == '\n'))
+			return true;
+	return false;
+}
+
 /* Copies the lines of @text that @base does not have. */
 static void differing_lines(char *out, size_t size, const char *text, const char *base)
 {
 	size_t n = 0;
-	while (*text) {
-		size_t len = strcspn(text, "\n");
-		const char *same = base;
-		while (*same && (strncmp(same, text, len) || (same[len] && same[len] != '\n'))) {
-			same += strcspn(same, "\n");
-			same += *same == '\n';
-		}
-		if (!*same && n + len + 2 <= size) {
-			memcpy(out + n, text, len);
-			out[n + len] = '\n';
-			n += len + 1;
-		}
-		text += len + (text[len] == '\n');
+	for (size_t len; *text; text += len + (text[len] == '\n')) {
+		len = strcspn(text, "\n");
+		if (has_line(base, text, len) || n + len + 2 > size)
+			continue;
+		memcpy(out + n, text, len);
+		out[n + len] = '\n';
+		n += len + 1;
 	}
 	memset(out + n, 0, size - n);
 }
@@ -131,14 +133,6 @@ static int join_one(const char *line, bool process)
 			 process ? (int)getpid() : (int)syscall(SYS_gettid));
 	fd_auto int fd = open(file, O_WRONLY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd_write_all(fd, id, (size_t)n);
-}
-
-static bool has_line(const char *text, const char *line, size_t len)
-{
-	for (; *text; text += strcspn(text, "\n"), text += *text == '\n')
-		if (!strncmp(text, line, len) && (!text[len] || text[len] == '\n'))
-			return true;
-	return false;
 }
 
 int cgroup_join(const char *lines, const char *now, bool process)

@@ -5,7 +5,6 @@
 #include <linux/kvm.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -41,19 +40,7 @@ int vcpus_init(struct machine *m, struct error *err)
 
 static int create(struct vcpu *cpu, struct error *err)
 {
-	struct machine *m = cpu->m;
-	long len = vm_ioctl(m->vm.kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
-	if (len < 0)
-		return error_errno(err, (int)-len, "KVM_GET_VCPU_MMAP_SIZE");
-	long fd = vm_ioctl(m->vm.fd, KVM_CREATE_VCPU, (void *)(long)cpu->index);
-	if (fd < 0)
-		return error_errno(err, (int)-fd, "KVM_CREATE_VCPU %u", cpu->index);
-	cpu->fd = (int)fd;
-	void *run = mmap(NULL, (size_t)len, PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd, 0);
-	if (run == MAP_FAILED)
-		return error_errno(err, errno, "vCPU %u: kvm_run", cpu->index);
-	cpu->run = run;
-	return vcpu_arch_create(cpu, err);
+	return vcpu_open(cpu, &cpu->m->vm, err) ?: vcpu_arch_create(cpu, err);
 }
 
 int vcpus_create(struct machine *m, struct error *err)
@@ -145,9 +132,9 @@ static bool serve(struct vcpu *cpu)
 	return false;
 }
 
-/* Of a guest that was taken over once it runs: making a filter's code executable disturbs all CPUs, which
- * was a tenth of the pause. A thread serves nothing of its guest before this. There is no way back any more:
- * where memory is short it goes on, and tries again with its next exit. */
+/* Of a guest that was taken over once it runs, with its first exit: making a filter's code
+ * executable disturbs all CPUs, a tenth of the pause. Where memory is short it goes on, and tries
+ * again. */
 static void put_filter(struct vcpu *cpu)
 {
 	struct error err;
@@ -159,10 +146,9 @@ static void put_filter(struct vcpu *cpu)
 	cpu->filtered = rc ? VCPU_LOOSE_TOLD : VCPU_FILTERED;
 }
 
-/* Runs until a pause is asked for and every pending exit is finished: with immediate_exit set,
- * KVM_RUN first completes the access the last exit stood for (a split one exits again for each
- * part), and only then returns EINTR (Documentation/virt/kvm/api.rst, KVM_RUN). A guest is not given up
- * for one failure: memory may be short for a moment. */
+/* Runs until a pause is asked for and every pending exit is finished: with immediate_exit set
+ * KVM_RUN first completes the access the last exit stood for, and only then returns EINTR (api.rst,
+ * KVM_RUN). A guest is not given up for one failure: memory may be short for a moment. */
 static void run_guest(struct vcpu *cpu)
 {
 	struct gate *gate = &cpu->m->gate;
@@ -175,7 +161,7 @@ static void run_guest(struct vcpu *cpu)
 			continue;
 		}
 		if (errno == EINTR) {
-			/* For its filter (vcpus_filter), unless a pause is wanted, which may be just now. */
+			/* For its filter, unless a pause is wanted, which may be just now. */
 			cpu->run->immediate_exit = 0;
 			__atomic_thread_fence(__ATOMIC_SEQ_CST);
 			if (__atomic_load_n(&gate->want, __ATOMIC_ACQUIRE) != GATE_RUN)
@@ -190,9 +176,8 @@ static void run_guest(struct vcpu *cpu)
 	}
 }
 
-/* KVM_RUN with a signal pending goes as far as the guest's door and returns EINTR there; with
- * immediate_exit it would turn back earlier. The signal is blocked here and let in by the mask that is
- * in force inside KVM_RUN only (api.rst, KVM_SET_SIGNAL_MASK), so that it cannot be taken too soon. */
+/* With a signal pending KVM_RUN goes as far as the guest's door; with immediate_exit it would turn
+ * back earlier. The signal is let in inside KVM_RUN only (api.rst, KVM_SET_SIGNAL_MASK). */
 void vcpu_flush_pending(struct vcpu *cpu)
 {
 	struct {
@@ -217,8 +202,7 @@ void vcpu_flush_pending(struct vcpu *cpu)
 
 /* ---- the threads ---- */
 
-/* Parks; the last one makes the machine quiet and wakes the leader, which has work as well; then
- * everybody saves itself at the same time. */
+/* Parks; the last one quiesces the machine and wakes the leader; then all save at the same time. */
 static void park_and_save(struct vcpu *cpu)
 {
 	struct machine *m = cpu->m;

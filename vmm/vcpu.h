@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * vCPUs: one thread each, which runs, parks, saves and restores its own vCPU. The state itself is the
- * architecture's (struct vcpu_state in vmm/arch/<arch>/cpu.h).
- */
+/* vCPUs: one thread each, which runs, parks, saves and loads its own. The state is the
+ * architecture's. */
 #pragma once
 
 #include <pthread.h>
+#include <linux/kvm.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 
 #include "vmm/sched.h"
+#include "vmm/vm.h"
 
 struct kvm_run;
 struct machine;
@@ -31,21 +32,21 @@ struct vcpu {
 	enum { VCPU_LOOSE, VCPU_LOOSE_TOLD, VCPU_FILTERED } filtered;
 };
 
-/* Allocates m->vcpus and registers their state sections "cpu@N": after all others, as they are saved
+/* Allocates m->vcpus and registers their sections "cpu@N": after all others, as they are saved
  * last. */
 int vcpus_init(struct machine *m, struct error *err);
 
 /* Fresh guests: creates the KVM vCPUs with their CPUID and maps kvm_run; after the irqchip. */
 int vcpus_create(struct machine *m, struct error *err);
 
-/* Starts the threads. Unless the guest is fresh each creates and restores its vCPU first; all wait in
- * the gate; vcpus_wait_loaded returns when all are there, with the first error. vcpus_go opens it. */
+/* Starts the threads; unless the guest is fresh each creates its vCPU. All wait in the gate;
+ * vcpus_wait_loaded returns when they are there, with the first error. vcpus_go opens it. */
 int vcpus_spawn(struct machine *m, struct error *err);
 void vcpus_start(struct machine *m);
 int vcpus_wait_loaded(struct machine *m, struct error *err);
 
-/* In a successor: has each thread load the state that is in cpu->state now; vcpus_wait_loaded returns when all
- * have. vcpus_alert: that will be soon, and a thread that is awake by then is quicker. */
+/* In a successor: each thread loads cpu->state; vcpus_wait_loaded returns when all have. vcpus_alert: that will be
+ * soon, and who is awake by then is quicker. */
 void vcpus_alert(struct machine *m);
 void vcpus_load(struct machine *m);
 void vcpus_go(struct machine *m);
@@ -53,20 +54,18 @@ void vcpus_go(struct machine *m);
 /* The leader, before a state is saved: how each thread is scheduled. @leader: the leader's own. */
 void vcpus_read_sched(struct machine *m, const struct thread_sched *leader);
 
-/* Pauses: kicks all out of the guest, has each finish its pending exits, and park. The last one to
- * park runs @quiesce (irqfds off: nothing may enter a vCPU while they save); then this returns, while
- * each saves itself. vcpus_wait_saved returns when all have (at once when there is no pause), or
- * with the first error. Resume with vcpus_go, but not before they have saved. */
+/* Kicks all out of the guest, has each finish its pending exits, and park. The last one runs
+ * @quiesce (nothing may enter a vCPU while they save); then this returns, and each saves itself.
+ * Resume with vcpus_go when all have: vcpus_wait_saved. */
 int vcpus_pause(struct machine *m, int (*quiesce)(struct machine *m, struct error *err),
 		struct error *err);
 int vcpus_wait_saved(struct machine *m, struct error *err);
 
-/* The guest that was taken over runs: has each thread put on its filter, if it was not out of the guest
- * yet, and therefore did not. Costs a running guest one exit. */
+/* Has each thread put on its filter that was not out of the guest since it was taken over. Costs
+ * one exit. */
 void vcpus_filter(struct machine *m);
 
-/* The guest runs: clears what is left of general and vector registers that were saved or loaded. By the
- * leader. */
+/* The guest runs: clears what is left of general and vector registers. By the leader. */
 void vcpus_scrub(struct machine *m);
 /* The same where the guest goes on here: what was saved is nothing to offer again, KVM may not take it. */
 void vcpus_recall(struct machine *m);
@@ -74,17 +73,33 @@ void vcpus_recall(struct machine *m);
 /* Ends the threads for good (machine teardown). */
 void vcpus_stop(struct machine *m);
 
-/* Lets KVM finish what it does just before it enters the guest (interrupts of expired timers go into
- * the local APIC), without entering it. On the vCPU's own thread, parked. */
+/* Lets KVM finish what it does just before it enters the guest, as for expired timers. On the
+ * parked thread. */
 void vcpu_flush_pending(struct vcpu *cpu);
+
+/* KVM_CREATE_VCPU and its kvm_run. cpu->fd: negative unless it was created. */
+static inline int vcpu_open(struct vcpu *cpu, const struct vm *vm, struct error *err)
+{
+	int len = vm_call(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL, err, "KVM_GET_VCPU_MMAP_SIZE");
+	if (len < 0)
+		return len;
+	cpu->fd = vm_call(vm->fd, KVM_CREATE_VCPU, (void *)(long)cpu->index, err,
+			  "KVM_CREATE_VCPU %u", cpu->index);
+	if (cpu->fd < 0)
+		return cpu->fd;
+	void *p = mmap(NULL, (size_t)len, PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd, 0);
+	if (p == MAP_FAILED)
+		return error_errno(err, errno, "vCPU %u: kvm_run", cpu->index);
+	cpu->run = p;
+	return 0;
+}
 
 /* The architecture's part, called on the vCPU's own thread (init: by the creator). */
 int vcpu_arch_init(struct vcpu *cpu, struct error *err);   /* allocates and registers the state */
 int vcpu_arch_create(struct vcpu *cpu, struct error *err); /* CPUID; fresh: reset state */
 int vcpu_arch_save(struct vcpu *cpu, struct error *err);
 int vcpu_arch_load(struct vcpu *cpu, struct error *err);
-/* Tries the state in a VM that is to get a later one: without what would let KVM write to the guest's memory or
- * arm a timer. */
+/* Tries the state: without what would let KVM write to the guest's memory or arm a timer. */
 int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
 void vcpu_arch_scrub(struct vcpu *cpu);	 /* clears general and vector registers */
 void vcpu_arch_recall(struct vcpu *cpu); /* the state is what it was before vcpu_arch_save */

@@ -73,11 +73,8 @@ int vm_open(struct vm *vm, struct fdset *fds, struct error *err)
 int vm_create(struct vm *vm, struct error *err)
 {
 	memset(vm->slots, 0, sizeof(vm->slots));
-	long fd = vm_ioctl(vm->kvm_fd, KVM_CREATE_VM, NULL);
-	if (fd < 0)
-		return error_end(err, EXIT_HOST, (int)-fd, "KVM_CREATE_VM: %m");
-	vm->fd = (int)fd;
-	return 0;
+	vm->fd = vm_call(vm->kvm_fd, KVM_CREATE_VM, NULL, err, "KVM_CREATE_VM");
+	return vm->fd < 0 ? error_exit(err, EXIT_HOST) : 0;
 }
 
 int vm_has(const struct vm *vm, unsigned cap)
@@ -108,9 +105,10 @@ int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool reado
 		.memory_size = len,
 		.userspace_addr = (uintptr_t)hva,
 	};
-	long rc = vm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r);
+	int rc = vm_call(vm->fd, KVM_SET_USER_MEMORY_REGION, &r, err,
+			 "memory slot at 0x%lx of 0x%lx bytes", gpa, len);
 	if (rc < 0)
-		return error_errno(err, (int)-rc, "memory slot at 0x%lx of 0x%lx bytes", gpa, len);
+		return rc;
 	vm->slots[slot].gpa = gpa;
 	vm->slots[slot].len = len;
 	return 0;

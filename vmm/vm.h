@@ -25,13 +25,17 @@ int vm_create(struct vm *vm, struct error *err);
 /* KVM_CHECK_EXTENSION on the VM: 0 when absent. */
 int vm_has(const struct vm *vm, unsigned cap);
 
-/* Adds [gpa, gpa+len) backed by @hva; all page-aligned; @readonly: KVM_MEM_READONLY.
- * -EEXIST when it overlaps another slot (a guest may program that), -ENOSPC, or KVM's error. */
+/* All page-aligned. -EEXIST when it overlaps another slot, which a guest may program. */
 int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool readonly,
 		struct error *err);
 
 /* Removes the slot that starts at @gpa; unknown ones are ignored. */
 void vm_slot_remove(struct vm *vm, uint64_t gpa);
 
-/* ioctl through EINTR: result >= 0 or -errno. */
+/* ioctl through EINTR: result >= 0 or -errno. vm_call also makes a failure an error with a text. */
 long vm_ioctl(int fd, unsigned long request, void *arg);
+#define vm_call(fd, request, arg, err, ...)                                                        \
+	({                                                                                         \
+		long rc_ = vm_ioctl(fd, request, arg);                                             \
+		rc_ < 0 ? error_errno(err, (int)-rc_, __VA_ARGS__) : (int)rc_;                     \
+	})

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Fills the page tables of a VM that has not run: what of memory there is, what room there is for tables, and when. */
+/* Fills the page tables of a VM that has not run: with what, and when; what room there is for
+ * them. */
 #include "vmm/warm.h"
 
 #include <fcntl.h>
@@ -141,8 +142,8 @@ static void warm_gpa(struct run *r, uint64_t gpa, uint64_t len)
 
 /* ---- what there is, step by step ---- */
 
-/* A stretch of the file: maps it here, then in each region that has something of it. Pages that cannot be had
- * (poisoned ones) stay for the guest to find. */
+/* Maps it here, then in each region that has something of it. Poisoned pages stay for the guest to
+ * find. */
 static void warm_file(struct run *r, uint64_t off, uint64_t len)
 {
 	const struct ram *ram = &r->m->ram;
@@ -258,8 +259,6 @@ static bool worth_it(struct run *r)
 {
 	if (!r->opt->budget_ms)
 		why(r, "turned off");
-	else if (r->opt->incoherent)
-		why(r, "the IOMMU does not snoop caches: KVM would throw it away");
 	else if (!arch_nested_paging(r->root))
 		why(r, SHADOWED);
 	else if (!r->out->total)
@@ -368,8 +367,7 @@ uint64_t warm_map_total(const struct warm_map *map)
 #define HUGE_LEN     (2 * MIB)
 
 /* An entry in the VM's page tables and one in the process's for each page; a sixteenth for the levels above, and
- * for what KVM keeps about each table. What is behind huge pages of a file with small ones counts as small: which
- * they are nobody tells. */
+ * for what KVM keeps about each table. Huge pages of a file with small ones count as small. */
 uint64_t warm_cost(uint64_t len, uint64_t page_len)
 {
 	uint64_t entries = len / (page_len >= HUGE_LEN ? HUGE_LEN : PAGE_LEN) * 2;

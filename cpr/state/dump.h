@@ -7,8 +7,7 @@
 struct schema;
 struct state_blob;
 
-/* One line per field, long values cut. @known says how fields are to be read; those that it does not
- * have are shown as bytes. */
+/* One line per field, long values cut. Fields that @known does not have are shown as bytes. */
 void dump_text(const struct state_blob *blob, const struct schema *known, FILE *out);
 
 /* The same as one JSON object, with all values: integers as numbers (64 bits), bytes in hex. */

@@ -166,11 +166,12 @@ int fdset_write(void *fdt, const struct fdset *set, struct error *err)
 	void *names, *numbers, *ids, *generations;
 	for (unsigned i = 0; i < set->n; i++)
 		names_len += strlen(set->e[i].name) + 1;
+	const int len = (int)set->n * 8;
 	int rc = fdt_begin_node(fdt, "fds")
 			 ?: fdt_property_placeholder(fdt, "names", (int)names_len, &names)
-			 ?: fdt_property_placeholder(fdt, "numbers", (int)set->n * 8, &numbers)
-			 ?: fdt_property_placeholder(fdt, "identities", (int)set->n * 24, &ids)
-			 ?: fdt_property_placeholder(fdt, "generations", (int)set->n * 8, &generations)
+			 ?: fdt_property_placeholder(fdt, "numbers", len, &numbers)
+			 ?: fdt_property_placeholder(fdt, "identities", 3 * len, &ids)
+			 ?: fdt_property_placeholder(fdt, "generations", len, &generations)
 			 ?: fdt_end_node(fdt);
 	if (rc)
 		return error_set(err, ENOSPC, "state fds: %s", fdt_strerror(rc));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The table of kept descriptors: every host descriptor has a name ("ram0", "container0",
- * "vfio:0000:00:05.0", "vfio:0000:00:05.0:msix:3", "console"). Opening code asks fdset_get() first:
- * a process that took over finds the adopted one, a fresh one opens it and calls fdset_keep().
+ * The table of kept descriptors: each has a name ("ram0", "vfio:0000:00:05.0:msix:3"). Opening code
+ * asks fdset_get() first: a process that took over finds the descriptor, a fresh one opens it and
+ * calls fdset_keep().
  */
 #pragma once
 
@@ -32,12 +32,11 @@ struct fdset {
 	uint64_t generations; /* the highest one given out */
 };
 
-/* The adopted descriptor of that name, or -1. It stays in the table (it is kept again at the next
- * update); the caller uses it and closes it only through fdset_close(). */
+/* The descriptor of that name, or -1. It stays the table's: closed only through fdset_close(). */
 int fdset_get(struct fdset *set, const char *name);
 
-/* Adds an open descriptor under a new name; the table owns it from here on. 0, -EEXIST, -ENOSPC,
- * -ENOMEM or fstat's error. */
+/* Adds an open descriptor under a new name; the table owns it from here on. -EEXIST, or what
+ * fails. */
 int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err);
 
 /* Takes the entry out and closes the descriptor. Unknown names are ignored. */
@@ -55,13 +54,13 @@ int fdset_verify(const struct fdset *set, struct error *err);
 /* Closes adopted descriptors that nobody took and warns with their names. */
 void fdset_close_untaken(struct fdset *set);
 
-/* Adds a descriptor that another process has sent under @name and @generation, instead of one that has the
- * name already, which is closed. The table owns @fd from here on; where this fails the caller does. */
+/* Adds what another process has sent under @name, instead of one that has the name already, which
+ * is closed. Where this fails @fd is the caller's. */
 int fdset_receive(struct fdset *set, const char *name, uint64_t generation, int fd,
 		  struct error *err);
 
-/* Are the descriptors that were received those that the blob lists: name, generation, type, device, inode?
- * -EBADF names the first that is not. What the blob does not list is no longer kept, and is closed. */
+/* Are the descriptors that were received those that the blob lists? -EBADF names the first that is
+ * not. What the blob does not list is closed. */
 int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err);
 
 /* Used by the state writer. */

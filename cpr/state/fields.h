@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * State declared once: a table of named, typed fields per state struct, which is plain: no pointers, no implicit padding
- * (a unit test adds up its fields). The rules for what is missing or unknown: ARCHITECTURE.md, "State".
- * Integers are stored as big-endian cells, u64 as two cells; kernel structures and raw bytes as opaque properties.
+ * State declared once: a table of named, typed fields per state struct, which is plain: no
+ * pointers, no implicit padding (a unit test adds up its fields). The rules for what is missing or
+ * unknown: ARCHITECTURE.md, "State". Integers are stored as big-endian cells, u64 as two cells;
+ * kernel structures and raw bytes as opaque properties.
  */
 #pragma once
 
@@ -41,8 +42,9 @@ struct state_class {
 	bool optional; /* a program that does not know the class may drop its nodes */
 };
 
-/* S: state struct, m: member, t: type, len: the uint32_t member that counts the used elements, which needs no field of its
- * own. _SINCE variants are not required: they declare the version that brought them, integers a default too. */
+/* S: state struct, m: member, t: type, len: the uint32_t member that counts the used elements,
+ * which needs no field of its own. _SINCE variants are not required: they declare the version that
+ * brought them, integers a default too. */
 #define FIELD_(S, m, t, size_, count_, len_offset_, ...)                                           \
 	{                                                                                          \
 		.name = #m, .type = (t), .offset = offsetof(S, m), .size = (size_),                \
@@ -76,12 +78,13 @@ struct state_class {
 					.nfields = ARRAY_LEN(table),                               \
 					__VA_ARGS__}
 
-/* Writes all fields of @state as properties of the node open in the sequential-write tree @fdt.
- * Returns 0 or -errno (-ENOSPC: the buffer is too small). */
+/* Writes all fields of @state into the node that is open in @fdt. -ENOSPC: the buffer is too
+ * small. */
 int fields_write(void *fdt, const struct state_class *cls, const void *state, struct error *err);
 
-/* Fills @state (of cls->size bytes) from node @node of @fdt, which need not be trusted beyond fdt_check_full(); from
- * nothing but defaults when @node is negative. On success every field is written, but not what lies beyond the used
- * elements of counted arrays: those are large and mostly empty, and clearing them would cost their pages. */
+/* Fills @state (of cls->size bytes) from node @node of @fdt, which need not be trusted beyond
+ * fdt_check_full(); from nothing but defaults when @node is negative. On success every field is
+ * written, but not what lies beyond the used elements of counted arrays: those are large and mostly
+ * empty, and clearing them would cost their pages. */
 int fields_read(const void *fdt, int node, const struct state_class *cls, void *state,
 		struct error *err);

@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a program saves and loads: its classes of state, their fields, and the rules for what is
- * missing. `molt state schema` prints it; the text is for people and is what one molt tells another:
+ * What a program saves and loads: its classes of state and their fields, as `molt state schema`
+ * prints them and one molt tells another:
  *
  *   schema molt,state-1 0.1.0 5f3a...
  *   class cmos version 1 needs 0 always
  *     index u8 1 since 1 required
- *     nvram bytes:128 1 since 1 required
- *   class vfio version 1 needs 0
- *     ...
  *
- * "always": every machine has it. "optional": a program that does not know it may drop it. A field's
- * type, how many elements (0..N: as many as are used), the class version that brought it, and
- * "required" or "default N".
+ * "always": every machine has it. A field has a type, how many elements (0..N: as many as are
+ * used), the class version that brought it, and "required" or "default N".
  */
 #pragma once
 
@@ -42,8 +38,8 @@ struct schema_class {
 	struct schema_field fields[SCHEMA_MAX_FIELDS];
 };
 
-/* Of a program, or of a blob: then one entry per node, and each field has the blob's bytes as its only
- * element. A megabyte: not for the stack. */
+/* Of a program, or of a blob: then one entry per node, and each field has the blob's bytes as its
+ * only element. A megabyte: not for the stack. */
 struct schema {
 	char version[64], build_id[48];
 	bool is_blob;
@@ -51,8 +47,7 @@ struct schema {
 	struct schema_class classes[SCHEMA_MAX_CLASSES];
 };
 
-/* Copies a name; what no name of a device tree has becomes '?', so that it can be printed. @size: of
- * @to. */
+/* Copies a name, so that it can be printed: what no name of a device tree has becomes '?'. */
 void schema_name(char *to, size_t size, const char *from);
 
 /* Of @blob, checked and indexed by state_open. Node "fds" is left out: it is part of the format. */

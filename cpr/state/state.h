@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state blob: a flattened device tree in a sealed memfd, with one node per section, and behind it, at fdt_totalsize()
- * rounded up to 8, a 16-byte trailer with the checksum (ARCHITECTURE.md, "State", has the format and the rules for what
- * does not match). Every section is registered in a state_tree, saved and loaded by its table of fields.
+ * The state blob: a flattened device tree in a sealed memfd, with one node per section, and behind
+ * it, at fdt_totalsize() rounded up to 8, a 16-byte trailer with the checksum (ARCHITECTURE.md,
+ * "State", has the format and the rules for what does not match). Every section is registered in a
+ * state_tree, saved and loaded by its table of fields.
  */
 #pragma once
 
@@ -13,8 +14,8 @@
 #define STATE_NODE_LEN	   48
 
 struct state_section {
-	/* Unique: the class's name, and @ and where it is if there may be several ("serial@3f8",
-	 * "vfio@0000,00,05.0", "ram"); characters as in a device tree, so that dtc takes it. */
+	/* Unique: the class's name, and @ and where it is if there may be several
+	 * ("serial@3f8"). */
 	char node[STATE_NODE_LEN];
 	const struct state_class *cls;
 	void *state;  /* of cls->size bytes; owned by the device */
@@ -45,8 +46,8 @@ struct fdset;
 /* An upper bound in bytes for the blob of @tree and @fds as they are. */
 size_t state_size_bound(const struct state_tree *tree, const struct fdset *fds);
 
-/* Writes the blob of all sections and of the table of kept descriptors into @buf. Each
- * section's pre_save is called right before it. *len: bytes used, trailer included. */
+/* Writes the blob into @buf; each section's pre_save is called right before it. *len: with the
+ * trailer. */
 int state_save(const struct state_tree *tree, const struct fdset *fds,
 	       const struct state_header *header, void *buf, size_t size, size_t *len,
 	       struct error *err);
@@ -64,16 +65,16 @@ struct state_blob {
 	} nodes[STATE_MAX_SECTIONS + 8];
 };
 
-/* Checks trailer, checksum, tree and format of @data and indexes its nodes. -EBADMSG: damaged;
- * -EPROTO: of a format this program does not know. */
+/* Checks @data and indexes its nodes. -EBADMSG: damaged; -EPROTO: of a format this program does not
+ * know. */
 int state_open(struct state_blob *blob, const void *data, size_t len, struct error *err);
 
-/* Loads one section by its node name and calls post_load. -ENOENT: no such node, and a field of the
- * class is required. -EPROTO: another class, or it needs a newer version of it. */
+/* -ENOENT: no such node, and a field is required. -EPROTO: another class, or it needs a newer
+ * version. */
 int state_load_section(struct state_blob *blob, const struct state_section *s, struct error *err);
 
-/* Loads every section of @tree that is not loaded yet; then refuses (-EPROTO) if the blob has a node
- * nobody claimed and which is not marked optional. */
+/* Loads what is not loaded yet; refuses (-EPROTO) a node that nobody claimed and that is not
+ * optional. */
 int state_load(struct state_blob *blob, const struct state_tree *tree, struct error *err);
 
 /* The property as one cell; 0: missing, or of another length. */
@@ -88,6 +89,5 @@ bool state_is_header(const char *property);
 /* The node of that name for other readers (fdset), or -1. Counts as claimed. */
 int state_claim(struct state_blob *blob, const char *node);
 
-/* 64-bit FNV-1a over little-endian 64-bit words (the tail padded with zeros): any single changed
- * byte changes it. */
+/* 64-bit FNV-1a over 64-bit words: any single changed byte changes it. */
 uint64_t state_checksum(const void *data, size_t len);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Registers: data sheet of the MC146818A (Motorola, 1984). The clock cannot be set: what a guest
- * writes to it is dropped, and it always shows the host's. It raises no interrupt, so a guest sees
- * an alarm only by polling for the time.
+ * Registers: data sheet of the MC146818A (Motorola, 1984). The clock always shows the host's time
+ * and cannot be set. It raises no interrupt: a guest sees an alarm only by polling for the time.
  */
 #include "devices/pc/pc.h"
 

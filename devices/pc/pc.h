@@ -41,8 +41,8 @@ struct power_state {
 	uint64_t timer_base_ns;	 /* CLOCK_MONOTONIC at which the timer was 0 */
 };
 
-/* Presses the power button. Device lock held. Returns whether the guest listens to it: false means
- * that it has not (yet) enabled the event, and will not react. */
+/* Presses the power button. Device lock held. False: the guest has not (yet) enabled the event, and
+ * will not react. */
 bool power_button(struct device *dev);
 
 extern const struct device_class power_class;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ACPI specification 6.4, 4.8.3 "Fixed hardware registers"; where they are is in layout.h and told
- * to the guest by the FADT. There is no SMI command port: the machine is always in ACPI mode. The
- * timer raises no interrupt when it wraps: its status bit stays clear, guests read the 32-bit
- * value.
+ * ACPI specification 6.4, 4.8.3 "Fixed hardware registers". There is no SMI command port: the
+ * machine is always in ACPI mode. The timer raises no interrupt when it wraps: guests read its 32
+ * bits.
  */
 #include "devices/pc/pc.h"
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Registers and interrupts as in the data sheet of the PC16550D (National Semiconductor, 1995);
- * names and bits from linux/serial_reg.h. The baud rate is remembered and means nothing. The modem
- * lines are those of a connected terminal, and never change.
+ * Registers and interrupts: data sheet of the PC16550D (National Semiconductor, 1995). The baud
+ * rate means nothing. The modem lines are those of a connected terminal, and never change.
  */
 #include "devices/pc/pc.h"
 
@@ -56,9 +55,8 @@ static uint8_t cause(const struct serial_state *s)
 	return UART_IIR_NO_INT;
 }
 
-/* Tells the pin only of changes. In particular an update does not raise it again: KVM's controllers
- * carry in their own state what an edge left there, and a second edge would be an interrupt that
- * the device never sent. */
+/* Tells the pin only of changes. An update does not raise it again: KVM's controllers carry what an
+ * edge left there, and a second edge would be an interrupt that the device never sent. */
 static void update_irq(struct serial *serial)
 {
 	uint8_t level = cause(&serial->state) != UART_IIR_NO_INT;
@@ -76,8 +74,7 @@ static void rx_push(struct serial_state *s, uint8_t byte)
 		s->lsr |= UART_LSR_OE;
 }
 
-/* --- the host's side -----------------------------------------------------------------------------
- */
+/* ---- the host's side ---- */
 
 static void tx_flush(struct serial *serial)
 {
@@ -112,8 +109,7 @@ static void serial_drained(void *opaque)
 	update_irq(opaque);
 }
 
-/* --- the guest's side ----------------------------------------------------------------------------
- */
+/* ---- the guest's side ---- */
 
 static void write_thr(struct serial *serial, uint8_t value)
 {
@@ -272,8 +268,7 @@ static void serial_access(void *opaque, struct bus_access *access)
 	update_irq(serial);
 }
 
-/* --- life cycle ----------------------------------------------------------------------------------
- */
+/* ---- life cycle ---- */
 
 static int serial_post_load(void *opaque, struct error *err)
 {

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A PCI device for tests: the parent process holds its interrupt. It exists to try, without any
- * hardware, what a passed-through device does: an eventfd that somebody else signals at any time,
- * masked vectors, an INTx line that is unmasked by the guest's EOI; and registers with side effects
- * that show an access done twice or not at all.
+ * A PCI device for tests: does without hardware what a passed-through device does. The parent
+ * process holds its interrupt; its registers show an access done twice or not at all. BAR 0, 4 KiB:
  *
- * BAR 0, 4 KiB:
  *   0x000  32 bits, read: a counter, which the read increments
  *   0x008  64 bits: keeps what was written; parts of it may be accessed
  *   0x010  32 bits, read: how many accesses were made to register 8
  *   0x014  32 bits, write: signals the trigger, as a device's own interrupt does
- *   0x018  32 bits, write: makes a harmless system call that the sandbox forbids (getppid; of 1: an ioctl)
+ *   0x018  32 bits, write: a call that the sandbox forbids (getppid; of 1: an ioctl)
  *   0x800  MSI-X table, 1 vector       0xc00  its pending bits
  *
  * trigger= alone makes MSI-X with one vector; with unmask=, INTA.
@@ -270,7 +267,7 @@ static void testdev_destroy(struct device *base)
 	struct testdev *dev = (struct testdev *)base;
 	irq_remove(&base->m->irq, &dev->intx);
 	if (!dev->level)
-		msix_free(&dev->msix);
+		pci_vectors_free(&dev->msix.vec);
 }
 
 const struct device_class testdev_class = {

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * PCI host bridge of bus 0: config access through memory (ECAM, PCI Express base
- * specification 7.2.2) and through two ports (PCI local bus specification 3.2.2.3.2).
- */
+/* PCI host bridge of bus 0: config access through memory (ECAM, PCI Express base specification
+ * 7.2.2) and through two ports (PCI local bus specification 3.2.2.3.2). */
 #include <linux/pci_regs.h>
 
 #include "devices/pci/pci.h"
@@ -76,16 +74,8 @@ static void cfc_access(void *opaque, struct bus_access *access)
 		      access->write, &access->value);
 }
 
-static int no_bar_map(struct pci_dev *dev, unsigned bar, uint64_t addr, struct error *err)
-{
-	return error_set(err, EINVAL, "the host bridge has no BARs");
-}
-
-static void no_bar_unmap(struct pci_dev *dev, unsigned bar, uint64_t addr)
-{
-}
-
-static const struct pci_ops host_pci_ops = {.bar_map = no_bar_map, .bar_unmap = no_bar_unmap};
+/* It has no BARs, and its config space is plain. */
+static const struct pci_ops host_pci_ops = {0};
 
 static int host_init(struct device *dev, const char *arg, struct error *err)
 {

@@ -1,12 +1,41 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * MSI capability (PCI Express base specification 7.7.1), with 32- or 64-bit addresses, with or
- * without per-vector masking. All its registers live in the device's config space.
- */
+/* MSI capability (PCI Express base specification 7.7.1). All its registers live in the device's
+ * config space. */
 #pragma once
 
 #include "cpr/state/fields.h"
-#include "devices/pci/vector.h"
+
+struct device;
+struct irq;
+struct irq_source;
+
+struct pci_vectors {
+	struct device *owner;
+	struct irq *irq;
+	unsigned n;
+	uint32_t *gsi;		/* state of the owner, one per vector; 0: none yet */
+	struct irq_source *src; /* @n of them */
+	unsigned complaints;
+};
+
+int pci_vectors_init(struct pci_vectors *v, struct device *owner, unsigned n, uint32_t *gsi,
+		     struct error *err);
+void pci_vectors_free(struct pci_vectors *v);
+
+/* After the state was loaded: claims the GSIs the guest's vectors had. */
+int pci_vectors_load(struct pci_vectors *v, struct error *err);
+
+/* Gives vector @i its eventfd (stays the caller's), or takes it away: -1. */
+void pci_vector_set_fd(struct pci_vectors *v, unsigned i, int fd);
+
+/* Delivers vector @i as this message, or holds it back. */
+void pci_vector_want(struct pci_vectors *v, unsigned i, bool want, uint64_t addr, uint32_t data);
+
+/* Is there a signal that vector @i holds back? */
+bool pci_vector_pending(const struct pci_vectors *v, unsigned i);
+
+/* Takes all eventfds away and gives the GSIs back. */
+void pci_vectors_release(struct pci_vectors *v);
 
 #define MSI_MAX_VECTORS 32
 
@@ -35,7 +64,6 @@ struct msi {
 /* Takes the capability that the shadow of @pci has at @cap into service, disabled. */
 int msi_init(struct msi *msi, struct pci_dev *pci, unsigned cap, struct msi_state *state,
 	     struct error *err);
-void msi_free(struct msi *msi);
 int msi_load(struct msi *msi, struct error *err);
 
 /* How many vectors the guest has asked for: 1 to msi->vec.n. */
@@ -47,7 +75,8 @@ void msi_update(struct msi *msi);
 void msi_config_reading(struct msi *msi, unsigned off, unsigned len);
 void msi_config_written(struct msi *msi, unsigned off, unsigned len);
 
-/* ---- MSI-X (7.7.2): the control word lives in config space, the table here, in the layout the guest sees ---- */
+/* ---- MSI-X (7.7.2): the control word lives in config space, the table here, in the layout the
+ * guest sees ---- */
 
 #define MSIX_MAX_VECTORS 2048
 #define MSIX_ENTRY_WORDS 4 /* address low, address high, data, control */
@@ -85,17 +114,15 @@ void msix_cap_write(struct pci_dev *pci, unsigned cap, unsigned n, unsigned bar,
 		    uint32_t pba_off);
 
 /* Takes the capability that the shadow of @pci has at @cap into service: disabled, every vector
- * masked, as after reset. */
+ * masked. */
 int msix_init(struct msix *msix, struct pci_dev *pci, unsigned cap, struct msix_state *state,
 	      struct error *err);
-void msix_free(struct msix *msix);
 
-/* After the state was loaded: -EBADMSG unless it fits the capability. Eventfds come after it
- * (pci_vector_set_fd), then msix_update. */
+/* After the state was loaded. Eventfds come after it (pci_vector_set_fd), then msix_update. */
 int msix_load(struct msix *msix, struct error *err);
 
-/* Serves an access at @off of @bar if it touches the table or the pending bits. Writes are of 4 or
- * 8 bytes, aligned; others vanish, as the specification allows. */
+/* Serves an access to the table or the pending bits. Writes other than of 4 or 8 aligned bytes
+ * vanish. */
 bool msix_access(struct msix *msix, unsigned bar, uint64_t off, struct bus_access *access);
 
 /* Delivers or holds back every vector as table and control word say. */

@@ -1,23 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The PCI bus: what a PCI device embeds and may call. Included by the devices that sit on it
- * (devices/pc/testdev.c, devices/vfio/) and by devices/pci/ itself; the table of classes includes it
- * for pci_host_class.
+ * The PCI bus: what a PCI device embeds and may call. In the life cycle of vmm/device.h:
  *
- * How a PCI device fits into the life cycle of vmm/device.h:
+ *   init       pci_dev_init(): takes the next free slot, so slots follow the command line
+ *   realize    fills config space (pci_config_set, pci_config_allow), adds BARs, MSI, MSI-X
+ *   reset      the host bridge, whose reset runs first, has done what firmware does
+ *   post_load  pci_dev_load(); the host bridge then maps the BARs of all devices (loaded)
  *
- *   create     pci_dev_init(): takes the next free slot, so slots follow the command line
- *   realize    fills the config space (pci_config_set, pci_config_allow), adds BARs and MSI or
- *              MSI-X, registers its state section, whose struct holds a struct pci_state
- *   reset      nothing to do for the bus: there is no firmware, so the host bridge, whose reset runs
- *              first, has given every BAR an address and every pin its interrupt line
- *   post_load  pci_dev_load(): checks the loaded state
- *   loaded     the host bridge maps the BARs of all devices as they were
- *
- * Config space is one array of bytes (state) and one of writable bits (wmask). The guest's BAR
- * registers live there too: what a BAR decodes is always computed from them.
- *
- * Everything here runs with the device lock held.
+ * Config space is an array of bytes (state) and one of writable bits (wmask). What a BAR decodes is
+ * always computed from its registers there. Everything here runs with the device lock held.
  */
 #pragma once
 
@@ -61,14 +52,13 @@ struct pci_state {
 		FIELD_U(S, m.devfn), FIELD_U(S, m.bars_mapped), FIELD_U(S, m.asleep)
 
 struct pci_ops {
-	/* Guest access to config space: @len 1, 2 or 4 and naturally aligned. NULL: plain
-	 * pci_config_read() and pci_config_write(). */
+	/* Guest access to config space, naturally aligned. NULL: pci_config_read() and
+	 * pci_config_write(). */
 	uint32_t (*config_read)(struct pci_dev *dev, unsigned off, unsigned len);
 	void (*config_write)(struct pci_dev *dev, unsigned off, unsigned len, uint32_t val);
 
-	/* The BAR decodes at @addr from now on: a place inside the bridge's windows where no other
-	 * BAR decodes. Failing leaves nothing mapped and is no error of the device: -EEXIST says
-	 * that something else is there. bar_unmap undoes a bar_map that gave 0. */
+	/* The BAR decodes at @addr from now on, which is inside the bridge's windows. Failing
+	 * leaves nothing mapped; -EEXIST: something else is there. */
 	int (*bar_map)(struct pci_dev *dev, unsigned bar, uint64_t addr, struct error *err);
 	void (*bar_unmap)(struct pci_dev *dev, unsigned bar, uint64_t addr);
 };
@@ -94,14 +84,13 @@ struct pci_dev {
 	unsigned complaints;
 };
 
-/* Takes the next slot (function 0) of the machine's PCI bus. -ENODEV without a host bridge, -ENOSPC
- * when all 31 are taken. @state is the owner's and stays. COMMAND, cache line size and interrupt
+/* Takes the next slot of the PCI bus. @state is the owner's. COMMAND, cache line size and interrupt
  * line are writable from here on. */
 int pci_dev_init(struct pci_dev *dev, struct device *owner, const struct pci_ops *ops,
 		 struct pci_state *state, struct error *err);
 
-/* After the state was loaded: refuses another slot or other BARs than this device has, and BARs that are said to be
- * mapped but do not decode. They are mapped when all devices are loaded (pci_bars_load). */
+/* After the state was loaded: refuses another slot, other BARs, and BARs that are mapped but do not
+ * decode. */
 int pci_dev_load(struct pci_dev *dev, struct error *err);
 
 /* GSI of the device's interrupt pin: 1 for INTA to 4 for INTD (PCI Interrupt Pin register). */
@@ -112,13 +101,12 @@ uint32_t pci_config_get(const struct pci_dev *dev, unsigned off, unsigned len);
 void pci_config_set(struct pci_dev *dev, unsigned off, unsigned len, uint32_t val);
 void pci_config_allow(struct pci_dev *dev, unsigned off, unsigned len, uint32_t mask);
 
-/* Guest access to the shadow. Writing changes what wmask allows and lets BARs, MSI and MSI-X
- * follow. */
+/* Guest access to the shadow. Writing changes what wmask allows; BARs, MSI and MSI-X follow. */
 uint32_t pci_config_read(struct pci_dev *dev, unsigned off, unsigned len);
 void pci_config_write(struct pci_dev *dev, unsigned off, unsigned len, uint32_t val);
 
-/* bar.c: declares a BAR; @len a power of two, at least 16 (memory), 4 (I/O), 2048 (ROM). A 64-bit
- * one takes @bar + 1 as well. -EINVAL otherwise. */
+/* bar.c: declares a BAR; @len a power of two. A 64-bit one takes @bar + 1 as well. -EINVAL: it
+ * cannot be. */
 int pci_bar_add(struct pci_dev *dev, unsigned bar, uint32_t flags, uint64_t len, struct error *err);
 
 /* Where the BAR's registers point, whether it decodes or not. */

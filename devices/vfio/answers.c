@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * What a device was asked when it was first opened. A fresh guest's device is asked here; one that is
- * taken over is not: the answers are in its state, and are checked as anything from there is.
- */
+/* What a device was asked when it was first opened. A fresh guest's is asked here; for one that is
+ * taken over the answers are in its state, and are checked. */
 #include <linux/pci_regs.h>
 
 #include "devices/vfio/vfio.h"
@@ -70,8 +68,8 @@ static int ask_region(const struct vfio_dev *dev, unsigned index, union region_i
 		      struct error *err)
 {
 	*u = (union region_info){.info = {.argsz = sizeof(*u), .index = index}};
-	long rc = vm_ioctl(dev->fd, VFIO_DEVICE_GET_REGION_INFO, &u->info);
-	return rc < 0 ? error_errno(err, (int)-rc, "%s: region %u", dev->dev.name, index) : 0;
+	return vm_call(dev->fd, VFIO_DEVICE_GET_REGION_INFO, &u->info, err, "%s: region %u",
+		       dev->dev.name, index);
 }
 
 static int ask_bar(struct vfio_dev *dev, unsigned bar, struct error *err)
@@ -110,10 +108,10 @@ static int ask_irqs(struct vfio_dev *dev, struct error *err)
 {
 	for (unsigned i = 0; i <= VFIO_PCI_MSIX_IRQ_INDEX; i++) {
 		struct vfio_irq_info irq = {.argsz = sizeof(irq), .index = i};
-		long rc = vm_ioctl(dev->fd, VFIO_DEVICE_GET_IRQ_INFO, &irq);
+		int rc = vm_call(dev->fd, VFIO_DEVICE_GET_IRQ_INFO, &irq, err,
+				 "%s: interrupts of kind %u", dev->dev.name, i);
 		if (rc < 0)
-			return error_errno(err, (int)-rc, "%s: interrupts of kind %u",
-					   dev->dev.name, i);
+			return rc;
 		dev->answers.irq_count[i] = irq.flags & VFIO_IRQ_INFO_EVENTFD ? irq.count : 0;
 	}
 	return 0;
@@ -122,16 +120,17 @@ static int ask_irqs(struct vfio_dev *dev, struct error *err)
 static int ask(struct vfio_dev *dev, struct error *err)
 {
 	struct vfio_device_info info = {.argsz = sizeof(info)};
-	long done = vm_ioctl(dev->fd, VFIO_DEVICE_GET_INFO, &info);
-	if (done < 0)
-		return error_errno(err, (int)-done, "%s: VFIO_DEVICE_GET_INFO", dev->dev.name);
+	int rc = vm_call(dev->fd, VFIO_DEVICE_GET_INFO, &info, err, "%s: VFIO_DEVICE_GET_INFO",
+			 dev->dev.name);
+	if (rc < 0)
+		return rc;
 	if (!(info.flags & VFIO_DEVICE_FLAGS_PCI) ||
 	    info.num_regions <= VFIO_PCI_CONFIG_REGION_INDEX ||
 	    info.num_irqs <= VFIO_PCI_MSIX_IRQ_INDEX)
 		return error_set(err, ENOTSUP, "%s: not a PCI device", dev->dev.name);
 	dev->answers = (struct vfio_answers){.known = 1};
 	dev->answers.can_reset = (info.flags & VFIO_DEVICE_FLAGS_RESET) != 0;
-	int rc = ask_config(dev, err);
+	rc = ask_config(dev, err);
 	/* Who does not want the ROM does not ask for it: that alone turns on decoding in the device. */
 	for (unsigned i = 0; !rc && i < PCI_BARS; i++)
 		rc = i != PCI_BAR_ROM || dev->rom ? ask_bar(dev, i, err) : 0;

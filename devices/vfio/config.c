@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Config space of a passed-through device. vfio-pci virtualizes much of it by itself; what depends
- * on the guest's machine is emulated here: BARs, interrupt line, MSI and MSI-X, the device's type
- * on a root bus, and capabilities that the guest must not drive. The rest is read and written
- * through.
+ * Config space of a passed-through device. vfio-pci virtualizes much of it; what depends on the
+ * guest's machine is emulated here: BARs, interrupt line, MSI and MSI-X, the device's type on a
+ * root bus, and capabilities that the guest must not drive. The rest is read and written through.
  */
 #include <linux/pci_regs.h>
 
@@ -241,11 +240,8 @@ static void write_through(struct vfio_dev *dev, unsigned off, unsigned len, uint
 	}
 }
 
-/*
- * The device must not decode what is still mapped into the guest, and the guest must not have
- * mapped what the device does not decode: such an access would end KVM_RUN with an error. So what
- * goes off goes off in the guest first, and what comes on comes on in the device first.
- */
+/* An access to what is mapped into the guest but not decoded by the device would end KVM_RUN with
+ * an error. So what goes off goes off in the guest first, and what comes on in the device first. */
 static void write_command(struct vfio_dev *dev, unsigned off, unsigned len, uint32_t val)
 {
 	pci_config_write(&dev->pci, off, len, val & pci_config_get(&dev->pci, off, len));

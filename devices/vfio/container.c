@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The VFIO container: the IOMMU address space that all devices of the machine share, their groups,
- * and the KVM-VFIO device that ties the groups to the VM. As a device of the machine it takes part
- * in the update on behalf of all of them.
- */
+/* The VFIO container: the IOMMU address space that all devices share, their groups, and the
+ * KVM-VFIO device that ties the groups to the VM. It takes part in the update on behalf of all of
+ * them. */
 #include <fcntl.h>
 #include <linux/kvm.h>
 
@@ -70,7 +68,7 @@ static int container_open(struct device *dev, struct error *err)
 	snprintf(path, sizeof(path), "%s/vfio/vfio", vfio_host.dev);
 	c->fd = open(path, O_RDWR | O_CLOEXEC);
 	if (c->fd < 0)
-		return vfio_explain_container(&vfio_host, errno, err);
+		return vfio_explain_container(errno, err);
 	int rc = fdset_keep(&dev->m->fds, CONTAINER_NAME, c->fd, err);
 	if (rc)
 		return rc;
@@ -91,13 +89,13 @@ static int group_open(struct vfio_container *c, unsigned number, const char *bdf
 	snprintf(path, sizeof(path), "%s/vfio/%u", vfio_host.dev, number);
 	fd_auto int fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		return vfio_explain_group(&vfio_host, bdf, number, errno, err);
+		return vfio_explain_group(bdf, number, errno, err);
 	struct vfio_group_status status = {.argsz = sizeof(status)};
 	long rc = vm_ioctl(fd, VFIO_GROUP_GET_STATUS, &status);
 	if (rc < 0)
 		return error_errno(err, (int)-rc, "%s: VFIO_GROUP_GET_STATUS", path);
 	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))
-		return vfio_explain_viable(&vfio_host, bdf, number, err);
+		return vfio_explain_viable(bdf, number, err);
 	rc = vm_ioctl(fd, VFIO_GROUP_SET_CONTAINER, &c->fd);
 	/* The type of the container is set when it has its first group. */
 	if (rc >= 0 && !c->ngroups)
@@ -154,13 +152,6 @@ static int kvm_attach(struct vfio_container *c, struct error *err)
 	return 0;
 }
 
-/* The old VM must not be what clears the group's VM pointer after the new one has set it. */
-static void kvm_detach(struct vfio_container *c)
-{
-	for (unsigned i = 0; c->kvm_fd >= 0 && i < c->ngroups; i++)
-		kvm_group(c, i, KVM_DEV_VFIO_GROUP_DEL);
-}
-
 static int container_pre_save(void *opaque, struct error *err)
 {
 	struct vfio_container *c = opaque;
@@ -200,34 +191,24 @@ static int container_check(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
 	if (vm_ioctl(c->fd, VFIO_CHECK_EXTENSION, (void *)VFIO_UPDATE_VADDR) <= 0)
-		return vfio_explain_update(&vfio_host, c, err);
+		return vfio_explain_update(c, err);
 	return 0;
-}
-
-bool vfio_container_coherent(const struct device *dev)
-{
-	const struct vfio_container *c = (const struct vfio_container *)dev;
-	return vm_ioctl(c->fd, VFIO_CHECK_EXTENSION, (void *)VFIO_DMA_CC_IOMMU) > 0;
 }
 
 /* After commit all of guest memory is locked by this process, which has its parent's limits. */
 static int container_join(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
-	int rc = vfio_explain_memlock(&vfio_host, vfio_dma_len(c), err);
+	int rc = vfio_explain_memlock(vfio_dma_len(c), err);
 	return rc ? rc : kvm_attach(c, err);
-}
-
-/* DMA goes on without it, to the same pages. */
-static int container_take(struct device *dev, struct error *err)
-{
-	return vfio_dma_renew((struct vfio_container *)dev, err);
 }
 
 static void container_destroy(struct device *dev)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
-	kvm_detach(c);
+	/* The old VM must not clear the group's VM pointer after the new one has set it. */
+	for (unsigned i = 0; c->kvm_fd >= 0 && i < c->ngroups; i++)
+		kvm_group(c, i, KVM_DEV_VFIO_GROUP_DEL);
 	fd_close(&c->kvm_fd);
 }
 
@@ -243,6 +224,6 @@ const struct device_class vfio_container_class = {
 	.reset = container_reset,
 	.check = container_check,
 	.join = container_join,
-	.take = container_take,
+	.take = vfio_dma_renew,
 	.destroy = container_destroy,
 };

@@ -95,7 +95,7 @@ static int vfio_open(struct device *base, struct error *err)
 	if (!base->m->fresh)
 		return error_set(err, EBADMSG, "%s: descriptor %s was not handed over", base->name,
 				 name);
-	int rc = vfio_explain_device(&vfio_host, dev->bdf, &group, err);
+	int rc = vfio_explain_device(dev->bdf, &group, err);
 	if (rc)
 		return rc;
 	int group_fd = vfio_container_group(dev->container, group, dev->bdf, err);
@@ -153,9 +153,9 @@ static void vfio_destroy(struct device *base)
 	struct vfio_dev *dev = (struct vfio_dev *)base;
 	irq_remove(&base->m->irq, &dev->intx);
 	if (dev->msix.pci)
-		msix_free(&dev->msix);
+		pci_vectors_free(&dev->msix.vec);
 	if (dev->msi.pci)
-		msi_free(&dev->msi);
+		pci_vectors_free(&dev->msi.vec);
 	vfio_regions_free(dev);
 }
 

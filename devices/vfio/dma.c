@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guest memory in the IOMMU: one mapping per region, IOVA equal to guest physical address.
- *
- * A mapping outlives the process image: VFIO_DMA_UNMAP_FLAG_VADDR makes it forget the host address,
- * VFIO_DMA_MAP_FLAG_VADDR gives it the address in the new image, and DMA goes on all the time
- * (linux/vfio.h). The kernel takes any address for it, so that it is the right memory is ours to
- * see.
+ * Guest memory in the IOMMU: one mapping per region, IOVA equal to guest physical address. A
+ * mapping outlives the process: VFIO_DMA_UNMAP_FLAG_VADDR makes it forget the host address,
+ * VFIO_DMA_MAP_FLAG_VADDR gives it another one, and DMA goes on all the time (linux/vfio.h). The
+ * kernel takes any address: that it is the right memory is ours to see.
  */
 
 #include "devices/vfio/vfio.h"
@@ -39,9 +37,8 @@ static int range_map(const struct vfio_container *c, uint32_t i, uint32_t flags)
 static int range_failed(const struct vfio_container *c, uint32_t i, int code, const char *what,
 			struct error *err)
 {
-	/* Locked memory is by far the most likely reason for ENOMEM, and the only one with a
-	 * remedy. */
-	if (code == ENOMEM && vfio_explain_memlock(&vfio_host, vfio_dma_len(c), err))
+	/* Locked memory is the likely reason for ENOMEM, and the only one with a remedy. */
+	if (code == ENOMEM && vfio_explain_memlock(vfio_dma_len(c), err))
 		return -ENOMEM;
 	return error_end(err, EXIT_HOST, code, "vfio-container: %s of guest memory 0x%lx+0x%lx: %m",
 			 what, c->state.iova[i], c->state.len[i]);
@@ -94,8 +91,9 @@ static int range_renew(struct vfio_container *c, uint32_t i)
 	return range_map(c, i, VFIO_DMA_MAP_FLAG_VADDR);
 }
 
-int vfio_dma_renew(struct vfio_container *c, struct error *err)
+int vfio_dma_renew(struct device *dev, struct error *err)
 {
+	struct vfio_container *c = (struct vfio_container *)dev;
 	for (uint32_t i = 0; i < c->state.nranges; i++) {
 		int rc = range_renew(c, i);
 		if (rc < 0)

@@ -11,7 +11,7 @@
 
 #define LIST_LEN 400 /* of culprits in a message */
 
-const struct vfio_host vfio_host = {.sys = "/sys", .proc = "/proc", .dev = "/dev"};
+struct vfio_host vfio_host = {.sys = "/sys", .proc = "/proc", .dev = "/dev"};
 
 /* Last component of what a symbolic link says, or "" if there is none. */
 static void link_name(const char *path, char *name, size_t size)
@@ -23,86 +23,83 @@ static void link_name(const char *path, char *name, size_t size)
 	snprintf(name, size, "%.*s", (int)size - 1, slash ? slash + 1 : target);
 }
 
-static void driver_of(const struct vfio_host *h, const char *bdf, char *name, size_t size)
+static void driver_of(const char *bdf, char *name, size_t size)
 {
 	char path[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s/driver", h->sys, bdf);
+	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s/driver", vfio_host.sys, bdf);
 	link_name(path, name, size);
 }
 
-static int no_group(const struct vfio_host *h, const char *bdf, struct error *err)
+static int no_group(const char *bdf, struct error *err)
 {
 	char path[PATH_MAX], cpu[4096] = "";
-	snprintf(path, sizeof(path), "%s/cpuinfo", h->proc);
+	snprintf(path, sizeof(path), "%s/cpuinfo", vfio_host.proc);
 	file_read_text(path, cpu, sizeof(cpu)); /* longer than the buffer: the vendor comes early */
-	error_set(err, ENODEV, "vfio %s: the device is in no IOMMU group", bdf);
+	error_end(err, EXIT_HOST, ENODEV, "vfio %s: the device is in no IOMMU group", bdf);
 	if (strstr(cpu, "AuthenticAMD"))
-		error_hint(err, "enable AMD-Vi (IOMMU) in the firmware, and boot the host with "
-				"amd_iommu=on if it still finds none (dmesg | grep AMD-Vi)");
-	else
-		error_hint(err, "enable VT-d (AMD: AMD-Vi) in the firmware and boot the host with "
-				"intel_iommu=on (dmesg | grep -e DMAR -e AMD-Vi)");
-	return error_exit(err, EXIT_HOST);
+		return error_hint(err,
+				  "enable AMD-Vi (IOMMU) in the firmware, and boot the host with "
+				  "amd_iommu=on if it still finds none (dmesg | grep AMD-Vi)");
+	return error_hint(err, "enable VT-d (AMD: AMD-Vi) in the firmware and boot the host with "
+			       "intel_iommu=on (dmesg | grep -e DMAR -e AMD-Vi)");
 }
 
 static int wrong_driver(const char *bdf, const char *driver, struct error *err)
 {
 	if (*driver)
-		error_set(err, EBUSY, "vfio %s: the device belongs to driver %s", bdf, driver);
+		error_end(err, EXIT_HOST, EBUSY, "vfio %s: the device belongs to driver %s", bdf,
+			  driver);
 	else
-		error_set(err, ENODEV, "vfio %s: the device has no driver", bdf);
-	error_hint(err, "give it to vfio-pci: molt-vfio-bind %s (and back: --restore)", bdf);
-	return error_exit(err, EXIT_HOST);
+		error_end(err, EXIT_HOST, ENODEV, "vfio %s: the device has no driver", bdf);
+	return error_hint(err, "give it to vfio-pci: molt-vfio-bind %s (and back: --restore)", bdf);
 }
 
-int vfio_explain_device(const struct vfio_host *h, const char *bdf, unsigned *group,
-			struct error *err)
+int vfio_explain_device(const char *bdf, unsigned *group, struct error *err)
 {
 	char path[PATH_MAX], name[256];
-	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s", h->sys, bdf);
+	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s", vfio_host.sys, bdf);
 	if (access(path, F_OK)) {
 		error_end(err, EXIT_HOST, ENODEV, "vfio %s: there is no such PCI device", bdf);
 		return error_hint(err, "lspci -D lists those there are");
 	}
-	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s/iommu_group", h->sys, bdf);
+	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s/iommu_group", vfio_host.sys, bdf);
 	link_name(path, name, sizeof(name));
 	char *end;
 	unsigned long number = strtoul(name, &end, 10);
 	if (!*name || *end || number > INT_MAX)
-		return no_group(h, bdf, err);
+		return no_group(bdf, err);
 	*group = (unsigned)number;
-	driver_of(h, bdf, name, sizeof(name));
+	driver_of(bdf, name, sizeof(name));
 	/* vfio-pci, or a vendor's variant of it (mlx5-vfio-pci). */
 	return strstr(name, "vfio") ? 0 : wrong_driver(bdf, name, err);
 }
 
-int vfio_explain_container(const struct vfio_host *h, int code, struct error *err)
+int vfio_explain_container(int code, struct error *err)
 {
-	error_errno(err, code, "%s/vfio/vfio", h->dev);
+	error_end(err, EXIT_HOST, code, "%s/vfio/vfio: %m", vfio_host.dev);
 	if (code == EACCES || code == EPERM)
-		error_hint(err,
-			   "chmod 0666 %s/vfio/vfio: it is harmless, only the groups in %s/vfio "
-			   "give access to devices",
-			   h->dev, h->dev);
-	else
-		error_hint(err, "load the driver: modprobe vfio-pci");
-	return error_exit(err, EXIT_HOST);
+		return error_hint(
+			err,
+			"chmod 0666 %s/vfio/vfio: it is harmless, only the groups in %s/vfio "
+			"give access to devices",
+			vfio_host.dev, vfio_host.dev);
+	return error_hint(err, "load the driver: modprobe vfio-pci");
 }
 
 /* Names of processes that have @path open, as far as /proc lets us see; returns how many. */
-static unsigned list_holders(const struct vfio_host *h, const char *path, char *list, size_t size)
+static unsigned list_holders(const char *path, char *list, size_t size)
 {
 	char name[PATH_MAX], target[PATH_MAX], comm[64];
 	unsigned found = 0;
 	size_t used = 0;
-	DIR *proc = opendir(h->proc);
+	DIR *proc = opendir(vfio_host.proc);
 	struct dirent *p, *f;
 
 	list[0] = 0;
 	while (proc && (p = readdir(proc))) {
 		if (!isdigit((unsigned char)p->d_name[0]))
 			continue;
-		snprintf(name, sizeof(name), "%s/%s/fd", h->proc, p->d_name);
+		snprintf(name, sizeof(name), "%s/%s/fd", vfio_host.proc, p->d_name);
 		DIR *fds = opendir(name);
 		bool holds = false;
 		while (fds && !holds && (f = readdir(fds))) {
@@ -114,7 +111,7 @@ static unsigned list_holders(const struct vfio_host *h, const char *path, char *
 			closedir(fds);
 		if (!holds)
 			continue;
-		snprintf(name, sizeof(name), "%s/%s/comm", h->proc, p->d_name);
+		snprintf(name, sizeof(name), "%s/%s/comm", vfio_host.proc, p->d_name);
 		if (file_read_text(name, comm, sizeof(comm)) < 0)
 			comm[0] = 0;
 		if (used < size)
@@ -127,22 +124,20 @@ static unsigned list_holders(const struct vfio_host *h, const char *path, char *
 	return found;
 }
 
-int vfio_explain_group(const struct vfio_host *h, const char *bdf, unsigned group, int code,
-		       struct error *err)
+int vfio_explain_group(const char *bdf, unsigned group, int code, struct error *err)
 {
 	char path[PATH_MAX], list[LIST_LEN];
-	snprintf(path, sizeof(path), "%s/vfio/%u", h->dev, group);
-	error_errno(err, code, "vfio %s: %s", bdf, path);
+	snprintf(path, sizeof(path), "%s/vfio/%u", vfio_host.dev, group);
+	error_end(err, EXIT_HOST, code, "vfio %s: %s: %m", bdf, path);
 	if (code == EACCES || code == EPERM)
-		error_hint(err, "sudo chown %d %s", (int)getuid(), path);
-	else if (code == EBUSY && list_holders(h, path, list, sizeof(list)))
-		error_hint(err, "IOMMU group %u is held by process %s: end it first", group, list);
-	else if (code == EBUSY)
-		error_hint(err, "another process holds IOMMU group %u: sudo fuser -v %s", group,
-			   path);
-	else
-		error_hint(err, "modprobe vfio-pci, then molt-vfio-bind %s", bdf);
-	return error_exit(err, EXIT_HOST);
+		return error_hint(err, "sudo chown %d %s", (int)getuid(), path);
+	if (code == EBUSY && list_holders(path, list, sizeof(list)))
+		return error_hint(err, "IOMMU group %u is held by process %s: end it first", group,
+				  list);
+	if (code == EBUSY)
+		return error_hint(err, "another process holds IOMMU group %u: sudo fuser -v %s",
+				  group, path);
+	return error_hint(err, "modprobe vfio-pci, then molt-vfio-bind %s", bdf);
 }
 
 /* Drivers that do not make a group unusable (linux drivers/vfio/group.c), and no driver at all. */
@@ -152,18 +147,17 @@ static bool driver_harmless(const char *driver)
 	       !strcmp(driver, "pcieport");
 }
 
-int vfio_explain_viable(const struct vfio_host *h, const char *bdf, unsigned group,
-			struct error *err)
+int vfio_explain_viable(const char *bdf, unsigned group, struct error *err)
 {
 	char path[PATH_MAX], driver[256], list[LIST_LEN] = "", bind[LIST_LEN] = "";
 	size_t used = 0, bind_used = 0;
-	snprintf(path, sizeof(path), "%s/kernel/iommu_groups/%u/devices", h->sys, group);
+	snprintf(path, sizeof(path), "%s/kernel/iommu_groups/%u/devices", vfio_host.sys, group);
 	DIR *dir = opendir(path);
 	struct dirent *e;
 	while (dir && (e = readdir(dir))) {
 		if (e->d_name[0] == '.' || !strcmp(e->d_name, bdf))
 			continue;
-		driver_of(h, e->d_name, driver, sizeof(driver));
+		driver_of(e->d_name, driver, sizeof(driver));
 		if (driver_harmless(driver))
 			continue;
 		if (used < sizeof(list))
@@ -184,35 +178,34 @@ int vfio_explain_viable(const struct vfio_host *h, const char *bdf, unsigned gro
 
 int vfio_explain_iommu(const char *bdf, int code, struct error *err)
 {
-	error_errno(err, code, "vfio %s: putting its group under the IOMMU", bdf);
+	error_end(err, EXIT_HOST, code, "vfio %s: putting its group under the IOMMU: %m", bdf);
 	if (code == EPERM)
-		error_hint(err,
-			   "the host has no interrupt remapping: enable it in the firmware "
-			   "(x2APIC, VT-d); or, if the guest is trusted not to forge interrupts, "
-			   "modprobe vfio_iommu_type1 allow_unsafe_interrupts=1");
-	else if (code == EBUSY)
-		error_hint(err, "another program has the group, or DMA addresses of the container "
-				"are being changed");
-	else
-		error_hint(err, "the reason is in the kernel log: dmesg | grep -e vfio -e iommu");
-	return error_exit(err, EXIT_HOST);
+		return error_hint(
+			err, "the host has no interrupt remapping: enable it in the firmware "
+			     "(x2APIC, VT-d); or, if the guest is trusted not to forge interrupts, "
+			     "modprobe vfio_iommu_type1 allow_unsafe_interrupts=1");
+	if (code == EBUSY)
+		return error_hint(
+			err, "another program has the group, or DMA addresses of the container "
+			     "are being changed");
+	return error_hint(err, "the reason is in the kernel log: dmesg | grep -e vfio -e iommu");
 }
 
-static bool may_lock_all(const struct vfio_host *h)
+static bool may_lock_all(void)
 {
 	char path[PATH_MAX], text[8192];
-	snprintf(path, sizeof(path), "%s/self/status", h->proc);
+	snprintf(path, sizeof(path), "%s/self/status", vfio_host.proc);
 	if (file_read_text(path, text, sizeof(text)) < 0)
 		return false;
 	const char *line = strstr(text, "\nCapEff:");
 	return line && strtoull(line + 8, NULL, 16) >> CAP_IPC_LOCK & 1;
 }
 
-int vfio_explain_memlock(const struct vfio_host *h, uint64_t len, struct error *err)
+int vfio_explain_memlock(uint64_t len, struct error *err)
 {
 	struct rlimit limit;
 	if (getrlimit(RLIMIT_MEMLOCK, &limit) || limit.rlim_cur == RLIM_INFINITY ||
-	    limit.rlim_cur >= len || may_lock_all(h))
+	    limit.rlim_cur >= len || may_lock_all())
 		return 0;
 	error_end(err, EXIT_HOST, ENOMEM,
 		  "guest memory of %lu"
@@ -224,16 +217,16 @@ int vfio_explain_memlock(const struct vfio_host *h, uint64_t len, struct error *
 }
 
 /* A mediated device in the group's folder, or "". */
-static void find_mdev(const struct vfio_host *h, unsigned group, char *name, size_t size)
+static void find_mdev(unsigned group, char *name, size_t size)
 {
 	char path[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/kernel/iommu_groups/%u/devices", h->sys, group);
+	snprintf(path, sizeof(path), "%s/kernel/iommu_groups/%u/devices", vfio_host.sys, group);
 	DIR *dir = opendir(path);
 	struct dirent *e;
 	*name = 0;
 	while (dir && !*name && (e = readdir(dir))) {
 		snprintf(path, sizeof(path), "%s/kernel/iommu_groups/%u/devices/%s/mdev_type",
-			 h->sys, group, e->d_name);
+			 vfio_host.sys, group, e->d_name);
 		if (e->d_name[0] != '.' && !access(path, F_OK))
 			snprintf(name, size, "%s", e->d_name);
 	}
@@ -241,12 +234,11 @@ static void find_mdev(const struct vfio_host *h, unsigned group, char *name, siz
 		closedir(dir);
 }
 
-int vfio_explain_update(const struct vfio_host *h, const struct vfio_container *c,
-			struct error *err)
+int vfio_explain_update(const struct vfio_container *c, struct error *err)
 {
 	char mdev[256];
 	for (unsigned i = 0; i < c->ngroups; i++) {
-		find_mdev(h, c->groups[i].number, mdev, sizeof(mdev));
+		find_mdev(c->groups[i].number, mdev, sizeof(mdev));
 		if (!*mdev)
 			continue;
 		error_end(err, EXIT_REFUSED, EOPNOTSUPP,

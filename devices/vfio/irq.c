@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Interrupts of a passed-through device. It has one kind at a time: INTx until the guest's driver
- * enables MSI or MSI-X, and again when that is disabled. The device signals eventfds; irqfds carry
- * them into the guest, so nothing of this runs when an interrupt comes.
- *
- * Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by name.
+ * Interrupts of a passed-through device: INTx until the guest's driver enables MSI or MSI-X, and
+ * again when that is disabled. Nothing here runs when an interrupt comes: irqfds carry it into the
+ * guest. Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by
+ * name.
  */
 #include <linux/pci_regs.h>
 #include <sys/eventfd.h>
@@ -12,15 +11,14 @@
 #include "devices/vfio/vfio.h"
 #include "vmm/machine.h"
 
-static void intx_name(const struct vfio_dev *dev, bool unmask, char *name)
+/* INTx has two: the trigger and what unmasks it. */
+static void irq_name(const struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned i, char *name)
 {
-	snprintf(name, FDSET_NAME_LEN, "vfio:%s:intx%s", dev->bdf, unmask ? "-unmask" : "");
-}
-
-static void vector_name(const struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned i, char *name)
-{
-	snprintf(name, FDSET_NAME_LEN, "vfio:%s:%s:%u", dev->bdf,
-		 mode == VFIO_IRQ_MSIX ? "msix" : "msi", i);
+	if (mode == VFIO_IRQ_INTX)
+		snprintf(name, FDSET_NAME_LEN, "vfio:%s:intx%s", dev->bdf, i ? "-unmask" : "");
+	else
+		snprintf(name, FDSET_NAME_LEN, "vfio:%s:%s:%u", dev->bdf,
+			 mode == VFIO_IRQ_MSIX ? "msix" : "msi", i);
 }
 
 static struct pci_vectors *mode_vectors(struct vfio_dev *dev, enum vfio_irq_mode mode)
@@ -96,38 +94,61 @@ static void intx_register(struct vfio_dev *dev, int fd, int unmask_fd)
 		warn(dev, "INTx", &err);
 }
 
-static void intx_close(struct vfio_dev *dev)
+static void eventfds_close(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned from,
+			   unsigned to)
 {
 	char name[FDSET_NAME_LEN];
-	for (int unmask = 0; unmask < 2; unmask++) {
-		intx_name(dev, unmask, name);
+	for (unsigned i = from; i < to; i++) {
+		irq_name(dev, mode, i, name);
 		fdset_close(&dev->dev.m->fds, name);
 	}
 }
 
-/* The kernel masks the line whenever it fires; the guest's EOI comes back through the unmask
- * eventfd. */
-static int intx_enable(struct vfio_dev *dev, struct error *err)
+static int eventfds_open(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
+			 struct error *err)
 {
 	char name[FDSET_NAME_LEN];
-	int32_t fd[2];
-	for (int unmask = 0; unmask < 2; unmask++) {
-		intx_name(dev, unmask, name);
-		fd[unmask] = eventfd_keep(dev, name, err);
-		if (fd[unmask] < 0) {
-			intx_close(dev);
-			return fd[unmask];
+	for (unsigned i = 0; i < n; i++) {
+		irq_name(dev, mode, i, name);
+		fds[i] = eventfd_keep(dev, name, err);
+		if (fds[i] < 0) {
+			eventfds_close(dev, mode, 0, i);
+			return fds[i];
 		}
 	}
-	int rc = set_irqs(dev, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, &fd[0], 1);
+	return 0;
+}
+
+static int eventfds_get(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
+			struct error *err)
+{
+	char name[FDSET_NAME_LEN];
+	for (unsigned i = 0; i < n; i++) {
+		irq_name(dev, mode, i, name);
+		fds[i] = fdset_get(&dev->dev.m->fds, name);
+		if (fds[i] < 0)
+			return error_set(err, EBADMSG, "%s: descriptor %s was not handed over",
+					 dev->dev.name, name);
+	}
+	return 0;
+}
+
+/* The kernel masks the line when it fires; the guest's EOI comes back through the unmask eventfd. */
+static int intx_enable(struct vfio_dev *dev, struct error *err)
+{
+	const uint32_t intx = VFIO_PCI_INTX_IRQ_INDEX;
+	int32_t fd[2] = {-1, -1};
+	int rc = eventfds_open(dev, VFIO_IRQ_INTX, 2, fd, err);
+	if (rc)
+		return rc;
+	rc = set_irqs(dev, intx, VFIO_IRQ_SET_ACTION_TRIGGER, &fd[0], 1);
 	if (!rc) {
-		rc = set_irqs(dev, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_UNMASK, &fd[1], 1);
+		rc = set_irqs(dev, intx, VFIO_IRQ_SET_ACTION_UNMASK, &fd[1], 1);
 		if (rc)
-			set_irqs(dev, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, NULL,
-				 0);
+			set_irqs(dev, intx, VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0);
 	}
 	if (rc) {
-		intx_close(dev);
+		eventfds_close(dev, VFIO_IRQ_INTX, 0, 2);
 		return error_errno(err, rc < 0 ? -rc : EIO, "%s: enabling INTx", dev->dev.name);
 	}
 	intx_register(dev, fd[0], fd[1]);
@@ -146,40 +167,23 @@ int vfio_irq_start(struct vfio_dev *dev, struct error *err)
 	return has_pin(dev) ? intx_enable(dev, err) : 0;
 }
 
-static void vectors_close(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned from, unsigned to)
-{
-	char name[FDSET_NAME_LEN];
-	for (unsigned i = from; i < to; i++) {
-		vector_name(dev, mode, i, name);
-		fdset_close(&dev->dev.m->fds, name);
-	}
-}
-
 static int vectors_enable(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned want,
 			  struct error *err)
 {
 	struct pci_vectors *vec = mode_vectors(dev, mode);
 	int32_t fds[MSIX_MAX_VECTORS];
-	char name[FDSET_NAME_LEN];
-	unsigned n = 0;
-	int rc = 0;
-
-	for (; n < want; n++) {
-		vector_name(dev, mode, n, name);
-		fds[n] = rc = eventfd_keep(dev, name, err);
-		if (rc < 0) {
-			vectors_close(dev, mode, 0, n);
-			return rc;
-		}
-	}
+	unsigned n = want;
+	int rc = eventfds_open(dev, mode, n, fds, err);
+	if (rc)
+		return rc;
 	/* A host that is short of vectors says how many it can give. */
 	while ((rc = set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, fds, n)) > 0 &&
 	       (unsigned)rc < n) {
-		vectors_close(dev, mode, (unsigned)rc, n);
+		eventfds_close(dev, mode, (unsigned)rc, n);
 		n = (unsigned)rc;
 	}
 	if (rc) {
-		vectors_close(dev, mode, 0, n);
+		eventfds_close(dev, mode, 0, n);
 		return error_errno(err, rc < 0 ? -rc : ENOSPC, "%s: enabling %u %s vectors",
 				   dev->dev.name, want, mode == VFIO_IRQ_MSIX ? "MSI-X" : "MSI");
 	}
@@ -203,10 +207,7 @@ static void irq_disable(struct vfio_dev *dev)
 	else
 		pci_vectors_release(mode_vectors(dev, mode));
 	set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0);
-	if (mode == VFIO_IRQ_INTX)
-		intx_close(dev);
-	else
-		vectors_close(dev, mode, 0, dev->state.irq_vectors);
+	eventfds_close(dev, mode, 0, mode == VFIO_IRQ_INTX ? 2 : dev->state.irq_vectors);
 	dev->state.irq_mode = VFIO_IRQ_NONE;
 	dev->state.irq_vectors = 0;
 }
@@ -246,24 +247,12 @@ static int bad_state(const struct vfio_dev *dev, const char *what, struct error 
 			 dev->state.irq_mode, dev->state.irq_vectors, what);
 }
 
-static int take(struct vfio_dev *dev, const char *name, int *fd, struct error *err)
-{
-	*fd = fdset_get(&dev->dev.m->fds, name);
-	return *fd >= 0 ? 0
-			: error_set(err, EBADMSG, "%s: descriptor %s was not handed over",
-				    dev->dev.name, name);
-}
-
 static int intx_load(struct vfio_dev *dev, struct error *err)
 {
-	char name[FDSET_NAME_LEN];
-	int fd[2], rc = 0;
+	int32_t fd[2] = {-1, -1};
 	if (!has_pin(dev) || dev->state.irq_vectors)
 		return bad_state(dev, "the device has no interrupt pin", err);
-	for (int unmask = 0; !rc && unmask < 2; unmask++) {
-		intx_name(dev, unmask, name);
-		rc = take(dev, name, &fd[unmask], err);
-	}
+	int rc = eventfds_get(dev, VFIO_IRQ_INTX, 2, fd, err);
 	if (!rc)
 		intx_register(dev, fd[0], fd[1]);
 	return rc;
@@ -273,18 +262,15 @@ static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enab
 			struct error *err)
 {
 	struct pci_vectors *vec = mode_vectors(dev, mode);
-	char name[FDSET_NAME_LEN];
-	int fd;
-	if (!enabled || !dev->state.irq_vectors || dev->state.irq_vectors > vec->n)
+	unsigned n = dev->state.irq_vectors;
+	int32_t fds[MSIX_MAX_VECTORS];
+	if (!enabled || !n || n > vec->n)
 		return bad_state(dev, "the device's capability disagrees", err);
-	for (unsigned i = 0; i < vec->n; i++) {
-		fd = -1;
-		vector_name(dev, mode, i, name);
-		int rc = i < dev->state.irq_vectors ? take(dev, name, &fd, err) : 0;
-		if (rc)
-			return rc;
-		pci_vector_set_fd(vec, i, fd);
-	}
+	int rc = eventfds_get(dev, mode, n, fds, err);
+	if (rc)
+		return rc;
+	for (unsigned i = 0; i < vec->n; i++)
+		pci_vector_set_fd(vec, i, i < n ? fds[i] : -1);
 	if (mode == VFIO_IRQ_MSIX)
 		msix_update(&dev->msix);
 	else

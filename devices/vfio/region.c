@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * BARs of a passed-through device: mapped straight into the guest where the kernel lets them be
- * mmap()ed, trapped and forwarded elsewhere: pages with the MSI-X table or pending bits, I/O ports,
- * BARs smaller than a page, the expansion ROM.
- */
+/* BARs of a passed-through device: mapped into the guest where they can be mmap()ed; trapped: MSI-X
+ * table and pending bits, I/O ports, BARs smaller than a page, the expansion ROM. */
 #include <linux/pci_regs.h>
 #include <sys/mman.h>
 

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * VFIO passthrough (legacy type1 container and groups; linux/vfio.h). For devices/vfio/ itself; the
- * table of classes includes it for vfio_class.
+ * VFIO passthrough (legacy type1 container and groups; linux/vfio.h). Kept over an update: the
+ * container "container0", groups "vfio-group:N", devices "vfio:BDF" and their eventfds
+ * "vfio:BDF:intx", ":intx-unmask", ":msi:N", ":msix:N".
  *
- * What is kept over an update and by which name: the container "container0", each group
- * "vfio-group:N", each device "vfio:BDF" and its interrupt eventfds "vfio:BDF:intx",
- * "vfio:BDF:intx-unmask", "vfio:BDF:msi:N", "vfio:BDF:msix:N".
- *
- * Taking over an open device means touching nothing of it: no reset, no VFIO_DEVICE_SET_IRQS, no access
- * to config space or BARs, and no queries either (struct vfio_answers). Only mmap() and new DMA
+ * Taking over an open device means touching nothing of it: no reset, no VFIO_DEVICE_SET_IRQS, no
+ * access to config space or BARs, and no queries (struct vfio_answers). Only mmap() and new DMA
  * addresses.
  */
 #pragma once
@@ -54,19 +51,15 @@ struct vfio_container {
 
 extern const struct device_class vfio_container_class;
 
-/* Does DMA snoop the processor's caches (VFIO_DMA_CC_IOMMU)? @dev: the container. */
-bool vfio_container_coherent(const struct device *dev);
-
-/* The descriptor of IOMMU group @number for device @bdf: opened, checked and put into the container
- * when it is the first device of that group. Negative: error. */
+/* The descriptor of IOMMU group @number, opened and put into the container for its first device
+ * @bdf. */
 int vfio_container_group(struct vfio_container *c, unsigned number, const char *bdf,
 			 struct error *err);
 
-/* dma.c: guest memory in the IOMMU. map: afresh, state filled; renew: they get this process's addresses, from any
- * mix of valid and invalid that a predecessor left; check: the loaded ranges against guest memory.
- */
+/* dma.c: guest memory in the IOMMU. renew: the ranges get this process's addresses; check: they are
+ * guest memory. */
 int vfio_dma_map(struct vfio_container *c, struct error *err);
-int vfio_dma_renew(struct vfio_container *c, struct error *err);
+int vfio_dma_renew(struct device *container, struct error *err);
 int vfio_dma_check(const struct vfio_container *c, struct error *err);
 uint64_t vfio_dma_len(const struct vfio_container *c);
 
@@ -93,11 +86,9 @@ struct vfio_region {
 	struct vfio_part parts[VFIO_MAX_PARTS];
 };
 
-/*
- * What the device was asked when it was first opened. It is state, and a device that is taken over is
- * not asked again: the ROM's region info alone turns on decoding in it, and one that sleeps or is dead
- * answers something else.
- */
+/* What the device was asked when it was first opened. One that is taken over is not asked again:
+ * the ROM's region info alone turns on decoding in it, and one that sleeps or is dead answers
+ * something else. */
 struct vfio_answers {
 	uint64_t config_off; /* of config space on the device's descriptor */
 	uint64_t region_off[PCI_BARS], region_len[PCI_BARS]; /* of the BARs; no length: none */
@@ -156,14 +147,14 @@ struct vfio_dev {
 
 extern const struct device_class vfio_class;
 
-/* answers.c. ask: the device of a fresh guest, and makes what follows from it: the shadow of config
- * space, regions, BARs. load: the same for one that is taken over, from the state that is loaded, and
- * without a word to the device; a state that is loaded later must be of the same one. */
+/* answers.c. ask: a fresh guest's device, and makes the shadow of config space, regions, BARs.
+ * load: the same from the state, without a word to the device; a state that is loaded later must be
+ * of the same one. */
 int vfio_answers_ask(struct vfio_dev *dev, struct error *err);
 int vfio_answers_load(struct vfio_dev *dev, struct error *err);
 
-/* config.c: init reads the device's config space, decides what is emulated, finds MSI and MSI-X; resume
- * finds all that in the answers and in the shadow that was loaded. */
+/* config.c: init reads config space and decides what is emulated; resume finds that in the
+ * answers. */
 int vfio_config_init(struct vfio_dev *dev, struct error *err);
 int vfio_config_resume(struct vfio_dev *dev, struct error *err);
 uint32_t vfio_config_read(struct pci_dev *pci, unsigned off, unsigned len);
@@ -172,15 +163,13 @@ void vfio_config_write(struct pci_dev *pci, unsigned off, unsigned len, uint32_t
 /* COMMAND = 0 on the device: only for a fresh guest. */
 int vfio_config_reset(struct vfio_dev *dev, struct error *err);
 
-/* region.c: cuts each BAR into mapped and trapped parts as the answers say, mmap()s them, declares the
- * BARs, whose kinds are in the state. */
+/* region.c: cuts each BAR into mapped and trapped parts, mmap()s them, declares the BARs. */
 int vfio_regions_init(struct vfio_dev *dev, struct error *err);
 void vfio_regions_free(struct vfio_dev *dev);
 int vfio_bar_map(struct pci_dev *pci, unsigned bar, uint64_t addr, struct error *err);
 void vfio_bar_unmap(struct pci_dev *pci, unsigned bar, uint64_t addr);
 
-/* irq.c. init hooks the capabilities up; start gives a fresh device its INTx; load takes the
- * eventfds that the state names, without a word to the device. */
+/* irq.c. start gives a fresh device its INTx; load takes the eventfds that the state names. */
 void vfio_irq_init(struct vfio_dev *dev);
 int vfio_irq_start(struct vfio_dev *dev, struct error *err);
 int vfio_irq_load(struct vfio_dev *dev, struct error *err);
@@ -191,23 +180,19 @@ int vfio_irq_load(struct vfio_dev *dev, struct error *err);
 struct vfio_host {
 	const char *sys, *proc, *dev;
 };
-extern const struct vfio_host vfio_host;
+extern struct vfio_host vfio_host;
 
 /* Does the device exist, have an IOMMU group and a VFIO driver? Gives the group. */
-int vfio_explain_device(const struct vfio_host *h, const char *bdf, unsigned *group,
-			struct error *err);
+int vfio_explain_device(const char *bdf, unsigned *group, struct error *err);
 /* /dev/vfio/vfio could not be opened (errno @code). */
-int vfio_explain_container(const struct vfio_host *h, int code, struct error *err);
+int vfio_explain_container(int code, struct error *err);
 /* /dev/vfio/GROUP could not be opened. */
-int vfio_explain_group(const struct vfio_host *h, const char *bdf, unsigned group, int code,
-		       struct error *err);
+int vfio_explain_group(const char *bdf, unsigned group, int code, struct error *err);
 /* The group is not viable: which other devices, with which driver. */
-int vfio_explain_viable(const struct vfio_host *h, const char *bdf, unsigned group,
-			struct error *err);
+int vfio_explain_viable(const char *bdf, unsigned group, struct error *err);
 /* VFIO_SET_IOMMU or VFIO_GROUP_SET_CONTAINER failed. */
 int vfio_explain_iommu(const char *bdf, int code, struct error *err);
 /* May this process lock @len bytes? -ENOMEM with the remedy if not. */
-int vfio_explain_memlock(const struct vfio_host *h, uint64_t len, struct error *err);
+int vfio_explain_memlock(uint64_t len, struct error *err);
 /* VFIO_UPDATE_VADDR is not there: a mediated device in one of the groups, or an old kernel. */
-int vfio_explain_update(const struct vfio_host *h, const struct vfio_container *c,
-			struct error *err);
+int vfio_explain_update(const struct vfio_container *c, struct error *err);

@@ -9,7 +9,7 @@
 #include "tests/unit/boot_images.h"
 
 #include "cpr/handover/protocol.h"
-#include "vmm/options_table.h"
+#include "vmm/options.h"
 
 static const char *folder;
 static uint8_t seed[65536];

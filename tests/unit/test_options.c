@@ -6,7 +6,6 @@
 
 #include "vmm/base/error.h"
 #include "vmm/options.h"
-#include "vmm/options_table.h"
 
 static struct options opt;
 static struct error err;

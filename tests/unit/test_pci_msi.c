@@ -26,7 +26,7 @@ static int dummy_init(struct device *dev, const char *arg, struct error *err)
 
 static void dummy_destroy(struct device *dev)
 {
-	msi_free(&((struct dummy *)dev)->msi);
+	pci_vectors_free(&((struct dummy *)dev)->msi.vec);
 }
 
 static const struct device_class dummy_class = {.name = "dummy",

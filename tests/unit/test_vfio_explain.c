@@ -11,7 +11,10 @@
 #define BDF "0000:00:05.0"
 
 static char root[64], sys_dir[80], proc_dir[80], dev_dir[80];
-static struct vfio_host host = {sys_dir, proc_dir, dev_dir};
+static __attribute__((constructor)) void elsewhere(void)
+{
+	vfio_host = (struct vfio_host){sys_dir, proc_dir, dev_dir};
+}
 
 static void make_dir(const char *path)
 {
@@ -103,9 +106,9 @@ static void device_fit(void **state)
 	unsigned group = 0;
 	make_device(BDF, "12", "vfio-pci");
 	make_device("0000:00:06.0", "13", "mlx5-vfio-pci");
-	assert_int_equal(vfio_explain_device(&host, BDF, &group, &err), 0);
+	assert_int_equal(vfio_explain_device(BDF, &group, &err), 0);
 	assert_int_equal(group, 12);
-	assert_int_equal(vfio_explain_device(&host, "0000:00:06.0", &group, &err), 0);
+	assert_int_equal(vfio_explain_device("0000:00:06.0", &group, &err), 0);
 	assert_int_equal(group, 13);
 }
 
@@ -113,22 +116,22 @@ static void device_unfit(void **state)
 {
 	struct error err = {0};
 	unsigned group;
-	assert_int_equal(vfio_explain_device(&host, BDF, &group, &err), -ENODEV);
+	assert_int_equal(vfio_explain_device(BDF, &group, &err), -ENODEV);
 	assert_says(&err, "no such PCI device", "lspci");
 	assert_int_equal(err.exit, EXIT_HOST);
 
 	make_device(BDF, NULL, "vfio-pci");
-	assert_int_equal(vfio_explain_device(&host, BDF, &group, &err), -ENODEV);
+	assert_int_equal(vfio_explain_device(BDF, &group, &err), -ENODEV);
 	assert_says(&err, "no IOMMU group", "intel_iommu=on");
 	make_file("proc/cpuinfo", "vendor_id\t: AuthenticAMD\n");
-	vfio_explain_device(&host, BDF, &group, &err);
+	vfio_explain_device(BDF, &group, &err);
 	assert_says(&err, "no IOMMU group", "amd_iommu");
 
 	make_device("0000:00:06.0", "3", "e1000e");
-	assert_int_equal(vfio_explain_device(&host, "0000:00:06.0", &group, &err), -EBUSY);
+	assert_int_equal(vfio_explain_device("0000:00:06.0", &group, &err), -EBUSY);
 	assert_says(&err, "driver e1000e", "molt-vfio-bind 0000:00:06.0");
 	make_device("0000:00:07.0", "4", NULL);
-	assert_int_equal(vfio_explain_device(&host, "0000:00:07.0", &group, &err), -ENODEV);
+	assert_int_equal(vfio_explain_device("0000:00:07.0", &group, &err), -ENODEV);
 	assert_says(&err, "no driver", "molt-vfio-bind 0000:00:07.0");
 }
 
@@ -140,7 +143,7 @@ static void group_not_viable(void **state)
 	make_device("0000:00:05.2", "9", "snd_hda_intel");
 	make_device("0000:00:05.3", "9", NULL);
 	make_device("0000:00:1c.0", "9", "pcieport");
-	assert_int_equal(vfio_explain_viable(&host, BDF, 9, &err), -EBUSY);
+	assert_int_equal(vfio_explain_viable(BDF, 9, &err), -EBUSY);
 	assert_says(&err, "0000:00:05.1 (e1000e)", "0000:00:05.1");
 	assert_says(&err, "0000:00:05.2 (snd_hda_intel)", "0000:00:05.2");
 	assert_null(strstr(err.text, "00:05.3"));
@@ -158,7 +161,7 @@ static void big_group(void **state)
 		snprintf(bdf, sizeof(bdf), "0000:%02x:00.0", i);
 		make_device(bdf, "9", "a_driver_with_a_long_name");
 	}
-	assert_int_equal(vfio_explain_viable(&host, BDF, 9, &err), -EBUSY);
+	assert_int_equal(vfio_explain_viable(BDF, 9, &err), -EBUSY);
 	assert_true(strlen(err.text) < sizeof(err.text));
 }
 
@@ -166,9 +169,9 @@ static void group_not_opened(void **state)
 {
 	struct error err = {0};
 	char holder[160];
-	assert_int_equal(vfio_explain_group(&host, BDF, 9, EACCES, &err), -EACCES);
+	assert_int_equal(vfio_explain_group(BDF, 9, EACCES, &err), -EACCES);
 	assert_says(&err, "vfio/9", "chown");
-	assert_int_equal(vfio_explain_group(&host, BDF, 9, EBUSY, &err), -EBUSY);
+	assert_int_equal(vfio_explain_group(BDF, 9, EBUSY, &err), -EBUSY);
 	assert_says(&err, "vfio/9", "fuser");
 	make_dir("proc/4242/fd");
 	make_file("proc/4242/comm", "qemu-system-x86\n");
@@ -176,19 +179,19 @@ static void group_not_opened(void **state)
 	make_link("proc/4242/fd/17", holder);
 	make_dir("proc/4243/fd");
 	make_link("proc/4243/fd/0", "/dev/null");
-	assert_int_equal(vfio_explain_group(&host, BDF, 9, EBUSY, &err), -EBUSY);
+	assert_int_equal(vfio_explain_group(BDF, 9, EBUSY, &err), -EBUSY);
 	assert_says(&err, "vfio/9", "4242 (qemu-system-x86)");
 	assert_null(strstr(err.hint, "4243"));
-	assert_int_equal(vfio_explain_group(&host, BDF, 9, ENOENT, &err), -ENOENT);
+	assert_int_equal(vfio_explain_group(BDF, 9, ENOENT, &err), -ENOENT);
 	assert_says(&err, "vfio/9", "modprobe vfio-pci");
 }
 
 static void container_and_iommu(void **state)
 {
 	struct error err = {0};
-	assert_int_equal(vfio_explain_container(&host, ENOENT, &err), -ENOENT);
+	assert_int_equal(vfio_explain_container(ENOENT, &err), -ENOENT);
 	assert_says(&err, "vfio/vfio", "modprobe vfio-pci");
-	assert_int_equal(vfio_explain_container(&host, EACCES, &err), -EACCES);
+	assert_int_equal(vfio_explain_container(EACCES, &err), -EACCES);
 	assert_says(&err, "vfio/vfio", "chmod");
 	assert_int_equal(vfio_explain_iommu(BDF, EPERM, &err), -EPERM);
 	assert_says(&err, BDF, "allow_unsafe_interrupts");
@@ -201,11 +204,11 @@ static void update_refused(void **state)
 	struct vfio_container c = {.ngroups = 1};
 	c.groups[0].number = 9;
 	make_device(BDF, "9", "vfio-pci");
-	assert_int_equal(vfio_explain_update(&host, &c, &err), -EOPNOTSUPP);
+	assert_int_equal(vfio_explain_update(&c, &err), -EOPNOTSUPP);
 	assert_says(&err, "VFIO_UPDATE_VADDR", "5.12");
 	assert_int_equal(err.exit, EXIT_REFUSED);
 	make_dir("sys/kernel/iommu_groups/9/devices/83b8f4f2-509f-382f/mdev_type");
-	assert_int_equal(vfio_explain_update(&host, &c, &err), -EOPNOTSUPP);
+	assert_int_equal(vfio_explain_update(&c, &err), -EOPNOTSUPP);
 	assert_says(&err, "83b8f4f2-509f-382f", "mediated");
 }
 
@@ -214,7 +217,7 @@ static void capability_counts(void **state)
 	struct error err = {0};
 	make_dir("proc/self");
 	make_file("proc/self/status", "Name:\tmolt\nCapEff:\t0000000000004000\n");
-	assert_int_equal(vfio_explain_memlock(&host, UINT64_MAX, &err), 0);
+	assert_int_equal(vfio_explain_memlock(UINT64_MAX, &err), 0);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

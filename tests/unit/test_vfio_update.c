@@ -259,12 +259,14 @@ static void memlock_refuses(void **state)
 	struct machine *m = vfio_running();
 	struct rlimit was, low = {1 * MIB, 0};
 	struct error err = {0};
-	struct vfio_host other = {.sys = "/sys", .proc = "/nonexistent", .dev = "/dev"};
+	const struct vfio_host here = vfio_host;
 	getrlimit(RLIMIT_MEMLOCK, &was);
 	low.rlim_max = was.rlim_max;
 	setrlimit(RLIMIT_MEMLOCK, &low);
 	/* Without a way to see a capability there is none. */
-	int rc = vfio_explain_memlock(&other, vfio_dma_len(container_of(m)), &err);
+	vfio_host.proc = "/nonexistent";
+	int rc = vfio_explain_memlock(vfio_dma_len(container_of(m)), &err);
+	vfio_host = here;
 	setrlimit(RLIMIT_MEMLOCK, &was);
 	assert_int_equal(rc, -ENOMEM);
 	assert_int_equal(err.exit, EXIT_HOST);

@@ -414,9 +414,6 @@ static void skipped_and_says_why(void **state)
 	opt.budget_ms = 0;
 	assert_true(skipped("turned off"));
 	opt.budget_ms = 1000;
-	opt.incoherent = true;
-	assert_true(skipped("snoop"));
-	opt.incoherent = false;
 	fake.nested = 0;
 	assert_true(skipped("KVM shadows"));
 	fake.nested = -1; /* not known: the call tells */

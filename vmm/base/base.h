@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The C library and the helpers that every file uses. Every other header includes it, so a .c file need not. */
+/* The C library and the helpers that every file uses. Every other header includes it, so a .c file
+ * need not. */
 #pragma once
 
 #include <errno.h>

@@ -15,48 +15,21 @@ static int code_of(const struct error *err)
 	return err ? err->code : unwanted;
 }
 
-static void set(struct error *err, int code, const char *fmt, va_list ap)
-{
-	if (!err) {
-		unwanted = code;
-		return;
-	}
-	err->code = code;
-	err->exit = EXIT_INTERNAL;
-	err->hint[0] = 0;
-	errno = code; /* for %m */
-	vsnprintf(err->text, sizeof(err->text), fmt, ap);
-}
-
-int error_errno(struct error *err, int code, const char *fmt, ...)
-{
-	va_list ap;
-	va_start(ap, fmt);
-	set(err, code, fmt, ap);
-	va_end(ap);
-	if (err) {
-		size_t n = strlen(err->text);
-		snprintf(err->text + n, sizeof(err->text) - n, ": %s", strerror(code));
-	}
-	return -code;
-}
-
-int error_set(struct error *err, int code, const char *fmt, ...)
-{
-	va_list ap;
-	va_start(ap, fmt);
-	set(err, code, fmt, ap);
-	va_end(ap);
-	return -code;
-}
-
 int error_end(struct error *err, enum exit_code exit, int code, const char *fmt, ...)
 {
 	va_list ap;
+	if (!err) {
+		unwanted = code;
+		return -code;
+	}
+	err->code = code;
+	err->exit = exit;
+	err->hint[0] = 0;
+	errno = code; /* for %m */
 	va_start(ap, fmt);
-	set(err, code, fmt, ap);
+	vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	va_end(ap);
-	return error_exit(err, exit);
+	return -code;
 }
 
 int error_hint(struct error *err, const char *fmt, ...)

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Errors. vmm/base/ may include nothing else of ours.
- *
  * A function that can fail returns 0 or -errno and fills one struct error where it failed: what was
- * being done, on which object, why, and the remedy where there is one. Callers may prefix. Only the
- * outermost layer (main, the update's log line) prints.
+ * being done, on which object, why, and the remedy. Callers may prefix. Only the outermost layer
+ * prints.
  */
 #pragma once
 
@@ -27,21 +25,15 @@ struct error {
 	char hint[640];	     /* remedy, may be empty */
 };
 
-/* Fills @err (may be NULL) with @code (positive errno) and a text to which strerror(code) is
- * appended; returns -code. */
-int error_errno(struct error *err, int code, const char *fmt, ...)
-	__attribute__((cold, format(printf, 3, 4)));
-
-/* The same without appending strerror(). */
-int error_set(struct error *err, int code, const char *fmt, ...)
-	__attribute__((cold, format(printf, 3, 4)));
-
-/* The same for an error that ends the program with @exit. %m in @fmt is strerror(@code). */
+/* Fills @err (may be NULL) with @code and a text, in which %m is strerror(@code); returns -code. @exit: what the
+ * program ends with if this error ends it. */
 int error_end(struct error *err, enum exit_code exit, int code, const char *fmt, ...)
 	__attribute__((cold, format(printf, 4, 5)));
 
-/* Adds the remedy; keeps the error otherwise. Returns -err->code, also (of this thread's last error)
- * when @err is NULL. */
+#define error_set(err, code, ...)	 error_end(err, EXIT_INTERNAL, code, __VA_ARGS__)
+#define error_errno(err, code, fmt, ...) error_set(err, code, fmt ": %m", ##__VA_ARGS__)
+
+/* Adds the remedy. Returns -err->code, or of this thread's last error when @err is NULL. */
 int error_hint(struct error *err, const char *fmt, ...) __attribute__((cold, format(printf, 2, 3)));
 
 /* Puts "prefix: " before the text. Returns -err->code. */

@@ -24,6 +24,5 @@ int fd_set_nonblock(int fd, bool on);
 int fd_write_all(int fd, const void *buf, size_t len);
 int fd_pread_all(int fd, void *buf, size_t len, off_t off);
 
-/* Reads a whole small text file (sysfs, proc) into @buf, with a NUL and without the last newline.
- * Returns its length or -errno. */
+/* Reads a small text file whole, less its last newline. Returns its length or -errno. */
 int file_read_text(const char *path, char *buf, size_t size);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* JSON: records are written into a buffer of the caller's, and read again by key. Only what molt
- * itself writes is ever read, but nothing else makes it misbehave. */
+/* JSON records: written into a buffer of the caller's, and read again by key. */
 #pragma once
 
 #include "vmm/base/base.h"
@@ -27,17 +26,15 @@ void json_raw(struct json *j, const char *key, const char *fmt, ...)
 /* Ends the line. False: it did not fit, and the text is useless. */
 bool json_end(struct json *j);
 
-/* The value of @key in the object that begins at @object, NULL if there is none (or no object).
- * Points into @object, at the value's first character. */
+/* The value of @key, as a place in the object's text; NULL: there is none, or no object. */
 const char *json_get(const char *object, const char *key);
 
 /* The first element of an array, and the one after it. NULL: there is none. */
 const char *json_first(const char *array);
 const char *json_next(const char *element);
 
-/* Copies a string value without its quotes and escapes, cut to @size; control characters other than
- * newline become '?', so that it can be shown on a terminal. Other values as they are, brackets
- * included. NULL gives "". Returns @out. */
+/* Copies a string value without quotes and escapes, cut to @size, fit for a terminal: control
+ * characters but newline become '?'. Other values as they are. NULL gives "". Returns @out. */
 char *json_text(const char *value, char *out, size_t size);
 
 /* A number's whole part; 0 for anything else. */

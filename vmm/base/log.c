@@ -22,19 +22,23 @@ void log_set_name(const char *name)
 		log_name[0] = 0;
 }
 
+/* Ends the line, which has room for two more, and writes it at once. */
+static void put_line(char *line, size_t len)
+{
+	if (__atomic_load_n(&log_raw, __ATOMIC_RELAXED))
+		line[len++] = '\r';
+	line[len++] = '\n';
+	ssize_t ignored = write(STDERR_FILENO, line, len);
+	(void)ignored;
+}
+
 static void emit(const char *level, const char *fmt, va_list ap)
 {
 	char line[1600];
 	int n = snprintf(line, sizeof(line), "molt%s: %s", log_name, level);
 	int k = vsnprintf(line + n, sizeof(line) - (size_t)n - 2, fmt, ap);
 	size_t len = (size_t)n + (k > 0 ? (size_t)k : 0);
-	if (len > sizeof(line) - 3)
-		len = sizeof(line) - 3;
-	if (__atomic_load_n(&log_raw, __ATOMIC_RELAXED))
-		line[len++] = '\r';
-	line[len++] = '\n';
-	ssize_t ignored = write(STDERR_FILENO, line, len);
-	(void)ignored;
+	put_line(line, len < sizeof(line) - 3 ? len : sizeof(line) - 3);
 }
 
 void log_signal(const char *text)
@@ -45,11 +49,7 @@ void log_signal(const char *text)
 	for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		for (const char *c = parts[i]; *c && len < sizeof(line) - 2; c++)
 			line[len++] = *c;
-	if (__atomic_load_n(&log_raw, __ATOMIC_RELAXED))
-		line[len++] = '\r';
-	line[len++] = '\n';
-	ssize_t ignored = write(STDERR_FILENO, line, len);
-	(void)ignored;
+	put_line(line, len);
 }
 
 void log_info(const char *fmt, ...)

@@ -21,6 +21,6 @@ void log_signal(const char *text);
 /* Prints an error with its remedy. */
 void log_error(const struct error *err);
 
-/* Tells whether a message that a guest can trigger may be printed: at most @burst of each @counter,
- * then none. Returns true while there is room; the last allowed one says so. */
+/* May a message that a guest can trigger be printed? @burst of each @counter; the last one says
+ * so. */
 bool log_guest_ok(unsigned *counter, unsigned burst);

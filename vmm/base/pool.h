@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Memory of the objects of a machine. Within the pause every mapping costs a guest its time and so does every
- * page that malloc looks at, so they come one after the other out of a room that the program has from its
- * start, as long as it lasts, and of the heap after that. With AddressSanitizer all are the heap's.
- */
+/* Memory of the objects of a machine. Within the pause every mapping costs its time, and every page
+ * that malloc looks at: so they come out of a room that the program has from its start, and of the
+ * heap after that. */
 #pragma once
 
 #include <stddef.h>

@@ -48,8 +48,8 @@ struct console_backend {
 	const char *name; /* the word of --console */
 	bool lossless;	  /* output waits for the host, instead of dropping the oldest */
 	bool history;	  /* what was sent is remembered for a client that comes late */
-	/* NULL: nothing to open. @arg: what follows the colon, or NULL. Sets in_fd, out_fd, listen_fd: the kept
-	 * descriptors, or freshly opened ones. */
+	/* NULL: nothing to open. @arg: what follows the colon, or NULL. Sets in_fd, out_fd,
+	 * listen_fd: the kept descriptors, or freshly opened ones. */
 	int (*open)(struct console *con, const char *arg, struct error *err);
 	/* A state is loaded: descriptors that come and go are taken again. */
 	void (*reload)(struct console *con);

@@ -11,9 +11,9 @@
 
 /* --- stdio --- */
 
-/* The descriptor @number under @name: opened anew, so that it can be non-blocking without making it
- * so for the shell, which shares the one we were given. Where that is not possible (a socket,
- * another user's terminal) the given one, whose writes are preceded by poll. -1: it is closed. */
+/* The descriptor @number under @name: opened anew, so that it can be non-blocking without making
+ * the shell's so. Where that is not possible (a socket, another user's terminal) the given one. -1:
+ * it is closed. */
 static int take_standard(struct console *con, const char *name, int number, int mode)
 {
 	int fd = fdset_get(&con->m->fds, name);
@@ -87,7 +87,8 @@ const struct console_backend console_file = {
 	.open = file_open,
 };
 
-/* Takes @path for this process: nothing but a stale @type (S_IFSOCK, S_IFLNK) may be there, and is removed (claim.h). */
+/* Takes @path: nothing but a stale @type (S_IFSOCK, S_IFLNK) may be there, and is removed
+ * (claim.h). */
 static int claim(struct console *con, const char *path, unsigned type, struct error *err)
 {
 	int rc = claim_path(&con->m->fds, "console-lock", "console", path, type, err);

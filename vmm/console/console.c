@@ -34,8 +34,7 @@ static void on_output(void *opaque, uint32_t events);
 
 /* --- watching --- */
 
-/* Watches @fd for @want instead of *@now. A descriptor that is wanted for nothing is not watched at
- * all: a hangup would be reported for ever. */
+/* What is wanted for nothing is not watched at all: a hangup would be reported for ever. */
 static int watch_fd(struct console *con, int fd, uint32_t *now, uint32_t want, loop_handler handler)
 {
 	struct loop *loop = &con->m->loop;
@@ -209,8 +208,8 @@ static void show_help(struct console *con)
 	console_write(con, (const uint8_t *)text, sizeof(text) - 1);
 }
 
-/* Takes escapes out of what the terminal sent: @n bytes to at most n + 1. What is no escape goes on
- * to the guest, Ctrl-a included. */
+/* Takes escapes out of @n bytes of a terminal, which become at most n + 1; the rest is the
+ * guest's. */
 static uint32_t filter_escapes(struct console *con, const uint8_t *from, uint32_t n, uint8_t *to)
 {
 	uint32_t k = 0;
@@ -249,8 +248,7 @@ static void deliver(struct console *con)
 	explicit_bzero(s->in + s->in_len, n); /* it may have been a password */
 }
 
-/* Reads once, when the reader has taken all there was. Returns false at the end, for now or ever.
- */
+/* Reads once, when the reader has taken all there was. False at the end, for now or ever. */
 static bool read_input(struct console *con)
 {
 	struct console_state *s = &con->state;
@@ -315,8 +313,8 @@ static void on_listen(void *opaque, uint32_t events)
 	con->be->accept(con);
 }
 
-/* What a state that was loaded before has left behind the end of this one may be secret, and nobody would clear
- * it later. */
+/* What an earlier state has left behind the end of this one may be secret, and nobody would clear
+ * it. */
 static void clear_rest(uint8_t *buf, uint32_t len, uint32_t *before)
 {
 	if (*before > len)

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest's console on the host: stdio, pty, file:PATH, unix:PATH or none, behind two calls.
- * Bytes of the guest go to a ring first and from there to the host without ever blocking; bytes of
- * the host go to whoever registered as reader (the serial port). stdio and file lose nothing (the
- * ring fills and the guest's transmitter waits); pty and unix without a reader drop the oldest
- * bytes, and a client that comes late gets the ring's last lines first.
+ * The guest's console on the host. The guest's bytes go to a ring first and from there to the host
+ * without ever blocking; the host's go to whoever registered as reader. stdio and file lose
+ * nothing: the guest's transmitter waits. pty and unix drop the oldest bytes, and a client that
+ * comes late gets the ring's last lines first.
  */
 #pragma once
 
@@ -16,15 +15,14 @@ struct state_class;
 
 extern const struct state_class console_state_class;
 
-/* Reader of host input. Called with the device lock held from the event loop. Returns how many of
- * @len bytes were taken; the rest is offered again after console_ready(). */
+/* Device lock held. Returns how many bytes were taken; the rest is offered again after
+ * console_ready(). */
 typedef size_t (*console_reader)(void *opaque, const uint8_t *buf, size_t len);
 /* Room in the ring again after console_write refused. Device lock held. */
 typedef void (*console_drained)(void *opaque);
 
-/* @spec: the --console text. Descriptors go through m->fds ("stdin", "stdout", "console",
- * "console-slave", "console-listen", "console-client", "console-lock"); registers state node
- * "console". Ignores SIGPIPE. */
+/* @spec: the --console text. Descriptors go through m->fds; registers state node "console". Ignores
+ * SIGPIPE. */
 int console_open(struct machine *m, const char *spec, struct console **out, struct error *err);
 
 void console_attach(struct console *con, console_reader reader, console_drained drained,
@@ -36,8 +34,9 @@ size_t console_write(struct console *con, const uint8_t *buf, size_t len);
 /* The reader has room again. */
 void console_ready(struct console *con);
 
-/* Starts watching host input, and makes the terminal raw until the end (terminal.h). Takes the device lock. The settings of
- * a terminal that was taken over are in the state: until then it is somebody else's to put back. */
+/* Starts watching host input, and makes the terminal raw until the end (terminal.h). Takes the
+ * device lock. The settings of a terminal that was taken over are in the state: until then it is
+ * somebody else's to put back. */
 int console_start(struct console *con, struct error *err);
 
 /* At the end of the machine: flushes, puts the terminal back, removes the socket or link. */

@@ -56,8 +56,8 @@ static void on_fatal_signal(int sig, siginfo_t *info, void *context)
 	for (unsigned i = 0; i < ARRAY_LEN(fatal_signals); i++)
 		if (fatal_signals[i] == sig)
 			sigaction(sig, &former[i], NULL);
-	/* A fault repeats itself when this returns. Any other signal has to be sent again; it is
-	 * blocked, and so taken on return. */
+	/* A fault repeats itself when this returns. Another signal is sent again, and taken on
+	 * return. */
 	bool fault = sig == SIGSEGV || sig == SIGBUS || sig == SIGILL || sig == SIGFPE;
 	if (!fault || info->si_code <= 0)
 		raise(sig);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The verbs that talk to a running guest over its control socket (molt(1)), and their connection to it. */
+/* The verbs that talk to a running guest over its control socket (molt(1)), and their connection to
+ * it. */
 #pragma once
 
 #include "vmm/base/base.h"
 
-/* The verb that is argv[1]: status, update, stop or events. Gets all of main's arguments and returns the exit status. */
+/* The verb that is argv[1]: status, update, stop or events. Gets all of main's arguments and
+ * returns the exit status. */
 int client_run(int argc, char *argv[]);
 
 /* For people: what a `status` answer says. */
@@ -26,7 +28,6 @@ int client_connect(struct client_link *l, const char *target, struct error *err)
 int client_send(struct client_link *l, const char *line, struct error *err);
 /* The same with a descriptor, which stays the caller's. */
 int client_send_fd(struct client_link *l, const char *line, int fd, struct error *err);
-/* The next line without its newline, valid until the next call. NULL: an error, -EPIPE: the other side
- * has closed. */
+/* The next line, without its newline, valid until the next call. NULL: an error; -EPIPE: closed. */
 char *client_line(struct client_link *l, struct error *err);
 void client_close(struct client_link *l);

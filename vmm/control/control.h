@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The control socket: a listening socket, a few clients, one line per request (control_request.h).
+ * The control socket: a listening socket, a few clients, one line per request (request.h). Its
+ * thread, the doorman, lets clients in and tells the leader of whole lines. A line stays in its
+ * socket until the leader takes and answers it: so an update loses no request.
  *
- * A thread of its own ("molt-control", an event loop of its own) is the doorman: it lets clients in,
- * watches for whole lines and tells the leader; it touches neither devices nor what a request says. A
- * line stays in its socket until the leader takes it, which then does what is asked and answers. So an
- * update loses no request: what was not taken before it is still in the socket after it.
- *
- * Kept over an update: "control" (listening), "control-lock", and every client, under a name that says
- * what it waits for: "control-idle:N", "control-events:N", and "control-client", which asked for the
- * update under way and gets its answer from whichever program the guest ends up in.
+ * Kept over an update: "control", "control-lock", and every client: "control-idle:N",
+ * "control-events:N", and "control-client", which asked for the update under way and gets its
+ * answer from whichever program the guest ends up in.
  */
 #pragma once
 
@@ -21,8 +18,8 @@ struct machine;
 
 #define CONTROL_CLIENTS 16
 
-/* Opens --control, or takes the kept descriptors, into m->control; NULL if there is to be none. Takes
- * the device lock. */
+/* Opens --control, or takes it over, into m->control; NULL if there is to be none. Takes the device
+ * lock. */
 int control_open(struct machine *m, struct error *err);
 
 /* All functions below do nothing without a control socket (@ctl NULL). */
@@ -30,17 +27,15 @@ int control_open(struct machine *m, struct error *err);
 /* Starts the doorman. */
 int control_start(struct control *ctl, struct error *err);
 
-/* After control_park it opens and closes no descriptor until control_unpark. The caller must not hold
- * the device lock. */
+/* In between it opens and closes no descriptor. The caller must not hold the device lock. */
 void control_park(struct control *ctl);
 void control_unpark(struct control *ctl);
 
-/* The leader, on MACHINE_WAKE_SIGNAL: takes one request, whose client gets the next answer; the order
- * is the clients' turn. False: there is none, or it made no sense and was answered. */
+/* The leader takes one request, whose client gets the next answer. False: there is none that made
+ * sense. */
 bool control_take(struct control *ctl, struct control_request *req);
 
-/* Leader. To whoever asked last; @text: whole lines. A client that does not take all of it at once is
- * dropped. Nobody asked: nothing. */
+/* Leader. Whole lines to whoever asked last; a client that does not take all at once is dropped. */
 void control_answer(struct control *ctl, const char *text, size_t len);
 
 /* The same as an error record: what is wrong, and the remedy. */
@@ -58,8 +53,8 @@ void control_answer_waiting(struct control *ctl, const char *text, size_t len);
 /* Leader. To all that want events. */
 void control_publish(struct control *ctl, const char *text, size_t len);
 
-/* An update has ended, or was refused: publishes its record, answers whoever waits for it, and
- * remembers it. */
+/* Publishes the record of an update that has ended or was refused, and answers whoever waits for
+ * it. */
 void control_update_ended(struct control *ctl, const char *record, size_t len);
 
 /* The last such record in this program, "" if there was none. */

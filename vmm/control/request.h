@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What can be asked of a running guest, and where: one line of text per request, one line of JSON per
- * answer (molt(1), CONTROL SOCKET). Shared by the program that serves the socket and by its clients.
+ * What can be asked of a running guest: one line of text per request, one line of JSON per answer
+ * (molt(1)).
  *
  *   WORD [check] [exe=FILE]      exe= takes the rest of the line: FILE may contain blanks
  *   take                         with a SOCK_SEQPACKET descriptor (SCM_RIGHTS): molt run --take

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Inside the control socket: control.c is what the leader calls, doorman.c the thread and the life of the socket. */
+/* Inside the control socket: control.c is what the leader calls, doorman.c the thread and the life
+ * of the socket. */
 #pragma once
 
 #include <pthread.h>

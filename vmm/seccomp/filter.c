@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Filters, from rows: a binary search for the number of the call, then its arguments. A filter is put on
- * inside an update's pause, so what the kernel does then counts: 0.15 us for each instruction, and,
- * unless the first one stops it, one run for each call there is (below).
- */
+/* Filters, from rows: a binary search for the number of the call, then its arguments. One is put on
+ * inside the pause: that costs 0.15 us for each instruction, and a run for each call there is
+ * (below). */
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 
@@ -126,9 +124,9 @@ unsigned seccomp_compile(struct seccomp_row *rows, unsigned n, const struct secc
 
 	p.room = room < SECCOMP_MAX_CODE ? room : SECCOMP_MAX_CODE;
 	sort(rows, n);
-	/* Linux runs a new filter for every call there is, to find those that need no filter, until it
-	 * looks at something that differs from call to call (seccomp_cache_prepare, kernel/seccomp.c,
-	 * since 5.11). This one does so at once: that saves 50 us here, and costs 20 ns a call. */
+	/* Linux runs a new filter for every call there is until it looks at something that differs
+	 * from call to call (seccomp_cache_prepare, since 5.11). This one does so at once: that
+	 * saves 50 us. */
 	load(&p, ip);
 	if (env->pass) {
 		jump(&p, BPF_JEQ, (uint32_t)env->pass, p.n + 1, p.n + 3);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The rows that filters are made of, and what makes them. Inside vmm/seccomp/, for the architecture and for their test. */
+/* The rows that filters are made of, and what makes them. Inside vmm/seccomp/, for the architecture
+ * and for their test. */
 #pragma once
 
 #include <linux/filter.h>
@@ -16,7 +17,8 @@ struct seccomp_row {
 	uint32_t value;
 };
 
-/* Each pastes the name itself: some C libraries have a macro pread64. */
+/* The names of some calls are macros of the C library: each is pasted before it could be
+ * expanded. */
 #define SECCOMP_ROW(nr, arg, test, v)	 ((struct seccomp_row){nr, arg, test, (uint32_t)(v)})
 #define SECCOMP_CALL(name)		 SECCOMP_ROW(SYS_##name, 0, SECCOMP_ANY, 0)
 #define SECCOMP_CALL_IS(name, arg, v)	 SECCOMP_ROW(SYS_##name, arg, SECCOMP_IS, v)
@@ -41,8 +43,8 @@ struct seccomp_env {
 	uintptr_t pass; /* a call whose return address this is, is allowed; 0: none is */
 };
 
-/* Writes the filter for @rows, which it sorts by number: those of one call keep their order. Returns
- * the number of instructions, or 0: more than @room. */
+/* Writes the filter for @rows, which it sorts by number. Returns its length, or 0: more than
+ * @room. */
 unsigned seccomp_compile(struct seccomp_row *rows, unsigned n, const struct seccomp_env *env,
 			 struct sock_filter *out, unsigned room);
 

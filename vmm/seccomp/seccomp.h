@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * System calls that the threads of a running guest may make: a seccomp filter on each thread that
- * works on what the guest hands over. The leader has none: filters survive exec, which it does at an
- * update. Which calls: vmm/seccomp/table.c and the architecture's seccomp.c.
- */
+/* A seccomp filter on each thread that works on what the guest hands over; the calls are in table.c
+ * and the architecture's seccomp.c. The leader has none: filters survive exec. */
 #pragma once
 
 #include "vmm/base/base.h"
@@ -31,8 +28,7 @@ enum seccomp_thread { SECCOMP_VCPU, SECCOMP_LOOP, SECCOMP_CONTROL, SECCOMP_THREA
 #endif
 
 /* Before there are other threads. Catches SIGSYS in every mode, since a filter may have been put on
- * molt from outside; whoever caught it before still gets what ends the program. Unless
- * @mode is SECCOMP_OFF this process and all it becomes gain no privileges by exec from now on. */
+ * molt from outside. Unless @mode is SECCOMP_OFF nobody gains privileges by exec from now on. */
 int seccomp_init(enum seccomp_mode mode, struct error *err);
 
 /* The calling thread puts its filter on, for good. Nothing in mode SECCOMP_OFF. */

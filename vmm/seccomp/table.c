@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Which system calls the threads of a running guest make. Nothing here opens, connects, starts or
- * executes anything, nothing makes memory executable.
- */
+/* Which system calls the threads of a running guest make. Nothing here opens, connects, starts or
+ * executes anything, nothing makes memory executable. */
 #include <asm/ioctls.h>
 #include <asm/termbits.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Layouts of the ACPI tables given to the guest; numbers are sections of the ACPI
- * specification 6.4. Included by acpi.c and its test only. */
+/* Layouts of the ACPI tables given to the guest; numbers are sections of the ACPI specification
+ * 6.4. */
 #pragma once
 
 #include "vmm/base/base.h"

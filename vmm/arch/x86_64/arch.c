@@ -45,8 +45,7 @@ void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 	};
 }
 
-/* Width of guest physical addresses that the host offers (CPUID 0x80000008 EAX[7:0]); 36 if it does
- * not say. */
+/* Width of the host's guest physical addresses (CPUID 0x80000008 EAX[7:0]); 36: it does not say. */
 static unsigned physical_bits(const struct machine *m)
 {
 	struct {
@@ -81,34 +80,28 @@ static void choose_mmio64(struct machine *m)
 	m->arch->state.mmio64_len = end - base < 256 * GIB ? end - base : 256 * GIB;
 }
 
-/* A question that fails is not a no: the guest's state would be left behind. */
-static int ask(struct machine *m, unsigned cap, long *answer, struct error *err)
-{
-	*answer = vm_ioctl(m->vm.fd, KVM_CHECK_EXTENSION, (void *)(long)cap);
-	return *answer < 0 ? error_errno(err, (int)-*answer, "KVM_CHECK_EXTENSION %u", cap) : 0;
-}
-
 int arch_init(struct machine *m, struct error *err)
 {
 	struct arch *arch = pool_alloc(1, sizeof(*arch));
 	if (!arch)
 		return error_errno(err, ENOMEM, "machine state");
 	m->arch = arch;
-	long len, xsave, xcrs;
-	int rc = ask(m, KVM_CAP_XSAVE2, &len, err);
-	if (!rc)
-		rc = ask(m, KVM_CAP_XSAVE, &xsave, err);
-	if (!rc)
-		rc = ask(m, KVM_CAP_XCRS, &xcrs, err);
-	if (rc)
-		return rc;
-	arch->xsave_len =
-		len > (long)sizeof(struct kvm_xsave) ? (uint32_t)len : sizeof(struct kvm_xsave);
+	/* A question that fails is not a no: the guest's state would be left behind. */
+	static const long caps[] = {KVM_CAP_XSAVE2, KVM_CAP_XSAVE, KVM_CAP_XCRS};
+	int has[ARRAY_LEN(caps)];
+	for (unsigned i = 0; i < ARRAY_LEN(caps); i++) {
+		has[i] = vm_call(m->vm.fd, KVM_CHECK_EXTENSION, (void *)caps[i], err,
+				 "KVM_CHECK_EXTENSION %ld", caps[i]);
+		if (has[i] < 0)
+			return has[i];
+	}
+	arch->xsave_len = has[0] > (int)sizeof(struct kvm_xsave) ? (uint32_t)has[0]
+								 : sizeof(struct kvm_xsave);
 	if (arch->xsave_len > CPU_MAX_XSAVE)
 		return error_set(err, ENOTSUP,
 				 "this host's XSAVE area has %u bytes, molt carries %d",
 				 arch->xsave_len, CPU_MAX_XSAVE);
-	arch->caps = (xsave ? ARCH_CAP_XSAVE : 0) | (xcrs ? ARCH_CAP_XCRS : 0);
+	arch->caps = (has[1] ? ARCH_CAP_XSAVE : 0) | (has[2] ? ARCH_CAP_XCRS : 0);
 	if (m->fresh)
 		choose_mmio64(m);
 	struct state_section s = {.node = "x86", .cls = &x86_state_class, .state = &arch->state};
@@ -124,14 +117,12 @@ int arch_boot(struct machine *m, struct error *err)
 	int rc = boot_load(m, &entry, err);
 	if (rc)
 		return rc;
-	long e = vm_ioctl(cpu->fd, KVM_GET_SREGS2, &s->sregs);
-	if (!e)
-		e = vm_ioctl(cpu->fd, KVM_GET_REGS, &s->regs);
+	long e = vm_ioctl(cpu->fd, KVM_GET_SREGS2, &s->sregs)
+			 ?: vm_ioctl(cpu->fd, KVM_GET_REGS, &s->regs);
 	boot_set_sregs(&entry, &s->sregs, &s->regs);
 	if (!e)
-		e = vm_ioctl(cpu->fd, KVM_SET_SREGS2, &s->sregs);
-	if (!e)
-		e = vm_ioctl(cpu->fd, KVM_SET_REGS, &s->regs);
+		e = vm_ioctl(cpu->fd, KVM_SET_SREGS2, &s->sregs)
+			    ?: vm_ioctl(cpu->fd, KVM_SET_REGS, &s->regs);
 	return e < 0 ? error_errno(err, (int)-e, "vCPU 0: registers at boot") : 0;
 }
 

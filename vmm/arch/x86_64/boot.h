@@ -2,7 +2,7 @@
 /*
  * x86-64 boot: puts kernel, initrd, command line and tables into guest memory and says how the
  * first vCPU starts. bzImage by the 64-bit boot protocol (Linux Documentation/arch/x86/boot.rst),
- * ELF by its PVH note (Xen docs/misc/pvh.pandoc). Files are hostile input.
+ * ELF by its PVH note (Xen docs/misc/pvh.pandoc).
  */
 #pragma once
 
@@ -26,12 +26,10 @@ struct boot_entry {
 	uint32_t gdt_len;
 };
 
-/* Loads what m->opt names. The machine's memory is mapped; nothing runs yet. Exit code of errors:
- * EXIT_CONFIG. */
+/* Loads what m->opt names. Exit code of errors: EXIT_CONFIG. */
 int boot_load(struct machine *m, struct boot_entry *entry, struct error *err);
 
-/* Changes the registers of a vCPU after reset (as KVM_GET_SREGS2 gives them) into those of the
- * entry; @regs is overwritten. */
+/* Changes @sregs, as they are after reset, into those of the entry; @regs is overwritten. */
 void boot_set_sregs(const struct boot_entry *entry, struct kvm_sregs2 *sregs,
 		    struct kvm_regs *regs);
 

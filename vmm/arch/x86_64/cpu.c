@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * One vCPU's state: what is read and written, in which order, and why in that order
- * (docs/kernel-facts.md). Each step is one row of a table; the tables are the order.
- */
+/* One vCPU's state: what is read and written, and in which order (docs/kernel-facts.md): the tables
+ * of steps are the order. */
 #include "vmm/arch/x86_64/cpu.h"
 
 #include "vmm/arch/x86_64/arch.h"
@@ -176,26 +174,6 @@ static long save_xsave(struct vcpu *cpu, struct error *err)
 	return get(cpu, request, cpu->state->xsave);
 }
 
-#define STEP_IOCTL(fn, request, member)                                                            \
-	static long fn(struct vcpu *cpu, struct error *err)                                        \
-	{                                                                                          \
-		return get(cpu, request, &cpu->state->member);                                     \
-	}
-STEP_IOCTL(save_mp_state, KVM_GET_MP_STATE, mp_state)
-STEP_IOCTL(load_mp_state, KVM_SET_MP_STATE, mp_state)
-STEP_IOCTL(save_regs, KVM_GET_REGS, regs)
-STEP_IOCTL(load_regs, KVM_SET_REGS, regs)
-STEP_IOCTL(save_sregs, KVM_GET_SREGS2, sregs)
-STEP_IOCTL(load_sregs, KVM_SET_SREGS2, sregs)
-STEP_IOCTL(save_xcrs, KVM_GET_XCRS, xcrs)
-STEP_IOCTL(load_xcrs, KVM_SET_XCRS, xcrs)
-STEP_IOCTL(load_xsave, KVM_SET_XSAVE, xsave)
-STEP_IOCTL(save_debugregs, KVM_GET_DEBUGREGS, debugregs)
-STEP_IOCTL(load_debugregs, KVM_SET_DEBUGREGS, debugregs)
-STEP_IOCTL(save_events, KVM_GET_VCPU_EVENTS, events)
-STEP_IOCTL(load_events, KVM_SET_VCPU_EVENTS, events)
-STEP_IOCTL(save_lapic, KVM_GET_LAPIC, lapic)
-
 enum { LAPIC_LVTT = 0x320, LAPIC_TMICT = 0x380, LAPIC_TMCCT = 0x390 }; /* SDM 3A 11.5.4 */
 #define LAPIC_LVT_MASKED 0x10000
 
@@ -212,37 +190,45 @@ static long load_lapic(struct vcpu *cpu, struct error *err)
 	return get(cpu, KVM_SET_LAPIC, &copy);
 }
 
+/* An ioctl with a member of the state, or a function. */
 struct step {
 	const char *name;
+	unsigned long request;
+	size_t offset;
 	long (*run)(struct vcpu *cpu, struct error *err);
 	unsigned needs_cap; /* 0: always */
 };
+#define STEP(name, request, member)                                                                \
+	{                                                                                          \
+		name, request, offsetof(struct vcpu_state, member)                                 \
+	}
 
 static const struct step save_steps[] = {
-	{"MP_STATE", save_mp_state, 0}, /* first: reading it may apply a pending INIT or SIPI */
+	/* First: reading it may apply a pending INIT or SIPI. */
+	STEP("MP_STATE", KVM_GET_MP_STATE, mp_state),
 	/* Before SREGS2 and DEBUGREGS: it may write CR2 and DR6 of a pending exception. */
-	{"VCPU_EVENTS", save_events, 0},
-	{"REGS", save_regs, 0},
-	{"SREGS2", save_sregs, 0},
-	{"XSAVE", save_xsave, KVM_CAP_XSAVE},
-	{"XCRS", save_xcrs, KVM_CAP_XCRS},
-	{"MSRS", save_msrs, 0},
-	{"LAPIC", save_lapic, 0},
-	{"DEBUGREGS", save_debugregs, 0},
-	{"TSC_OFFSET", save_tsc, 0},
+	STEP("VCPU_EVENTS", KVM_GET_VCPU_EVENTS, events),
+	STEP("REGS", KVM_GET_REGS, regs),
+	STEP("SREGS2", KVM_GET_SREGS2, sregs),
+	{"XSAVE", .run = save_xsave, .needs_cap = KVM_CAP_XSAVE},
+	{"XCRS", KVM_GET_XCRS, offsetof(struct vcpu_state, xcrs), .needs_cap = KVM_CAP_XCRS},
+	{"MSRS", .run = save_msrs},
+	STEP("LAPIC", KVM_GET_LAPIC, lapic),
+	STEP("DEBUGREGS", KVM_GET_DEBUGREGS, debugregs),
+	{"TSC_OFFSET", .run = save_tsc},
 };
 
 static const struct step load_steps[] = {
-	{"SREGS2", load_sregs, 0}, /* APIC base and mode before LAPIC */
-	{"REGS", load_regs, 0},	   /* before VCPU_EVENTS: drops a pending exception */
-	{"XCRS", load_xcrs, KVM_CAP_XCRS},
-	{"XSAVE", load_xsave, KVM_CAP_XSAVE},
-	{"TSC_OFFSET", cpu_load_tsc, 0}, /* before the deadline MSR is armed against it */
-	{"LAPIC", load_lapic, 0},	 /* before MSRS: an armed TSC deadline is lost otherwise */
-	{"MSRS", load_msrs, 0},
-	{"MP_STATE", load_mp_state, 0},
-	{"VCPU_EVENTS", load_events, 0},
-	{"DEBUGREGS", load_debugregs, 0},
+	STEP("SREGS2", KVM_SET_SREGS2, sregs), /* APIC base and mode before LAPIC */
+	STEP("REGS", KVM_SET_REGS, regs),      /* before VCPU_EVENTS: drops a pending exception */
+	{"XCRS", KVM_SET_XCRS, offsetof(struct vcpu_state, xcrs), .needs_cap = KVM_CAP_XCRS},
+	{"XSAVE", KVM_SET_XSAVE, offsetof(struct vcpu_state, xsave), .needs_cap = KVM_CAP_XSAVE},
+	{"TSC_OFFSET", .run = cpu_load_tsc}, /* before the deadline MSR is armed against it */
+	{"LAPIC", .run = load_lapic}, /* before MSRS: an armed TSC deadline is lost otherwise */
+	{"MSRS", .run = load_msrs},
+	STEP("MP_STATE", KVM_SET_MP_STATE, mp_state),
+	STEP("VCPU_EVENTS", KVM_SET_VCPU_EVENTS, events),
+	STEP("DEBUGREGS", KVM_SET_DEBUGREGS, debugregs),
 };
 
 static int run_steps(struct vcpu *cpu, const struct step *steps, size_t n, const char *verb,
@@ -252,7 +238,9 @@ static int run_steps(struct vcpu *cpu, const struct step *steps, size_t n, const
 		if (steps[i].needs_cap && !(cpu->m->arch->caps & arch_cap_bit(steps[i].needs_cap)))
 			continue;
 		err->code = 0;
-		long rc = steps[i].run(cpu, err);
+		long rc = steps[i].run ? steps[i].run(cpu, err)
+				       : get(cpu, steps[i].request,
+					     (char *)cpu->state + steps[i].offset);
 		if (rc < 0)
 			return err->code ? (int)rc
 					 : error_errno(err, (int)-rc, "vCPU %u: %s %s", cpu->index,
@@ -263,10 +251,9 @@ static int run_steps(struct vcpu *cpu, const struct step *steps, size_t n, const
 
 /* ---- the local APIC's timer ----
  *
- * SET_LAPIC arms a one-shot timer for what is left of its count: when that is nothing, because it has
- * fired long ago, it fires a second time; and a periodic one starts anew, without the tick that KVM has
- * counted but not put into the IRR yet (it does so when the vCPU is about to enter the guest). So where
- * there is such a timer, pending ticks are flushed into the IRR and the state is read again, until
+ * SET_LAPIC arms a one-shot timer for what is left of its count: one that has fired long ago fires
+ * a second time; and a periodic one starts anew, without the tick that KVM has counted but not put
+ * into the IRR yet. So pending ticks are flushed into the IRR and the state is read again, until
  * none came in between; then a one-shot timer that has fired is saved as not armed. */
 
 enum { TIMER_ONESHOT = 0, TIMER_PERIODIC = 1 };
@@ -318,8 +305,7 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err)
 	return run_steps(cpu, load_steps, ARRAY_LEN(load_steps), "KVM_SET", err);
 }
 
-/* What programs compute with. Control registers and MSRs stay: KVM is to accept the state that the next update
- * offers, which is made of what is here. */
+/* What programs compute with. The rest stays: the next update's offer is made of it. */
 void vcpu_arch_scrub(struct vcpu *cpu)
 {
 	explicit_bzero(&cpu->state->regs, sizeof(cpu->state->regs));
@@ -396,8 +382,7 @@ int cpu_set_cpuid(struct vcpu *cpu, struct error *err)
 	} c; /* not cleared: most of its pages are never touched */
 	c.head = (struct kvm_cpuid2){.nent = cpu->state->cpuid_len};
 	memcpy(c.entries, cpu->state->cpuid, cpu->state->cpuid_len * sizeof(c.entries[0]));
-	long rc = vm_ioctl(cpu->fd, KVM_SET_CPUID2, &c);
-	return rc < 0 ? error_errno(err, (int)-rc, "vCPU %u: KVM_SET_CPUID2", cpu->index) : 0;
+	return vm_call(cpu->fd, KVM_SET_CPUID2, &c, err, "vCPU %u: KVM_SET_CPUID2", cpu->index);
 }
 
 /* MSRs that KVM holds for a vCPU but leaves out of its list (SDM 3A 12.11, 3B 16.3). */
@@ -437,9 +422,10 @@ static int find_msrs(struct vcpu *cpu, struct error *err)
 		struct kvm_msr_list head;
 		uint32_t indices[1024];
 	} all = {.head.nmsrs = 1024};
-	long rc = vm_ioctl(cpu->m->vm.kvm_fd, KVM_GET_MSR_INDEX_LIST, &all);
+	int rc = vm_call(cpu->m->vm.kvm_fd, KVM_GET_MSR_INDEX_LIST, &all, err,
+			 "KVM_GET_MSR_INDEX_LIST");
 	if (rc < 0)
-		return error_errno(err, (int)-rc, "KVM_GET_MSR_INDEX_LIST");
+		return rc;
 	for (uint32_t i = 0; i < all.head.nmsrs; i++)
 		if (all.indices[i] != MSR_IA32_TSC && all.indices[i] != MSR_IA32_TSC_DEADLINE)
 			try_msr(cpu, all.indices[i]);
@@ -477,8 +463,7 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 	} else {
 		rc = find_msrs(cpu, err);
 	}
-	/* What an update offers a successor until there was one: nobody can read a vCPU while
-	 * it runs. */
+	/* For the first update's offer: nobody can read a vCPU while it runs. */
 	return rc ? rc : run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
 }
 

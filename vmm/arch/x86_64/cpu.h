@@ -38,7 +38,8 @@ extern const struct state_class cpu_state_class;
 int cpu_set_cpuid(struct vcpu *cpu, struct error *err);
 long cpu_load_tsc(struct vcpu *cpu, struct error *err);
 
-/* ---- cpuid.c: of a new guest, what KVM supports on this host, less what an update does not carry ---- */
+/* ---- cpuid.c: of a new guest, what KVM supports on this host, less what an update does not carry
+ * ---- */
 
 struct kvm_cpuid2;
 struct machine;
@@ -51,6 +52,5 @@ int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err);
 /* Makes it that of vCPU @index of @ncpus: APIC id @index, one package, one thread a core. */
 void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, uint32_t ncpus);
 
-/* The pure part of cpuid_make, for its test: hides features in @c, which has room for
- * CPUID_MAX_ENTRIES. */
+/* The pure part of cpuid_make, for its test: hides features in @c. */
 void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline);

@@ -84,8 +84,7 @@ static void add_leaf(struct kvm_cpuid2 *c, const struct kvm_cpuid_entry2 *e)
 		c->entries[c->nent++] = *e;
 }
 
-/* Largest XSAVE area for what is left in XCR0, standard format: KVM computes the current size at
- * run time, but this one we must. */
+/* Largest XSAVE area for what is left in XCR0, standard format: KVM does not compute this one. */
 static void fix_xsave_size(struct kvm_cpuid2 *c)
 {
 	struct kvm_cpuid_entry2 *main = find(c, 0xd, 0);
@@ -135,9 +134,10 @@ void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline)
 int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err)
 {
 	out->nent = CPUID_MAX_ENTRIES;
-	long rc = vm_ioctl(m->vm.kvm_fd, KVM_GET_SUPPORTED_CPUID, out);
+	int rc =
+		vm_call(m->vm.kvm_fd, KVM_GET_SUPPORTED_CPUID, out, err, "KVM_GET_SUPPORTED_CPUID");
 	if (rc < 0)
-		return error_errno(err, (int)-rc, "KVM_GET_SUPPORTED_CPUID");
+		return rc;
 	/* KVM's list leaves this bit to us, since it depends on where the local APIC is. */
 	cpuid_filter(out, vm_has(&m->vm, KVM_CAP_TSC_DEADLINE_TIMER));
 	return 0;
@@ -152,8 +152,7 @@ static uint32_t core_shift(uint32_t ncpus)
 	return shift;
 }
 
-/* Cache leaves 4 (Intel) and 0x8000001d (AMD): levels 1 and 2 belong to a core, 3 to the package.
- */
+/* Cache leaves 4 (Intel) and 0x8000001d (AMD): levels 1 and 2 are a core's, 3 the package's. */
 static void set_cache(struct kvm_cpuid_entry2 *e, uint32_t shift)
 {
 	uint32_t sharing = (e->eax >> 5 & 7) >= 3 ? BIT(shift) - 1 : 0;

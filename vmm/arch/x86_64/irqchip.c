@@ -17,25 +17,20 @@ static uint64_t boottime_ns(void)
 
 int arch_create_irqchip(struct machine *m, struct error *err)
 {
-	uint64_t identity_gpa = LAYOUT_IDENTITY_GPA;
+	const int fd = m->vm.fd;
+	uint64_t map = LAYOUT_IDENTITY_GPA;
 
 	/* Intel hosts without unrestricted guest run real mode with these pages; elsewhere they are
 	 * accepted and unused (api.rst, KVM_SET_TSS_ADDR). */
-	long rc = vm_ioctl(m->vm.fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_gpa);
-	if (rc < 0)
-		return error_errno(err, (int)-rc, "KVM_SET_IDENTITY_MAP_ADDR");
-	rc = vm_ioctl(m->vm.fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS);
-	if (rc < 0)
-		return error_errno(err, (int)-rc, "KVM_SET_TSS_ADDR");
-	rc = vm_ioctl(m->vm.fd, KVM_CREATE_IRQCHIP, NULL);
-	return rc < 0 ? error_errno(err, (int)-rc, "KVM_CREATE_IRQCHIP") : 0;
+	return vm_call(fd, KVM_SET_IDENTITY_MAP_ADDR, &map, err, "KVM_SET_IDENTITY_MAP_ADDR")
+		       ?: vm_call(fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS, err, "KVM_SET_TSS_ADDR")
+		       ?: vm_call(fd, KVM_CREATE_IRQCHIP, NULL, err, "KVM_CREATE_IRQCHIP");
 }
 
 int arch_create_timers(struct machine *m, struct error *err)
 {
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
-	long rc = vm_ioctl(m->vm.fd, KVM_CREATE_PIT2, &pit);
-	return rc < 0 ? error_errno(err, (int)-rc, "KVM_CREATE_PIT2") : 0;
+	return vm_call(m->vm.fd, KVM_CREATE_PIT2, &pit, err, "KVM_CREATE_PIT2");
 }
 
 int arch_save(struct machine *m, struct error *err)
@@ -43,23 +38,21 @@ int arch_save(struct machine *m, struct error *err)
 	struct x86_state *s = &m->arch->state;
 	for (uint32_t i = 0; i < 3; i++) {
 		s->irqchip[i].chip_id = i;
-		long rc = vm_ioctl(m->vm.fd, KVM_GET_IRQCHIP, &s->irqchip[i]);
+		int rc = vm_call(m->vm.fd, KVM_GET_IRQCHIP, &s->irqchip[i], err,
+				 "KVM_GET_IRQCHIP %u", i);
 		if (rc < 0)
-			return error_errno(err, (int)-rc, "KVM_GET_IRQCHIP %u", i);
+			return rc;
 	}
-	long rc = vm_ioctl(m->vm.fd, KVM_GET_PIT2, &s->pit);
-	if (rc < 0)
-		return error_errno(err, (int)-rc, "KVM_GET_PIT2");
-	/* Channel 0 starts its count anew when this is set: KVM does not tell when it was loaded
-	 * (count_load_time stays 0). */
-	rc = vm_ioctl(m->vm.fd, KVM_GET_CLOCK, &s->clock);
+	/* Channel 0 starts its count anew when this is set: count_load_time is always 0. */
+	int rc = vm_call(m->vm.fd, KVM_GET_PIT2, &s->pit, err, "KVM_GET_PIT2")
+			 ?: vm_call(m->vm.fd, KVM_GET_CLOCK, &s->clock, err, "KVM_GET_CLOCK");
 	s->clock_boottime_ns = boottime_ns();
-	return rc < 0 ? error_errno(err, (int)-rc, "KVM_GET_CLOCK") : 0;
+	return rc;
 }
 
 /* The guest's clock goes on through the pause: KVM adds the real time that passed where it gave one
  * when it was read; else the time since boot is added here (docs/kernel-facts.md). */
-static long load_clock(struct machine *m)
+static int load_clock(struct machine *m, struct error *err)
 {
 	const struct x86_state *s = &m->arch->state;
 	struct kvm_clock_data c = {.clock = s->clock.clock};
@@ -69,7 +62,7 @@ static long load_clock(struct machine *m)
 	} else {
 		c.clock += boottime_ns() - s->clock_boottime_ns;
 	}
-	return vm_ioctl(m->vm.fd, KVM_SET_CLOCK, &c);
+	return vm_call(m->vm.fd, KVM_SET_CLOCK, &c, err, "KVM_SET_CLOCK");
 }
 
 static int set_irqchips(struct machine *m, struct kvm_irqchip chips[3], struct error *err)
@@ -78,29 +71,20 @@ static int set_irqchips(struct machine *m, struct kvm_irqchip chips[3], struct e
 		if (chips[i].chip_id != i)
 			return error_set(err, EBADMSG, "state x86.irqchip: chip %u stands at %u",
 					 chips[i].chip_id, i);
-		long rc = vm_ioctl(m->vm.fd, KVM_SET_IRQCHIP, &chips[i]);
+		int rc =
+			vm_call(m->vm.fd, KVM_SET_IRQCHIP, &chips[i], err, "KVM_SET_IRQCHIP %u", i);
 		if (rc < 0)
-			return error_errno(err, (int)-rc, "KVM_SET_IRQCHIP %u", i);
+			return rc;
 	}
 	return 0;
-}
-
-static int set_pit(struct machine *m, struct kvm_pit_state2 *pit, struct error *err)
-{
-	long rc = vm_ioctl(m->vm.fd, KVM_SET_PIT2, pit);
-	return rc < 0 ? error_errno(err, (int)-rc, "KVM_SET_PIT2") : 0;
 }
 
 int arch_load(struct machine *m, struct error *err)
 {
 	struct x86_state *s = &m->arch->state;
-	int rc = set_irqchips(m, s->irqchip, err);
-	if (!rc)
-		rc = set_pit(m, &s->pit, err);
-	if (rc)
-		return rc;
-	long e = load_clock(m);
-	return e < 0 ? error_errno(err, (int)-e, "KVM_SET_CLOCK") : 0;
+	return set_irqchips(m, s->irqchip, err)
+		       ?: vm_call(m->vm.fd, KVM_SET_PIT2, &s->pit, err, "KVM_SET_PIT2")
+		       ?: load_clock(m, err);
 }
 
 #define PIT_MODE_NONE                                                                              \
@@ -112,6 +96,6 @@ int arch_rehearse(struct machine *m, struct error *err)
 	s.irqchip[0].chip.pic.irr = s.irqchip[1].chip.pic.irr = 0;
 	s.irqchip[2].chip.ioapic.irr = 0;
 	s.pit.channels[0].mode = PIT_MODE_NONE;
-	int rc = set_irqchips(m, s.irqchip, err);
-	return rc ? rc : set_pit(m, &s.pit, err);
+	return set_irqchips(m, s.irqchip, err)
+		       ?: vm_call(m->vm.fd, KVM_SET_PIT2, &s.pit, err, "KVM_SET_PIT2");
 }

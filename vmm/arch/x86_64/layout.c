@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Where guest memory lies: below the hole for devices, and above 4 GiB; and which pin of which controller a GSI is. */
+/* Where guest memory lies: below the hole for devices, and above 4 GiB; and what each pin's GSI
+ * is. */
 #include "vmm/arch/x86_64/layout.h"
 
 #include <linux/kvm.h>

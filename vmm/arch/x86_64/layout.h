@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * x86-64: what lies where in the guest, and which port and interrupt belongs to which platform
- * device. Included by this folder and by the x86 platform devices (serial, cmos, power). The
- * numbers are given to the guest in ACPI tables, so changing one changes what a running guest was
- * told: they are fixed for the life of the format (the DSDT repeats them; dsdt.asl).
+ * device. A running guest was told these numbers, in ACPI tables: they are fixed for the life of
+ * the format (dsdt.asl repeats them).
  */
 #pragma once
 
@@ -20,18 +19,18 @@
 #define LAYOUT_ECAM_LEN	   0x00100000ull /* bus 0 */
 #define LAYOUT_IOAPIC_BASE 0xfec00000ull
 #define LAYOUT_LAPIC_BASE  0xfee00000ull
-/* Scratch pages that KVM needs on Intel hosts without unrestricted guests: one page of page tables
- * and three pages of task state, both below 4 GiB (KVM API, KVM_SET_TSS_ADDR). */
+/* Scratch pages of KVM on Intel hosts without unrestricted guests: identity map, task state
+ * (KVM_SET_TSS_ADDR). */
 #define LAYOUT_IDENTITY_GPA 0xfffbc000ull
 #define LAYOUT_TSS	    0xfffbd000ull
-/* Four pages of the reader's (warm.c), for guests that were handed over. What is there is zeros that nobody looks at;
- * guests that were started before this was reserved have no memory and no PCI window there either. */
+/* Four pages of the reader's (warm.c): zeros that nobody looks at. Older guests have nothing there
+ * either. */
 #define LAYOUT_READER	   0xfffc0000ull
 #define LAYOUT_READER_LEN  0x4000ull
 #define LAYOUT_SCRATCH_LEN 0x8000ull /* all of these */
 
-/* The first MiB: RAM up to the EBDA, the ACPI tables in the BIOS area, where a search for the RSDP
- * finds them (ACPI 5.2.5.1). The boot data is dead once the guest has read it. */
+/* The first MiB: RAM up to the EBDA, ACPI tables in the BIOS area (ACPI 5.2.5.1). Boot data is dead
+ * after boot. */
 #define LAYOUT_GDT	    0x500ull
 #define LAYOUT_START_INFO   0x6000ull
 #define LAYOUT_BOOT_PARAMS  0x7000ull
@@ -44,8 +43,8 @@
 #define LAYOUT_ACPI_ROOM    0x20000ull
 #define LAYOUT_KERNEL_MIN   0x100000ull
 
-/* Ports. The power block: +0 status, +2 enable, +4 control, +8 timer, +0xc reset. The usual reset
- * port 0xcf9 is not used: it lies in the middle of PCI's configuration address register. */
+/* Ports. The usual reset port 0xcf9 is not used: it lies in the middle of PCI's configuration
+ * address register. */
 #define LAYOUT_CMOS_PORT       0x70
 #define LAYOUT_KEYBOARD_PORT   0x64
 #define LAYOUT_SERIAL_PORT     0x3f8

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * ELF kernels by their PVH note: Xen docs/misc/pvh.pandoc, and xen/include/public/ elfnote.h (note
- * name and number) and arch-x86/hvm/start_info.h (what ebx points to at entry).
- */
+/* ELF kernels by their PVH note: Xen docs/misc/pvh.pandoc, elfnote.h, and start_info.h (what ebx
+ * points to at entry). */
 #include <elf.h>
 
 #include "vmm/arch/x86_64/boot.h"

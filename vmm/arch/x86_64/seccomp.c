@@ -45,7 +45,8 @@ void arch_seccomp_return(void *ucontext, long value)
 /* The filter sees the address behind the instruction. */
 extern const char seccomp_call_pass[];
 __asm__(".text\n"
-	"seccomp_call_raw:\n"
+	".globl arch_seccomp_call\n"
+	"arch_seccomp_call:\n"
 	"	mov %rdi, %rax\n"
 	"	mov %rsi, %r11\n"
 	"	mov 0(%r11), %rdi\n"
@@ -57,12 +58,6 @@ __asm__(".text\n"
 	"	syscall\n"
 	"seccomp_call_pass:\n"
 	"	ret\n");
-long seccomp_call_raw(long nr, const long args[6]);
-
-long arch_seccomp_call(long nr, const long args[6])
-{
-	return seccomp_call_raw(nr, args);
-}
 
 uintptr_t arch_seccomp_pass(void)
 {

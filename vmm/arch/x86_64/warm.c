@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The reader: a few instructions that read one word of each page, on a vCPU of their own, so that KVM puts the page
- * into the VM's nested page tables. For kernels that have no KVM_PRE_FAULT_MEMORY.
+ * The reader: a few instructions that read one word of each page, on a vCPU of their own, so that
+ * KVM puts the page into the VM's nested page tables. For kernels that have no
+ * KVM_PRE_FAULT_MEMORY.
  *
- * A vCPU of its own keeps the root of the page tables while the others are loaded: what changes a vCPU's mode lets
- * go of its root, and a kernel may throw away what nobody holds (Debian's 6.1, 6.12 and 7.3 do not: nested/warm says
- * so under "roots"). Nor does vCPU 0 have to change threads then, which waits for a grace period (6.1: 8.7 ms).
- * It has the CPUID of the others (the number of levels depends on it) and runs in long mode with CR0.WP and EFER.NXE,
- * as an operating system does: kernels before 5.19 had other tables for other modes. KVM cannot remove a vCPU, so it
- * stays, uninitialised as any that was never started, its local APIC disabled by software as at reset: it takes part
- * in no arbitration, and what a broadcast leaves with it is looked at by nobody. Its id is the next one, so that
- * KVM's table of APIC ids hardly grows; one over 255 would turn APICv off (6.1). The guest's clock is all that it
- * could change (arch_warm_follow): one that writes another TSC while it runs loses the master clock until the next
- * update.
+ * A vCPU of its own keeps the root of the page tables while the others are loaded: what changes a
+ * vCPU's mode lets go of its root, and a kernel may throw away what nobody holds. Nor does vCPU 0
+ * have to change threads then, which waits for a grace period (6.1: 8.7 ms). It has the CPUID of
+ * the others (the number of levels depends on it) and runs in long mode with CR0.WP and EFER.NXE,
+ * as an operating system does: kernels before 5.19 had other tables for other modes. KVM cannot
+ * remove a vCPU, so it stays, uninitialised and with its local APIC disabled, and takes part in
+ * nothing. Its id is the next one; one over 255 would turn APICv off (6.1). The guest's clock is
+ * all that it could change (arch_warm_follow).
  *
- * Long mode needs page tables, and the processor has to be able to write to those: with nested paging each look at
- * them counts as a write (AMD APM 2, 15.25.5; Intel SDM 3C, 29.3.3.2, where EPT has accessed and dirty flags), so in a
- * read-only slot the reader would be emulated and warm nothing. A guest that was handed over may write there, too: the
- * pages are our own, hold zeros, and nobody reads them again.
+ * The processor has to be able to write to its page tables: with nested paging each look at them
+ * counts as a write (AMD APM 2, 15.25.5; Intel SDM 3C, 29.3.3.2), so in a read-only slot it would
+ * be emulated and warm nothing. A guest may write there, too: the pages are our own, hold zeros,
+ * and nobody reads them again.
  */
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -149,24 +148,14 @@ static int make_slot(struct machine *m, struct reader *r, struct error *err)
 static int make_vcpu(struct machine *m, struct reader *r, struct error *err)
 {
 	struct kvm_mp_state runnable = {.mp_state = KVM_MP_STATE_RUNNABLE};
-	long len = vm_ioctl(m->vm.kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
-	if (len < 0)
-		return error_errno(err, (int)-len, "warming: KVM_GET_VCPU_MMAP_SIZE");
-	long fd = vm_ioctl(m->vm.fd, KVM_CREATE_VCPU, (void *)(long)r->cpu.index);
-	if (fd < 0)
-		return error_errno(err, (int)-fd, "warming: KVM_CREATE_VCPU %u", r->cpu.index);
-	r->cpu.fd = (int)fd;
-	m->arch->reader = r; /* from here on it has to be put to rest */
-	void *run = mmap(NULL, (size_t)len, PROT_READ | PROT_WRITE, MAP_SHARED, r->cpu.fd, 0);
-	if (run == MAP_FAILED)
-		return error_errno(err, errno, "warming: kvm_run");
-	r->cpu.run = run;
-	int rc = cpu_set_cpuid(&r->cpu, err);
+	int rc = vcpu_open(&r->cpu, &m->vm, err);
+	if (r->cpu.fd >= 0)
+		m->arch->reader = r; /* from here on it has to be put to rest */
+	if (!rc)
+		rc = cpu_set_cpuid(&r->cpu, err);
 	if (rc)
 		return error_prefix(err, "warming");
-	long e = enter_long_mode(r);
-	if (!e)
-		e = vm_ioctl(r->cpu.fd, KVM_SET_MP_STATE, &runnable);
+	long e = enter_long_mode(r) ?: vm_ioctl(r->cpu.fd, KVM_SET_MP_STATE, &runnable);
 	return e < 0 ? error_errno(err, (int)-e, "warming: the reader's registers") : 0;
 }
 
@@ -224,9 +213,8 @@ int arch_warm_read(struct machine *m, uint64_t gpa, uint64_t len, const bool *ca
 		regs.rsi = regs.rdi + now;
 		for (uint64_t i = 0; i * HUGE_LEN < regs.rsi; i++)
 			put_entry(r, PAGE_DIR, i, (base + i * HUGE_LEN) | PTE_READ);
-		long e = vm_ioctl(r->cpu.fd, KVM_SET_REGS, &regs);
-		rc = e < 0 ? error_errno(err, (int)-e, "warming: KVM_SET_REGS")
-			   : run_once(r, cancel, err);
+		rc = vm_call(r->cpu.fd, KVM_SET_REGS, &regs, err, "warming: KVM_SET_REGS")
+			     ?: run_once(r, cancel, err);
 		gpa += now;
 		len -= now;
 	}
@@ -240,11 +228,9 @@ int arch_warm_close(struct machine *m, struct error *err)
 	if (!r)
 		return 0;
 	memset(r->pages, 0, LAYOUT_READER_LEN);
-	long rc = vm_ioctl(r->cpu.fd, KVM_SET_MP_STATE, &rest);
-	if (rc < 0)
-		return error_errno(err, (int)-rc,
-				   "warming: the reader's vCPU cannot be put to rest");
-	return arch_warm_follow(m, err);
+	return vm_call(r->cpu.fd, KVM_SET_MP_STATE, &rest, err,
+		       "warming: the reader's vCPU cannot be put to rest")
+		       ?: arch_warm_follow(m, err);
 }
 
 /* KVM counts the vCPUs whose TSC is that of the others, and wants all of them (kvm_track_tsc_matching). */
