@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "vmm/base/error.h"
@@ -15,6 +16,8 @@
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
 #include "vmm/control_request.h"
+
+#define EXPLAIN_S 5 /* a guest that is stopped says nothing */
 
 /* What a verb takes, and says when it is not given that. */
 struct verb {
@@ -96,7 +99,9 @@ void client_explain(struct client_link *l, struct error *err)
 {
 	struct error ignored;
 	char reason[sizeof(err->text)], remedy[sizeof(err->hint)];
+	const struct timeval long_enough = {.tv_sec = EXPLAIN_S};
 	shutdown(l->fd, SHUT_WR);
+	setsockopt(l->fd, SOL_SOCKET, SO_RCVTIMEO, &long_enough, sizeof(long_enough));
 	const char *answer = client_line(l, &ignored);
 	if (!answer || !json_get(answer, "reason"))
 		return;
