@@ -154,7 +154,7 @@ void inspect_start(void);
 void inspect_file(char *path);
 /** "FILE TEXT": writes it there; prints WROTE and 0, or the error number. */
 void inspect_write(char *words);
-/** "FILE N": puts the device whose config space FILE is into D0 (N is 0) to D3hot (3), behind its driver's back; WROTE as above. */
+/** "FILE N": puts the device whose config space FILE is into D0 (N is 0) to D3hot (3); WROTE as above. */
 void inspect_dstate(char *words);
 /** "FILE OFFSET...": prints a REGS line with the 32-bit registers at these hexadecimal offsets of
  * the device memory that FILE, a resource of sysfs, maps. */

@@ -1,6 +1,7 @@
 #!/bin/sh
-# What a device is changes while its successor is held: its MSI-X vectors, its D-state, its COMMAND register. An nvme disk,
-# between the offered state and the last one, under pings through an e1000e. It works afterwards, and no ping is lost.
+# What a device is changes while its successor is held, between the offered state and the last one: the MSI-X vectors of
+# an nvme disk, its D-state, its COMMAND register; under pings through an e1000e. The disk works afterwards, and no ping
+# is lost.
 # bed: --device e1000e --device nvme --bind --guest-module nvme --timeout 500
 # shellcheck source=tests/nested/lib.sh
 # shellcheck disable=SC2317 # functions are called by words of the table
