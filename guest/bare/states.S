@@ -54,9 +54,6 @@ compat:
 	movl %cr0, %eax
 	orl $CR0_PG, %eax
 	movl %eax, %cr0
-	testl $LEGACY_PDPTE, %edi
-	jz 2f
-	movl $0x1e7, pae_pdpt + 24	/* reserved bits; the processor has loaded it before */
 2:	movl $MAGIC, %ebx
 	movl $~MAGIC, %ebp
 	testl $LEGACY_REAL, %edi
@@ -84,7 +81,6 @@ back:
 	movl %cr0, %eax
 	andl $~CR0_PG, %eax
 	movl %eax, %cr0
-	movl $boot_pd + 0x3001, pae_pdpt + 24
 	movl $MSR_EFER, %ecx
 	rdmsr
 	orl $EFER_LME, %eax

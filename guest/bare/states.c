@@ -237,7 +237,6 @@ static const struct state {
 	{"protected-mode-L-LME", .how = LEGACY_L | LEGACY_LME},
 	{"real-mode-L", .how = LEGACY_REAL | LEGACY_L},
 	{"pae", .how = LEGACY_PAE},
-	{"pae-pdpte", .how = LEGACY_PAE | LEGACY_PDPTE},
 	{"async-pf-nowhere", async_pf_nowhere, async_pf_off, .known = true},
 	{"ap-init", ap_init, ap_init, .two = true},
 	{"ap-init-smi", ap_init_smi, ap_init, .two = true},

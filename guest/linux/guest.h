@@ -152,6 +152,10 @@ void disk_report(struct disk_stats *out);
 void inspect_start(void);
 /** Prints the first line of a file after READ. */
 void inspect_file(char *path);
+/** "FILE TEXT": writes it there; prints WROTE and 0, or the error number. */
+void inspect_write(char *words);
+/** "FILE N": puts the device whose config space FILE is into D0 (N is 0) to D3hot (3); WROTE as above. */
+void inspect_dstate(char *words);
 /** "FILE OFFSET...": prints a REGS line with the 32-bit registers at these hexadecimal offsets of
  * the device memory that FILE, a resource of sysfs, maps. */
 void inspect_registers(char *words);
@@ -169,7 +173,7 @@ int orders_open(void);
 /** Puts their descriptors into @fds; returns how many. */
 int orders_fds(int fds[ORDER_FDS_MAX]);
 /** Reads what came: "stop", "reboot" or "panic" on the console, or the power button. "read",
- * "regs" and "kmsg" are answered at once (inspect.c). */
+ * "write", "dstate", "regs" and "kmsg" are answered at once (inspect.c). */
 enum order orders_read(int fd);
 
 #endif

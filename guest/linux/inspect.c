@@ -63,6 +63,48 @@ void inspect_file(char *path)
 		fclose(f);
 }
 
+void inspect_write(char *words)
+{
+	const char *path = words ? strsep(&words, " ") : "";
+	size_t len = words ? strlen(words) : 0;
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool wrote = fd >= 0 && len && write(fd, words, len) == (ssize_t)len;
+
+	console_line("WROTE %d", wrote ? 0 : errno);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* PCI Power Management 1.2, 3.2: PMCSR is 4 bytes into the capability. */
+#define CAP_POINTER 0x34
+#define CAP_PM	    1
+#define PMCSR_STATE 3
+
+void inspect_dstate(char *words)
+{
+	const char *path = words ? strsep(&words, " ") : "";
+	int fd = open(path, O_RDWR | O_CLOEXEC), error = ENODEV;
+	uint8_t at = CAP_POINTER, cap[2] = {0, 0};
+	uint16_t pmcsr;
+	bool found = fd >= 0 && pread(fd, &at, 1, at) == 1;
+
+	for (int i = 0; found && cap[0] != CAP_PM && i < 48; i++) {
+		at = i ? cap[1] : at;
+		found = at && pread(fd, cap, sizeof(cap), at) == sizeof(cap);
+	}
+	if (found && cap[0] == CAP_PM && pread(fd, &pmcsr, 2, at + 4) == 2) {
+		uint16_t want = (uint16_t)((pmcsr & ~PMCSR_STATE) | atoi(words ? words : ""));
+
+		error = EIO;
+		if (pwrite(fd, &want, 2, at + 4) == 2 && pread(fd, &pmcsr, 2, at + 4) == 2 &&
+		    (pmcsr & PMCSR_STATE) == (want & PMCSR_STATE))
+			error = 0;
+	}
+	console_line("WROTE %d", error);
+	if (fd >= 0)
+		close(fd);
+}
+
 void inspect_registers(char *words)
 {
 	const char *path = words ? strsep(&words, " ") : "", *word;

@@ -44,6 +44,8 @@ static const struct {
 	{"reboot", ORDER_REBOOT, NULL},
 	{"panic", ORDER_PANIC, NULL},
 	{"read", ORDER_NONE, inspect_file},
+	{"write", ORDER_NONE, inspect_write},
+	{"dstate", ORDER_NONE, inspect_dstate},
 	{"regs", ORDER_NONE, inspect_registers},
 	{"kmsg", ORDER_NONE, inspect_kernel_messages},
 };

@@ -5,10 +5,13 @@
 #include <dirent.h>
 #include <getopt.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include "vmm/base/json.h"
 #include "vmm/control/request.h"
+
+#define EXPLAIN_S 5 /* a guest that is stopped says nothing */
 
 struct arguments {
 	const char *target, *exe;
@@ -80,7 +83,9 @@ void client_explain(struct client_link *l, struct error *err)
 {
 	struct error ignored;
 	char reason[sizeof(err->text)], remedy[sizeof(err->hint)];
+	const struct timeval long_enough = {.tv_sec = EXPLAIN_S};
 	shutdown(l->fd, SHUT_WR);
+	setsockopt(l->fd, SOL_SOCKET, SO_RCVTIMEO, &long_enough, sizeof(long_enough));
 	const char *answer = client_line(l, &ignored);
 	if (!answer || !json_get(answer, "reason"))
 		return;

@@ -47,7 +47,7 @@ const struct test_case test_cases[] = {
 	{"events-debug", "events", drive_plain, 1, 200, 0, 5000, {0}, "debug=1", NO_DEBUG},
 	{"pio", "pio", drive_lines, 1, 200, 0, 5000, {TESTDEV}},
 	{"smp", "smp", drive_plain, 2, 200, 0, 5000},
-	{"states", "states", drive_states, 2, 200, 0, 0},
+	{"states", "states", drive_states, 2, 200, 0, 0, {"--warm-budget", "0"}},
 	{"irq", "irq", drive_irq, 1, 200, 0, 3000, {TESTDEV}},
 	/* The random wait falls inside the pause. */
 	{"irq-hold", "irq", drive_irq, 1, 49, 5000, 15000, {TESTDEV, HOLD(30)}},

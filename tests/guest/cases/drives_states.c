@@ -26,8 +26,8 @@ static int update(struct session *s, char reason[REASON_LEN])
 	reason[0] = 0;
 	if (record_is(s->record, "result", "ok")) {
 		s->running = s->asked;
-		s->pauses_ns[s->updates++ % s->max_updates] =
-			(uint64_t)record_number(s->record, "pause_ns");
+		if (s->updates < s->max_updates)
+			s->pauses_ns[s->updates++] = (uint64_t)record_number(s->record, "pause_ns");
 		return 0;
 	}
 	record_text(s->record, "reason", reason, REASON_LEN);
@@ -157,5 +157,8 @@ int drive_states(struct session *s, unsigned updates)
 	if (begin(s, s->set, s->test, 1, updates) || run_states(s) || session_send(s, "q", 1) ||
 	    session_finish(s))
 		return -1;
-	return run_random(s, updates);
+	if (!s->set->emulated)
+		return run_random(s, updates);
+	printf("  at random: not here: it has crashed the QEMU that emulates this host\n");
+	return 0;
 }

@@ -462,6 +462,30 @@ static int unseen_rows(struct session *s)
 	return 0;
 }
 
+/* A worker that has lost its parent cannot be updated any more, but taken: it has one again. */
+static int alone_row(struct session *s)
+{
+	static struct verb v;
+	const char *faulty;
+	pid_t known = s->pid;
+
+	if (failing_fault(s, "parent:kill", &faulty) ||
+	    verb_run(s, &v, 0, "guest paused", "update", ARGS("--exe", faulty)) ||
+	    session_record(s))
+		return -1;
+	pid_t worker = session_worker(s);
+	for (unsigned ms = 0; !session_logged(s, "is lost: "); ms++)
+		if (ms == END_MS || usleep(1000))
+			return session_fail(s, "the parent was not lost");
+	waitpid(known, NULL, 0);
+	s->pid = worker; /* ours, since we are the subreaper */
+	s->exited = false;
+	if (tsc_sample(s, tsc) || verb_run(s, &v, REFUSED, "no parent process", "update", NULL) ||
+	    session_record(s) || take(s, s->program, false))
+		return -1;
+	return tsc_sample(s, tsc) || update_here(s) ? -1 : 0;
+}
+
 /* ---- the cases ---- */
 
 static int rows(struct session *s, unsigned updates)
@@ -486,6 +510,9 @@ static int rows(struct session *s, unsigned updates)
 	    parent_row(s, "ready:hang", SIGKILL, "ended, or said what is no message") ||
 	    parent_row(s, "build:slow", SIGSTOP, NULL))
 		return -1;
+	if (alone_row(s))
+		return -1;
+	printf("  a worker without its parent: done, and updated\n");
 	return faults(s, updates);
 }
 
