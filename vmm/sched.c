@@ -150,3 +150,15 @@ int cgroup_join(const char *lines, const char *now, bool process)
 	}
 	return failed;
 }
+
+#define BACK_NICE 10 /* a tenth of an ordinary thread's weight */
+
+void sched_step_back(void)
+{
+	struct rlimit nice;
+	int now = getpriority(PRIO_PROCESS, 0);
+	bool back = !geteuid() ||
+		    (!getrlimit(RLIMIT_NICE, &nice) && nice.rlim_cur >= (rlim_t)(20 - now));
+	if (back && now < BACK_NICE)
+		setpriority(PRIO_PROCESS, 0, BACK_NICE);
+}

@@ -36,6 +36,10 @@ void sched_read(struct thread_sched *s, pid_t tid, const struct thread_sched *le
 /* Sets what differs of the calling thread; what cannot be set is told, with @what in front. @now: how it is. */
 void sched_apply(const struct thread_sched *want, const struct thread_sched *now, const char *what);
 
+/* The calling thread, and those that it makes, come after the guest, which may want the same processors; where it will
+ * be allowed to come back from that (sched(7), RLIMIT_NICE). */
+void sched_step_back(void);
+
 /* Puts the calling thread, or with @process this process, into the groups of @lines that it is not
  * in. */
 int cgroup_join(const char *lines, const char *now, bool process);

@@ -2,18 +2,13 @@
 /* The memfd that carries a state: filled by the incumbent, checked and mapped by the successor. */
 #include "cpr/handover/blob.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "cpr/state/fdset.h"
 #include "vmm/base/build.h"
-#include "vmm/base/error.h"
+#include "vmm/base/base.h"
 
 /* The guest's registers are in it. */
 static void keep_out_of_dumps(void *map, size_t len)
@@ -22,9 +17,9 @@ static void keep_out_of_dumps(void *map, size_t len)
 		madvise(map, len, MADV_DONTDUMP);
 }
 
-/* Pages made and mapped now: their first touch is most of the cost of writing (docs/kernel-facts.md).
- * The memfd is never mapped writable: a seal would not stop such a mapping, and taking it away costs
- * more than a write. It keeps its length from the start: the successor has it mapped. */
+/* Pages are made now: their first touch is most of the cost of writing (docs/kernel-facts.md). The memfd is never
+ * mapped writable: a seal would not stop such a mapping, and taking it away costs more than a write. It keeps its
+ * length from the start: the successor has it mapped. */
 int blob_create(struct blob *b, const struct state_tree *tree, const struct fdset *fds,
 		struct error *err)
 {
@@ -35,13 +30,10 @@ int blob_create(struct blob *b, const struct state_tree *tree, const struct fdse
 	if (b->fd < 0 || fallocate(b->fd, 0, 0, (off_t)b->size) < 0 ||
 	    fcntl(b->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		return error_errno(err, errno, "state blob of %zu bytes", b->size);
-	void *map = mmap(NULL, b->size, PROT_READ, flags, b->fd, 0);
-	b->map = map == MAP_FAILED ? NULL : map;
 	void *text = mmap(NULL, b->size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
 	b->text = text == MAP_FAILED ? NULL : text;
-	keep_out_of_dumps(b->map, b->size);
 	keep_out_of_dumps(b->text, b->size);
-	return b->map && b->text ? 0 : error_errno(err, errno, "state blob of %zu bytes", b->size);
+	return b->text ? 0 : error_errno(err, errno, "state blob of %zu bytes", b->size);
 }
 
 int blob_write(struct blob *b, const struct state_tree *tree, struct fdset *fds, struct error *err)
@@ -61,21 +53,19 @@ int blob_write(struct blob *b, const struct state_tree *tree, struct fdset *fds,
 	return 0;
 }
 
-int blob_adopt(struct blob *b, int fd, struct error *err)
+static int map_sealed(struct blob *b, int fd, int seals, struct error *err)
 {
 	struct stat st;
 	*b = (struct blob){.fd = fd};
-	int seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0)
+	int has = fcntl(fd, F_GET_SEALS);
+	if (has < 0)
 		return error_errno(err, errno, "state blob: descriptor %d is no memfd", fd);
-	if ((seals & BLOB_SEALS) != BLOB_SEALS)
+	if ((has & seals) != seals)
 		return error_set(err, EBADMSG, "state blob: descriptor %d is no sealed memfd", fd);
-	if (fstat(fd, &st) < 0)
-		return error_errno(err, errno, "state blob: descriptor %d", fd);
-	if (st.st_size <= 0)
+	if (fstat(fd, &st) < 0 || st.st_size <= 0)
 		return error_set(err, EBADMSG, "state blob: descriptor %d is empty", fd);
 	b->size = b->len = (size_t)st.st_size;
-	b->map = mmap(NULL, b->size, PROT_READ, MAP_PRIVATE, fd, 0);
+	b->map = mmap(NULL, b->size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
 	if (b->map == MAP_FAILED) {
 		b->map = NULL;
 		return error_errno(err, errno, "state blob of %zu bytes", b->size);
@@ -84,23 +74,15 @@ int blob_adopt(struct blob *b, int fd, struct error *err)
 	return 0;
 }
 
+int blob_adopt(struct blob *b, int fd, struct error *err)
+{
+	return map_sealed(b, fd, BLOB_SEALS, err);
+}
+
+/* One that shrinks would take its pages from under the mapping. */
 int blob_expect(struct blob *b, int fd, struct error *err)
 {
-	struct stat st;
-	*b = (struct blob){.fd = fd};
-	int seals = fcntl(fd, F_GET_SEALS);
-	/* One that shrinks takes its pages from under the mapping. */
-	if (fstat(fd, &st) < 0 || seals < 0 || !(seals & F_SEAL_SHRINK) || st.st_size <= 0)
-		return error_set(err, EBADMSG, "state blob: descriptor %d is no memfd with room",
-				 fd);
-	b->size = (size_t)st.st_size;
-	b->map = mmap(NULL, b->size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-	if (b->map == MAP_FAILED) {
-		b->map = NULL;
-		return error_errno(err, errno, "state blob of %zu bytes", b->size);
-	}
-	keep_out_of_dumps(b->map, b->size);
-	return 0;
+	return map_sealed(b, fd, F_SEAL_SHRINK, err);
 }
 
 int blob_arrived(struct blob *b, size_t len, struct error *err)

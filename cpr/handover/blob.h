@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The memfd that carries the state from the old program to the new one. */
-#ifndef MOLT_BLOB_H
-#define MOLT_BLOB_H
+#pragma once
 
 #include <fcntl.h> /* F_SEAL_* */
 #include <stddef.h>
@@ -20,12 +19,12 @@ struct fdset;
 
 struct blob {
 	int fd;	    /* -1: none */
-	void *map;  /* private, read-only */
-	void *text; /* where the state is put together, NULL in the new program */
+	void *map;  /* successor: private, read-only */
+	void *text; /* incumbent: where the state is put together */
 	size_t size, len;
 };
 
-/* Before the pause: a memfd with room for the state of @tree and @fds; all pages there and mapped. */
+/* Before the pause: a memfd with room for the state of @tree and @fds; all pages are there. */
 int blob_create(struct blob *b, const struct state_tree *tree, const struct fdset *fds,
 		struct error *err);
 
@@ -42,5 +41,3 @@ int blob_arrived(struct blob *b, size_t len, struct error *err);
 
 /* Unmaps and closes. */
 void blob_close(struct blob *b);
-
-#endif

@@ -2,14 +2,11 @@
 /* What can be checked of an update before anything is started. */
 #include "cpr/handover/check.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include "vmm/arch.h"
-#include "vmm/base/fd.h"
 #include "vmm/base/reasons.h"
 #include "vmm/machine.h"
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* First step of an update, with the guest running: everything that can be checked. */
-#ifndef MOLT_CHECK_H
-#define MOLT_CHECK_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -19,5 +18,3 @@ int check_devices(struct machine *m, struct reasons *reasons, struct error *err)
 /* Both. Returns the program's descriptor, the caller's: what
  * was checked is what runs. Or -errno with the first reason in @err, and all of them in @reasons. */
 int check_update(struct machine *m, const char *path, struct reasons *reasons, struct error *err);
-
-#endif

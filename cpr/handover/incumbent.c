@@ -2,40 +2,21 @@
 /* The update as the worker sees it that has the guest: steps from the request to the end of this process. */
 #include "cpr/handover/incumbent.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
-#include "cpr/handover/blob.h"
-#include "cpr/handover/page.h"
 #include "cpr/handover/link.h"
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/wire.h"
 #include "cpr/handover/worker.h"
 #include "cpr/handover/check.h"
-#include "cpr/program.h"
 #include "cpr/handover/report.h"
-#include "vmm/arch.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
+#include "cpr/handover/update.h"
 #include "vmm/base/reasons.h"
 #include "vmm/control/control.h"
-#include "vmm/machine.h"
-
-#define NS_PER_MS     1000000ull
-#define COMMIT_MIN_NS (200 * NS_PER_MS)	  /* from STATE to commit */
-#define COMMIT_FACTOR 20		  /* of what the rehearsal took */
-#define COMMIT_MAX_NS (10000 * NS_PER_MS) /* whatever the successor says that it took */
-#define DONE_MS	      10000		  /* after commit: this process only waits to end */
-#define PRIORITY_LOW  19
-
-enum stage { STAGE_NONE, STAGE_START, STAGE_HELLO, STAGE_FDS, STAGE_BUILD };
 
 static const char *const stage_names[] = {
 	[STAGE_NONE] = "nothing",
@@ -45,27 +26,8 @@ static const char *const stage_names[] = {
 	[STAGE_BUILD] = "it to build the machine",
 };
 
-static struct update {
-	struct machine *m;
-	struct program *p;
-	enum stage stage;
-	bool check;
-	bool taken; /* by somebody who is no child of our parent */
-	char path[PROGRAM_PATH_LEN];
-	int exe; /* the new program: what was checked is what runs */
-	int peer;
-	int pidfd;
-	pid_t pid;
-	struct blob offer, state;
-	int page_fd;
-	struct handover *page;
-	uint64_t begun_ns, deadline_ns;
-	uint64_t load_ns;	  /* the rehearsal's */
-	unsigned offered_changes; /* of the table of descriptors, when the state was offered */
-	bool retried;
-	char progress[80];
-	int64_t percent;
-} self = {.exe = -1, .peer = -1, .pidfd = -1, .page_fd = -1, .offer.fd = -1, .state.fd = -1};
+static struct update self = {
+	.exe = -1, .peer = -1, .pidfd = -1, .page_fd = -1, .offer.fd = -1, .state.fd = -1};
 
 static struct wire_message message;
 
@@ -100,16 +62,10 @@ static void enter_stage(enum stage stage)
 
 /* ---- the end of an update that does not happen ---- */
 
-static void kill_successor(void)
-{
-	if (self.pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, self.pidfd, SIGKILL, NULL, 0);
-}
-
 /* The successor is not waited for: its parent reaps it. */
 static void send_away(void)
 {
-	kill_successor();
+	update_kill(&self);
 	fd_close(&self.peer);
 	fd_close(&self.pidfd);
 	fd_close(&self.exe);
@@ -147,17 +103,10 @@ void incumbent_cancel(const char *why)
 
 /* ---- begin: check the file, ask the parent for a process ---- */
 
-/* Not in the pause: it reads files. */
-static void read_sched(void)
-{
-	sched_read(&self.p->sched, (pid_t)syscall(SYS_gettid), NULL);
-	vcpus_read_sched(self.m, &self.p->sched);
-}
-
 static int offer_create(struct error *err)
 {
 	struct machine *m = self.m;
-	read_sched();
+	update_read_sched(&self);
 	pthread_mutex_lock(&m->lock);
 	int rc = blob_create(&self.offer, &m->tree, &m->fds, err);
 	if (!rc)
@@ -268,193 +217,16 @@ static int on_hello(const struct wire_message *msg, struct error *err)
 			 err);
 }
 
-/* Sends the next of what the successor does not have. Device lock held. Returns how many, or -errno. */
-static int send_batch(struct error *err)
-{
-	static struct protocol_fd list[WIRE_FDS];
-	struct fdset *set = &self.m->fds;
-	int fds[WIRE_FDS];
-	unsigned n = 0;
-	for (unsigned i = 0; i < set->n && n < WIRE_FDS; i++) {
-		struct fdset_entry *e = &set->e[i];
-		if (e->sent)
-			continue;
-		memcpy(list[n].name, e->name, sizeof(list[n].name));
-		list[n].generation = e->generation;
-		fds[n++] = e->fd;
-		e->sent = true;
-	}
-	int rc =
-		n ? wire_send(self.peer, PROTOCOL_FDS, 0, list, n * sizeof(*list), fds, n, err) : 0;
-	return rc ? rc : (int)n;
-}
-
 /* The next batch, or BUILD after the last one. */
 static int send_fds(struct error *err)
 {
 	pthread_mutex_lock(&self.m->lock);
-	int n = send_batch(err);
+	int n = update_send_batch(&self, err);
 	pthread_mutex_unlock(&self.m->lock);
 	if (n < 0)
 		return n;
 	enter_stage(n ? STAGE_FDS : STAGE_BUILD);
 	return n ? 0 : wire_send(self.peer, PROTOCOL_BUILD, 0, NULL, 0, NULL, 0, err);
-}
-
-/* ---- the pause ---- */
-
-static uint64_t commit_ns(void)
-{
-	if (self.m->opt.update_timeout_ms)
-		return self.m->opt.update_timeout_ms * NS_PER_MS;
-	if (self.load_ns > COMMIT_MAX_NS / COMMIT_FACTOR)
-		return COMMIT_MAX_NS;
-	uint64_t ns = self.load_ns * COMMIT_FACTOR;
-	return ns > COMMIT_MIN_NS ? ns : COMMIT_MIN_NS;
-}
-
-/* Why the successor does not go on. */
-static int why_not(int rc, struct error *err)
-{
-	char line[REASON_LEN];
-	if (rc == -ETIMEDOUT)
-		return error_set(err, ETIMEDOUT, "%.300s did not take over in time (%llu ms)",
-				 self.path, (unsigned long long)(commit_ns() / NS_PER_MS));
-	if (rc == -EPIPE)
-		return error_set(err, EPROTO, "%.300s ended before it had taken over", self.path);
-	if (rc)
-		return error_prefix(err, "%.200s", self.path);
-	if (message.kind == PROTOCOL_NO) {
-		reasons_line(line, sizeof(line), message.text);
-		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.400s", self.path,
-				 line);
-	}
-	return error_set(err, EPROTO, "%.300s says what makes no sense now (message %u)", self.path,
-			 message.kind);
-}
-
-/* The next message, whose descriptors nobody wants. */
-static int receive_until(uint64_t until, struct error *err)
-{
-	uint64_t now = now_ns();
-	if (now >= until)
-		return error_set(err, ETIMEDOUT, "no message in time");
-	int rc = wire_recv(self.peer, &message, (int)((until - now) / NS_PER_MS) + 1, err);
-	if (!rc)
-		wire_close_fds(&message);
-	return rc;
-}
-
-/* What was opened since the offer. Full batches are acknowledged, as ever, and not waited for longer than for commit. */
-static int send_new_fds(struct error *err)
-{
-	uint64_t until = now_ns() + commit_ns();
-	for (int n = WIRE_FDS; n == WIRE_FDS;) {
-		pthread_mutex_lock(&self.m->lock);
-		n = send_batch(err);
-		pthread_mutex_unlock(&self.m->lock);
-		if (n < WIRE_FDS)
-			return n < 0 ? n : 0;
-		int rc = receive_until(until, err);
-		if (rc || message.kind != PROTOCOL_GOT)
-			return why_not(rc, err);
-	}
-	return 0;
-}
-
-static int stop_guest(struct error *err)
-{
-	struct machine *m = self.m;
-	read_sched();
-	control_park(m->control);
-	loop_park(&m->loop);
-	handover_stamp(self.page, STAMP_PREPARE);
-	int rc = vcpus_pause(m, machine_quiesce, err);
-	if (!rc && m->stop_code >= 0) /* it powered off meanwhile: that is not carried over */
-		rc = error_set(err, ECANCELED, "the guest has ended");
-	handover_stamp(self.page, STAMP_PARK);
-	return rc;
-}
-
-static int send_state(struct error *err)
-{
-	struct machine *m = self.m;
-	int rc = arch_save(m, err);
-	handover_stamp(self.page, STAMP_SAVE);
-	if (!rc)
-		rc = send_new_fds(err);
-	if (!rc)
-		rc = blob_write(&self.state, &m->tree, &m->fds, err);
-	handover_stamp(self.page, STAMP_BLOB);
-	handover_hold(m->opt.hold_ms);
-	handover_stamp(self.page, STAMP_HOLD);
-	return rc ? rc
-		  : wire_send(self.peer, PROTOCOL_STATE, (int64_t)self.state.len, NULL, 0, NULL, 0,
-			      err);
-}
-
-/* Until the word has left OPEN: 0: the guest has another owner; -errno: it is ours again. */
-static int await_commit(struct error *err)
-{
-	uint64_t until = now_ns() + commit_ns();
-	int rc;
-	do
-		rc = receive_until(until, err);
-	while (!rc && message.kind == PROTOCOL_GOT);
-	if (!handover_decide(self.page, HANDOVER_TAKEN))
-		return 0;
-	return why_not(rc, err);
-}
-
-/* This process has no guest any more. What its end tears down takes milliseconds of a processor that the guest
- * wants. */
-static void leave(void)
-{
-	struct machine *m = self.m;
-	struct error err;
-	prctl(PR_SET_NAME, "molt-former");
-	uint64_t until = now_ns() + DONE_MS * NS_PER_MS;
-	while (message.kind != PROTOCOL_DONE && !receive_until(until, &err))
-		;
-	for (uint32_t i = 0; i < m->opt.cpus; i++)
-		setpriority(PRIO_PROCESS, (id_t)m->vcpus[i].tid, PRIORITY_LOW);
-	setpriority(PRIO_PROCESS, 0, PRIORITY_LOW);
-	if (self.taken)
-		log_info("%s has the guest", self.path);
-	_exit(self.taken ? EXIT_POWEROFF : LINK_STATUS_HANDED);
-}
-
-static void resume_in_place(void)
-{
-	struct machine *m = self.m;
-	kill_successor();
-	vcpus_wait_saved(m, NULL);
-	pthread_mutex_lock(&m->lock);
-	irq_attach_all(&m->irq);
-	pthread_mutex_unlock(&m->lock);
-	vcpus_go(m);
-	loop_unpark(&m->loop);
-	control_unpark(m->control);
-	vcpus_recall(m);
-}
-
-/* Does not return where the guest has another owner then. */
-static int hand_over(struct error *err)
-{
-	int rc = stop_guest(err);
-	self.p->updates++;
-	message.kind = 0;
-	if (!rc)
-		rc = send_state(err);
-	if (!rc)
-		rc = await_commit(err);
-	else if (!handover_decide(self.page, HANDOVER_TAKEN))
-		rc = 0;
-	if (!rc)
-		leave();
-	self.p->updates--;
-	resume_in_place();
-	return rc;
 }
 
 /* ---- the steps ---- */
@@ -504,7 +276,7 @@ static void on_ready(const struct wire_message *msg)
 		report_checked(self.m, NULL, NULL);
 		return;
 	}
-	if (hand_over(&err))
+	if (pause_hand_over(&self, &err))
 		refuse(&err, NULL);
 }
 

@@ -3,8 +3,7 @@
  * An update, on the leader of the worker that has the guest. It is a state machine: each call does one step and
  * returns, and the guest and its clients are served meanwhile. Only the pause itself is one long call.
  */
-#ifndef MOLT_INCUMBENT_H
-#define MOLT_INCUMBENT_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -44,5 +43,3 @@ void incumbent_step(void);
 
 /* The update is off, if there is one: the guest ends, or is to. */
 void incumbent_cancel(const char *why);
-
-#endif

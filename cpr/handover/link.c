@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The environment variable that tells an image its role. */
 #include "cpr/handover/link.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
+#include "vmm/base/base.h"
 
 static const char *const names[] = {
 	[ROLE_PARENT] = "parent",

@@ -4,8 +4,7 @@
  * it is. The parent of one version has workers of another, so nothing here ever changes its meaning: kinds are
  * added, and a kind that is not known is ignored.
  */
-#ifndef MOLT_LINK_H
-#define MOLT_LINK_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -57,5 +56,3 @@ struct role role_incoming(void);
 
 /* "MOLT_ROLE=...": @text of ROLE_ENV_LEN bytes. */
 void role_format(char *text, const struct role *role);
-
-#endif

@@ -1,17 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Who is ended first where memory is short, and whether there is enough to go on. */
 #include "cpr/handover/oom.h"
+#include "vmm/base/base.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
-
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
 
 #define TRIES 3
 

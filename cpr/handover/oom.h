@@ -3,8 +3,7 @@
  * Who is ended first where memory is short: a process that does not have the guest, and shall not be missed. Of
  * oom_score_adj: Documentation/filesystems/proc.rst, 3.1. Children are made so before exec (spawn.c).
  */
-#ifndef MOLT_OOM_H
-#define MOLT_OOM_H
+#pragma once
 
 struct error;
 
@@ -21,5 +20,3 @@ int oom_probe(unsigned cpus, struct error *err);
 
 /* Touches as much of the leader's stack as it will ever need: RLIMIT_STACK ends this process here, or never. */
 void oom_probe_stack(void);
-
-#endif

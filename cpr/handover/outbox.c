@@ -2,12 +2,8 @@
 /* Messages between parent and worker that could not be sent at once. */
 #include "cpr/handover/outbox.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "cpr/handover/wire.h"
-#include "vmm/base/error.h"
+#include "vmm/base/base.h"
 
 /* No later try would do better. EBADF: the descriptor in it was closed meanwhile. */
 static bool is_final(int rc)

@@ -4,8 +4,7 @@
  * A message that cannot be sent at the moment (memory is short, the socket is full) waits here, and those
  * after it, for the next try.
  */
-#ifndef MOLT_OUTBOX_H
-#define MOLT_OUTBOX_H
+#pragma once
 
 #include <stdint.h>
 
@@ -34,5 +33,3 @@ int outbox_send(struct outbox *box, int sock, enum link_kind kind, int64_t value
 
 /* Tries again what waits. -errno: the other side is gone, and the box empty. */
 int outbox_flush(struct outbox *box, int sock, struct error *err);
-
-#endif

@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The page that incumbent and successor share. */
 #include "cpr/handover/page.h"
+#include "vmm/base/base.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/num.h"
 
 static struct handover *map(int fd, struct error *err)
 {

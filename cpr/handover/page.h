@@ -3,8 +3,7 @@
  * What incumbent and successor share while an update is under way: one page in a memfd, with the word that
  * decides who has the guest, and the time stamps of the phases.
  */
-#ifndef MOLT_HANDOVER_H
-#define MOLT_HANDOVER_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -64,5 +63,3 @@ enum handover_owner handover_owner(const struct handover *h);
 
 /* OPEN -> @owner. False: the other side was faster. */
 bool handover_decide(struct handover *h, enum handover_owner owner);
-
-#endif

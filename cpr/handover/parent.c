@@ -2,27 +2,19 @@
 /* The parent's whole life: one loop over signals and the sockets to its children. */
 #include "cpr/handover/parent.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/signalfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "cpr/handover/link.h"
 #include "cpr/handover/oom.h"
 #include "cpr/handover/outbox.h"
 #include "cpr/handover/spawn.h"
 #include "cpr/handover/wire.h"
-#include "vmm/base/error.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
-#include "vmm/base/num.h"
 #include "vmm/notify.h"
 
 #define NS_PER_MS 1000000ull

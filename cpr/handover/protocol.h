@@ -14,8 +14,7 @@
  *
  * A release understands the protocol of the two releases before it and is understood by them (CHANGELOG.md).
  */
-#ifndef MOLT_PROTOCOL_H
-#define MOLT_PROTOCOL_H
+#pragma once
 
 #include <stdint.h>
 
@@ -44,5 +43,3 @@ struct protocol_fd {
 	char name[FDSET_NAME_LEN];
 	uint64_t generation;
 };
-
-#endif

@@ -3,8 +3,7 @@
  * For children that share the address space (clone(CLONE_VM)): errno, stdio, every lock and what
  * sanitizers keep about stacks belong to the program itself, so they get along with system calls alone.
  */
-#ifndef MOLT_RAW_H
-#define MOLT_RAW_H
+#pragma once
 
 #define RAW __attribute__((no_sanitize("address", "undefined"), no_stack_protector))
 
@@ -24,5 +23,3 @@ RAW static inline long raw_syscall(long n, long a, long b, long c, long d, long 
 #endif
 	return rc;
 }
-
-#endif

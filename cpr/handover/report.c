@@ -2,18 +2,12 @@
 /* The log line, the JSON record and the supervisor's message of each update. */
 #include "cpr/handover/report.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cpr/handover/page.h"
 #include "vmm/base/build.h"
-#include "vmm/base/fd.h"
 #include "vmm/base/json.h"
-#include "vmm/base/log.h"
 #include "vmm/base/reasons.h"
 #include "vmm/control/control.h"
 #include "vmm/machine.h"

@@ -3,8 +3,7 @@
  * What the operator, programs and the supervisor are told of an update: one log line; one JSON record
  * (--report; the control socket's answer and events); notify_send. On the leader, never in the pause.
  */
-#ifndef MOLT_REPORT_H
-#define MOLT_REPORT_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -50,5 +49,3 @@ void report_checked(struct machine *m, const struct error *why, const struct rea
 
 /* The guest has ended, or is made to: m->stop_code, m->stop_reason. */
 void report_ended(struct machine *m);
-
-#endif

@@ -2,11 +2,7 @@
 /* What the control socket asks for, done by the leader. */
 #include "cpr/handover/serve.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cpr/handover/incumbent.h"
 #include "cpr/handover/worker.h"
@@ -14,9 +10,7 @@
 #include "cpr/program.h"
 #include "cpr/handover/report.h"
 #include "vmm/base/build.h"
-#include "vmm/base/fd.h"
 #include "vmm/base/json.h"
-#include "vmm/base/log.h"
 #include "vmm/base/reasons.h"
 #include "vmm/control/control.h"
 #include "vmm/control/request.h"

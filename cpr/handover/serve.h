@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What is done for those who ask over the control socket. On the leader. */
-#ifndef MOLT_SERVE_H
-#define MOLT_SERVE_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -14,5 +13,3 @@ bool serve_request(struct machine *m, struct program *p);
 
 /* Says in the log what an update would be refused for as things are. */
 void serve_warn(struct machine *m, const struct program *p);
-
-#endif

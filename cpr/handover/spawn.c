@@ -2,23 +2,17 @@
 /* Starts children without a copy of the address space (CLONE_VM): up to exec they get along with raw system calls. */
 #include "cpr/handover/spawn.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "cpr/handover/oom.h"
 #include "cpr/handover/raw.h"
-#include "vmm/base/error.h"
+#include "vmm/base/base.h"
 
 #define STACK_LEN 65536
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Starting a program as a child of the parent. */
-#ifndef MOLT_SPAWN_H
-#define MOLT_SPAWN_H
+#pragma once
 
 #include <sys/types.h>
 
@@ -17,5 +16,3 @@ pid_t spawn(int exe, char **argv, const struct role *role, int *pidfd, struct er
 /* The environment with the variable of @role in front, in memory of its own (free it), or NULL. @text: of
  * ROLE_ENV_LEN bytes, and as long-lived. */
 char **spawn_environment(char *text, const struct role *role);
-
-#endif

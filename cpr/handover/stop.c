@@ -5,7 +5,6 @@
 #include <signal.h>
 
 #include "devices/pc/pc.h"
-#include "vmm/base/log.h"
 #include "vmm/machine.h"
 
 void stop_ask(struct machine *m, struct stopping *stop, int sig, const char *by)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* SIGTERM and SIGINT: the first presses the guest's power button, a second one ends it at once. */
-#ifndef MOLT_STOP_H
-#define MOLT_STOP_H
+#pragma once
 
 #include <stdint.h>
 
@@ -15,5 +14,3 @@ struct stopping {
 /* @by: who asks, for the log. */
 void stop_ask(struct machine *m, struct stopping *stop, int sig, const char *by);
 void stop_on_signal(struct machine *m, struct stopping *stop, int sig);
-
-#endif

@@ -5,30 +5,23 @@
  */
 #include "cpr/handover/successor.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
-#include "cpr/handover/blob.h"
 #include "cpr/fault.h"
+#include "cpr/handover/blob.h"
+#include "cpr/handover/finish.h"
 #include "cpr/handover/oom.h"
 #include "cpr/handover/page.h"
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/warming.h"
 #include "cpr/handover/wire.h"
-#include "cpr/handover/worker.h"
 #include "cpr/program.h"
 #include "cpr/handover/report.h"
 #include "vmm/base/build.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
 #include "vmm/base/reasons.h"
-#include "vmm/control/control.h"
 #include "vmm/machine.h"
+#include "vmm/sched.h"
 
 #define ANSWER_MS 60000 /* the incumbent has other things to do; its end is seen at once */
 
@@ -138,20 +131,6 @@ static int take_options(struct state_blob *state, struct error *err)
 	if (m->opt.name)
 		log_set_name(m->opt.name);
 	return 0;
-}
-
-#define BUILD_NICE 10 /* a tenth of an ordinary thread's weight */
-
-/* While the machine is built the guest, which may want the same processors, comes first; where this thread will be allowed
- * to come back from that (sched(7), RLIMIT_NICE). Threads that are made meanwhile are like it. */
-static void step_back(void)
-{
-	struct rlimit nice;
-	int now = getpriority(PRIO_PROCESS, 0);
-	bool back = !geteuid() ||
-		    (!getrlimit(RLIMIT_NICE, &nice) && nice.rlim_cur >= (rlim_t)(20 - now));
-	if (back && now < BUILD_NICE)
-		setpriority(PRIO_PROCESS, 0, BUILD_NICE);
 }
 
 /* As the incumbent's leader was; at first all but the nice value. */
@@ -270,62 +249,6 @@ static int commit(struct error *err)
 
 /* ---- afterwards: the guest is ours, and nothing that fails is a reason to lose it ---- */
 
-#define SERVE_TRIES   100
-#define SERVE_WAIT_MS 50
-
-static void serve(struct machine *m)
-{
-	struct error err;
-	for (unsigned tries = 0; machine_serve(m, &err); tries++) {
-		if (!tries)
-			log_error(&err);
-		if (tries == SERVE_TRIES) {
-			log_warn("console and device models stand still until the next update");
-			return;
-		}
-		handover_hold(SERVE_WAIT_MS);
-	}
-}
-
-static void rest(void)
-{
-	handover_hold(HANDOVER_REST_MS);
-}
-
-/* In pieces, and one thing after the other: the guest, the former worker's end and the parent's next image may want the
- * same processor. */
-static void finish(void)
-{
-	struct machine *m = self.m;
-	struct report report = {.times = self.page,
-				.old_version = parsed.header.version,
-				.old_build = parsed.header.build_id,
-				.blob_len = parsed.len,
-				.update = self.p->updates};
-	struct error err;
-	vcpus_filter(m);
-	serve(m);
-	rest();
-	if (report_open(m, &err) || control_open(m, &err))
-		log_error(&err);
-	pthread_mutex_lock(&m->lock);
-	fdset_close_untaken(&m->fds);
-	pthread_mutex_unlock(&m->lock);
-	vcpus_scrub(m);
-	rest();
-	say(PROTOCOL_DONE, 0, NULL, &err);
-	close(self.peer);
-	worker_owns();
-	oom_restore();
-	rest();
-	ram_page_text(&m->ram, report.pages, sizeof(report.pages));
-	rest();
-	report_done(m, &report);
-	blob_close(&self.state);
-	if (control_start(m->control, &err))
-		log_error(&err);
-}
-
 static void run_guest(void)
 {
 	struct error err;
@@ -341,7 +264,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 {
 	struct error ignored;
 	self = (struct successor){.m = m, .p = p, .peer = peer, .offer.fd = -1, .state.fd = -1};
-	step_back();
+	sched_step_back();
 	int rc = get_ready(err);
 	if (!rc)
 		rc = await(PROTOCOL_STATE, err);
@@ -359,6 +282,12 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	if (rc)
 		return rc;
 	run_guest();
-	finish();
+	struct report report = {.times = self.page,
+				.old_version = parsed.header.version,
+				.old_build = parsed.header.build_id,
+				.blob_len = parsed.len,
+				.update = p->updates};
+	finish(m, peer, &report);
+	blob_close(&self.state);
 	return 0;
 }

@@ -2,18 +2,13 @@
 /* The successor's warming: started, watched, reported. */
 #include "cpr/handover/warming.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdbool.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/wire.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
 #include "vmm/machine.h"
 #include "vmm/warm.h"
 

@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Messages with descriptors: sent, received, checked. */
 #include "cpr/handover/wire.h"
+#include "vmm/base/base.h"
 
-#include <errno.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
-
-#include "vmm/base/error.h"
-#include "vmm/base/num.h"
 
 /* Room for a whole batch of descriptors' names, several times. */
 #define BUFFER_LEN (4 * (WIRE_TEXT_MAX + 1024))

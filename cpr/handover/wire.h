@@ -4,8 +4,7 @@
  * worker that has the guest and its successor (protocol.h). A message is a header, at most
  * WIRE_TEXT_MAX bytes, and at most WIRE_FDS descriptors (SCM_RIGHTS). Nothing that comes is trusted.
  */
-#ifndef MOLT_WIRE_H
-#define MOLT_WIRE_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -49,5 +48,3 @@ void wire_close_fds(struct wire_message *msg);
 
 /* Takes descriptor @i out of @msg: the caller's from now on. -1: there is none. */
 int wire_take_fd(struct wire_message *msg, unsigned i);
-
-#endif

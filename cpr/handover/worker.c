@@ -2,15 +2,10 @@
 /* The worker's leader: gets the guest, makes a new one or takes one over, then waits for what it is asked. */
 #include "cpr/handover/worker.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <unistd.h>
 
 #include "cpr/fault.h"
 #include "cpr/handover/incumbent.h"
@@ -21,8 +16,6 @@
 #include "cpr/handover/report.h"
 #include "cpr/handover/serve.h"
 #include "cpr/handover/stop.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
 #include "vmm/control/client.h"
 #include "vmm/console/terminal.h"
 #include "vmm/control/control.h"

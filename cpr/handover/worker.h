@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker: the process that has, or is to have, the guest. */
-#ifndef MOLT_WORKER_H
-#define MOLT_WORKER_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -28,5 +27,3 @@ pid_t worker_known_pid(void);
 
 /* Registers the program's own state. */
 int worker_register(struct machine *m, struct program *p, struct error *err);
-
-#endif

@@ -145,21 +145,6 @@ void fdset_rename(struct fdset *set, const char *from, const char *to)
 	e->sent = false;
 }
 
-int fdset_verify(const struct fdset *set, struct error *err)
-{
-	for (unsigned i = 0; i < set->n; i++) {
-		const struct fdset_entry *e = &set->e[i];
-		struct fdset_entry now = *e;
-		if (identify(&now, err))
-			return error_hint(err, "the descriptor was closed behind molt's back");
-		if (!same_file(&now, e))
-			return error_set(err, EBADF,
-					 "descriptor %s (%d) is another file than the one kept",
-					 e->name, e->fd);
-	}
-	return 0;
-}
-
 int fdset_write(void *fdt, const struct fdset *set, struct error *err)
 {
 	size_t names_len = 0;

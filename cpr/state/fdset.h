@@ -48,9 +48,6 @@ void fdset_rename(struct fdset *set, const char *from, const char *to);
 /* Fills @set from node "fds" of the blob, which is checked; the descriptors are not. */
 int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err);
 
-/* Are they, in this process, still the files that were kept? -EBADF names the first that is not. */
-int fdset_verify(const struct fdset *set, struct error *err);
-
 /* Closes adopted descriptors that nobody took and warns with their names. */
 void fdset_close_untaken(struct fdset *set);
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/unit/blob.h"
@@ -169,6 +170,25 @@ static void one_is_another_file(void **state)
 	assert_not_the_same("ram0", "another than the state's");
 }
 
+static void every_part_of_the_identity_counts(void **state)
+{
+	struct fdset_entry *e = &other.e[1], good = *e;
+	e->mode ^= S_IFCHR ^ S_IFREG;
+	assert_not_the_same(e->name, "another than the state's");
+	*e = good;
+	e->dev++;
+	assert_not_the_same(e->name, "another than the state's");
+	*e = good;
+	e->ino++;
+	assert_not_the_same(e->name, "another than the state's");
+	*e = good;
+	e->rdev++;
+	assert_not_the_same(e->name, "another than the state's");
+	*e = good;
+	struct error err = {0};
+	assert_int_equal(match(&err), 0);
+}
+
 static void others_are_closed(void **state)
 {
 	struct error err = {0};
@@ -243,6 +263,7 @@ int main(void)
 		TEST(one_was_opened_anew),
 		TEST(one_is_another_file),
 		TEST(others_are_closed),
+		TEST(every_part_of_the_identity_counts),
 		TEST(a_renamed_one_is_sent_again),
 		TEST(generations_of_another_number),
 	};

@@ -96,8 +96,8 @@ static void offers_of_other_things(void **state)
 		{OFFERED, BLOB_SEALS, 0, "is empty"},
 		{OFFERED, BLOB_SEALS, 10, "10 bytes are no blob"},
 		{OFFERED, BLOB_SEALS, PAGE_LEN, "no flattened device tree"},
-		{STATE, F_SEAL_SHRINK, 0, "no memfd with room"},
-		{STATE, 0, PAGE_LEN, "no memfd with room"}, /* it could shrink under us */
+		{STATE, F_SEAL_SHRINK, 0, "is empty"},
+		{STATE, 0, PAGE_LEN, "no sealed memfd"}, /* it could shrink under us */
 		{PAGE, 0, PAGE_LEN, "is not it"},
 		{PAGE, F_SEAL_SHRINK, 0, "is not it"},
 		{PAGE, F_SEAL_SHRINK, PAGE_LEN - 1, "is not it"},

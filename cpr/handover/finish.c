@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* What follows the pause in the successor: nothing that fails here is a reason to lose the guest. */
+#include "cpr/handover/finish.h"
+
+#include "cpr/handover/oom.h"
+#include "cpr/handover/page.h"
+#include "cpr/handover/protocol.h"
+#include "cpr/handover/report.h"
+#include "cpr/handover/wire.h"
+#include "cpr/handover/worker.h"
+#include "vmm/control/control.h"
+#include "vmm/machine.h"
+
+#define SERVE_TRIES   100
+#define SERVE_WAIT_MS 50
+
+static void serve(struct machine *m)
+{
+	struct error err;
+	for (unsigned tries = 0; machine_serve(m, &err); tries++) {
+		if (!tries)
+			log_error(&err);
+		if (tries == SERVE_TRIES) {
+			log_warn("console and device models stand still until the next update");
+			return;
+		}
+		handover_hold(SERVE_WAIT_MS);
+	}
+}
+
+static void rest(void)
+{
+	handover_hold(HANDOVER_REST_MS);
+}
+
+/* In pieces, and one thing after the other: the guest, the former worker's end and the parent's next image may want the
+ * same processor. */
+void finish(struct machine *m, int peer, struct report *report)
+{
+	struct error err;
+	vcpus_filter(m);
+	serve(m);
+	rest();
+	if (report_open(m, &err) || control_open(m, &err))
+		log_error(&err);
+	pthread_mutex_lock(&m->lock);
+	fdset_close_untaken(&m->fds);
+	pthread_mutex_unlock(&m->lock);
+	vcpus_scrub(m);
+	rest();
+	wire_send(peer, PROTOCOL_DONE, 0, NULL, 0, NULL, 0, &err);
+	close(peer);
+	worker_owns();
+	oom_restore();
+	rest();
+	ram_page_text(&m->ram, report->pages, sizeof(report->pages));
+	rest();
+	report_done(m, report);
+	if (control_start(m->control, &err))
+		log_error(&err);
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/* The pause as the worker sees it that has the guest: stop, save, send; then this process ends, or resumes in place. */
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include "cpr/handover/link.h"
+#include "cpr/handover/protocol.h"
+#include "cpr/handover/report.h"
+#include "cpr/handover/update.h"
+#include "cpr/handover/wire.h"
+#include "vmm/arch.h"
+#include "vmm/base/reasons.h"
+#include "vmm/control/control.h"
+
+#define COMMIT_MIN_NS (200 * NS_PER_MS)	  /* from STATE to commit */
+#define COMMIT_FACTOR 20		  /* of what the rehearsal took */
+#define COMMIT_MAX_NS (10000 * NS_PER_MS) /* whatever the successor says that it took */
+#define DONE_MS	      10000		  /* after commit: this process only waits to end */
+#define PRIORITY_LOW  19
+
+static struct wire_message message;
+
+void update_kill(const struct update *u)
+{
+	if (u->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, u->pidfd, SIGKILL, NULL, 0);
+}
+
+void update_read_sched(const struct update *u)
+{
+	sched_read(&u->p->sched, (pid_t)syscall(SYS_gettid), NULL);
+	vcpus_read_sched(u->m, &u->p->sched);
+}
+
+int update_send_batch(const struct update *u, struct error *err)
+{
+	static struct protocol_fd list[WIRE_FDS];
+	struct fdset *set = &u->m->fds;
+	int fds[WIRE_FDS];
+	unsigned n = 0;
+	for (unsigned i = 0; i < set->n && n < WIRE_FDS; i++) {
+		struct fdset_entry *e = &set->e[i];
+		if (e->sent)
+			continue;
+		memcpy(list[n].name, e->name, sizeof(list[n].name));
+		list[n].generation = e->generation;
+		fds[n++] = e->fd;
+		e->sent = true;
+	}
+	int rc = n ? wire_send(u->peer, PROTOCOL_FDS, 0, list, n * sizeof(*list), fds, n, err) : 0;
+	return rc ? rc : (int)n;
+}
+
+uint64_t pause_commit_ns(const struct update *u)
+{
+	if (u->m->opt.update_timeout_ms)
+		return u->m->opt.update_timeout_ms * NS_PER_MS;
+	if (u->load_ns > COMMIT_MAX_NS / COMMIT_FACTOR)
+		return COMMIT_MAX_NS;
+	uint64_t ns = u->load_ns * COMMIT_FACTOR;
+	return ns > COMMIT_MIN_NS ? ns : COMMIT_MIN_NS;
+}
+
+/* Why the successor does not go on. */
+static int why_not(struct update *u, int rc, struct error *err)
+{
+	char line[REASON_LEN];
+	if (rc == -ETIMEDOUT)
+		return error_set(err, ETIMEDOUT, "%.300s did not take over in time (%llu ms)",
+				 u->path, (unsigned long long)(pause_commit_ns(u) / NS_PER_MS));
+	if (rc == -EPIPE)
+		return error_set(err, EPROTO, "%.300s ended before it had taken over", u->path);
+	if (rc)
+		return error_prefix(err, "%.200s", u->path);
+	if (message.kind == PROTOCOL_NO) {
+		reasons_line(line, sizeof(line), message.text);
+		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.400s", u->path, line);
+	}
+	return error_set(err, EPROTO, "%.300s says what makes no sense now (message %u)", u->path,
+			 message.kind);
+}
+
+/* The next message, whose descriptors nobody wants. */
+static int receive_until(struct update *u, uint64_t until, struct error *err)
+{
+	uint64_t now = now_ns();
+	if (now >= until)
+		return error_set(err, ETIMEDOUT, "no message in time");
+	int rc = wire_recv(u->peer, &message, (int)((until - now) / NS_PER_MS) + 1, err);
+	if (!rc)
+		wire_close_fds(&message);
+	return rc;
+}
+
+/* What was opened since the offer. Full batches are acknowledged, as ever, and not waited for longer than for commit. */
+static int send_new_fds(struct update *u, struct error *err)
+{
+	uint64_t until = now_ns() + pause_commit_ns(u);
+	for (int n = WIRE_FDS; n == WIRE_FDS;) {
+		pthread_mutex_lock(&u->m->lock);
+		n = update_send_batch(u, err);
+		pthread_mutex_unlock(&u->m->lock);
+		if (n < WIRE_FDS)
+			return n < 0 ? n : 0;
+		int rc = receive_until(u, until, err);
+		if (rc || message.kind != PROTOCOL_GOT)
+			return why_not(u, rc, err);
+	}
+	return 0;
+}
+
+static int stop_guest(struct update *u, struct error *err)
+{
+	struct machine *m = u->m;
+	update_read_sched(u);
+	control_park(m->control);
+	loop_park(&m->loop);
+	handover_stamp(u->page, STAMP_PREPARE);
+	int rc = vcpus_pause(m, machine_quiesce, err);
+	if (!rc && m->stop_code >= 0) /* it powered off meanwhile: that is not carried over */
+		rc = error_set(err, ECANCELED, "the guest has ended");
+	handover_stamp(u->page, STAMP_PARK);
+	return rc;
+}
+
+static int send_state(struct update *u, struct error *err)
+{
+	struct machine *m = u->m;
+	int rc = arch_save(m, err);
+	handover_stamp(u->page, STAMP_SAVE);
+	if (!rc)
+		rc = send_new_fds(u, err);
+	if (!rc)
+		rc = blob_write(&u->state, &m->tree, &m->fds, err);
+	handover_stamp(u->page, STAMP_BLOB);
+	handover_hold(m->opt.hold_ms);
+	handover_stamp(u->page, STAMP_HOLD);
+	return rc ? rc
+		  : wire_send(u->peer, PROTOCOL_STATE, (int64_t)u->state.len, NULL, 0, NULL, 0,
+			      err);
+}
+
+/* Until the word has left OPEN: 0: the guest has another owner; -errno: it is ours again. */
+static int await_commit(struct update *u, struct error *err)
+{
+	uint64_t until = now_ns() + pause_commit_ns(u);
+	int rc;
+	do
+		rc = receive_until(u, until, err);
+	while (!rc && message.kind == PROTOCOL_GOT);
+	if (!handover_decide(u->page, HANDOVER_TAKEN))
+		return 0;
+	return why_not(u, rc, err);
+}
+
+/* This process has no guest any more. What its end tears down takes milliseconds of a processor that the guest
+ * wants. */
+static void leave(struct update *u)
+{
+	struct machine *m = u->m;
+	struct error err;
+	prctl(PR_SET_NAME, "molt-former");
+	uint64_t until = now_ns() + DONE_MS * NS_PER_MS;
+	while (message.kind != PROTOCOL_DONE && !receive_until(u, until, &err))
+		;
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		setpriority(PRIO_PROCESS, (id_t)m->vcpus[i].tid, PRIORITY_LOW);
+	setpriority(PRIO_PROCESS, 0, PRIORITY_LOW);
+	if (u->taken)
+		log_info("%s has the guest", u->path);
+	_exit(u->taken ? EXIT_POWEROFF : LINK_STATUS_HANDED);
+}
+
+static void resume_in_place(struct update *u)
+{
+	struct machine *m = u->m;
+	update_kill(u);
+	vcpus_wait_saved(m, NULL);
+	pthread_mutex_lock(&m->lock);
+	irq_attach_all(&m->irq);
+	pthread_mutex_unlock(&m->lock);
+	vcpus_go(m);
+	loop_unpark(&m->loop);
+	control_unpark(m->control);
+	vcpus_recall(m);
+}
+
+/* Does not return where the guest has another owner then. */
+int pause_hand_over(struct update *u, struct error *err)
+{
+	int rc = stop_guest(u, err);
+	u->p->updates++;
+	message.kind = 0;
+	if (!rc)
+		rc = send_state(u, err);
+	if (!rc)
+		rc = await_commit(u, err);
+	else if (!handover_decide(u->page, HANDOVER_TAKEN))
+		rc = 0;
+	if (!rc)
+		leave(u);
+	u->p->updates--;
+	resume_in_place(u);
+	return rc;
+}
