@@ -182,10 +182,9 @@ int machine_quiesce(struct machine *m, struct error *err)
 
 int machine_join(struct machine *m, struct error *err)
 {
-	int rc = arch_create_timers(m, err);
-	if (!rc)
-		rc = vcpus_wait_loaded(m, err);
-	return rc ? rc : each_device(m, STEP(join), err);
+	return arch_create_timers(m, err)
+			 ?: vcpus_wait_loaded(m, err)
+			 ?: each_device(m, STEP(join), err);
 }
 
 /* vCPUs at the same time, and routes; then interrupt controllers, which inject into the vCPUs' local APICs. */
@@ -202,17 +201,14 @@ static int load_cpus(struct machine *m, struct error *err)
 
 int machine_rehearse(struct machine *m, struct error *err)
 {
-	int rc = load_cpus(m, err);
-	if (!rc)
-		rc = arch_rehearse(m, err);
+	int rc = load_cpus(m, err) ?: arch_rehearse(m, err);
 	m->rehearsed = !rc;
 	return rc;
 }
 
 int machine_load_cpus(struct machine *m, struct error *err)
 {
-	int rc = load_cpus(m, err);
-	return rc ? rc : arch_load(m, err);
+	return load_cpus(m, err) ?: arch_load(m, err);
 }
 
 /* There is no way back any more: what fails is told, and tried again where that may help. */
@@ -252,8 +248,7 @@ int machine_start(struct machine *m, struct error *err)
 
 int machine_serve(struct machine *m, struct error *err)
 {
-	int rc = console_start(m->console, err);
-	return rc ? rc : loop_start(&m->loop, err);
+	return console_start(m->console, err) ?: loop_start(&m->loop, err);
 }
 
 void machine_destroy(struct machine *m)

@@ -15,7 +15,6 @@
 #include "cpr/program.h"
 #include "devices/pc/pc.h"
 #include "tests/unit/fake_vfio.h"
-#include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/pool.h"
