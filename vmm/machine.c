@@ -35,21 +35,11 @@ void machine_stop(struct machine *m, int code, const char *reason)
 		pthread_kill(m->leader, MACHINE_WAKE_SIGNAL);
 }
 
-static void access_bus(struct machine *m, struct bus *bus, uint64_t addr, struct bus_access *access)
+void machine_access(struct machine *m, struct bus *bus, uint64_t addr, struct bus_access *access)
 {
 	pthread_mutex_lock(&m->lock);
 	bus_dispatch(bus, addr, access);
 	pthread_mutex_unlock(&m->lock);
-}
-
-void machine_pio(struct machine *m, uint64_t port, struct bus_access *access)
-{
-	access_bus(m, &m->pio, port, access);
-}
-
-void machine_mmio(struct machine *m, uint64_t gpa, struct bus_access *access)
-{
-	access_bus(m, &m->mmio, gpa, access);
 }
 
 int machine_add_device(struct machine *m, const struct device_class *cls, const char *arg,
@@ -190,7 +180,7 @@ int machine_join(struct machine *m, struct error *err)
 /* vCPUs at the same time, and routes; then interrupt controllers, which inject into the vCPUs' local APICs. */
 static int load_cpus(struct machine *m, struct error *err)
 {
-	int rc = warm_follow(m, err);
+	int rc = arch_warm_follow(m, err);
 	if (rc)
 		return rc;
 	vcpus_load(m);

@@ -65,7 +65,7 @@ static void exit_pio(struct vcpu *cpu)
 			.write = run->io.direction == KVM_EXIT_IO_OUT,
 			.value = load_le(data, run->io.size),
 		};
-		machine_pio(cpu->m, run->io.port, &a);
+		machine_access(cpu->m, &cpu->m->pio, run->io.port, &a);
 		if (!a.write)
 			store_le(data, a.value, run->io.size);
 	}
@@ -79,7 +79,7 @@ static void exit_mmio(struct vcpu *cpu)
 		.write = run->mmio.is_write,
 		.value = load_le(run->mmio.data, run->mmio.len),
 	};
-	machine_mmio(cpu->m, run->mmio.phys_addr, &a);
+	machine_access(cpu->m, &cpu->m->mmio, run->mmio.phys_addr, &a);
 	if (!a.write)
 		store_le(run->mmio.data, a.value, a.len);
 }

@@ -159,15 +159,24 @@ static int testdev_init(struct device *base, const char *arg, struct error *err)
 		       ?: pci_dev_init(&dev->pci, base, &testdev_pci_ops, &dev->state.pci, err);
 }
 
+static bool eventfd_kept(struct testdev *dev, const char *what, int *fd)
+{
+	char name[FDSET_NAME_LEN];
+	snprintf(name, sizeof(name), "%s:%s", dev->dev.name, what);
+	int kept = fdset_get(&dev->dev.m->fds, name);
+	if (kept >= 0)
+		*fd = kept;
+	return kept >= 0;
+}
+
 /* A kept descriptor, or the one the parent gave by number, which must be an eventfd. */
 static int eventfd_open(struct testdev *dev, const char *what, int number, int *fd,
 			struct error *err)
 {
 	char name[FDSET_NAME_LEN], path[64], target[PATH_MAX];
-	snprintf(name, sizeof(name), "%s:%s", dev->dev.name, what);
-	*fd = fdset_get(&dev->dev.m->fds, name);
-	if (*fd >= 0)
+	if (eventfd_kept(dev, what, fd))
 		return 0;
+	snprintf(name, sizeof(name), "%s:%s", dev->dev.name, what);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", number);
 	ssize_t n = readlink(path, target, sizeof(target) - 1);
 	target[n > 0 ? n : 0] = 0;
@@ -209,16 +218,9 @@ static int connect_irq(struct device *base, struct error *err)
 /* By name, as each state that is loaded may come with other descriptors. */
 static void eventfds_take(struct testdev *dev)
 {
-	static const char *const what[] = {"trigger", "unmask"};
-	int *const fd[] = {&dev->trigger_fd, &dev->intx.unmask_fd};
-	char name[FDSET_NAME_LEN];
-	for (unsigned i = 0; i < ARRAY_LEN(what); i++) {
-		snprintf(name, sizeof(name), "%s:%s", dev->dev.name, what[i]);
-		int kept = fdset_get(&dev->dev.m->fds, name);
-		if (kept >= 0)
-			*fd[i] = kept;
-	}
-	dev->intx.fd = dev->trigger_fd;
+	if (eventfd_kept(dev, "trigger", &dev->trigger_fd))
+		dev->intx.fd = dev->trigger_fd;
+	eventfd_kept(dev, "unmask", &dev->intx.unmask_fd);
 }
 
 static int testdev_post_load(void *opaque, struct error *err)

@@ -158,7 +158,7 @@ static void load_tsc(bool follow)
 {
 	struct error err = {0};
 	if (follow)
-		MUST(warm_follow(&m, &err));
+		MUST(arch_warm_follow(&m, &err));
 	MUST(cpu_load_tsc(&vcpu1, &err));
 	MUST(cpu_load_tsc(&vcpu0, &err));
 }
