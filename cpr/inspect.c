@@ -82,9 +82,7 @@ static int source_schema(const struct source *src, struct schema *out, struct er
 	struct state_blob blob;
 	int rc;
 	if (!is_program(src) && !is_schema(src)) {
-		rc = state_open(&blob, src->map, src->len, err);
-		if (!rc)
-			rc = schema_of_blob(out, &blob, err);
+		rc = state_open(&blob, src->map, src->len, err) ?: schema_of_blob(out, &blob, err);
 		return rc ? error_prefix(err, "%s", src->path) : 0;
 	}
 	char *text = malloc(TEXT_MAX);
@@ -159,9 +157,7 @@ static int run_diff(struct schema *s, const char *const *names, unsigned n, enum
 		return usage("diff takes what is updated, and to what", err);
 	for (unsigned i = 0; i < 2; i++) {
 		struct source src = {.map = NULL};
-		int rc = source_open(&src, names[i], err);
-		if (!rc)
-			rc = source_schema(&src, &s[i], err);
+		int rc = source_open(&src, names[i], err) ?: source_schema(&src, &s[i], err);
 		source_close(&src);
 		if (rc)
 			return rc;

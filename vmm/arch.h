@@ -74,6 +74,8 @@ int arch_warm_open(struct machine *m, struct error *err);
 int arch_warm_read(struct machine *m, uint64_t gpa, uint64_t len, const bool *cancel,
 		   struct error *err);
 int arch_warm_close(struct machine *m, struct error *err);
+/* Before any vCPU is loaded: the reader's vCPU gets vCPU 0's TSC offset. KVM's master clock wants
+ * the same one of all, and looks when the last of those that run gets it. */
 int arch_warm_follow(struct machine *m, struct error *err);
 
 /* Is @fd (an executable, opened for reading) a program this machine can run? */

@@ -156,8 +156,7 @@ int irq_set_wanted(struct irq *irq, struct irq_source *src, bool wanted, struct 
 		return 0;
 	if (!wanted)
 		return detach(irq, src, err); /* its route is dropped with the next commit */
-	int rc = irq_routes_commit(irq, err);
-	return rc ? rc : attach(irq, src, err);
+	return irq_routes_commit(irq, err) ?: attach(irq, src, err);
 }
 
 bool irq_pending(const struct irq_source *src)

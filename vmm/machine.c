@@ -35,21 +35,11 @@ void machine_stop(struct machine *m, int code, const char *reason)
 		pthread_kill(m->leader, MACHINE_WAKE_SIGNAL);
 }
 
-static void access_bus(struct machine *m, struct bus *bus, uint64_t addr, struct bus_access *access)
+void machine_access(struct machine *m, struct bus *bus, uint64_t addr, struct bus_access *access)
 {
 	pthread_mutex_lock(&m->lock);
 	bus_dispatch(bus, addr, access);
 	pthread_mutex_unlock(&m->lock);
-}
-
-void machine_pio(struct machine *m, uint64_t port, struct bus_access *access)
-{
-	access_bus(m, &m->pio, port, access);
-}
-
-void machine_mmio(struct machine *m, uint64_t gpa, struct bus_access *access)
-{
-	access_bus(m, &m->mmio, gpa, access);
 }
 
 int machine_add_device(struct machine *m, const struct device_class *cls, const char *arg,
@@ -182,16 +172,15 @@ int machine_quiesce(struct machine *m, struct error *err)
 
 int machine_join(struct machine *m, struct error *err)
 {
-	int rc = arch_create_timers(m, err);
-	if (!rc)
-		rc = vcpus_wait_loaded(m, err);
-	return rc ? rc : each_device(m, STEP(join), err);
+	return arch_create_timers(m, err)
+			 ?: vcpus_wait_loaded(m, err)
+			 ?: each_device(m, STEP(join), err);
 }
 
 /* vCPUs at the same time, and routes; then interrupt controllers, which inject into the vCPUs' local APICs. */
 static int load_cpus(struct machine *m, struct error *err)
 {
-	int rc = warm_follow(m, err);
+	int rc = arch_warm_follow(m, err);
 	if (rc)
 		return rc;
 	vcpus_load(m);
@@ -202,17 +191,14 @@ static int load_cpus(struct machine *m, struct error *err)
 
 int machine_rehearse(struct machine *m, struct error *err)
 {
-	int rc = load_cpus(m, err);
-	if (!rc)
-		rc = arch_rehearse(m, err);
+	int rc = load_cpus(m, err) ?: arch_rehearse(m, err);
 	m->rehearsed = !rc;
 	return rc;
 }
 
 int machine_load_cpus(struct machine *m, struct error *err)
 {
-	int rc = load_cpus(m, err);
-	return rc ? rc : arch_load(m, err);
+	return load_cpus(m, err) ?: arch_load(m, err);
 }
 
 /* There is no way back any more: what fails is told, and tried again where that may help. */
@@ -252,8 +238,7 @@ int machine_start(struct machine *m, struct error *err)
 
 int machine_serve(struct machine *m, struct error *err)
 {
-	int rc = console_start(m->console, err);
-	return rc ? rc : loop_start(&m->loop, err);
+	return console_start(m->console, err) ?: loop_start(&m->loop, err);
 }
 
 void machine_destroy(struct machine *m)

@@ -63,8 +63,7 @@ struct device *machine_device(struct machine *m, const char *class_name, struct 
 void machine_stop(struct machine *m, int code, const char *reason);
 
 /* Access from a vCPU thread to one of the two address spaces; takes the device lock. */
-void machine_pio(struct machine *m, uint64_t port, struct bus_access *access);
-void machine_mmio(struct machine *m, uint64_t gpa, struct bus_access *access);
+void machine_access(struct machine *m, struct bus *bus, uint64_t addr, struct bus_access *access);
 
 /* Adds a device; for classes that bring another one along (the VFIO container). */
 int machine_add_device(struct machine *m, const struct device_class *cls, const char *arg,

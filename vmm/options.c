@@ -62,10 +62,7 @@ static int parse_flag(struct options *opt, const struct option_entry *o, const c
 
 int options_parse_size(const char *text, uint64_t *out)
 {
-	static const struct {
-		char suffix;
-		unsigned shift;
-	} units[] = {{'B', 0}, {'K', 10}, {'M', 20}, {'G', 30}, {'T', 40}};
+	static const char units[] = "BKMGT";
 	unsigned shift = 20;
 	char *end;
 
@@ -76,12 +73,10 @@ int options_parse_size(const char *text, uint64_t *out)
 	if (errno)
 		return -ERANGE;
 	if (*end) {
-		unsigned i = 0;
-		while (i < ARRAY_LEN(units) && units[i].suffix != toupper((unsigned char)*end))
-			i++;
-		if (i == ARRAY_LEN(units) || end[1])
+		const char *unit = strchr(units, toupper((unsigned char)*end));
+		if (!unit || end[1])
 			return -EINVAL;
-		shift = units[i].shift;
+		shift = 10 * (unsigned)(unit - units);
 	}
 	if (v > UINT64_MAX >> shift)
 		return -ERANGE;

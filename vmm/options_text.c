@@ -25,27 +25,36 @@ static void print_wrapped(FILE *out, const char *text)
 	fputc('\n', out);
 }
 
+/* Prints the options group by group. */
+static void each_option(FILE *out, const char *heading,
+			void (*print)(FILE *out, const struct option_entry *o))
+{
+	for (unsigned g = 0; g < GROUP_COUNT; g++) {
+		fprintf(out, heading, options_groups[g]);
+		for (unsigned i = 0; i < options_table_len; i++)
+			if (options_table[i].group == g)
+				print(out, &options_table[i]);
+	}
+}
+
+static void help_option(FILE *out, const struct option_entry *o)
+{
+	if (o->letter)
+		fprintf(out, "  -%c, --%s", o->letter, o->name);
+	else
+		fprintf(out, "      --%s", o->name);
+	if (o->arg)
+		fprintf(out, " %s", o->arg);
+	if (o->def && *o->def)
+		fprintf(out, "  (default %s)", o->def);
+	fputc('\n', out);
+	print_wrapped(out, o->help);
+}
+
 void options_help(FILE *out)
 {
 	fprintf(out, "usage: molt run --kernel FILE [OPTION]...\n");
-	for (int g = 0; g < GROUP_COUNT; g++) {
-		fprintf(out, "\n%s:\n", options_groups[g]);
-		for (unsigned i = 0; i < options_table_len; i++) {
-			const struct option_entry *o = &options_table[i];
-			if ((int)o->group != g)
-				continue;
-			if (o->letter)
-				fprintf(out, "  -%c, --%s", o->letter, o->name);
-			else
-				fprintf(out, "      --%s", o->name);
-			if (o->arg)
-				fprintf(out, " %s", o->arg);
-			if (o->def && *o->def)
-				fprintf(out, "  (default %s)", o->def);
-			fputc('\n', out);
-			print_wrapped(out, o->help);
-		}
-	}
+	each_option(out, "\n%s:\n", help_option);
 }
 
 /* scdoc gives a meaning to these (scdoc(5)). */
@@ -58,31 +67,28 @@ static void print_escaped(FILE *out, const char *text)
 	}
 }
 
+static void man_option(FILE *out, const struct option_entry *o)
+{
+	if (o->letter)
+		fprintf(out, "*-%c*, ", o->letter);
+	fprintf(out, "*--%s*", o->name);
+	if (o->arg) {
+		fputc(' ', out);
+		print_escaped(out, o->arg);
+	}
+	fprintf(out, "\n\t");
+	print_escaped(out, o->help);
+	if (o->def && *o->def) {
+		fprintf(out, " Default: ");
+		print_escaped(out, o->def);
+		fputc('.', out);
+	}
+	fprintf(out, "\n\n");
+}
+
 void options_man(FILE *out)
 {
-	for (int g = 0; g < GROUP_COUNT; g++) {
-		fprintf(out, "## %s\n\n", options_groups[g]);
-		for (unsigned i = 0; i < options_table_len; i++) {
-			const struct option_entry *o = &options_table[i];
-			if ((int)o->group != g)
-				continue;
-			if (o->letter)
-				fprintf(out, "*-%c*, ", o->letter);
-			fprintf(out, "*--%s*", o->name);
-			if (o->arg) {
-				fputc(' ', out);
-				print_escaped(out, o->arg);
-			}
-			fprintf(out, "\n\t");
-			print_escaped(out, o->help);
-			if (o->def && *o->def) {
-				fprintf(out, " Default: ");
-				print_escaped(out, o->def);
-				fputc('.', out);
-			}
-			fprintf(out, "\n\n");
-		}
-	}
+	each_option(out, "## %s\n\n", man_option);
 }
 
 /* The words that an argument is made of, as far as they stand in its name: "stdio|pty[:LINK]" has

@@ -195,9 +195,7 @@ static int create_file(struct ram *ram, const struct ram_options *opt, struct er
 int ram_create(struct ram *ram, const struct ram_options *opt, struct fdset *fds, struct error *err)
 {
 	*ram = (struct ram){.state.size = opt->size, .fd = -1};
-	int rc = create_file(ram, opt, err);
-	if (!rc)
-		rc = fdset_keep(fds, FD_NAME, ram->fd, err);
+	int rc = create_file(ram, opt, err) ?: fdset_keep(fds, FD_NAME, ram->fd, err);
 	if (rc)
 		fd_close(&ram->fd);
 	return rc;

@@ -50,14 +50,6 @@ void sched_read(struct thread_sched *s, pid_t tid, const struct thread_sched *le
 		differing_lines(s->cgroup, sizeof(s->cgroup), text, leader ? leader->cgroup : "");
 }
 
-static bool affinity_known(const struct thread_sched *s)
-{
-	for (unsigned i = 0; i < SCHED_AFFINITY_WORDS; i++)
-		if (s->affinity[i])
-			return true;
-	return false;
-}
-
 static void failed(const char *what, const char *which)
 {
 	log_warn("%s: %s not restored: %s", what, which, strerror(errno));
@@ -78,7 +70,9 @@ void sched_apply(const struct thread_sched *want, const struct thread_sched *now
 	if (want->nice != now->nice &&
 	    setpriority(PRIO_PROCESS, 0, (int)want->nice - SCHED_NICE_ZERO) < 0)
 		failed(what, "nice value");
-	if (affinity_known(want) && memcmp(want->affinity, now->affinity, sizeof(want->affinity)) &&
+	static const uint64_t unknown[SCHED_AFFINITY_WORDS];
+	if (memcmp(want->affinity, unknown, sizeof(unknown)) &&
+	    memcmp(want->affinity, now->affinity, sizeof(want->affinity)) &&
 	    syscall(SYS_sched_setaffinity, 0, sizeof(want->affinity), want->affinity) < 0)
 		failed(what, "affinity");
 }

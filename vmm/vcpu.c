@@ -65,7 +65,7 @@ static void exit_pio(struct vcpu *cpu)
 			.write = run->io.direction == KVM_EXIT_IO_OUT,
 			.value = load_le(data, run->io.size),
 		};
-		machine_pio(cpu->m, run->io.port, &a);
+		machine_access(cpu->m, &cpu->m->pio, run->io.port, &a);
 		if (!a.write)
 			store_le(data, a.value, run->io.size);
 	}
@@ -79,7 +79,7 @@ static void exit_mmio(struct vcpu *cpu)
 		.write = run->mmio.is_write,
 		.value = load_le(run->mmio.data, run->mmio.len),
 	};
-	machine_mmio(cpu->m, run->mmio.phys_addr, &a);
+	machine_access(cpu->m, &cpu->m->mmio, run->mmio.phys_addr, &a);
 	if (!a.write)
 		store_le(run->mmio.data, a.value, a.len);
 }
@@ -176,6 +176,14 @@ static void run_guest(struct vcpu *cpu)
 	}
 }
 
+static void mask_kick(int how)
+{
+	sigset_t kick;
+	sigemptyset(&kick);
+	sigaddset(&kick, KICK_SIGNAL);
+	pthread_sigmask(how, &kick, NULL);
+}
+
 /* With a signal pending KVM_RUN goes as far as the guest's door; with immediate_exit it would turn
  * back earlier. The signal is let in inside KVM_RUN only (api.rst, KVM_SET_SIGNAL_MASK). */
 void vcpu_flush_pending(struct vcpu *cpu)
@@ -184,11 +192,8 @@ void vcpu_flush_pending(struct vcpu *cpu)
 		struct kvm_signal_mask head;
 		uint64_t blocked;
 	} __attribute__((packed)) mask = {.head.len = 8};
-	sigset_t kick;
 
-	sigemptyset(&kick);
-	sigaddset(&kick, KICK_SIGNAL);
-	pthread_sigmask(SIG_BLOCK, &kick, NULL);
+	mask_kick(SIG_BLOCK);
 	mask.blocked = ~(1ull << (KICK_SIGNAL - 1));
 	syscall(SYS_tgkill, getpid(), cpu->tid, KICK_SIGNAL);
 	if (vm_ioctl(cpu->fd, KVM_SET_SIGNAL_MASK, &mask) == 0) {
@@ -197,7 +202,7 @@ void vcpu_flush_pending(struct vcpu *cpu)
 		cpu->run->immediate_exit = 1;
 		vm_ioctl(cpu->fd, KVM_SET_SIGNAL_MASK, NULL);
 	}
-	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	mask_kick(SIG_UNBLOCK);
 }
 
 /* ---- the threads ---- */
@@ -295,9 +300,7 @@ static int load(struct vcpu *cpu, struct error *err)
 		set_sched(cpu);
 		return vcpu_arch_load(cpu, err);
 	}
-	int rc = vcpu_arch_rehearse(cpu, err);
-	if (!rc)
-		rc = enter_once(cpu, err);
+	int rc = vcpu_arch_rehearse(cpu, err) ?: enter_once(cpu, err);
 	sched_read(&cpu->sched, cpu->tid, NULL);
 	set_sched(cpu);
 	return rc;
@@ -309,13 +312,10 @@ static void *thread(void *opaque)
 	struct gate *gate = &cpu->m->gate;
 	struct error err;
 	char name[16];
-	sigset_t kick;
 
 	snprintf(name, sizeof(name), "molt-cpu%u", cpu->index % 10000);
 	prctl(PR_SET_NAME, name);
-	sigemptyset(&kick);
-	sigaddset(&kick, KICK_SIGNAL);
-	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	mask_kick(SIG_UNBLOCK);
 	cpu->tid = (pid_t)syscall(SYS_gettid);
 
 	int rc = 0;

@@ -293,11 +293,6 @@ int warm_run(struct machine *m, const struct warm_options *opt, struct warm_resu
 	return rc;
 }
 
-int warm_follow(struct machine *m, struct error *err)
-{
-	return arch_warm_follow(m, err);
-}
-
 /* ---- which stretches of the memory file are there ---- */
 
 /* Of a file system on persistent memory, whose pages are in no page cache? By statx(2), whose header C libraries

@@ -49,10 +49,6 @@ struct warm_result {
 int warm_run(struct machine *m, const struct warm_options *opt, struct warm_result *out,
 	     struct error *err);
 
-/* Before any vCPU is loaded: the reader's vCPU gets vCPU 0's TSC offset. KVM's master clock wants
- * the same one of all, and looks when the last of those that run gets it. */
-int warm_follow(struct machine *m, struct error *err);
-
 /* "pre-fault", "reader", "none". */
 const char *warm_way_text(enum warm_way way);
 

@@ -4,6 +4,9 @@
 
 #include <libfdt.h>
 
+#define field_error(code, fmt, ...)                                                                \
+	error_set(err, code, "state %s.%s: " fmt, cls->name, f->name, ##__VA_ARGS__)
+
 static uint32_t used_elements(const struct field *f, const void *state)
 {
 	if (f->len_offset == FIELD_FIXED)
@@ -39,8 +42,7 @@ int fields_write(void *fdt, const struct state_class *cls, const void *state, st
 		int rc;
 
 		if (n > f->count)
-			return error_set(err, EINVAL, "state %s.%s: %u elements, room for %u",
-					 cls->name, f->name, n, f->count);
+			return field_error(EINVAL, "%u elements, room for %u", n, f->count);
 		if (f->type == FIELD_UINT) {
 			void *out;
 			rc = fdt_property_placeholder(fdt, f->name, (int)(n * cell_bytes(f)), &out);
@@ -48,8 +50,7 @@ int fields_write(void *fdt, const struct state_class *cls, const void *state, st
 				cells_put(out, f, in, n);
 		} else if (f->type == FIELD_STRING) {
 			if (!memchr(in, 0, f->size))
-				return error_set(err, EINVAL, "state %s.%s: no end", cls->name,
-						 f->name);
+				return field_error(EINVAL, "no end");
 			rc = fdt_property_string(fdt, f->name, in);
 		} else {
 			rc = fdt_property(fdt, f->name, in, (int)(n * f->size));
@@ -64,8 +65,7 @@ int fields_write(void *fdt, const struct state_class *cls, const void *state, st
 static int bad_length(const struct state_class *cls, const struct field *f, int len,
 		      struct error *err)
 {
-	return error_set(err, EBADMSG, "state %s.%s: a length of %d bytes does not fit", cls->name,
-			 f->name, len);
+	return field_error(EBADMSG, "a length of %d bytes does not fit", len);
 }
 
 static int read_cells(const struct state_class *cls, const struct field *f, char *out,
@@ -75,8 +75,7 @@ static int read_cells(const struct state_class *cls, const struct field *f, char
 		uint64_t v = f->size == 8 ? fdt64_ld((const void *)(in + (size_t)i * 8))
 					  : fdt32_ld((const void *)(in + (size_t)i * 4));
 		if (f->size < 4 && v >> (f->size * 8))
-			return error_set(err, EBADMSG, "state %s.%s: 0x%lx does not fit %u bytes",
-					 cls->name, f->name, v, f->size);
+			return field_error(EBADMSG, "0x%lx does not fit %u bytes", v, f->size);
 		store_le(out + (size_t)i * f->size, v, f->size);
 	}
 	return 0;
@@ -148,8 +147,7 @@ int fields_read(const void *fdt, int node, const struct state_class *cls, void *
 			if (rc)
 				return rc;
 		} else if (f->required) {
-			return error_set(err, EBADMSG, "state %s.%s: the field is missing",
-					 cls->name, f->name);
+			return field_error(EBADMSG, "the field is missing");
 		} else {
 			set_default(f, state);
 		}

@@ -239,7 +239,8 @@ int schema_parse(struct schema *s, char *text, struct error *err)
 	return 0;
 }
 
-/* ---- what a program would make of a state: the rules of ARCHITECTURE.md, without running anything ---- */
+/* ---- what a program would make of a state: the rules of ARCHITECTURE.md, without running anything
+ * ---- */
 
 /* Bytes of one element in the tree. */
 static uint64_t unit_len(const struct schema_field *f)

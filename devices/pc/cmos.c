@@ -50,21 +50,15 @@ static uint8_t read_register(const struct cmos_state *s, uint8_t index)
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
+	const int values[] = {[0] = tm.tm_sec,	[2] = tm.tm_min,     [6] = tm.tm_wday + 1,
+			      [7] = tm.tm_mday, [8] = tm.tm_mon + 1, [9] = tm.tm_year % 100};
 	switch (index) {
-	case 0x00:
-		return encode(s, tm.tm_sec);
-	case 0x02:
-		return encode(s, tm.tm_min);
 	case 0x04:
 		return encode_hour(s, tm.tm_hour);
-	case 0x06:
-		return encode(s, tm.tm_wday + 1);
-	case 0x07:
-		return encode(s, tm.tm_mday);
-	case 0x08:
-		return encode(s, tm.tm_mon + 1);
-	case 0x09:
-		return encode(s, tm.tm_year % 100);
+	case 0x00:
+	case 0x02:
+	case 0x06 ... 0x09:
+		return encode(s, values[index]);
 	case LAYOUT_CMOS_CENTURY:
 		return encode(s, tm.tm_year / 100 + 19);
 	case REG_A:

@@ -61,11 +61,6 @@ bool power_button(struct device *dev)
 	return power->state.enable & PWRBTN;
 }
 
-static uint32_t timer_ticks(const struct power_state *s)
-{
-	return (uint32_t)((unsigned __int128)(now_ns() - s->timer_base_ns) * TIMER_HZ / 1000000000);
-}
-
 static void write_control(struct power *power, uint32_t value)
 {
 	power->state.control = value & CNT_MASK;
@@ -85,7 +80,8 @@ static void read_block(const struct power_state *s, uint8_t out[LAYOUT_POWER_LEN
 	store_le(out + STATUS, s->status, 2);
 	store_le(out + ENABLE, s->enable, 2);
 	store_le(out + CONTROL, s->control | CNT_SCI_EN, 2);
-	store_le(out + TIMER, timer_ticks(s), 4);
+	unsigned __int128 ns = now_ns() - s->timer_base_ns;
+	store_le(out + TIMER, (uint32_t)(ns * TIMER_HZ / 1000000000), 4);
 }
 
 /* Guests access these registers in 8, 16 and 32 bits (4.8.3: any of them): a write puts its bytes

@@ -60,12 +60,6 @@ struct testdev {
 	struct testdev_state state;
 };
 
-static void raise_irq(struct testdev *dev)
-{
-	const uint64_t one = 1;
-	fd_write_all(dev->trigger_fd, &one, sizeof(one));
-}
-
 static void registers_access(struct testdev *dev, struct bus_access *access)
 {
 	struct testdev_state *s = &dev->state;
@@ -79,7 +73,7 @@ static void registers_access(struct testdev *dev, struct bus_access *access)
 			access->value = load_le(bytes, access->len);
 	} else if (access->write) {
 		if (off == REG_RAISE)
-			raise_irq(dev);
+			fd_write_all(dev->trigger_fd, &(const uint64_t){1}, 8);
 		else if (off == REG_FORBID && access->value == 1)
 			ioctl(-1, FIONREAD, NULL);
 		else if (off == REG_FORBID)
@@ -161,8 +155,18 @@ static int testdev_init(struct device *base, const char *arg, struct error *err)
 		dev->index++;
 	snprintf(base->name, sizeof(base->name), "testdev%u", dev->index);
 	snprintf(base->node, sizeof(base->node), "testdev@%u", dev->index);
-	int rc = parse_arg(dev, arg, err);
-	return rc ? rc : pci_dev_init(&dev->pci, base, &testdev_pci_ops, &dev->state.pci, err);
+	return parse_arg(dev, arg, err)
+		       ?: pci_dev_init(&dev->pci, base, &testdev_pci_ops, &dev->state.pci, err);
+}
+
+static bool eventfd_kept(struct testdev *dev, const char *what, int *fd)
+{
+	char name[FDSET_NAME_LEN];
+	snprintf(name, sizeof(name), "%s:%s", dev->dev.name, what);
+	int kept = fdset_get(&dev->dev.m->fds, name);
+	if (kept >= 0)
+		*fd = kept;
+	return kept >= 0;
 }
 
 /* A kept descriptor, or the one the parent gave by number, which must be an eventfd. */
@@ -170,10 +174,9 @@ static int eventfd_open(struct testdev *dev, const char *what, int number, int *
 			struct error *err)
 {
 	char name[FDSET_NAME_LEN], path[64], target[PATH_MAX];
-	snprintf(name, sizeof(name), "%s:%s", dev->dev.name, what);
-	*fd = fdset_get(&dev->dev.m->fds, name);
-	if (*fd >= 0)
+	if (eventfd_kept(dev, what, fd))
 		return 0;
+	snprintf(name, sizeof(name), "%s:%s", dev->dev.name, what);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", number);
 	ssize_t n = readlink(path, target, sizeof(target) - 1);
 	target[n > 0 ? n : 0] = 0;
@@ -181,9 +184,7 @@ static int eventfd_open(struct testdev *dev, const char *what, int number, int *
 		return error_end(err, EXIT_USAGE, EBADF, "%s: %s=%d is not an inherited eventfd",
 				 dev->dev.name, what, number);
 	*fd = number;
-	int rc = fd_set_cloexec(number, true);
-	if (!rc)
-		rc = fd_set_nonblock(number, true);
+	int rc = fd_set_cloexec(number, true) ?: fd_set_nonblock(number, true);
 	if (rc)
 		return error_errno(err, -rc, "%s: %s=%d", dev->dev.name, what, number);
 	return fdset_keep(&dev->dev.m->fds, name, number, err);
@@ -200,8 +201,9 @@ static int testdev_open(struct device *base, struct error *err)
 }
 
 /* Hands the eventfd to the interrupt code: the state says whether it is delivered. */
-static int connect_irq(struct testdev *dev, struct error *err)
+static int connect_irq(struct device *base, struct error *err)
 {
+	struct testdev *dev = (struct testdev *)base;
 	if (!dev->level) {
 		pci_vector_set_fd(&dev->msix.vec, 0, dev->trigger_fd);
 		msix_update(&dev->msix);
@@ -213,24 +215,12 @@ static int connect_irq(struct testdev *dev, struct error *err)
 	return intx_update(dev, err);
 }
 
-static int testdev_reset(struct device *base, struct error *err)
-{
-	return connect_irq((struct testdev *)base, err);
-}
-
 /* By name, as each state that is loaded may come with other descriptors. */
 static void eventfds_take(struct testdev *dev)
 {
-	static const char *const what[] = {"trigger", "unmask"};
-	int *const fd[] = {&dev->trigger_fd, &dev->intx.unmask_fd};
-	char name[FDSET_NAME_LEN];
-	for (unsigned i = 0; i < ARRAY_LEN(what); i++) {
-		snprintf(name, sizeof(name), "%s:%s", dev->dev.name, what[i]);
-		int kept = fdset_get(&dev->dev.m->fds, name);
-		if (kept >= 0)
-			*fd[i] = kept;
-	}
-	dev->intx.fd = dev->trigger_fd;
+	if (eventfd_kept(dev, "trigger", &dev->trigger_fd))
+		dev->intx.fd = dev->trigger_fd;
+	eventfd_kept(dev, "unmask", &dev->intx.unmask_fd);
 }
 
 static int testdev_post_load(void *opaque, struct error *err)
@@ -240,7 +230,7 @@ static int testdev_post_load(void *opaque, struct error *err)
 	int rc = pci_dev_load(&dev->pci, err);
 	if (!rc && !dev->level)
 		rc = msix_load(&dev->msix, err);
-	return rc ? rc : connect_irq(dev, err);
+	return rc ? rc : connect_irq(opaque, err);
 }
 
 static int testdev_realize(struct device *base, struct error *err)
@@ -279,6 +269,6 @@ const struct device_class testdev_class = {
 	.post_load = testdev_post_load,
 	.open = testdev_open,
 	.realize = testdev_realize,
-	.reset = testdev_reset,
+	.reset = connect_irq,
 	.destroy = testdev_destroy,
 };

@@ -28,21 +28,15 @@ uint32_t pci_config_read(struct pci_dev *dev, unsigned off, unsigned len)
 	return pci_config_get(dev, off, len);
 }
 
-/* Registers that say what the device decodes: COMMAND, the BARs, the ROM BAR. */
-static bool touches_decode(unsigned off, unsigned len)
-{
-	return ranges_overlap(off, len, PCI_COMMAND, 2) ||
-	       ranges_overlap(off, len, PCI_BASE_ADDRESS_0, 6 * 4) ||
-	       ranges_overlap(off, len, PCI_ROM_ADDRESS, 4);
-}
-
 void pci_config_write(struct pci_dev *dev, unsigned off, unsigned len, uint32_t val)
 {
 	uint32_t mask = (uint32_t)load_le(dev->wmask + off, len);
 	uint32_t old = pci_config_get(dev, off, len);
 	pci_config_set(dev, off, len, (old & ~mask) | (val & mask));
 
-	if (touches_decode(off, len))
+	if (ranges_overlap(off, len, PCI_COMMAND, 2) ||
+	    ranges_overlap(off, len, PCI_BASE_ADDRESS_0, 6 * 4) ||
+	    ranges_overlap(off, len, PCI_ROM_ADDRESS, 4))
 		pci_bars_update(dev->host);
 	if (dev->msi)
 		msi_config_written(dev->msi, off, len);

@@ -99,12 +99,6 @@ static int ecam_add(struct pci_host *host, struct error *err)
 	return rc;
 }
 
-static void ecam_remove(struct pci_host *host)
-{
-	bus_remove(&host->dev.m->mmio, host->ecam_at, host);
-	host->ecam_live = false;
-}
-
 static int host_check_window(uint64_t base, uint64_t len, struct error *err)
 {
 	if (base + len < base)
@@ -124,12 +118,10 @@ static int host_post_load(void *opaque, struct error *err)
 		if (s->intx_gsi[i] >= IRQ_PINS)
 			return error_set(err, EBADMSG, "pci-host: INT%c is GSI %u", 'A' + i,
 					 s->intx_gsi[i]);
-	int rc = host_check_window(s->mmio32_base, s->mmio32_len, err);
-	if (!rc)
-		rc = host_check_window(s->mmio64_base, s->mmio64_len, err);
-	if (!rc)
-		rc = host_check_window(s->pio_base, s->pio_len, err);
-	return rc ? rc : pci_dev_load(&host->pci, err);
+	return host_check_window(s->mmio32_base, s->mmio32_len, err)
+		       ?: host_check_window(s->mmio64_base, s->mmio64_len, err)
+		       ?: host_check_window(s->pio_base, s->pio_len, err)
+		       ?: pci_dev_load(&host->pci, err);
 }
 
 static int host_realize(struct device *dev, struct error *err)
@@ -156,8 +148,7 @@ static int host_realize(struct device *dev, struct error *err)
 
 	struct bus_region cf8 = {l.config_port, 4, "pci-cf8", cf8_access, host};
 	struct bus_region cfc = {l.config_port + 4, 4, "pci-cfc", cfc_access, host};
-	int rc = bus_add(&dev->m->pio, &cf8, err);
-	return rc ? rc : bus_add(&dev->m->pio, &cfc, err);
+	return bus_add(&dev->m->pio, &cf8, err) ?: bus_add(&dev->m->pio, &cfc, err);
 }
 
 /* Runs before the reset of the devices behind it and after all of them were realized. */
@@ -180,8 +171,10 @@ static int host_reset(struct device *dev, struct error *err)
 static int host_loaded(struct device *dev, struct error *err)
 {
 	struct pci_host *host = (struct pci_host *)dev;
-	if (host->ecam_live && host->ecam_at != host->state.ecam_base)
-		ecam_remove(host);
+	if (host->ecam_live && host->ecam_at != host->state.ecam_base) {
+		bus_remove(&dev->m->mmio, host->ecam_at, host);
+		host->ecam_live = false;
+	}
 	int rc = pci_bars_load(host, err);
 	return rc || host->ecam_live ? rc : ecam_add(host, err);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Message vectors; the MSI capability; the MSI-X capability with its table and pending bits in a BAR. */
+/* Message vectors; the MSI capability; the MSI-X capability with its table and pending bits in a
+ * BAR. */
 #include "devices/pci/msi.h"
 
 #include <linux/pci_regs.h>
@@ -234,24 +235,25 @@ static void pba_access(struct msix *msix, uint64_t off, struct bus_access *acces
 
 bool msix_access(struct msix *msix, unsigned bar, uint64_t off, struct bus_access *access)
 {
-	if (bar == msix->table_bar &&
-	    ranges_overlap(off, access->len, msix->table_off, msix->table_len)) {
-		if (off >= msix->table_off &&
-		    range_fits(off - msix->table_off, access->len, msix->table_len))
-			table_access(msix, off - msix->table_off, access);
-		return true;
-	}
-	if (bar == msix->pba_bar &&
-	    ranges_overlap(off, access->len, msix->pba_off, msix->pba_len)) {
-		if (off >= msix->pba_off &&
-		    range_fits(off - msix->pba_off, access->len, msix->pba_len))
-			pba_access(msix, off - msix->pba_off, access);
+	const struct {
+		unsigned bar;
+		uint64_t off, len;
+		void (*access)(struct msix *msix, uint64_t off, struct bus_access *access);
+	} parts[] = {{msix->table_bar, msix->table_off, msix->table_len, table_access},
+		     {msix->pba_bar, msix->pba_off, msix->pba_len, pba_access}};
+	for (unsigned i = 0; i < ARRAY_LEN(parts); i++) {
+		uint64_t start = parts[i].off, len = parts[i].len;
+		if (bar != parts[i].bar || !ranges_overlap(off, access->len, start, len))
+			continue;
+		if (off >= start && range_fits(off - start, access->len, len))
+			parts[i].access(msix, off - start, access);
 		return true;
 	}
 	return false;
 }
 
-/* ---- vectors: an eventfd each, with an irqfd and a route while the guest wants them delivered ---- */
+/* ---- vectors: an eventfd each, with an irqfd and a route while the guest wants them delivered
+ * ---- */
 
 int pci_vectors_init(struct pci_vectors *v, struct device *owner, unsigned n, uint32_t *gsi,
 		     struct error *err)

@@ -177,12 +177,6 @@ static const char *answers_flaw(const struct vfio_answers *a)
 	return regions_flaw(a);
 }
 
-static int bad_bar(const struct vfio_dev *dev, unsigned bar, struct error *err)
-{
-	return error_set(err, EBADMSG, "%s: state: BAR %u of kind %u", dev->dev.name, bar,
-			 dev->state.pci.bar_flags[bar]);
-}
-
 /* The state's answers become the device's, and what they say is made without a word to it. */
 static int answers_take(struct vfio_dev *dev, struct error *err)
 {
@@ -191,19 +185,15 @@ static int answers_take(struct vfio_dev *dev, struct error *err)
 		return error_set(err, EBADMSG, "%s: state: wrong %s", dev->dev.name, flaw);
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		if (dev->state.pci.bar_flags[i] & ~(PCI_BAR_IO | PCI_BAR_64 | PCI_BAR_PREF))
-			return bad_bar(dev, i, err);
+			return error_set(err, EBADMSG, "%s: state: BAR %u of kind %u",
+					 dev->dev.name, i, dev->state.pci.bar_flags[i]);
 	dev->answers = dev->state.answers;
-	int rc = vfio_config_resume(dev, err);
-	return rc ? rc : vfio_regions_init(dev, err);
+	return vfio_config_resume(dev, err) ?: vfio_regions_init(dev, err);
 }
 
 int vfio_answers_ask(struct vfio_dev *dev, struct error *err)
 {
-	int rc = ask(dev, err);
-	if (!rc)
-		rc = vfio_config_init(dev, err);
-	if (!rc)
-		rc = vfio_regions_init(dev, err);
+	int rc = ask(dev, err) ?: vfio_config_init(dev, err) ?: vfio_regions_init(dev, err);
 	dev->state.answers = dev->answers;
 	dev->ready = !rc;
 	return rc;

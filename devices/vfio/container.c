@@ -183,8 +183,7 @@ static int container_post_load(void *opaque, struct error *err)
 static int container_reset(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
-	int rc = vfio_dma_map(c, err);
-	return rc ? rc : kvm_attach(c, err);
+	return vfio_dma_map(c, err) ?: kvm_attach(c, err);
 }
 
 static int container_check(struct device *dev, struct error *err)
@@ -199,8 +198,7 @@ static int container_check(struct device *dev, struct error *err)
 static int container_join(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
-	int rc = vfio_explain_memlock(vfio_dma_len(c), err);
-	return rc ? rc : kvm_attach(c, err);
+	return vfio_explain_memlock(vfio_dma_len(c), err) ?: kvm_attach(c, err);
 }
 
 static void container_destroy(struct device *dev)

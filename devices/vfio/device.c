@@ -114,10 +114,9 @@ static int vfio_open(struct device *base, struct error *err)
 static int vfio_post_load(void *opaque, struct error *err)
 {
 	struct vfio_dev *dev = opaque;
-	int rc = vfio_answers_load(dev, err);
-	if (!rc)
-		rc = pci_dev_load(&dev->pci, err);
-	return rc ? rc : vfio_irq_load(dev, err);
+	return vfio_answers_load(dev, err)
+			 ?: pci_dev_load(&dev->pci, err)
+			 ?: vfio_irq_load(dev, err);
 }
 
 /* A device that is taken over is made when its state is loaded, which says what it is. */

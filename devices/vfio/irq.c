@@ -133,7 +133,8 @@ static int eventfds_get(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned 
 	return 0;
 }
 
-/* The kernel masks the line when it fires; the guest's EOI comes back through the unmask eventfd. */
+/* The kernel masks the line when it fires; the guest's EOI comes back through the unmask
+ * eventfd. */
 static int intx_enable(struct vfio_dev *dev, struct error *err)
 {
 	const uint32_t intx = VFIO_PCI_INTX_IRQ_INDEX;

@@ -155,9 +155,8 @@ int vfio_regions_init(struct vfio_dev *dev, struct error *err)
 		uint32_t flags = dev->state.pci.bar_flags[i];
 		if (!r->len)
 			continue;
-		rc = region_cut(dev, r, err);
-		if (!rc)
-			rc = pci_bar_add(&dev->pci, i, flags, bar_len(r, flags), err);
+		rc = region_cut(dev, r, err)
+			     ?: pci_bar_add(&dev->pci, i, flags, bar_len(r, flags), err);
 	}
 	return rc;
 }

@@ -15,7 +15,6 @@
 #include "cpr/program.h"
 #include "devices/pc/pc.h"
 #include "tests/unit/fake_vfio.h"
-#include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/pool.h"
@@ -64,14 +63,9 @@ void machine_stop(struct machine *m, int code, const char *reason)
 	m->stop_code = code;
 }
 
-void machine_pio(struct machine *m, uint64_t port, struct bus_access *access)
+void machine_access(struct machine *m, struct bus *bus, uint64_t addr, struct bus_access *access)
 {
-	bus_dispatch(&m->pio, port, access);
-}
-
-void machine_mmio(struct machine *m, uint64_t gpa, struct bus_access *access)
-{
-	bus_dispatch(&m->mmio, gpa, access);
+	bus_dispatch(bus, addr, access);
 }
 
 /* The fakes of the unit tests take a wrong request for a fault of molt; here it may be the blob's,

@@ -19,7 +19,6 @@
 #include "devices/pc/pc.h"
 #include "tests/unit/blob.h"
 #include "tests/unit/tree.h"
-#include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/base/pool.h"
 #include "vmm/console/backend.h"

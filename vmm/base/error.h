@@ -25,8 +25,8 @@ struct error {
 	char hint[640];	     /* remedy, may be empty */
 };
 
-/* Fills @err (may be NULL) with @code and a text, in which %m is strerror(@code); returns -code. @exit: what the
- * program ends with if this error ends it. */
+/* Fills @err (may be NULL) with @code and a text, in which %m is strerror(@code); returns -code.
+ * @exit: what the program ends with if this error ends it. */
 int error_end(struct error *err, enum exit_code exit, int code, const char *fmt, ...)
 	__attribute__((cold, format(printf, 4, 5)));
 

@@ -4,10 +4,7 @@
 
 #include "vmm/base/base.h"
 
-#ifndef __has_feature
-#define __has_feature(x) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#ifdef MOLT_SANITIZED
 #define ROOM_LEN 1
 #else
 #define ROOM_LEN POOL_ROOM

@@ -53,7 +53,7 @@ struct console_backend {
 	int (*open)(struct console *con, const char *arg, struct error *err);
 	/* A state is loaded: descriptors that come and go are taken again. */
 	void (*reload)(struct console *con);
-	void (*accept)(struct console *con);   /* listen_fd is readable */
+	loop_handler accept;		       /* listen_fd is readable */
 	void (*hangup)(struct console *con);   /* the host's side is gone */
 	void (*overflow)(struct console *con); /* the ring is about to drop its oldest */
 };

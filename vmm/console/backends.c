@@ -194,8 +194,9 @@ static void unix_reload(struct console *con)
 	con->in_fd = con->out_fd = fdset_get(&con->m->fds, "console-client");
 }
 
-static void unix_accept(struct console *con)
+static void unix_accept(void *opaque, uint32_t events)
 {
+	struct console *con = opaque;
 	static const char busy[] = "molt: this console has a client already\r\n";
 	int fd = accept4(con->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)

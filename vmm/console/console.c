@@ -307,12 +307,6 @@ void console_attach(struct console *con, console_reader reader, console_drained 
 	con->opaque = opaque;
 }
 
-static void on_listen(void *opaque, uint32_t events)
-{
-	struct console *con = opaque;
-	con->be->accept(con);
-}
-
 /* What an earlier state has left behind the end of this one may be secret, and nobody would clear
  * it. */
 static void clear_rest(uint8_t *buf, uint32_t len, uint32_t *before)
@@ -394,7 +388,7 @@ int console_start(struct console *con, struct error *err)
 		con->state.raw = !rc;
 	}
 	if (!rc && con->listen_fd >= 0)
-		rc = loop_add(&con->m->loop, con->listen_fd, EPOLLIN, on_listen, con, err);
+		rc = loop_add(&con->m->loop, con->listen_fd, EPOLLIN, con->be->accept, con, err);
 	if (!rc) {
 		con->started = true;
 		on_output(con, 0);

@@ -2,16 +2,10 @@
 /* The terminal's settings: saved, set raw, put back on every way out. */
 #include "vmm/console/terminal.h"
 
+#include <asm/ioctls.h>
 #include <asm/termbits.h> /* and so not <termios.h>: struct termios2 is the kernel's */
 #include <signal.h>
 #include <sys/ioctl.h>
-
-#ifndef TCGETS2
-#define TCGETS2 _IOR('T', 0x2A, struct termios2)
-#endif
-#ifndef TCSETS2
-#define TCSETS2 _IOW('T', 0x2B, struct termios2)
-#endif
 
 _Static_assert(sizeof(struct termios2) == TERMINAL_STATE_LEN, "termios2");
 

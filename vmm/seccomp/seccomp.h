@@ -14,14 +14,7 @@ enum seccomp_mode {
 enum seccomp_thread { SECCOMP_VCPU, SECCOMP_LOOP, SECCOMP_CONTROL, SECCOMP_THREADS };
 
 /* What --sandbox says. A sanitizer's report needs calls that no filter could foresee. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SECCOMP_SANITIZED
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SECCOMP_SANITIZED
-#endif
-#ifdef SECCOMP_SANITIZED
+#ifdef MOLT_SANITIZED
 #define SECCOMP_DEFAULT "log"
 #else
 #define SECCOMP_DEFAULT "kill"

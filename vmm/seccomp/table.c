@@ -19,7 +19,7 @@ static const struct seccomp_row any_thread[] = {
 	SECCOMP_CALL(munmap),
 	SECCOMP_CALL_IS(madvise, 2, MADV_DONTNEED),
 	SECCOMP_CALL_IS(madvise, 2, MADV_FREE),
-#ifdef SECCOMP_SANITIZED
+#ifdef MOLT_SANITIZED
 	SECCOMP_CALL_IS(madvise, 2, MADV_DONTDUMP),
 	SECCOMP_CALL_IS(madvise, 2, MADV_NOHUGEPAGE),
 	SECCOMP_CALL(sigaltstack),

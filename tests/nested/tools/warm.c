@@ -16,7 +16,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/arch/x86_64/arch.h"
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/machine.h"
 #include "vmm/warm.h"
@@ -159,7 +158,7 @@ static void load_tsc(bool follow)
 {
 	struct error err = {0};
 	if (follow)
-		MUST(warm_follow(&m, &err));
+		MUST(arch_warm_follow(&m, &err));
 	MUST(cpu_load_tsc(&vcpu1, &err));
 	MUST(cpu_load_tsc(&vcpu0, &err));
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* What the architecture gives a machine: addresses, boot, whether a program is for this host. */
-#include "vmm/arch/x86_64/arch.h"
+#include "vmm/arch/x86_64/cpu.h"
 
 #include <elf.h>
 
 #include "vmm/arch/x86_64/boot.h"
-#include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/machine.h"
 

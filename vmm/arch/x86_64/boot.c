@@ -27,22 +27,19 @@ unsigned boot_memmap(const struct ram_state *ram, struct boot_range out[BOOT_MAX
 
 int boot_file_open(struct boot_file *file, const char *path, const char *what, struct error *err)
 {
-	struct stat st;
+	struct stat st = {0};
+	int rc = 0;
 	file->path = path;
 	/* O_NONBLOCK: a named pipe must not hold us up before fstat tells what it is. */
 	file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (file->fd < 0 || fstat(file->fd, &st) < 0) {
-		int rc = error_errno(err, errno, "%s %s", what, path);
+	if (file->fd < 0 || fstat(file->fd, &st) < 0)
+		rc = error_end(err, EXIT_CONFIG, errno, "%s %s: %m", what, path);
+	else if (!S_ISREG(st.st_mode))
+		rc = error_end(err, EXIT_CONFIG, EINVAL, "%s %s: not a regular file", what, path);
+	if (rc)
 		fd_close(&file->fd);
-		error_exit(err, EXIT_CONFIG);
-		return rc;
-	}
-	if (!S_ISREG(st.st_mode)) {
-		fd_close(&file->fd);
-		return error_end(err, EXIT_CONFIG, EINVAL, "%s %s: not a regular file", what, path);
-	}
 	file->len = (uint64_t)st.st_size;
-	return 0;
+	return rc;
 }
 
 int boot_file_read(const struct boot_file *file, uint64_t off, void *dst, uint64_t len,
@@ -55,12 +52,9 @@ int boot_file_read(const struct boot_file *file, uint64_t off, void *dst, uint64
 		return error_hint(err, "copy the file again");
 	}
 	int rc = fd_pread_all(file->fd, dst, len, (off_t)off);
-	if (rc) {
-		error_errno(err, -rc, "%s: reading %lu bytes at %lu", file->path, len, off);
-		error_exit(err, EXIT_CONFIG);
-		return rc;
-	}
-	return 0;
+	return rc ? error_end(err, EXIT_CONFIG, -rc, "%s: reading %lu bytes at %lu: %m", file->path,
+			      len, off)
+		  : 0;
 }
 
 int boot_bad_kernel(const struct boot_file *file, struct error *err, const char *fmt, ...)
@@ -80,17 +74,15 @@ int boot_bad_kernel(const struct boot_file *file, struct error *err, const char 
 int boot_no_room(const struct machine *m, const char *what, const char *path, uint64_t need_end,
 		 struct error *err)
 {
-	error_set(err, ENOMEM, "%s %s: does not fit into guest memory of %lu MiB", what, path,
-		  m->ram.state.size / MIB);
+	error_end(err, EXIT_CONFIG, ENOMEM, "%s %s: does not fit into guest memory of %lu MiB",
+		  what, path, m->ram.state.size / MIB);
 	if (need_end <= LAYOUT_RAM_LOW_END)
-		error_hint(err, "it needs at least --mem %luM", (need_end + MIB - 1) / MIB);
-	else
-		error_hint(err,
-			   "it would have to end below %llu MiB, where guest memory has its "
-			   "hole for devices: use a smaller file",
-			   LAYOUT_RAM_LOW_END / MIB);
-	error_exit(err, EXIT_CONFIG);
-	return -ENOMEM;
+		return error_hint(err, "it needs at least --mem %luM", (need_end + MIB - 1) / MIB);
+	return error_hint(
+		err,
+		"it would have to end below %llu MiB, where guest memory has its hole for "
+		"devices: use a smaller file",
+		LAYOUT_RAM_LOW_END / MIB);
 }
 
 static int place_initrd(struct machine *m, const struct boot_file *file, uint64_t floor_gpa,

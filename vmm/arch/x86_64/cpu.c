@@ -3,7 +3,6 @@
  * of steps are the order. */
 #include "vmm/arch/x86_64/cpu.h"
 
-#include "vmm/arch/x86_64/arch.h"
 #include "vmm/machine.h"
 
 #define MSR_IA32_TSC	      0x10
@@ -74,17 +73,13 @@ long cpu_load_tsc(struct vcpu *cpu, struct error *err)
 	return tsc_offset(cpu, KVM_SET_DEVICE_ATTR, &cpu->state->tsc_offset);
 }
 
-/* MSRs with addresses in guest memory, to which KVM writes when it is told them or when a vCPU runs: KVM's own, old
- * and new (Documentation/virt/kvm/x86/msr.rst). */
-static bool writes_memory(uint32_t index)
-{
-	return index == 0x11 || index == 0x12 || (index >= 0x4b564d00 && index <= 0x4b564dff);
-}
-
-/* A rehearsal leaves out what acts beyond the vCPU's registers. */
+/* A rehearsal leaves out what acts beyond the vCPU's registers: the deadline, and MSRs with
+ * addresses in guest memory, to which KVM writes: KVM's own, old and new
+ * (Documentation/virt/kvm/x86/msr.rst). */
 static bool left_out(uint32_t index)
 {
-	return index == MSR_IA32_TSC_DEADLINE || writes_memory(index);
+	return index == MSR_IA32_TSC_DEADLINE || index == 0x11 || index == 0x12 ||
+	       (index >= 0x4b564d00 && index <= 0x4b564dff);
 }
 
 static bool is_mtrr(uint32_t index)
@@ -471,8 +466,7 @@ int vcpu_arch_create(struct vcpu *cpu, struct error *err)
 {
 	if (cpu->m->fresh)
 		return create_fresh(cpu, err);
-	int rc = cpu_set_cpuid(cpu, err);
-	return rc ? rc : load_mtrrs(cpu, err);
+	return cpu_set_cpuid(cpu, err) ?: load_mtrrs(cpu, err);
 }
 
 void vcpu_arch_describe(struct vcpu *cpu, char *buf, size_t size)

@@ -78,12 +78,6 @@ static void remove_leaf(struct kvm_cpuid2 *c, uint32_t function, uint32_t index)
 	c->nent = n;
 }
 
-static void add_leaf(struct kvm_cpuid2 *c, const struct kvm_cpuid_entry2 *e)
-{
-	if (c->nent < CPUID_MAX_ENTRIES)
-		c->entries[c->nent++] = *e;
-}
-
 /* Largest XSAVE area for what is left in XCR0, standard format: KVM does not compute this one. */
 static void fix_xsave_size(struct kvm_cpuid2 *c)
 {
@@ -106,10 +100,9 @@ static void make_topology_leaf(struct kvm_cpuid2 *c, uint32_t function)
 	remove_leaf(c, function, ANY);
 	if (!max || max->eax < function)
 		return;
-	for (uint32_t i = 0; i < 3; i++)
-		add_leaf(c, &(struct kvm_cpuid_entry2){.function = function,
-						       .index = i,
-						       .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX});
+	for (uint32_t i = 0; i < 3 && c->nent < CPUID_MAX_ENTRIES; i++)
+		c->entries[c->nent++] = (struct kvm_cpuid_entry2){
+			.function = function, .index = i, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX};
 }
 
 void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline)

@@ -2,7 +2,7 @@
 /* In-kernel PIC, IOAPIC, PIT and the paravirtual clock: created, saved, loaded. */
 #include <time.h>
 
-#include "vmm/arch/x86_64/arch.h"
+#include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/machine.h"
 

@@ -48,43 +48,31 @@ struct image {
 	uint64_t entry_gpa, end_gpa;
 };
 
-static int read_phdrs64(struct image *im, struct error *err)
-{
-	Elf64_Ehdr eh;
-	int rc = boot_file_read(im->file, 0, &eh, sizeof(eh), err);
-	if (rc)
-		return rc;
-	if (eh.e_machine != EM_X86_64 || eh.e_phentsize != sizeof(Elf64_Phdr) || !eh.e_phnum ||
-	    eh.e_phnum > MAX_PHDRS)
-		return boot_bad_kernel(im->file, err, "not an x86-64 ELF program");
-	im->nphdrs = eh.e_phnum;
-	return boot_file_read(im->file, eh.e_phoff, im->phdr, eh.e_phnum * sizeof(im->phdr[0]),
-			      err);
-}
-
-static int read_phdrs32(struct image *im, struct error *err)
-{
-	Elf32_Ehdr eh;
-	Elf32_Phdr ph[MAX_PHDRS];
-	int rc = boot_file_read(im->file, 0, &eh, sizeof(eh), err);
-	if (rc)
-		return rc;
-	if (eh.e_machine != EM_386 || eh.e_phentsize != sizeof(Elf32_Phdr) || !eh.e_phnum ||
-	    eh.e_phnum > MAX_PHDRS)
-		return boot_bad_kernel(im->file, err, "not an x86 ELF program");
-	rc = boot_file_read(im->file, eh.e_phoff, ph, eh.e_phnum * sizeof(ph[0]), err);
-	if (rc)
-		return rc;
-	im->nphdrs = eh.e_phnum;
-	for (unsigned i = 0; i < im->nphdrs; i++)
-		im->phdr[i] = (Elf64_Phdr){.p_type = ph[i].p_type,
-					   .p_offset = ph[i].p_offset,
-					   .p_paddr = ph[i].p_paddr,
-					   .p_filesz = ph[i].p_filesz,
-					   .p_memsz = ph[i].p_memsz,
-					   .p_align = ph[i].p_align};
-	return 0;
-}
+/* Of either class of ELF: headers of both become 64-bit ones. */
+#define READ_PHDRS(bits, machine, name)                                                            \
+	static int read_phdrs##bits(struct image *im, struct error *err)                           \
+	{                                                                                          \
+		Elf##bits##_Ehdr eh;                                                               \
+		Elf##bits##_Phdr ph[MAX_PHDRS];                                                    \
+		int rc = boot_file_read(im->file, 0, &eh, sizeof(eh), err);                        \
+		if (rc)                                                                            \
+			return rc;                                                                 \
+		if (eh.e_machine != machine || eh.e_phentsize != sizeof(ph[0]) || !eh.e_phnum ||   \
+		    eh.e_phnum > MAX_PHDRS)                                                        \
+			return boot_bad_kernel(im->file, err, "not an " name " ELF program");      \
+		rc = boot_file_read(im->file, eh.e_phoff, ph, eh.e_phnum * sizeof(ph[0]), err);    \
+		im->nphdrs = rc ? 0 : eh.e_phnum;                                                  \
+		for (unsigned i = 0; i < im->nphdrs; i++)                                          \
+			im->phdr[i] = (Elf64_Phdr){.p_type = ph[i].p_type,                         \
+						   .p_offset = ph[i].p_offset,                     \
+						   .p_paddr = ph[i].p_paddr,                       \
+						   .p_filesz = ph[i].p_filesz,                     \
+						   .p_memsz = ph[i].p_memsz,                       \
+						   .p_align = ph[i].p_align};                      \
+		return rc;                                                                         \
+	}
+READ_PHDRS(64, EM_X86_64, "x86-64")
+READ_PHDRS(32, EM_386, "x86")
 
 /* Looks for the entry note among @len bytes of notes, whose parts are padded to @align. */
 static void scan_notes(struct image *im, const uint8_t *p, uint64_t len, uint64_t align)
