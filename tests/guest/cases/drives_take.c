@@ -65,8 +65,17 @@ static void become(struct session *s, const char *program, int namespaces, bool 
 	_exit(126);
 }
 
+/* What the supervisor was told; a full socket is told nothing more. */
+static void drain(struct session *s)
+{
+	char text[512];
+	while (recv(s->notify, text, sizeof(text), MSG_DONTWAIT) > 0)
+		;
+}
+
 static pid_t taker_start(struct session *s, const char *program, int namespaces, bool stranger)
 {
+	drain(s);
 	pid_t pid = (pid_t)syscall(SYS_clone, namespaces | SIGCHLD, NULL, NULL, NULL, NULL);
 	if (!pid)
 		become(s, program, namespaces, stranger);
@@ -96,14 +105,6 @@ static int taker_end(struct session *s, pid_t taker)
 }
 
 /* ---- what must be true afterwards ---- */
-
-/* What the supervisor was told; a full socket is told nothing more. */
-static void drain(struct session *s)
-{
-	char text[512];
-	while (recv(s->notify, text, sizeof(text), MSG_DONTWAIT) > 0)
-		;
-}
 
 /* The largest since the last time it was asked. */
 static int gap_ask(struct session *s, uint64_t *ns)
