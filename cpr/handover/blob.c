@@ -59,7 +59,7 @@ static int map_sealed(struct blob *b, int fd, int seals, struct error *err)
 	*b = (struct blob){.fd = fd};
 	int has = fcntl(fd, F_GET_SEALS);
 	if (has < 0)
-		return error_errno(err, errno, "state blob: descriptor %d is no memfd", fd);
+		return error_set(err, EBADMSG, "state blob: descriptor %d is no memfd", fd);
 	if ((has & seals) != seals)
 		return error_set(err, EBADMSG, "state blob: descriptor %d is no sealed memfd", fd);
 	if (fstat(fd, &st) < 0 || st.st_size <= 0)

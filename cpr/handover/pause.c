@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The pause as the worker sees it that has the guest: stop, save, send; then this process ends, or resumes in place. */
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -19,7 +20,7 @@
 #define DONE_MS	      10000		  /* after commit: this process only waits to end */
 #define PRIORITY_LOW  19
 
-static struct wire_message message;
+static struct wire_message reply;
 
 void update_kill(const struct update *u)
 {
@@ -73,12 +74,12 @@ static int why_not(struct update *u, int rc, struct error *err)
 		return error_set(err, EPROTO, "%.300s ended before it had taken over", u->path);
 	if (rc)
 		return error_prefix(err, "%.200s", u->path);
-	if (message.kind == PROTOCOL_NO) {
-		reasons_line(line, sizeof(line), message.text);
+	if (reply.kind == PROTOCOL_NO) {
+		reasons_line(line, sizeof(line), reply.text);
 		return error_set(err, EOPNOTSUPP, "%.200s cannot take over: %.400s", u->path, line);
 	}
 	return error_set(err, EPROTO, "%.300s says what makes no sense now (message %u)", u->path,
-			 message.kind);
+			 reply.kind);
 }
 
 /* The next message, whose descriptors nobody wants. */
@@ -87,9 +88,9 @@ static int receive_until(struct update *u, uint64_t until, struct error *err)
 	uint64_t now = now_ns();
 	if (now >= until)
 		return error_set(err, ETIMEDOUT, "no message in time");
-	int rc = wire_recv(u->peer, &message, (int)((until - now) / NS_PER_MS) + 1, err);
+	int rc = wire_recv(u->peer, &reply, (int)((until - now) / NS_PER_MS) + 1, err);
 	if (!rc)
-		wire_close_fds(&message);
+		wire_close_fds(&reply);
 	return rc;
 }
 
@@ -104,7 +105,7 @@ static int send_new_fds(struct update *u, struct error *err)
 		if (n < WIRE_FDS)
 			return n < 0 ? n : 0;
 		int rc = receive_until(u, until, err);
-		if (rc || message.kind != PROTOCOL_GOT)
+		if (rc || reply.kind != PROTOCOL_GOT)
 			return why_not(u, rc, err);
 	}
 	return 0;
@@ -148,7 +149,7 @@ static int await_commit(struct update *u, struct error *err)
 	int rc;
 	do
 		rc = receive_until(u, until, err);
-	while (!rc && message.kind == PROTOCOL_GOT);
+	while (!rc && reply.kind == PROTOCOL_GOT);
 	if (!handover_decide(u->page, HANDOVER_TAKEN))
 		return 0;
 	return why_not(u, rc, err);
@@ -162,7 +163,7 @@ static void leave(struct update *u)
 	struct error err;
 	prctl(PR_SET_NAME, "molt-former");
 	uint64_t until = now_ns() + DONE_MS * NS_PER_MS;
-	while (message.kind != PROTOCOL_DONE && !receive_until(u, until, &err))
+	while (reply.kind != PROTOCOL_DONE && !receive_until(u, until, &err))
 		;
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
 		setpriority(PRIO_PROCESS, (id_t)m->vcpus[i].tid, PRIORITY_LOW);
@@ -191,7 +192,7 @@ int pause_hand_over(struct update *u, struct error *err)
 {
 	int rc = stop_guest(u, err);
 	u->p->updates++;
-	message.kind = 0;
+	reply.kind = 0;
 	if (!rc)
 		rc = send_state(u, err);
 	if (!rc)

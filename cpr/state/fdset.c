@@ -208,7 +208,7 @@ int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err)
 		memcpy(e.name, names, len);
 		e.hash = hash_name(e.name);
 		names += len + 1;
-		if (e.fd <= STDERR_FILENO && strncmp(e.name, "std", 3))
+		if (e.fd < 0 || (e.fd <= STDERR_FILENO && strncmp(e.name, "std", 3)))
 			return error_set(err, EBADMSG, "state fds: %s has number %d", e.name, e.fd);
 		if (find(set, e.name))
 			return error_set(err, EBADMSG, "state fds: %s is named twice", e.name);

@@ -19,6 +19,7 @@
 #define self	incumbent_self
 #define message incumbent_message
 #include "cpr/handover/incumbent.c" /* NOLINT */
+#include "cpr/handover/pause.c"	    /* NOLINT */
 #undef self
 #undef message
 #include "cpr/handover/successor.c" /* NOLINT */

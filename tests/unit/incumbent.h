@@ -11,6 +11,7 @@
 #include "tests/unit/fake_handover.h"
 
 #include "cpr/handover/incumbent.c" /* NOLINT: its states are set up here */
+#include "cpr/handover/pause.c"	    /* NOLINT */
 
 #include <sys/eventfd.h>
 #include <sys/prctl.h>

@@ -175,7 +175,7 @@ static void hostile_tables(void **state)
 		{{"a\0b", 4, {a, 2}, 16, 48}, -EBADMSG},    /* stderr is nobody's */
 		{{"a\0b", 4, {a, 0xffffffff}, 16, 48}, -EBADMSG},
 		{{"a\0stdin", 8, {a, 0}, 16, 48}, 0},
-		{{"a\0stdin", 8, {a, 0x80000000}, 16, 48}, -EBADF},
+		{{"a\0stdin", 8, {a, 0x80000000}, 16, 48}, -EBADMSG},
 		{{longest, sizeof(longest), {a}, 8, 24}, -EBADMSG},
 		{{longest + 1, sizeof(longest) - 1, {a}, 8, 24}, 0},
 	};
