@@ -90,7 +90,7 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err);
  * arm a timer. */
 int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
 void vcpu_arch_forget(struct vcpu *cpu); /* clears general and vector registers */
-void vcpu_arch_recall(struct vcpu *cpu); /* the state is what it was before vcpu_arch_save */
+void vcpu_arch_recall(struct vcpu *cpu); /* the state is what KVM has taken last */
 
 /* The scheduling part of the state. */
 struct thread_sched *vcpu_arch_sched(struct vcpu *cpu);
