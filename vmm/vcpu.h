@@ -101,8 +101,13 @@ int vcpu_arch_save(struct vcpu *cpu, struct error *err);
 int vcpu_arch_load(struct vcpu *cpu, struct error *err);
 /* Tries the state: without what would let KVM write to the guest's memory or arm a timer. */
 int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
+<<<<<<< HEAD
 void vcpu_arch_scrub(struct vcpu *cpu);	 /* clears general and vector registers */
 void vcpu_arch_recall(struct vcpu *cpu); /* the state is what it was before vcpu_arch_save */
+=======
+void vcpu_arch_forget(struct vcpu *cpu); /* clears general and vector registers */
+void vcpu_arch_recall(struct vcpu *cpu); /* the state is what KVM has taken last */
+>>>>>>> rows
 
 /* The scheduling part of the state. */
 struct thread_sched *vcpu_arch_sched(struct vcpu *cpu);

@@ -192,11 +192,9 @@ int control_open(struct machine *m, struct error *err)
 	return 0;
 }
 
-int control_start(struct control *ctl, struct error *err)
+int control_watch(struct control *ctl, struct error *err)
 {
 	int rc = 0;
-	if (!ctl)
-		return 0;
 	pthread_mutex_lock(&ctl->lock);
 	for (unsigned i = 0; !rc && i < CONTROL_CLIENTS; i++)
 		if (ctl->clients[i].role != ROLE_FREE)
@@ -204,7 +202,13 @@ int control_start(struct control *ctl, struct error *err)
 	if (!rc)
 		rc = loop_add(&ctl->loop, ctl->listen_fd, CONTROL_EDGES, on_connection, ctl, err);
 	pthread_mutex_unlock(&ctl->lock);
-	return rc ? rc : loop_start(&ctl->loop, err);
+	return rc;
+}
+
+int control_start(struct control *ctl, struct error *err)
+{
+	int rc = ctl ? control_watch(ctl, err) : 0;
+	return rc || !ctl ? rc : loop_start(&ctl->loop, err);
 }
 
 void control_park(struct control *ctl)

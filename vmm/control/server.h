@@ -64,3 +64,6 @@ size_t control_error_record(char *buf, const struct error *err);
 
 /* A slot that is free, or NULL. */
 struct control_client *control_find_free(struct control *ctl);
+
+/* The doorman's loop watches the socket and all clients. */
+int control_watch(struct control *ctl, struct error *err);

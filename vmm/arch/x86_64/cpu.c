@@ -9,8 +9,8 @@
 #define MSR_IA32_TSC_DEADLINE 0x6e0
 #define MSR_IA32_CR_PAT	      0x277
 
-#define ACCEPTED                                                                                   \
-	1 /* cpu->state + this: what was there before it was saved, which KVM has taken or given anew */
+/* cpu->state + this: what KVM has given before the guest ran, or has taken. */
+#define ACCEPTED 1
 
 #define S struct vcpu_state
 static const struct field cpu_fields[] = {
@@ -272,7 +272,6 @@ static bool timer_unclear(const struct vcpu *cpu)
 
 int vcpu_arch_save(struct vcpu *cpu, struct error *err)
 {
-	memcpy(cpu->state + ACCEPTED, cpu->state, offsetof(struct vcpu_state, xsave));
 	int rc = run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
 	bool again = !rc && timer_unclear(cpu);
 	for (unsigned tries = 0; again && tries < 8; tries++) {
@@ -300,19 +299,30 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err)
 	return run_steps(cpu, load_steps, ARRAY_LEN(load_steps), "KVM_SET", err);
 }
 
+<<<<<<< HEAD
 /* What programs compute with. The rest stays: the next update's offer is made of it. */
 void vcpu_arch_scrub(struct vcpu *cpu)
+=======
+static void keep_accepted(struct vcpu *cpu)
+{
+	memcpy(cpu->state + ACCEPTED, cpu->state, offsetof(struct vcpu_state, xsave));
+}
+
+/* What programs compute with. Control registers and MSRs stay: KVM is to accept the state that the next update
+ * offers, which is made of what is here. */
+void vcpu_arch_forget(struct vcpu *cpu)
+>>>>>>> rows
 {
 	explicit_bzero(&cpu->state->regs, sizeof(cpu->state->regs));
 	explicit_bzero(cpu->state->xsave, sizeof(cpu->state->xsave));
+	keep_accepted(cpu);
 }
 
-/* What a guest has made of itself may be what KVM gives and does not take (a code segment with L out of long mode). Offered to
- * the next successor, it would be refused for ever, though the guest may have left that state long ago. */
+/* What a guest has made of itself may be what KVM gives and does not take (a code segment with L out of long mode). Offered
+ * to the next successor, it would be refused for ever, though the guest may have left that state long ago. */
 void vcpu_arch_recall(struct vcpu *cpu)
 {
-	if (cpu->state[ACCEPTED].cpuid_len)
-		memcpy(cpu->state, cpu->state + ACCEPTED, offsetof(struct vcpu_state, xsave));
+	memcpy(cpu->state, cpu->state + ACCEPTED, offsetof(struct vcpu_state, xsave));
 	explicit_bzero(cpu->state->xsave, sizeof(cpu->state->xsave));
 }
 
@@ -458,8 +468,17 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 	} else {
 		rc = find_msrs(cpu, err);
 	}
+<<<<<<< HEAD
 	/* For the first update's offer: nobody can read a vCPU while it runs. */
 	return rc ? rc : run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
+=======
+	/* What an update offers a successor until there was one: nobody can read a vCPU while
+	 * it runs. */
+	if (!rc)
+		rc = run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
+	keep_accepted(cpu);
+	return rc;
+>>>>>>> rows
 }
 
 int vcpu_arch_create(struct vcpu *cpu, struct error *err)
