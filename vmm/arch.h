@@ -6,8 +6,6 @@
 #include "vmm/base/base.h"
 
 struct machine;
-struct state_class;
-struct vcpu;
 
 /* State that every machine of this architecture has; ends with NULL. */
 extern const struct state_class *const arch_state_classes[];

@@ -20,7 +20,6 @@
 #include "cpr/state/state.h"
 
 struct device;
-struct machine;
 
 /* All steps but the first four members are optional. */
 struct device_class {
@@ -61,8 +60,6 @@ int device_create(const struct device_class *cls, struct machine *m, const char 
 		  struct device **out, struct error *err);
 int device_realize(struct device *dev, struct error *err);
 void device_destroy(struct device *dev);
-
-struct device_class;
 
 /* Devices every machine has, in order; ends with NULL. */
 extern const struct device_class *const devices_fixed[];

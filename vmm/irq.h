@@ -10,8 +10,6 @@
 
 #include "vmm/base/base.h"
 
-struct vm;
-
 #define IRQ_PINS    24	 /* of the interrupt controllers: GSI 0 to 23 */
 #define IRQ_MAX_GSI 4096 /* KVM_MAX_IRQ_ROUTES */
 

@@ -22,10 +22,6 @@
  * every C library. */
 #define MACHINE_WAKE_SIGNAL SIGURG
 
-struct arch;
-struct console;
-struct control;
-
 /* What is large and mostly empty comes last: a new program touches each page within the pause. */
 struct machine {
 	struct fdset fds;

@@ -11,10 +11,6 @@
 #include "vmm/sched.h"
 #include "vmm/vm.h"
 
-struct kvm_run;
-struct machine;
-struct vcpu_state;
-
 struct vcpu {
 	struct machine *m;
 	uint32_t index;

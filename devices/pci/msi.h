@@ -5,10 +5,6 @@
 
 #include "cpr/state/fields.h"
 
-struct device;
-struct irq;
-struct irq_source;
-
 struct pci_vectors {
 	struct device *owner;
 	struct irq *irq;
@@ -38,8 +34,6 @@ bool pci_vector_pending(const struct pci_vectors *v, unsigned i);
 void pci_vectors_release(struct pci_vectors *v);
 
 #define MSI_MAX_VECTORS 32
-
-struct pci_dev;
 
 struct msi_state {
 	uint32_t vectors; /* counts @gsi */

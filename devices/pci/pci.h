@@ -31,11 +31,7 @@
 #define PCI_BAR_64   2u
 #define PCI_BAR_PREF 4u
 
-struct machine;
-struct msi;
-struct msix;
 struct pci_dev;
-struct pci_host;
 
 struct pci_state {
 	uint64_t bar_len[PCI_BARS]; /* what the guest was given; 0: no such BAR */

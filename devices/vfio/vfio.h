@@ -23,9 +23,6 @@
 #define VFIO_MAX_SPARSE 8
 #define VFIO_BDF_LEN	16
 
-struct bus_access;
-struct vfio_dev;
-
 /* ---- container.c: DMA. One per machine, brought along by the first VFIO device. ---- */
 
 struct vfio_container_state {

@@ -11,7 +11,6 @@
 
 struct console;
 struct machine;
-struct state_class;
 
 extern const struct state_class console_state_class;
 
