@@ -21,7 +21,7 @@
 
 struct device;
 
-/* All steps but the first four members are optional. */
+/* Steps are optional. */
 struct device_class {
 	const char *name;		 /* "vfio" */
 	const struct state_class *state; /* of its section */
@@ -48,7 +48,6 @@ struct device_class {
 	void (*destroy)(struct device *dev); /* what is not in its struct; the machine is quiet */
 };
 
-/* First member of every device's struct. */
 struct device {
 	const struct device_class *cls;
 	struct machine *m;
@@ -67,5 +66,4 @@ extern const struct device_class *const devices_fixed[];
 /* Devices that options ask for, and what those bring with them; ends with NULL. */
 extern const struct device_class *const devices_optional[];
 
-/* The class of that name, for devices asked for by option, or NULL. */
 const struct device_class *devices_find(const char *name);

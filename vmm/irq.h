@@ -58,8 +58,6 @@ bool irq_pending(const struct irq_source *src);
 
 /* Sets a level or edge pin of the interrupt controllers (GSI 0 to 23). */
 void irq_pin(struct irq *irq, uint32_t gsi, bool level);
-
-/* Sends one MSI now, without an eventfd. */
 int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data);
 
 /* routes_commit uploads the routing table if it changed. detach_all stops at the first error: the

@@ -61,8 +61,6 @@ void vcpus_filter(struct machine *m);
 
 /* The guest runs: clears what is left of general and vector registers. By the leader. */
 void vcpus_scrub(struct machine *m);
-
-/* Ends the threads for good (machine teardown). */
 void vcpus_stop(struct machine *m);
 
 /* Lets KVM finish what it does just before it enters the guest, as for expired timers. On the
@@ -95,7 +93,6 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err);
 int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
 void vcpu_arch_scrub(struct vcpu *cpu); /* clears general and vector registers */
 
-/* The scheduling part of the state. */
 struct thread_sched *vcpu_arch_sched(struct vcpu *cpu);
 
 /* One line with the registers of interest, for the log when a vCPU died. */
