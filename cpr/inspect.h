@@ -8,7 +8,6 @@
 /* Takes the words after `molt state`. Returns an exit code, or -errno with the code in @err. */
 int inspect_run(int argc, char *const argv[], struct error *err);
 
-/* For people, in molt --help. */
 #define INSPECT_USAGE                                                                              \
 	"       molt state dump FILE|PID [--json|--dts]    print saved state, or what a molt "     \
 	"saves\n"                                                                                  \

@@ -6,8 +6,6 @@
 #include "vmm/base/base.h"
 
 struct machine;
-struct state_class;
-struct vcpu;
 
 /* State that every machine of this architecture has; ends with NULL. */
 extern const struct state_class *const arch_state_classes[];
@@ -33,7 +31,6 @@ extern const char arch_kvm_modules[]; /* "kvm_a or kvm_b": what is to be loaded 
 struct kvm_irq_routing_entry;
 uint32_t arch_pin_routes(struct kvm_irq_routing_entry *e);
 
-/* Windows the PCI host bridge may use. */
 struct arch_pci_layout {
 	uint64_t ecam_base, ecam_len; /* bus 0 only: 1 MiB */
 	uint64_t mmio32_base, mmio32_len;

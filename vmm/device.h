@@ -20,9 +20,8 @@
 #include "cpr/state/state.h"
 
 struct device;
-struct machine;
 
-/* All steps but the first four members are optional. */
+/* Steps are optional. */
 struct device_class {
 	const char *name;		 /* "vfio" */
 	const struct state_class *state; /* of its section */
@@ -49,7 +48,6 @@ struct device_class {
 	void (*destroy)(struct device *dev); /* what is not in its struct; the machine is quiet */
 };
 
-/* First member of every device's struct. */
 struct device {
 	const struct device_class *cls;
 	struct machine *m;
@@ -62,13 +60,10 @@ int device_create(const struct device_class *cls, struct machine *m, const char 
 int device_realize(struct device *dev, struct error *err);
 void device_destroy(struct device *dev);
 
-struct device_class;
-
 /* Devices every machine has, in order; ends with NULL. */
 extern const struct device_class *const devices_fixed[];
 
 /* Devices that options ask for, and what those bring with them; ends with NULL. */
 extern const struct device_class *const devices_optional[];
 
-/* The class of that name, for devices asked for by option, or NULL. */
 const struct device_class *devices_find(const char *name);

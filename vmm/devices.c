@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* The table of device classes. */
-#include "vmm/device.h"
 
 #include "devices/pc/pc.h"
 #include "devices/vfio/vfio.h"

@@ -34,12 +34,8 @@ void gate_init(struct gate *gate, uint32_t cpus);
 
 /* The leader: from now on @want, for which nobody has arrived yet. Lock held, or no threads yet. */
 void gate_begin(struct gate *gate, enum gate_want want);
-
-/* Lock held. */
 void gate_fail(struct gate *gate, int rc, const struct error *err);
 void gate_set(struct gate *gate, enum gate_want want);
-
-/* One more is done; the last one wakes the leader. */
 void gate_arrive(struct gate *gate, int rc, const struct error *err);
 
 /* Looks for some 0.3 ms, before a wait, whether *@word leaves [from, to]: to be woken takes a tenth of the pause. Only

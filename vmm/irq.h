@@ -10,8 +10,6 @@
 
 #include "vmm/base/base.h"
 
-struct vm;
-
 #define IRQ_PINS    24	 /* of the interrupt controllers: GSI 0 to 23 */
 #define IRQ_MAX_GSI 4096 /* KVM_MAX_IRQ_ROUTES */
 
@@ -60,8 +58,6 @@ bool irq_pending(const struct irq_source *src);
 
 /* Sets a level or edge pin of the interrupt controllers (GSI 0 to 23). */
 void irq_pin(struct irq *irq, uint32_t gsi, bool level);
-
-/* Sends one MSI now, without an eventfd. */
 int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data);
 
 /* routes_commit uploads the routing table if it changed. detach_all stops at the first error: the

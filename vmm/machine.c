@@ -7,8 +7,6 @@
 #include "vmm/arch.h"
 #include "vmm/console/console.h"
 #include "vmm/console/terminal.h"
-#include "vmm/device.h"
-#include "vmm/warm.h"
 
 struct device *machine_device(struct machine *m, const char *class_name, struct device *after)
 {

@@ -22,10 +22,6 @@
  * every C library. */
 #define MACHINE_WAKE_SIGNAL SIGURG
 
-struct arch;
-struct console;
-struct control;
-
 /* What is large and mostly empty comes last: a new program touches each page within the pause. */
 struct machine {
 	struct fdset fds;
@@ -55,7 +51,6 @@ struct machine {
 	struct bus mmio, pio;
 };
 
-/* Looks for the first device of that class, or the next one after @after. NULL: none. */
 struct device *machine_device(struct machine *m, const char *class_name, struct device *after);
 
 /* Asks for the end of the machine, from any thread: the first call wins. @reason goes to the

@@ -11,8 +11,6 @@ void notify_send(const char *assignments, const char *status, ...)
 
 /* A worker's messages go through its parent. @send returns 0, or the message is sent from here. */
 void notify_set_sender(int (*send)(const char *text));
-
-/* Sends @text as it is. */
 void notify_forward(const char *text);
 
 /* An update begins: RELOADING=1 with the time that systemd wants beside it. */

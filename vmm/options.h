@@ -48,8 +48,6 @@ void options_completion(FILE *out);
 
 /* ---- the table, for options.c and options_text.c ---- */
 
-struct options;
-
 enum option_group { GROUP_GUEST, GROUP_DEVICES, GROUP_RUN, GROUP_DEBUG, GROUP_COUNT };
 
 struct option_entry {

@@ -16,7 +16,6 @@ struct ram_options {
 	char path[4096];  /* "" for a memfd; a file, or a folder for an unnamed one */
 };
 
-/* State: what the guest was given. */
 struct ram_state {
 	uint64_t size;
 	uint64_t page_len; /* of the backing file: 4096, 2 MiB */

@@ -11,10 +11,6 @@
 #include "vmm/sched.h"
 #include "vmm/vm.h"
 
-struct kvm_run;
-struct machine;
-struct vcpu_state;
-
 struct vcpu {
 	struct machine *m;
 	uint32_t index;
@@ -70,7 +66,6 @@ void vcpus_scrub(struct machine *m);
 /* The same where the guest goes on here: what was saved is nothing to offer again, KVM may not take it. */
 void vcpus_recall(struct machine *m);
 
-/* Ends the threads for good (machine teardown). */
 void vcpus_stop(struct machine *m);
 
 /* Lets KVM finish what it does just before it enters the guest, as for expired timers. On the
@@ -101,15 +96,9 @@ int vcpu_arch_save(struct vcpu *cpu, struct error *err);
 int vcpu_arch_load(struct vcpu *cpu, struct error *err);
 /* Tries the state: without what would let KVM write to the guest's memory or arm a timer. */
 int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
-<<<<<<< HEAD
 void vcpu_arch_scrub(struct vcpu *cpu);	 /* clears general and vector registers */
-void vcpu_arch_recall(struct vcpu *cpu); /* the state is what it was before vcpu_arch_save */
-=======
-void vcpu_arch_forget(struct vcpu *cpu); /* clears general and vector registers */
 void vcpu_arch_recall(struct vcpu *cpu); /* the state is what KVM has taken last */
->>>>>>> rows
 
-/* The scheduling part of the state. */
 struct thread_sched *vcpu_arch_sched(struct vcpu *cpu);
 
 /* One line with the registers of interest, for the log when a vCPU died. */

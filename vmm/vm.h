@@ -18,18 +18,12 @@ struct vm {
 
 /* Opens /dev/kvm (or takes "kvm") and checks version and required capabilities. */
 int vm_open(struct vm *vm, struct fdset *fds, struct error *err);
-
-/* KVM_CREATE_VM. */
 int vm_create(struct vm *vm, struct error *err);
-
-/* KVM_CHECK_EXTENSION on the VM: 0 when absent. */
 int vm_has(const struct vm *vm, unsigned cap);
 
 /* All page-aligned. -EEXIST when it overlaps another slot, which a guest may program. */
 int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *hva, bool readonly,
 		struct error *err);
-
-/* Removes the slot that starts at @gpa; unknown ones are ignored. */
 void vm_slot_remove(struct vm *vm, uint64_t gpa);
 
 /* ioctl through EINTR: result >= 0 or -errno. vm_call also makes a failure an error with a text. */

@@ -16,7 +16,6 @@
 
 #include "vmm/arch.h"
 #include "vmm/machine.h"
-#include "vmm/ram.h"
 
 #define STEP_LEN    (2 * MIB) /* it is called off between two of them */
 #define NS_PER_MS   1000000ull

@@ -48,13 +48,8 @@ struct warm_result {
  * warmed: out->why. An error: no guest should have the VM. */
 int warm_run(struct machine *m, const struct warm_options *opt, struct warm_result *out,
 	     struct error *err);
-
-/* "pre-fault", "reader", "none". */
 const char *warm_way_text(enum warm_way way);
 
-/* ---- the parts ---- */
-
-/* What of a memory file is there. */
 struct warm_map {
 	int fd;
 	uint64_t size;
@@ -66,8 +61,6 @@ void warm_map_init(struct warm_map *map, const struct ram *ram, bool pinned);
 
 /* The first stretch of data at or after @at, whole pages: false where there is none. */
 bool warm_map_next(const struct warm_map *map, uint64_t at, uint64_t *off, uint64_t *len);
-
-/* Bytes of all stretches. */
 uint64_t warm_map_total(const struct warm_map *map);
 
 /* How much memory may be taken: what the host and our memory cgroups leave. @root: "", or has proc/

@@ -15,6 +15,4 @@ void dump_json(const struct state_blob *blob, const struct schema *known, FILE *
 
 /* Device tree source of a checked tree, which dtc compiles to an equal one. */
 void dump_dts(const void *fdt, FILE *out);
-
-/* @len bytes as a JSON string, quotes included. */
 void dump_json_string(FILE *out, const char *s, size_t len);

@@ -38,11 +38,7 @@ int fdset_get(struct fdset *set, const char *name);
 /* Adds an open descriptor under a new name; the table owns it from here on. -EEXIST, or what
  * fails. */
 int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err);
-
-/* Takes the entry out and closes the descriptor. Unknown names are ignored. */
 void fdset_close(struct fdset *set, const char *name);
-
-/* Gives an entry another name; unknown names are ignored. */
 void fdset_rename(struct fdset *set, const char *from, const char *to);
 
 /* Fills @set from node "fds" of the blob, which is checked; the descriptors are not. */
@@ -59,6 +55,4 @@ int fdset_receive(struct fdset *set, const char *name, uint64_t generation, int 
 /* Are the descriptors that were received those that the blob lists? -EBADF names the first that is
  * not. What the blob does not list is closed. */
 int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err);
-
-/* Used by the state writer. */
 int fdset_write(void *fdt, const struct fdset *set, struct error *err);

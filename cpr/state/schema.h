@@ -62,8 +62,6 @@ void schema_print_json(const struct schema *s, FILE *out);
 /* "u32", "bytes:16", "string:64" into @buf of SCHEMA_TYPE_LEN. */
 #define SCHEMA_TYPE_LEN 24
 const char *schema_type_text(const struct schema_field *f, char *buf);
-
-/* NULL: there is none. */
 const struct schema_class *schema_find(const struct schema *s, const char *class_name);
 const struct schema_field *schema_field_find(const struct schema_class *c, const char *name);
 

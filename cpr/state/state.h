@@ -26,7 +26,6 @@ struct state_section {
 	int (*post_load)(void *opaque, struct error *err);
 };
 
-/* The sections of a machine, in the order in which they are saved and loaded. */
 struct state_tree {
 	unsigned n;
 	struct state_section sections[STATE_MAX_SECTIONS];
@@ -35,7 +34,6 @@ struct state_tree {
 /* Copies @s into the tree. Returns 0, -EEXIST for a second node of that name, -ENOSPC. */
 int state_register(struct state_tree *tree, const struct state_section *s, struct error *err);
 
-/* The header node's own contents. */
 struct state_header {
 	char version[64];  /* of the program that wrote it */
 	char build_id[48]; /* hex */
@@ -43,7 +41,6 @@ struct state_header {
 
 struct fdset;
 
-/* An upper bound in bytes for the blob of @tree and @fds as they are. */
 size_t state_size_bound(const struct state_tree *tree, const struct fdset *fds);
 
 /* Writes the blob into @buf; each section's pre_save is called right before it. *len: with the

@@ -12,7 +12,6 @@
  *
  * trigger= alone makes MSI-X with one vector; with unmask=, INTA.
  */
-#include "devices/pc/pc.h"
 
 #include <limits.h>
 #include <linux/pci_regs.h>

@@ -101,11 +101,6 @@ static bool bar_decodes(const struct pci_dev *dev, unsigned bar)
 	return in_window(dev, b, pci_bar_addr(dev, bar));
 }
 
-static bool bar_mapped(const struct pci_dev *dev, unsigned bar)
-{
-	return dev->bars[bar].mapped;
-}
-
 static bool bar_collides(const struct pci_dev *dev, unsigned bar, uint64_t addr)
 {
 	const struct pci_bar *b = &dev->bars[bar];
@@ -113,7 +108,7 @@ static bool bar_collides(const struct pci_dev *dev, unsigned bar, uint64_t addr)
 		const struct pci_dev *other = dev->host->slots[slot];
 		for (unsigned i = 0; other && i < PCI_BARS; i++) {
 			const struct pci_bar *o = &other->bars[i];
-			if (o != b && bar_mapped(other, i) &&
+			if (o != b && o->mapped &&
 			    (o->flags & PCI_BAR_IO) == (b->flags & PCI_BAR_IO) &&
 			    ranges_overlap(addr, b->len, o->addr, o->len))
 				return true;
@@ -148,7 +143,8 @@ static void bars_unmap_stale(struct pci_dev *dev)
 {
 	for (unsigned i = 0; i < PCI_BARS; i++) {
 		struct pci_bar *b = &dev->bars[i];
-		if (!bar_mapped(dev, i) || (bar_decodes(dev, i) && pci_bar_addr(dev, i) == b->addr))
+		if (!dev->bars[i].mapped ||
+		    (bar_decodes(dev, i) && pci_bar_addr(dev, i) == b->addr))
 			continue;
 		bar_unmap(dev, i);
 	}
@@ -157,7 +153,7 @@ static void bars_unmap_stale(struct pci_dev *dev)
 static void bars_map_new(struct pci_dev *dev)
 {
 	for (unsigned i = 0; i < PCI_BARS; i++) {
-		if (bar_mapped(dev, i) || !bar_decodes(dev, i))
+		if (dev->bars[i].mapped || !bar_decodes(dev, i))
 			continue;
 		struct error err = {0};
 		int rc = bar_map(dev, i, &err);
@@ -211,14 +207,14 @@ int pci_bars_load(struct pci_host *host, struct error *err)
 			continue;
 		wanted[slot] = dev->state->bars_mapped;
 		for (unsigned i = 0; i < PCI_BARS; i++)
-			if (bar_mapped(dev, i) && (!(wanted[slot] & (1u << i)) ||
-						   pci_bar_addr(dev, i) != dev->bars[i].addr))
+			if (dev->bars[i].mapped && (!(wanted[slot] & (1u << i)) ||
+						    pci_bar_addr(dev, i) != dev->bars[i].addr))
 				bar_unmap(dev, i);
 	}
 	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
 		for (unsigned i = 0; host->slots[slot] && i < PCI_BARS; i++) {
 			struct pci_dev *dev = host->slots[slot];
-			int rc = wanted[slot] & (1u << i) && !bar_mapped(dev, i)
+			int rc = wanted[slot] & (1u << i) && !dev->bars[i].mapped
 					 ? bar_map(dev, i, err)
 					 : 0;
 			if (rc)
@@ -262,7 +258,7 @@ static bool window_take(struct window *w, uint64_t len, uint64_t *addr)
 
 static void bar_set_addr(struct pci_dev *dev, unsigned bar, uint64_t addr)
 {
-	unsigned reg = bar == PCI_BAR_ROM ? PCI_ROM_ADDRESS : PCI_BASE_ADDRESS_0 + 4 * bar;
+	unsigned reg = bar_reg(bar);
 	pci_config_set(dev, reg, 4, pci_config_get(dev, reg, 4) | (uint32_t)addr);
 	if (dev->bars[bar].flags & PCI_BAR_64)
 		pci_config_set(dev, reg + 4, 4, (uint32_t)(addr >> 32));

@@ -6,7 +6,6 @@
 #include <linux/pci_regs.h>
 
 #include "devices/pci/pci.h"
-#include "vmm/bus.h"
 #include "vmm/machine.h"
 
 #define FLAGS_QMASK_SHIFT 1

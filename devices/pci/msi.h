@@ -5,10 +5,6 @@
 
 #include "cpr/state/fields.h"
 
-struct device;
-struct irq;
-struct irq_source;
-
 struct pci_vectors {
 	struct device *owner;
 	struct irq *irq;
@@ -21,25 +17,15 @@ struct pci_vectors {
 int pci_vectors_init(struct pci_vectors *v, struct device *owner, unsigned n, uint32_t *gsi,
 		     struct error *err);
 void pci_vectors_free(struct pci_vectors *v);
-
-/* After the state was loaded: claims the GSIs the guest's vectors had. */
 int pci_vectors_load(struct pci_vectors *v, struct error *err);
 
 /* Gives vector @i its eventfd (stays the caller's), or takes it away: -1. */
 void pci_vector_set_fd(struct pci_vectors *v, unsigned i, int fd);
-
-/* Delivers vector @i as this message, or holds it back. */
 void pci_vector_want(struct pci_vectors *v, unsigned i, bool want, uint64_t addr, uint32_t data);
-
-/* Is there a signal that vector @i holds back? */
 bool pci_vector_pending(const struct pci_vectors *v, unsigned i);
-
-/* Takes all eventfds away and gives the GSIs back. */
 void pci_vectors_release(struct pci_vectors *v);
 
 #define MSI_MAX_VECTORS 32
-
-struct pci_dev;
 
 struct msi_state {
 	uint32_t vectors; /* counts @gsi */
@@ -124,8 +110,6 @@ int msix_load(struct msix *msix, struct error *err);
 /* Serves an access to the table or the pending bits. Writes other than of 4 or 8 aligned bytes
  * vanish. */
 bool msix_access(struct msix *msix, unsigned bar, uint64_t off, struct bus_access *access);
-
-/* Delivers or holds back every vector as table and control word say. */
 void msix_update(struct msix *msix);
 
 /* config.c calls this after each write to config space. */

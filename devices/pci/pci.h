@@ -31,11 +31,7 @@
 #define PCI_BAR_64   2u
 #define PCI_BAR_PREF 4u
 
-struct machine;
-struct msi;
-struct msix;
 struct pci_dev;
-struct pci_host;
 
 struct pci_state {
 	uint64_t bar_len[PCI_BARS]; /* what the guest was given; 0: no such BAR */
@@ -46,7 +42,6 @@ struct pci_state {
 	uint32_t asleep;      /* 1: a power state that decodes nothing */
 };
 
-/* Fields of a struct pci_state that is member @m of state struct @S. */
 #define PCI_STATE_FIELDS(S, m)                                                                     \
 	FIELD_ARRAY(S, m.bar_len), FIELD_RAW(S, m.config), FIELD_ARRAY(S, m.bar_flags),            \
 		FIELD_U(S, m.devfn), FIELD_U(S, m.bars_mapped), FIELD_U(S, m.asleep)
@@ -70,7 +65,6 @@ struct pci_bar {
 	bool mapped;   /* decoded now, in this process (state: bars_mapped) */
 };
 
-/* Embedded by every device on the bus. */
 struct pci_dev {
 	struct device *owner;
 	struct pci_host *host;
@@ -108,8 +102,6 @@ void pci_config_write(struct pci_dev *dev, unsigned off, unsigned len, uint32_t 
 /* bar.c: declares a BAR; @len a power of two. A 64-bit one takes @bar + 1 as well. -EINVAL: it
  * cannot be. */
 int pci_bar_add(struct pci_dev *dev, unsigned bar, uint32_t flags, uint64_t len, struct error *err);
-
-/* Where the BAR's registers point, whether it decodes or not. */
 uint64_t pci_bar_addr(const struct pci_dev *dev, unsigned bar);
 
 /* Maps and unmaps the BARs of the whole bus as the registers say now. */
@@ -117,11 +109,8 @@ void pci_bars_update(struct pci_host *host);
 
 /* All devices are loaded: unmaps what an earlier state had elsewhere, and maps what this one has. */
 int pci_bars_load(struct pci_host *host, struct error *err);
-
-/* Gives every BAR of the bus an address: what firmware does. */
 void pci_bars_assign(struct pci_host *host);
 
-/* host.c */
 struct pci_host_state {
 	struct pci_state pci;
 	uint64_t ecam_base, ecam_len;

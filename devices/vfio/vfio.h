@@ -23,9 +23,6 @@
 #define VFIO_MAX_SPARSE 8
 #define VFIO_BDF_LEN	16
 
-struct bus_access;
-struct vfio_dev;
-
 /* ---- container.c: DMA. One per machine, brought along by the first VFIO device. ---- */
 
 struct vfio_container_state {
@@ -159,8 +156,6 @@ int vfio_config_init(struct vfio_dev *dev, struct error *err);
 int vfio_config_resume(struct vfio_dev *dev, struct error *err);
 uint32_t vfio_config_read(struct pci_dev *pci, unsigned off, unsigned len);
 void vfio_config_write(struct pci_dev *pci, unsigned off, unsigned len, uint32_t val);
-
-/* COMMAND = 0 on the device: only for a fresh guest. */
 int vfio_config_reset(struct vfio_dev *dev, struct error *err);
 
 /* region.c: cuts each BAR into mapped and trapped parts, mmap()s them, declares the BARs. */
@@ -184,13 +179,9 @@ extern struct vfio_host vfio_host;
 
 /* Does the device exist, have an IOMMU group and a VFIO driver? Gives the group. */
 int vfio_explain_device(const char *bdf, unsigned *group, struct error *err);
-/* /dev/vfio/vfio could not be opened (errno @code). */
 int vfio_explain_container(int code, struct error *err);
-/* /dev/vfio/GROUP could not be opened. */
 int vfio_explain_group(const char *bdf, unsigned group, int code, struct error *err);
-/* The group is not viable: which other devices, with which driver. */
 int vfio_explain_viable(const char *bdf, unsigned group, struct error *err);
-/* VFIO_SET_IOMMU or VFIO_GROUP_SET_CONTAINER failed. */
 int vfio_explain_iommu(const char *bdf, int code, struct error *err);
 /* May this process lock @len bytes? -ENOMEM with the remedy if not. */
 int vfio_explain_memlock(uint64_t len, struct error *err);

@@ -17,8 +17,6 @@ void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* From a signal handler: one line, at most about 500 bytes of it. */
 void log_signal(const char *text);
-
-/* Prints an error with its remedy. */
 void log_error(const struct error *err);
 
 /* May a message that a guest can trigger be printed? @burst of each @counter; the last one says

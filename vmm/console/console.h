@@ -11,7 +11,6 @@
 
 struct console;
 struct machine;
-struct state_class;
 
 extern const struct state_class console_state_class;
 
@@ -30,8 +29,6 @@ void console_attach(struct console *con, console_reader reader, console_drained 
 
 /* Device lock held. Returns bytes taken, may be less than @len (lossless back-ends). */
 size_t console_write(struct console *con, const uint8_t *buf, size_t len);
-
-/* The reader has room again. */
 void console_ready(struct console *con);
 
 /* Starts watching host input, and makes the terminal raw until the end (terminal.h). Takes the

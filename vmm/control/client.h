@@ -8,15 +8,12 @@
 /* The verb that is argv[1]: status, update, stop or events. Gets all of main's arguments and
  * returns the exit status. */
 int client_run(int argc, char *argv[]);
-
-/* For people: what a `status` answer says. */
 void client_show_status(const char *answer);
 
 struct client_link;
 /* What the guest has said on @l instead of going on: the text of @err becomes that, and its remedy. */
 void client_explain(struct client_link *l, struct error *err);
 
-/* A connection to a guest, and what has come from it. */
 struct client_link {
 	int fd;
 	char *buf;		/* owned */

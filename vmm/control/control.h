@@ -24,7 +24,6 @@ int control_open(struct machine *m, struct error *err);
 
 /* All functions below do nothing without a control socket (@ctl NULL). */
 
-/* Starts the doorman. */
 int control_start(struct control *ctl, struct error *err);
 
 /* In between it opens and closes no descriptor. The caller must not hold the device lock. */
@@ -37,8 +36,6 @@ bool control_take(struct control *ctl, struct control_request *req);
 
 /* Leader. Whole lines to whoever asked last; a client that does not take all at once is dropped. */
 void control_answer(struct control *ctl, const char *text, size_t len);
-
-/* The same as an error record: what is wrong, and the remedy. */
 void control_answer_error(struct control *ctl, const struct error *err);
 
 /* Leader. Whoever asked last is from now on told of all events. */
@@ -49,8 +46,6 @@ void control_await_update(struct control *ctl);
 
 /* Leader. The answer to whoever waits (control_await_update), and to nobody else. */
 void control_answer_waiting(struct control *ctl, const char *text, size_t len);
-
-/* Leader. To all that want events. */
 void control_publish(struct control *ctl, const char *text, size_t len);
 
 /* Publishes the record of an update that has ended or was refused, and answers whoever waits for

@@ -33,7 +33,6 @@ struct control_request {
 	char exe[CONTROL_EXE_LEN]; /* update: program file, absolute; "": where molt was started from */
 };
 
-/* Reads one request of @len bytes without its newline; nothing about them is trusted. */
 int control_request_parse(struct control_request *req, const char *line, size_t len,
 			  struct error *err);
 

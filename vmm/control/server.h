@@ -49,11 +49,8 @@ struct control {
 
 /* All below: control lock held, device lock not. */
 
-/* The name by which the table of descriptors knows the client in that role. @buf: FDSET_NAME_LEN. */
 const char *control_role_name(const struct control_client *c, enum control_role role, char *buf);
 void control_set_role(struct control_client *c, enum control_role role);
-
-/* Closes the connection; the slot is free. */
 void control_drop(struct control_client *c);
 
 /* Sends all of @text at once, or drops the client, which is too slow. */
@@ -62,7 +59,6 @@ void control_tell(struct control_client *c, const char *text, size_t len);
 /* The line that says what is wrong with a request. Returns its length; @buf: CONTROL_ERROR_LEN. */
 size_t control_error_record(char *buf, const struct error *err);
 
-/* A slot that is free, or NULL. */
 struct control_client *control_find_free(struct control *ctl);
 
 /* The doorman's loop watches the socket and all clients. */

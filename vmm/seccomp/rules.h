@@ -47,8 +47,6 @@ struct seccomp_env {
  * @room. */
 unsigned seccomp_compile(struct seccomp_row *rows, unsigned n, const struct seccomp_env *env,
 			 struct sock_filter *out, unsigned room);
-
-/* "openat", or "?". Async-signal-safe. */
 const char *seccomp_call_name(long nr);
 
 /* ---- the architecture's part (vmm/arch/<arch>/seccomp.c) ---- */

@@ -33,8 +33,6 @@ int boot_load(struct machine *m, struct boot_entry *entry, struct error *err);
 void boot_set_sregs(const struct boot_entry *entry, struct kvm_sregs2 *sregs,
 		    struct kvm_regs *regs);
 
-/* The rest is shared by boot.c, bzimage.c and pvh.c. */
-
 /* Types of the memory map, the same numbers in E820 and PVH. */
 enum { BOOT_RAM = 1, BOOT_RESERVED = 2 };
 
@@ -45,7 +43,6 @@ struct boot_range {
 
 #define BOOT_MAX_RANGES 16
 
-/* The memory map given to the guest, sorted. Returns the number of ranges. */
 unsigned boot_memmap(const struct ram_state *ram, struct boot_range out[BOOT_MAX_RANGES]);
 
 struct boot_file {
@@ -54,7 +51,6 @@ struct boot_file {
 	uint64_t len;
 };
 
-/* Opens a regular file. @what: "kernel", "initrd": for messages. */
 int boot_file_open(struct boot_file *file, const char *path, const char *what, struct error *err);
 
 /* Reads file bytes [off, off + len); -EBADMSG when the file is shorter. */

@@ -299,10 +299,6 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err)
 	return run_steps(cpu, load_steps, ARRAY_LEN(load_steps), "KVM_SET", err);
 }
 
-<<<<<<< HEAD
-/* What programs compute with. The rest stays: the next update's offer is made of it. */
-void vcpu_arch_scrub(struct vcpu *cpu)
-=======
 static void keep_accepted(struct vcpu *cpu)
 {
 	memcpy(cpu->state + ACCEPTED, cpu->state, offsetof(struct vcpu_state, xsave));
@@ -310,8 +306,7 @@ static void keep_accepted(struct vcpu *cpu)
 
 /* What programs compute with. Control registers and MSRs stay: KVM is to accept the state that the next update
  * offers, which is made of what is here. */
-void vcpu_arch_forget(struct vcpu *cpu)
->>>>>>> rows
+void vcpu_arch_scrub(struct vcpu *cpu)
 {
 	explicit_bzero(&cpu->state->regs, sizeof(cpu->state->regs));
 	explicit_bzero(cpu->state->xsave, sizeof(cpu->state->xsave));
@@ -468,17 +463,12 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 	} else {
 		rc = find_msrs(cpu, err);
 	}
-<<<<<<< HEAD
-	/* For the first update's offer: nobody can read a vCPU while it runs. */
-	return rc ? rc : run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
-=======
 	/* What an update offers a successor until there was one: nobody can read a vCPU while
 	 * it runs. */
 	if (!rc)
 		rc = run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);
 	keep_accepted(cpu);
 	return rc;
->>>>>>> rows
 }
 
 int vcpu_arch_create(struct vcpu *cpu, struct error *err)

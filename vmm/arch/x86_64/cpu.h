@@ -42,9 +42,6 @@ long cpu_load_tsc(struct vcpu *cpu, struct error *err);
 /* ---- cpuid.c: of a new guest, what KVM supports on this host, less what an update does not carry
  * ---- */
 
-struct kvm_cpuid2;
-struct machine;
-
 #define CPUID_MAX_ENTRIES 256
 
 /* Fills @out, which has room for CPUID_MAX_ENTRIES. The same for all vCPUs. */

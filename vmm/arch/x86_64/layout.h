@@ -63,7 +63,6 @@
 /* Interrupts (GSIs). IRQ 0 arrives at pin 2 of the IOAPIC, as on every PC. */
 #define LAYOUT_TIMER_PIN  2
 #define LAYOUT_SERIAL_IRQ 4
-#define LAYOUT_CMOS_IRQ	  8
 #define LAYOUT_SCI_GSI	  9
 #define LAYOUT_INTX_GSI	  16 /* INTA..INTD of slot 0: 16 to 19 */
 
