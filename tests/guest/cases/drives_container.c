@@ -41,8 +41,10 @@ static int inside(struct session *s, int (*fn)(int arg), int arg)
 		pid_t pid = fork();
 		if (!pid)
 			_exit(fn(arg));
-		_exit(waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status)
-									   : 126);
+		if (waitpid(pid, &status, 0) != pid)
+			_exit(126);
+		/* What has ended the container may be ended with it before it returns. */
+		_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 0);
 	}
 	close(ns);
 	return waitpid(helper, &status, 0) == helper && WIFEXITED(status) && !WEXITSTATUS(status)
@@ -102,12 +104,18 @@ static int start(struct session *s)
 		       : 0;
 }
 
-/* Ends with that status, and nothing of the container is left. */
-static int ends(struct session *s, int status, const char *how)
+/* *worker: before anything is done to it. */
+static int at_rest(struct session *s, pid_t *worker)
 {
-	pid_t worker = session_worker(s);
-	if (!strcmp(how, "the worker is killed"))
-		kill(worker, SIGKILL);
+	if (session_settle(s))
+		return -1;
+	*worker = session_worker(s);
+	return *worker ? 0 : session_fail(s, "there is no worker");
+}
+
+/* Ends with that status, and nothing of the container is left. */
+static int ends(struct session *s, pid_t worker, int status, const char *how)
+{
 	if (session_exits(s, status))
 		return session_fail(s, "%s", how);
 	if (!kill(worker, 0))
@@ -154,6 +162,7 @@ static int rehearsal_row(struct session *s)
 int drive_container(struct session *s, unsigned updates)
 {
 	static struct verb v;
+	pid_t worker = 0;
 
 	alarm(0); /* each session has deadlines of its own */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -163,15 +172,15 @@ int drive_container(struct session *s, unsigned updates)
 		return -1;
 	char pass[sizeof(s->line)];
 	memcpy(pass, s->line, sizeof(pass));
-	if (start(s) || updates_some(s, 1) || kill(s->pid, SIGTERM) ||
-	    ends(s, TERMED, "SIGTERM from outside"))
+	if (start(s) || updates_some(s, 1) || at_rest(s, &worker) || kill(s->pid, SIGTERM) ||
+	    ends(s, worker, TERMED, "SIGTERM from outside"))
 		return -1;
-	if (start(s) || updates_some(s, 1) || session_settle(s) ||
+	if (start(s) || updates_some(s, 1) || at_rest(s, &worker) ||
 	    inside(s, leave_orphan, ORPHAN_S * 1000000) || inside(s, send_signal, SIGTERM) ||
-	    ends(s, TERMED, "SIGTERM from inside"))
+	    ends(s, worker, TERMED, "SIGTERM from inside"))
 		return -1;
-	if (start(s) || updates_some(s, 1) || session_settle(s) ||
-	    ends(s, KILLED, "the worker is killed"))
+	if (start(s) || updates_some(s, 1) || at_rest(s, &worker) || kill(worker, SIGKILL) ||
+	    ends(s, worker, KILLED, "the worker is killed"))
 		return -1;
 	memcpy(s->line, pass, sizeof(pass));
 	return 0;
