@@ -109,10 +109,7 @@ static void open_control(void)
 	m.opt.control = path;
 	fuzz_expect(!control_open(&m, &err), "%s", err.text);
 	/* As control_start, without its thread. */
-	for (unsigned i = 0; i < CONTROL_CLIENTS; i++)
-		if (m.control->clients[i].role != ROLE_FREE)
-			fuzz_expect(!control_watch(&m.control->clients[i], &err), "%s", err.text);
-	fuzz_expect(!control_watch_door(m.control, &err), "%s", err.text);
+	fuzz_expect(!control_watch(m.control, &err), "%s", err.text);
 }
 
 static void close_control(void)

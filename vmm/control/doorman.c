@@ -98,8 +98,6 @@ static void on_connection(void *opaque, uint32_t events)
 	loop_modify(&ctl->loop, ctl->listen_fd, CONTROL_EDGES); /* there may be more */
 }
 
-/* ---- its life ---- */
-
 /* The folder of named guests' sockets, made if it is not there; nobody else may put names into it. */
 static int make_rundir(struct error *err)
 {
@@ -192,19 +190,20 @@ int control_open(struct machine *m, struct error *err)
 	return 0;
 }
 
-int control_start(struct control *ctl, struct error *err)
+int control_watch(struct control *ctl, struct error *err)
 {
 	int rc = 0;
-	if (!ctl)
-		return 0;
 	pthread_mutex_lock(&ctl->lock);
-	for (unsigned i = 0; !rc && i < CONTROL_CLIENTS; i++)
-		if (ctl->clients[i].role != ROLE_FREE)
-			rc = watch(&ctl->clients[i], err);
+	each_client(c, ctl) rc = rc || c->role == ROLE_FREE ? rc : watch(c, err);
 	if (!rc)
 		rc = loop_add(&ctl->loop, ctl->listen_fd, CONTROL_EDGES, on_connection, ctl, err);
 	pthread_mutex_unlock(&ctl->lock);
-	return rc ? rc : loop_start(&ctl->loop, err);
+	return rc;
+}
+
+int control_start(struct control *ctl, struct error *err)
+{
+	return ctl ? control_watch(ctl, err) ?: loop_start(&ctl->loop, err) : 0;
 }
 
 void control_park(struct control *ctl)

@@ -60,3 +60,6 @@ void control_tell(struct control_client *c, const char *text, size_t len);
 size_t control_error_record(char *buf, const struct error *err);
 
 struct control_client *control_find_free(struct control *ctl);
+
+/* The doorman listens to clients and newcomers, without its lock. */
+int control_watch(struct control *ctl, struct error *err);
