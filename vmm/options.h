@@ -46,8 +46,6 @@ void options_help(FILE *out);
 void options_man(FILE *out);
 void options_completion(FILE *out);
 
-/* ---- the table, for options.c and options_text.c ---- */
-
 enum option_group { GROUP_GUEST, GROUP_DEVICES, GROUP_RUN, GROUP_DEBUG, GROUP_COUNT };
 
 struct option_entry {

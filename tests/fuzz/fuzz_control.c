@@ -88,10 +88,12 @@ static bool leader(void)
 		return false;
 	if (!control_take(m.control, &req))
 		return true; /* it made no sense, and was answered */
-	fuzz_expect(req.word <= CONTROL_VERSION && memchr(req.exe, 0, sizeof(req.exe)) &&
+	fuzz_expect(req.word <= CONTROL_TAKE && memchr(req.exe, 0, sizeof(req.exe)) &&
 			    (!req.exe[0] || req.exe[0] == '/'),
 		    "word %d", req.word);
 	fuzz_expect(req.word == CONTROL_UPDATE || (!req.check && !req.exe[0]), "details");
+	fuzz_expect(req.word == CONTROL_TAKE || req.peer < 0, "a peer");
+	fd_close(&req.peer);
 	if (req.word == CONTROL_UPDATE && !req.check) {
 		control_await_update(m.control);
 		control_update_ended(m.control, "{\"event\":\"update\"}\n", 19);

@@ -98,8 +98,6 @@ static void on_connection(void *opaque, uint32_t events)
 	loop_modify(&ctl->loop, ctl->listen_fd, CONTROL_EDGES); /* there may be more */
 }
 
-/* ---- its life ---- */
-
 /* The folder of named guests' sockets, made if it is not there; nobody else may put names into it. */
 static int make_rundir(struct error *err)
 {
@@ -196,9 +194,7 @@ int control_watch(struct control *ctl, struct error *err)
 {
 	int rc = 0;
 	pthread_mutex_lock(&ctl->lock);
-	for (unsigned i = 0; !rc && i < CONTROL_CLIENTS; i++)
-		if (ctl->clients[i].role != ROLE_FREE)
-			rc = watch(&ctl->clients[i], err);
+	each_client(c, ctl) rc = rc || c->role == ROLE_FREE ? rc : watch(c, err);
 	if (!rc)
 		rc = loop_add(&ctl->loop, ctl->listen_fd, CONTROL_EDGES, on_connection, ctl, err);
 	pthread_mutex_unlock(&ctl->lock);
@@ -207,8 +203,7 @@ int control_watch(struct control *ctl, struct error *err)
 
 int control_start(struct control *ctl, struct error *err)
 {
-	int rc = ctl ? control_watch(ctl, err) : 0;
-	return rc || !ctl ? rc : loop_start(&ctl->loop, err);
+	return ctl ? control_watch(ctl, err) ?: loop_start(&ctl->loop, err) : 0;
 }
 
 void control_park(struct control *ctl)

@@ -61,5 +61,5 @@ size_t control_error_record(char *buf, const struct error *err);
 
 struct control_client *control_find_free(struct control *ctl);
 
-/* The doorman's loop watches the socket and all clients. */
+/* The doorman listens to clients and newcomers, without its lock. */
 int control_watch(struct control *ctl, struct error *err);
