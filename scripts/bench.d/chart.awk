@@ -16,8 +16,9 @@ BEGIN {
 }
 $1 == "title" { title = $2 }
 $1 == "linear" { linear = 1 }
-$1 == "group" { kind[++bars] = "group"; name[bars] = $2 }
+$1 == "group" { title = $2 } # printed with its first bar: a part may not have been run
 $1 == "bar" {
+	if (title != "") { kind[++bars] = "group"; name[bars] = title; title = "" }
 	kind[++bars] = "bar"
 	name[bars] = $2; value[bars] = $3; least[bars] = $4; most[bars] = $5; unit[bars] = $6
 	if (!low || $4 < low) low = $4
