@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* vCPU threads: running, parking, saving and loading, each its own vCPU. */
+/* vCPU threads: each parks, saves and loads its own vCPU; and what the leader asks of them. */
 #include "vmm/vcpu.h"
 
-#include <linux/kvm.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -12,7 +11,6 @@
 
 #define KICK_SIGNAL SIGUSR2
 #define KICK_TRIES  3
-#define RUN_TRIES   3
 
 /* Nothing to do: the signal's arrival takes KVM_RUN back to user space, and run->immediate_exit,
  * set before it is sent, closes the race with a thread that is just about to enter. */
@@ -53,129 +51,6 @@ int vcpus_create(struct machine *m, struct error *err)
 	return 0;
 }
 
-/* ---- exits ---- */
-
-static void exit_pio(struct vcpu *cpu)
-{
-	struct kvm_run *run = cpu->run;
-	uint8_t *data = (uint8_t *)run + run->io.data_offset;
-	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
-		struct bus_access a = {
-			.len = run->io.size,
-			.write = run->io.direction == KVM_EXIT_IO_OUT,
-			.value = load_le(data, run->io.size),
-		};
-		machine_access(cpu->m, &cpu->m->pio, run->io.port, &a);
-		if (!a.write)
-			store_le(data, a.value, run->io.size);
-	}
-}
-
-static void exit_mmio(struct vcpu *cpu)
-{
-	struct kvm_run *run = cpu->run;
-	struct bus_access a = {
-		.len = run->mmio.len <= 8 ? run->mmio.len : 8,
-		.write = run->mmio.is_write,
-		.value = load_le(run->mmio.data, run->mmio.len),
-	};
-	machine_access(cpu->m, &cpu->m->mmio, run->mmio.phys_addr, &a);
-	if (!a.write)
-		store_le(run->mmio.data, a.value, a.len);
-}
-
-/* Ends the machine; the thread then waits at the gate for the process to end. */
-static void died(struct vcpu *cpu, int code, const char *what)
-{
-	char regs[512], reason[128];
-	vcpu_arch_describe(cpu, regs, sizeof(regs));
-	log_info("vCPU %u: %s; %s", cpu->index, what, regs);
-	snprintf(reason, sizeof(reason), "vCPU %u: %s", cpu->index, what);
-	machine_stop(cpu->m, code, reason);
-}
-
-/* Serves one exit. Returns false when the vCPU cannot go on. */
-static bool serve(struct vcpu *cpu)
-{
-	char what[96];
-	struct kvm_run *run = cpu->run;
-	switch (run->exit_reason) {
-	case KVM_EXIT_IO:
-		exit_pio(cpu);
-		return true;
-	case KVM_EXIT_MMIO:
-		exit_mmio(cpu);
-		return true;
-	case KVM_EXIT_INTR:
-	case KVM_EXIT_IRQ_WINDOW_OPEN:
-	case KVM_EXIT_UNKNOWN: /* never entered the guest */
-		return true;
-	case KVM_EXIT_SHUTDOWN:
-		died(cpu, EXIT_CRASH, "triple fault");
-		return false;
-	case KVM_EXIT_SYSTEM_EVENT:
-		snprintf(what, sizeof(what), "system event %u", run->system_event.type);
-		died(cpu, EXIT_RESET, what);
-		return false;
-	case KVM_EXIT_INTERNAL_ERROR:
-		snprintf(what, sizeof(what), "KVM internal error %u", run->internal.suberror);
-		break;
-	case KVM_EXIT_FAIL_ENTRY:
-		snprintf(what, sizeof(what), "KVM entry failure 0x%llx",
-			 run->fail_entry.hardware_entry_failure_reason);
-		break;
-	default:
-		snprintf(what, sizeof(what), "KVM exit %u that molt does not serve",
-			 run->exit_reason);
-	}
-	died(cpu, EXIT_INTERNAL, what);
-	return false;
-}
-
-/* Of a guest that was taken over once it runs, with its first exit: making a filter's code
- * executable disturbs all CPUs, a tenth of the pause. Where memory is short it goes on, and tries
- * again. */
-static void put_filter(struct vcpu *cpu)
-{
-	struct error err;
-	if (cpu->filtered == VCPU_FILTERED)
-		return;
-	int rc = seccomp_enter(SECCOMP_VCPU, &err);
-	if (rc && cpu->filtered == VCPU_LOOSE)
-		log_error(&err);
-	cpu->filtered = rc ? VCPU_LOOSE_TOLD : VCPU_FILTERED;
-}
-
-/* Runs until a pause is asked for and every pending exit is finished: with immediate_exit set
- * KVM_RUN first completes the access the last exit stood for, and only then returns EINTR (api.rst,
- * KVM_RUN). A guest is not given up for one failure: memory may be short for a moment. */
-static void run_guest(struct vcpu *cpu)
-{
-	struct gate *gate = &cpu->m->gate;
-	for (int failed = 0;;) {
-		if (ioctl(cpu->fd, KVM_RUN, NULL) == 0) {
-			failed = 0;
-			put_filter(cpu);
-			if (!serve(cpu))
-				return;
-			continue;
-		}
-		if (errno == EINTR) {
-			/* For its filter, unless a pause is wanted, which may be just now. */
-			cpu->run->immediate_exit = 0;
-			__atomic_thread_fence(__ATOMIC_SEQ_CST);
-			if (__atomic_load_n(&gate->want, __ATOMIC_ACQUIRE) != GATE_RUN)
-				return;
-			put_filter(cpu);
-		} else if (errno != EAGAIN && ++failed == RUN_TRIES) {
-			char what[64];
-			snprintf(what, sizeof(what), "KVM_RUN: %s", strerror(errno));
-			died(cpu, EXIT_INTERNAL, what);
-			return;
-		}
-	}
-}
-
 static void mask_kick(int how)
 {
 	sigset_t kick;
@@ -198,7 +73,7 @@ void vcpu_flush_pending(struct vcpu *cpu)
 	syscall(SYS_tgkill, getpid(), cpu->tid, KICK_SIGNAL);
 	if (vm_ioctl(cpu->fd, KVM_SET_SIGNAL_MASK, &mask) == 0) {
 		cpu->run->immediate_exit = 0;
-		run_guest(cpu);
+		vcpu_run(cpu);
 		cpu->run->immediate_exit = 1;
 		vm_ioctl(cpu->fd, KVM_SET_SIGNAL_MASK, NULL);
 	}
@@ -335,7 +210,7 @@ static void *thread(void *opaque)
 			gate_look(gate, &gate->want, GATE_LOAD, GATE_LOAD);
 			continue;
 		}
-		run_guest(cpu);
+		vcpu_run(cpu);
 		park_and_save(cpu);
 	}
 	return NULL;

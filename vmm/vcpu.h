@@ -68,6 +68,11 @@ void vcpus_recall(struct machine *m);
 
 void vcpus_stop(struct machine *m);
 
+/* Runs until a pause is asked for and every pending exit is finished: with immediate_exit set KVM_RUN
+ * first completes the access the last exit stood for, and only then returns EINTR (api.rst, KVM_RUN).
+ * A guest is not given up for one failure: memory may be short for a moment. */
+void vcpu_run(struct vcpu *cpu);
+
 /* Lets KVM finish what it does just before it enters the guest, as for expired timers. On the
  * parked thread. */
 void vcpu_flush_pending(struct vcpu *cpu);
