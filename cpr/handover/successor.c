@@ -288,7 +288,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 				.old_build = parsed.header.build_id,
 				.blob_len = parsed.len,
 				.update = p->updates};
-	finish(m, peer, &report);
 	blob_close(&self.state);
+	finish(m, peer, &report);
 	return 0;
 }

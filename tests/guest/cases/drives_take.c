@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -21,6 +20,7 @@
 #include "tests/guest/cases/drives.h"
 #include "tests/guest/runner/failing.h"
 #include "tests/guest/runner/session.h"
+#include "tests/guest/runner/session_user.h"
 #include "tests/guest/runner/supervisor.h"
 #include "tests/guest/runner/verb.h"
 
@@ -51,8 +51,7 @@ static void become(struct session *s, const char *program, int namespaces, bool 
 	dup2(null, 0);
 	dup2(log, 1);
 	dup2(log, 2);
-	if (namespaces && (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-			   mount("proc", "/proc", "proc", 0, NULL)))
+	if (namespaces && !session_user_mounts(true))
 		_exit(126);
 	snprintf(fault, sizeof(fault), "@%s/fault", s->dir);
 	setenv("MOLT_FAULT", fault, 1);

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/eventfd.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -80,8 +79,7 @@ static void child_exec(struct session *s, const char *cmdline, const char *kerne
 	unsigned n = 0;
 	char log[160];
 
-	if (s->test->container && (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-				   mount("proc", "/proc", "proc", 0, NULL)))
+	if (s->test->container && !session_user_mounts(true))
 		_exit(126);
 	snprintf(log, sizeof(log), "%s/log", s->dir);
 	int err = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);

@@ -59,18 +59,14 @@ static void fail(const char *what)
 	_exit(126);
 }
 
-/* A namespace whose mounts nobody else sees. In a chroot whose root is no mount point that one cannot be made private:
- * then the root is the same tree once more, below /proc, which is a mount. */
-static bool own_mounts(void)
+bool session_user_mounts(bool proc)
 {
-	if (unshare(CLONE_NEWNS))
-		return false;
-	if (!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
-		return true;
-	return !mount(NULL, "/proc", NULL, MS_PRIVATE, NULL) &&
-	       !mount("/", "/proc/fs", NULL, MS_BIND | MS_REC, NULL) &&
-	       !mount(NULL, "/proc/fs", NULL, MS_REC | MS_PRIVATE, NULL) && !chroot("/proc/fs") &&
-	       !chdir("/");
+	bool own = !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+		   (!mount(NULL, "/proc", NULL, MS_PRIVATE, NULL) &&
+		    !mount("/", "/proc/fs", NULL, MS_BIND | MS_REC, NULL) &&
+		    !mount(NULL, "/proc/fs", NULL, MS_REC | MS_PRIVATE, NULL) &&
+		    !chroot("/proc/fs") && !chdir("/"));
+	return own && (!proc || !mount("proc", "/proc", "proc", 0, NULL));
 }
 
 void session_user_become(const struct session *s)
@@ -80,7 +76,7 @@ void session_user_become(const struct session *s)
 
 	snprintf(dir, sizeof(dir), "%s/dev", s->dir);
 	snprintf(node, sizeof(node), "%s/kvm", dir);
-	if (!own_mounts())
+	if (unshare(CLONE_NEWNS) || !session_user_mounts(false))
 		fail("mount namespace");
 	if (mkdir(dir, 0755) || mount("tmpfs", dir, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755"))
 		fail(dir);
