@@ -64,7 +64,7 @@ const struct test_case test_cases[] = {
 	 0,
 	 0,
 	 {CONTROL, "--prepare-timeout", "2000", SANDBOX(kill)}},
-	{"take-regs", "regs", drive_take_plain, 2, 60, 0, 0, {CONTROL, "--stop-timeout", "0"}},
+	{"take-regs", "regs", drive_take_plain, 2, 20, 0, 0, {CONTROL, "--stop-timeout", "0"}},
 	{"container",
 	 "gap",
 	 drive_container,
