@@ -488,6 +488,13 @@ static void end_all(void)
 static int loop(void)
 {
 	for (;;) {
+		/* Who has ended before this image could be told: SIGCHLD does not stay pending over its SIG_DFL. */
+		reap();
+		int status = settle();
+		if (status >= 0) {
+			end_all();
+			return status;
+		}
 		struct pollfd p[CHILDREN + 1] = {{.fd = self.signals, .events = POLLIN}};
 		for (unsigned i = 0; i < CHILDREN; i++)
 			p[i + 1] = (struct pollfd){.fd = self.children[i].link, .events = POLLIN};
@@ -496,12 +503,6 @@ static int loop(void)
 			if (p[i + 1].revents)
 				listen_to(&self.children[i]);
 		take_signals();
-		reap();
-		int status = settle();
-		if (status >= 0) {
-			end_all();
-			return status;
-		}
 	}
 }
 

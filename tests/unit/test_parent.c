@@ -370,6 +370,16 @@ static void a_worker_that_does_not_part(void **state)
 	assert_true(hears(0, LINK_BACK));
 }
 
+/* As one that ended while this process was executing itself: its SIGCHLD is gone. */
+static void an_end_that_nobody_was_told(void **state)
+{
+	self.signals = -1;
+	ends(0, SIGTERM);
+	alarm(10); /* not for ever */
+	assert_int_equal(loop(), 128 + SIGTERM);
+	alarm(0);
+}
+
 static void for_the_supervisor(void **state)
 {
 	assert_int_equal(wire_send(workers[0].link, LINK_NOTIFY, 0, "READY=1", 7, NULL, 0, &err),
@@ -421,6 +431,7 @@ int main(void)
 		TEST(rehearsed_without_a_word),
 		TEST(an_exec_that_is_refused),
 		TEST(a_worker_that_does_not_part),
+		TEST(an_end_that_nobody_was_told),
 		TEST(for_the_supervisor),
 		TEST(what_is_not_understood),
 		TEST(a_socket_that_is_closed),
