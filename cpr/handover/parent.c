@@ -488,7 +488,7 @@ static void end_all(void)
 static int loop(void)
 {
 	for (;;) {
-		/* Who has ended before this image could be told: SIGCHLD does not stay pending over its SIG_DFL. */
+		/* Also orphans that ended while this process executed itself: SIG_DFL discards their SIGCHLD. */
 		reap();
 		int status = settle();
 		if (status >= 0) {

@@ -370,10 +370,11 @@ static void a_worker_that_does_not_part(void **state)
 	assert_true(hears(0, LINK_BACK));
 }
 
-/* As one that ended while this process was executing itself: its SIGCHLD is gone. */
+/* As an orphan that ended while this process was executing itself: its SIGCHLD is gone, and it has no socket. */
 static void an_end_that_nobody_was_told(void **state)
 {
 	self.signals = -1;
+	fd_close(&find(CHILD_OWNER)->link);
 	ends(0, SIGTERM);
 	alarm(10); /* not for ever */
 	assert_int_equal(loop(), 128 + SIGTERM);
