@@ -14,12 +14,11 @@
 #define SERVE_TRIES   100
 #define SERVE_WAIT_MS 50
 
-static void serve(struct machine *m)
+/* Again, once the former worker ends and gives back what may be short: memory, threads of the user. */
+static void serve_again(struct machine *m)
 {
 	struct error err;
 	for (unsigned tries = 0; machine_serve(m, &err); tries++) {
-		if (!tries)
-			log_error(&err);
 		if (tries == SERVE_TRIES) {
 			log_warn("console and device models stand still until the next update");
 			return;
@@ -39,7 +38,9 @@ void finish(struct machine *m, int peer, struct report *report)
 {
 	struct error err;
 	vcpus_filter(m);
-	serve(m);
+	bool served = !machine_serve(m, &err);
+	if (!served)
+		log_error(&err);
 	rest();
 	if (report_open(m, &err) || control_open(m, &err))
 		log_error(&err);
@@ -52,6 +53,8 @@ void finish(struct machine *m, int peer, struct report *report)
 	close(peer);
 	worker_owns();
 	oom_restore();
+	if (!served)
+		serve_again(m);
 	rest();
 	ram_page_text(&m->ram, report->pages, sizeof(report->pages));
 	rest();
