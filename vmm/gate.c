@@ -31,7 +31,6 @@ void gate_begin(struct gate *gate, enum gate_want want)
 {
 	word_set(&gate->parked, 0);
 	word_set(&gate->done, 0);
-	gate->quiesced = false;
 	gate->rc = 0;
 	gate_set(gate, want);
 }

@@ -24,9 +24,7 @@ struct gate {
 	uint32_t parked; /* out of the guest, all exits finished */
 	uint32_t done;	 /* saved or loaded */
 	unsigned round;	 /* counts the pauses and loads */
-	bool quiesced;
-	int (*quiesce)(struct machine *m, struct error *err);
-	int rc; /* first failure of quiesce, save or load */
+	int rc;		 /* first failure of save or load */
 	struct error err;
 };
 

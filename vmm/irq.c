@@ -21,6 +21,7 @@ void irq_init(struct irq *irq, struct vm *vm)
 {
 	memset(irq, 0, sizeof(*irq));
 	irq->vm = vm;
+	pthread_mutex_init(&irq->lock, NULL);
 	uploaded_by = NULL;
 	irq_load_begin(irq);
 }
@@ -63,11 +64,13 @@ void irq_gsi_free(struct irq *irq, uint32_t gsi)
 void irq_add(struct irq *irq, struct irq_source *src)
 {
 	src->wanted = src->attached = false;
+	pthread_mutex_lock(&irq->lock);
 	src->next = irq->sources;
 	src->link = &irq->sources;
 	if (src->next)
 		src->next->link = &src->next;
 	irq->sources = src;
+	pthread_mutex_unlock(&irq->lock);
 }
 
 static int irqfd(struct irq *irq, struct irq_source *src, uint32_t flags)
@@ -104,14 +107,16 @@ static int detach(struct irq *irq, struct irq_source *src, struct error *err)
 
 void irq_remove(struct irq *irq, struct irq_source *src)
 {
+	pthread_mutex_lock(&irq->lock);
 	detach(irq, src, NULL);
-	if (!src->link)
-		return;
-	*src->link = src->next;
-	if (src->next)
-		src->next->link = src->link;
-	src->link = NULL;
-	irq->routes_dirty = true;
+	if (src->link) {
+		*src->link = src->next;
+		if (src->next)
+			src->next->link = src->link;
+		src->link = NULL;
+		irq->routes_dirty = true;
+	}
+	pthread_mutex_unlock(&irq->lock);
 }
 
 int irq_routes_commit(struct irq *irq, struct error *err)
@@ -149,14 +154,17 @@ int irq_routes_commit(struct irq *irq, struct error *err)
 
 int irq_set_wanted(struct irq *irq, struct irq_source *src, bool wanted, struct error *err)
 {
+	int rc = 0;
+	pthread_mutex_lock(&irq->lock);
 	src->wanted = wanted;
 	if (src->kind == IRQ_MSI)
 		irq->routes_dirty = true;
-	if (!irq->live)
-		return 0;
-	if (!wanted)
-		return detach(irq, src, err); /* its route is dropped with the next commit */
-	return irq_routes_commit(irq, err) ?: attach(irq, src, err);
+	if (irq->live && !wanted)
+		rc = detach(irq, src, err); /* its route is dropped with the next commit */
+	else if (irq->live)
+		rc = irq_routes_commit(irq, err) ?: attach(irq, src, err);
+	pthread_mutex_unlock(&irq->lock);
+	return rc;
 }
 
 bool irq_pending(const struct irq_source *src)
@@ -181,13 +189,13 @@ int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data)
 
 int irq_detach_all(struct irq *irq, struct error *err)
 {
+	int rc = 0;
+	pthread_mutex_lock(&irq->lock);
 	irq->live = false;
-	for (struct irq_source *s = irq->sources; s; s = s->next) {
-		int rc = detach(irq, s, err);
-		if (rc)
-			return rc;
-	}
-	return 0;
+	for (struct irq_source *s = irq->sources; s && !rc; s = s->next)
+		rc = detach(irq, s, err);
+	pthread_mutex_unlock(&irq->lock);
+	return rc;
 }
 
 /* After commit there is no way back: what fails once is tried again. A source that KVM refuses for good
@@ -220,14 +228,16 @@ static void unmask(const struct irq_source *src)
 	log_warn("GSI %u: its unmask eventfd cannot be written: %s", src->gsi, strerror(errno));
 }
 
-void irq_attach_all(struct irq *irq)
+void irq_attach_all(struct irq *irq, enum irq_kind kind)
 {
+	pthread_mutex_lock(&irq->lock);
 	irq->live = true;
 	for (struct irq_source *s = irq->sources; s; s = s->next) {
-		if (!s->wanted)
+		if (!s->wanted || s->kind != kind)
 			continue;
 		attach_or_inject(irq, s);
-		if (s->kind == IRQ_LEVEL)
+		if (kind == IRQ_LEVEL)
 			unmask(s);
 	}
+	pthread_mutex_unlock(&irq->lock);
 }

@@ -4,9 +4,11 @@
  * while its irqfd is attached. An attached irqfd takes the count out of its eventfd: so an update
  * detaches all before it reads any state (what fires then counts up), and attaches them after
  * commit. A masked vector is not attached: its eventfd is its pending bit. All functions: device
- * lock held, except irq_init.
+ * lock held, except irq_init, detach_all and attach_all, in which KVM may take long.
  */
 #pragma once
+
+#include <pthread.h>
 
 #include "vmm/base/base.h"
 
@@ -29,6 +31,7 @@ struct irq_source {
 
 struct irq {
 	struct vm *vm;
+	pthread_mutex_t lock; /* of the sources: an exit that changes none does not wait for it */
 	bool live; /* irqfds may be attached: false until the machine starts and inside an update */
 	bool routes_dirty;
 	uint8_t gsi_used[IRQ_MAX_GSI / 8];
@@ -63,7 +66,7 @@ int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data);
 /* routes_commit uploads the routing table if it changed. detach_all stops at the first error: the
  * caller attaches again. attach_all attaches what is wanted, and writes each level source's unmask
  * eventfd, since a line that was asserted has to be looked at again. What KVM refuses then is
- * injected by hand, and logged. */
+ * injected by hand, and logged. Detaching, and attaching a level source, wait for a grace period. */
 int irq_routes_commit(struct irq *irq, struct error *err);
 int irq_detach_all(struct irq *irq, struct error *err);
-void irq_attach_all(struct irq *irq);
+void irq_attach_all(struct irq *irq, enum irq_kind kind);

@@ -160,14 +160,6 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 		       ?: vcpus_create(m, err) ?: arch_boot(m, err) ?: arch_save(m, err);
 }
 
-int machine_quiesce(struct machine *m, struct error *err)
-{
-	pthread_mutex_lock(&m->lock);
-	int rc = irq_detach_all(&m->irq, err);
-	pthread_mutex_unlock(&m->lock);
-	return rc;
-}
-
 int machine_join(struct machine *m, struct error *err)
 {
 	return arch_create_timers(m, err)
@@ -227,7 +219,7 @@ int machine_start(struct machine *m, struct error *err)
 	/* What was taken over runs all the same: nobody else could run it. */
 	bool runs = !rc || !m->fresh;
 	if (runs)
-		irq_attach_all(&m->irq);
+		irq_attach_all(&m->irq, IRQ_MSI);
 	pthread_mutex_unlock(&m->lock);
 	if (runs)
 		vcpus_go(m);

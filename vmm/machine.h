@@ -69,10 +69,6 @@ int machine_add_device(struct machine *m, const struct device_class *cls, const 
  * is torn down. */
 int machine_build(struct machine *m, struct state_blob *blob, struct error *err);
 
-/* On the last vCPU to park: takes all irqfds off, so that no interrupt controller changes while it
- * is read. */
-int machine_quiesce(struct machine *m, struct error *err);
-
 /* A successor: waits until its vCPUs are made, and ties the devices to the VM; then, when it was
  * warmed, tries the rest of the offered state. */
 int machine_join(struct machine *m, struct error *err);
@@ -87,7 +83,8 @@ int machine_load_cpus(struct machine *m, struct error *err);
 int machine_take(struct machine *m, struct error *err);
 int machine_settle(struct machine *m, struct error *err);
 
-/* Devices, irqfds, and last the vCPUs. A guest that was taken over runs whatever is returned. */
+/* Devices, irqfds (those of lines are left to the caller, once the guest runs), and last the vCPUs. A guest that was
+ * taken over runs whatever is returned. */
 int machine_start(struct machine *m, struct error *err);
 
 /* Then what serves it from outside: console and event loop. */

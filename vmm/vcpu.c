@@ -82,11 +82,10 @@ void vcpu_flush_pending(struct vcpu *cpu)
 
 /* ---- the threads ---- */
 
-/* Parks; the last one quiesces the machine and wakes the leader; then all save at the same time. */
+/* Parks, and saves once all are parked: until then they may still interrupt each other. */
 static void park_and_save(struct vcpu *cpu)
 {
-	struct machine *m = cpu->m;
-	struct gate *gate = &m->gate;
+	struct gate *gate = &cpu->m->gate;
 	struct error err;
 
 	pthread_mutex_lock(&gate->lock);
@@ -97,19 +96,16 @@ static void park_and_save(struct vcpu *cpu)
 		return;
 	}
 	cpu->round = gate->round;
-	if (gate->parked + 1 == gate->cpus) {
-		gate_fail(gate, gate->quiesce(m, &err), &err);
-		gate->quiesced = true;
+	__atomic_store_n(&gate->parked, gate->parked + 1, __ATOMIC_RELEASE);
+	if (gate->parked == gate->cpus) {
 		pthread_cond_broadcast(&gate->to_vcpus);
 		pthread_cond_signal(&gate->to_leader);
 	}
-	__atomic_store_n(&gate->parked, gate->parked + 1, __ATOMIC_RELEASE);
-	while (!gate->quiesced)
+	while (gate->parked < gate->cpus)
 		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
-	bool save = !gate->rc;
 	pthread_mutex_unlock(&gate->lock);
 
-	int rc = save ? vcpu_arch_save(cpu, &err) : 0;
+	int rc = vcpu_arch_save(cpu, &err);
 	gate_arrive(gate, rc, &err);
 }
 
@@ -298,13 +294,11 @@ static void kick_all(struct machine *m)
 	pthread_cond_broadcast(&m->gate.to_vcpus);
 }
 
-int vcpus_pause(struct machine *m, int (*quiesce)(struct machine *m, struct error *err),
-		struct error *err)
+void vcpus_pause(struct machine *m)
 {
 	struct gate *gate = &m->gate;
 	pthread_mutex_lock(&gate->lock);
 	gate->round++;
-	gate->quiesce = quiesce;
 	gate->hurry = true;
 	gate_begin(gate, GATE_PAUSE);
 	kick_all(m);
@@ -312,13 +306,9 @@ int vcpus_pause(struct machine *m, int (*quiesce)(struct machine *m, struct erro
 
 	gate_look(gate, &gate->parked, 0, gate->cpus - 1);
 	pthread_mutex_lock(&gate->lock);
-	while (!gate->quiesced)
+	while (gate->parked < gate->cpus)
 		pthread_cond_wait(&gate->to_leader, &gate->lock);
-	int rc = gate->rc;
-	if (rc)
-		*err = gate->err;
 	pthread_mutex_unlock(&gate->lock);
-	return rc;
 }
 
 void vcpus_filter(struct machine *m)

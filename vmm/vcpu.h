@@ -50,11 +50,9 @@ void vcpus_go(struct machine *m);
 /* The leader, before a state is saved: how each thread is scheduled. @leader: the leader's own. */
 void vcpus_read_sched(struct machine *m, const struct thread_sched *leader);
 
-/* Kicks all out of the guest, has each finish its pending exits, and park. The last one runs
- * @quiesce (nothing may enter a vCPU while they save); then this returns, and each saves itself.
- * Resume with vcpus_go when all have: vcpus_wait_saved. */
-int vcpus_pause(struct machine *m, int (*quiesce)(struct machine *m, struct error *err),
-		struct error *err);
+/* Kicks all out of the guest, has each finish its pending exits, and park. Then this returns, and each saves
+ * itself. Resume with vcpus_go when all have: vcpus_wait_saved. */
+void vcpus_pause(struct machine *m);
 int vcpus_wait_saved(struct machine *m, struct error *err);
 
 /* Has each thread put on its filter that was not out of the guest since it was taken over. Costs

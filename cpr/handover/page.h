@@ -23,8 +23,8 @@ enum handover_stamp {
 	STAMP_CHECK,   /* the program file and the devices were checked */
 	STAMP_HELLO,   /* the successor runs, and is a molt */
 	STAMP_READY,   /* it has built everything */
-	STAMP_PREPARE, /* event loop and control socket stand still; the guest still runs */
-	STAMP_PARK,    /* vCPUs parked, irqfds off; each saves itself from here on */
+	STAMP_PREPARE, /* event loop and control socket stand still, irqfds are off; the guest still runs */
+	STAMP_PARK,    /* vCPUs parked; each saves itself from here on */
 	STAMP_SAVE,    /* interrupt controllers and clock are read */
 	STAMP_BLOB,    /* vCPUs saved; written, sealed */
 	STAMP_HOLD,    /* --debug-hold */

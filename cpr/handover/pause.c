@@ -117,8 +117,11 @@ static int stop_guest(struct update *u, struct error *err)
 	update_read_sched(u);
 	control_park(m->control);
 	loop_park(&m->loop);
+	/* KVM waits for a grace period there, on a busy host for long: the guest runs. */
+	int rc = irq_detach_all(&m->irq, err);
 	handover_stamp(u->page, STAMP_PREPARE);
-	int rc = vcpus_pause(m, machine_quiesce, err);
+	if (!rc)
+		vcpus_pause(m);
 	if (!rc && m->stop_code >= 0) /* it powered off meanwhile: that is not carried over */
 		rc = error_set(err, ECANCELED, "the guest has ended");
 	handover_stamp(u->page, STAMP_PARK);
@@ -178,10 +181,9 @@ static void resume_in_place(struct update *u)
 	struct machine *m = u->m;
 	update_kill(u);
 	vcpus_wait_saved(m, NULL);
-	pthread_mutex_lock(&m->lock);
-	irq_attach_all(&m->irq);
-	pthread_mutex_unlock(&m->lock);
+	irq_attach_all(&m->irq, IRQ_MSI);
 	vcpus_go(m);
+	irq_attach_all(&m->irq, IRQ_LEVEL);
 	loop_unpark(&m->loop);
 	control_unpark(m->control);
 	vcpus_recall(m);

@@ -256,6 +256,7 @@ static void run_guest(void)
 	if (machine_take(self.m, &err))
 		log_error(&err);
 	handover_stamp(self.page, STAMP_RUN);
+	irq_attach_all(&self.m->irq, IRQ_LEVEL);
 	/* Whom the next steps wake may want the processor that the guest is on. */
 	handover_hold(HANDOVER_HEAD_START_MS);
 	prctl(PR_SET_NAME, "molt-worker");

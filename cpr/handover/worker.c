@@ -329,8 +329,10 @@ static int make_guest(int argc, char *argv[], struct error *err)
 	rc = vcpus_wait_loaded(m, err);
 	if (!rc)
 		rc = machine_start(m, err);
-	if (!rc)
+	if (!rc) {
+		irq_attach_all(&m->irq, IRQ_LEVEL);
 		rc = machine_serve(m, err);
+	}
 	if (!rc)
 		rc = control_start(m->control, err);
 	if (rc)

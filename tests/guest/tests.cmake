@@ -29,6 +29,10 @@ foreach(line ${lines})
     --molt $<TARGET_FILE:molt> --guests ${CMAKE_BINARY_DIR}/guests ${GUEST_ARGS} ${name})
   set_tests_properties(guest/${name} PROPERTIES
     ENVIRONMENT "MOLT_FAULTY=$<TARGET_FILE:molt-faulty>;MOLT_SKEW=${CMAKE_BINARY_DIR}/tests/molt-skew-;MOLT_CALLS=${CMAKE_CURRENT_LIST_DIR}/calls;MOLT_FLOOR=${CMAKE_BINARY_DIR}/tests/floor"
-    LABELS "${label}" TIMEOUT 1000 SKIP_RETURN_CODE 77 RUN_SERIAL ON)
+    LABELS "${label}" TIMEOUT 1000 SKIP_RETURN_CODE 77)
+  # Two guests with one vCPU each run beside each other on two cores; the exact ones and larger ones do not.
+  if(name MATCHES "^(gap|calls|clock)-|-[248]$|^smp$")
+    set_tests_properties(guest/${name} PROPERTIES RUN_SERIAL ON)
+  endif()
 endforeach()
 set_tests_properties(guest/soak PROPERTIES TIMEOUT 3600) # with $MOLT_LONG

@@ -91,15 +91,15 @@ next:			skip
 		fi;
 
 		/* ---- Pause ---- */
+#if MUTANT != 5
+		attached[I] = false; /* irqfds off */
+#endif
 		runs[I] = false; /* park */
 #if MUTANT != 20
 		if
 		:: cancelled
 		:: !guest_off
 		fi;
-#endif
-#if MUTANT != 5
-		attached[I] = false; /* irqfds off */
 #endif
 		if
 		:: fault(); goto take_back /* save fails */

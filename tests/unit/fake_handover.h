@@ -31,7 +31,7 @@
 
 static struct {
 	/* how it shall be */
-	int check_error, start_error, pause_error, save_error, build_error, load_error;
+	int check_error, start_error, detach_error, save_error, build_error, load_error;
 	void (*on_pause)(struct machine *m);
 	/* the parent */
 	int peer; /* what it was given for the successor, a copy */
@@ -119,19 +119,17 @@ int worker_register(struct machine *m, struct program *p, struct error *err)
 
 /* ---- the guest ---- */
 
-int machine_quiesce(struct machine *m, struct error *err)
+int irq_detach_all(struct irq *irq, struct error *err)
 {
-	return 0;
+	return hand_fails(hand.detach_error, "detach", err);
 }
 
-int vcpus_pause(struct machine *m, int (*quiet)(struct machine *m, struct error *err),
-		struct error *err)
+void vcpus_pause(struct machine *m)
 {
 	hand.pauses++;
 	hand.paused = true;
 	if (hand.on_pause)
 		hand.on_pause(m);
-	return hand_fails(hand.pause_error, "pause", err);
 }
 
 int vcpus_wait_saved(struct machine *m, struct error *err)
@@ -170,7 +168,7 @@ int arch_save(struct machine *m, struct error *err)
 	return hand_fails(hand.save_error, "save", err);
 }
 
-void irq_attach_all(struct irq *irq)
+void irq_attach_all(struct irq *irq, enum irq_kind kind)
 {
 }
 

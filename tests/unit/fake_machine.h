@@ -192,7 +192,8 @@ static inline int fake_start(struct machine *m, struct error *err)
 		if (m->devices[i]->cls->start)
 			rc = m->devices[i]->cls->start(m->devices[i], err);
 	irq_routes_commit(&m->irq, NULL);
-	irq_attach_all(&m->irq);
+	irq_attach_all(&m->irq, IRQ_MSI);
+	irq_attach_all(&m->irq, IRQ_LEVEL);
 	return rc;
 }
 

@@ -260,11 +260,11 @@ static void power_off(struct machine *m_)
 static void fails_here(void **state)
 {
 	begun();
-	hand.pause_error = EIO;
+	hand.detach_error = EIO;
 	assert_false(into_the_pause(do_nothing, 0));
 	assert_int_equal(handover_owner(page), HANDOVER_TAKEN);
-	assert_string_equal(hand.text, "fake pause");
-	assert_int_equal(hand.resumes, 1);
+	assert_string_equal(hand.text, "fake detach");
+	assert_int_equal(hand.resumes, 0);
 	after_the_pause();
 	again();
 	hand.save_error = EIO;

@@ -390,7 +390,8 @@ static struct fake_blob save(struct machine *m)
 {
 	irq_detach_all(&m->irq, NULL);
 	struct fake_blob blob = fake_save(m);
-	irq_attach_all(&m->irq);
+	irq_attach_all(&m->irq, IRQ_MSI);
+	irq_attach_all(&m->irq, IRQ_LEVEL);
 	return blob;
 }
 

@@ -88,11 +88,28 @@ static void devices_go_one_after_another(void **state)
 	assert_null(m->irq.sources->next);
 }
 
+/* What KVM waits for is left until the guest runs. */
+static void lines_are_attached_apart(void **state)
+{
+	m = fake_machine(true);
+	add_eventfd("testdev0:trigger");
+	add_eventfd("testdev0:unmask");
+	assert_int_equal(machine_add_device(m, &testdev_class, "trigger=0,unmask=0", NULL), 0);
+	start();
+	assert_int_equal(fake.irqfds, 1);
+	assert_int_equal(irq_detach_all(&m->irq, NULL), 0);
+	irq_attach_all(&m->irq, IRQ_MSI);
+	assert_int_equal(fake.irqfds, 0);
+	irq_attach_all(&m->irq, IRQ_LEVEL);
+	assert_int_equal(fake.irqfds, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(refused_interrupt_is_said_a_few_times, teardown),
 		cmocka_unit_test_teardown(devices_go_one_after_another, teardown),
+		cmocka_unit_test_teardown(lines_are_attached_apart, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

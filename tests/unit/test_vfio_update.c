@@ -134,7 +134,7 @@ static void called_off(void **state)
 	vfio_machine_free(successor(m, &blob));
 	assert_ranges(m, true);
 	assert_int_equal(vf.kvm_groups, 1);
-	irq_attach_all(&m->irq);
+	irq_attach_all(&m->irq, IRQ_MSI);
 	assert_int_equal(fake.irqfds, 2);
 	vfio_machine_free(m);
 	free(blob.data);

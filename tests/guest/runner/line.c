@@ -51,7 +51,19 @@ static int line_update(struct session *s)
 	if (!l->asserted || l->masked)
 		return 0;
 	l->masked = true;
+	l->signals++;
 	return event_signal(s, s->trigger);
+}
+
+static bool line_spurious(struct session *s, const char *text)
+{
+	struct line *l = s->opaque;
+
+	if (l->asserted || l->signals < 2 || strncmp(text, "IRQ", 3))
+		return false;
+	l->signals = 0;
+	session_send(s, "s", 1); /* what fails is in session.error */
+	return true;
 }
 
 static int line_poll(struct session *s)
@@ -75,6 +87,7 @@ void line_attach(struct session *s, struct line *l)
 	*l = (struct line){0};
 	s->opaque = l;
 	s->on_poll = line_poll;
+	s->on_line = line_spurious;
 }
 
 int line_set(struct session *s, bool asserted)
@@ -82,6 +95,8 @@ int line_set(struct session *s, bool asserted)
 	struct line *l = s->opaque;
 
 	l->asserted = asserted;
+	if (asserted)
+		l->signals = 0;
 	return line_update(s);
 }
 

@@ -7,6 +7,10 @@
  * A KVM ends a level interrupt when the guest writes EOI; the software KVM ends it when it delivers
  * it, before the handler could lower the line. There, an unmask event waits until the handler has
  * spoken, or until it is clear that none runs; that it comes at the EOI is not tested.
+ *
+ * KVM injects a level interrupt from a kernel thread (kvm_main's irqfd_inject). A second signal for one
+ * assertion, which an unmask event brings while the handler runs, may on a busy host be injected after
+ * the EOI: a spurious interrupt, as any shared line has them. One for each assertion is let pass then.
  */
 #ifndef RUNNER_LINE_H
 #define RUNNER_LINE_H
@@ -19,6 +23,7 @@ struct session;
 struct line {
 	bool asserted, masked;
 	bool handled;		/* the guest said that its handler runs */
+	unsigned signals;	/* of this assertion */
 	uint64_t unmask_due_ns; /* software KVM: an event that waits, 0: none */
 	uint64_t count;		/* interrupts that the guest has had */
 };
