@@ -54,3 +54,6 @@ set_tests_properties(${NESTED_NAMES} nested/artefacts PROPERTIES LABELS nested T
 set_tests_properties(nested/soak nested/faults PROPERTIES TIMEOUT 10800) # with $MOLT_LONG, three tries of it
 # Part of the fault matrix as well (scripts/test runs it once).
 set_tests_properties(nested/faults PROPERTIES LABELS "nested;fault")
+# The longest first, beside which the others run.
+set_tests_properties(nested/bare-guests PROPERTIES COST 300)
+set_tests_properties(nested/faults PROPERTIES COST 200)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/guest/cases/cases.h"
 #include "tests/guest/inject/inject.h"
 #include "tests/guest/runner/session.h"
 
@@ -41,6 +42,13 @@ static void add(struct lines *l, const char *text)
 		l->n++;
 }
 
+/* With which a worker warms where KVM_PRE_FAULT_MEMORY is refused; KVM keeps a vCPU as long as its VM. */
+static bool is_readers_vcpu(const struct session *s, const char *link)
+{
+	unsigned index;
+	return sscanf(link, "anon_inode:kvm-vcpu:%u", &index) == 1 && index >= s->test->cpus;
+}
+
 /* The program's file is another one after each update, and the old one's name has gone: one name. */
 static void describe_fd(struct session *s, const char *number, struct lines *l)
 {
@@ -52,6 +60,8 @@ static void describe_fd(struct session *s, const char *number, struct lines *l)
 	if (n <= 0)
 		return;
 	link[n] = 0;
+	if (is_readers_vcpu(s, link))
+		return;
 	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%.8s", (int)l->pid, number);
 	read_text(path, info, sizeof(info));
 	char *p = strstr(info, "flags:");
