@@ -30,7 +30,7 @@ const struct test_case test_cases[] = {
 	{"stress-1", "stress", drive_stress, 1, 400, 0, 8000},
 	{"stress-2", "stress", drive_stress, 2, 400, 0, 8000},
 	{"stress-4", "stress", drive_stress, 4, 200, 0, 8000},
-	{"stress-8", "stress", drive_stress, 8, 100, 0, 8000},
+	{"stress-8", "stress", drive_stress, 8, 50, 0, 8000},
 	{"stress-x2apic", "stress", drive_stress, 2, 200, 0, 8000, {0}, "x2apic=1"},
 	{"soak", "stress", drive_soak, 2, 200, 0, 2000, .long_updates = 10000},
 	{"regs-1", "regs", drive_plain, 1, 200, 0, 5000},
