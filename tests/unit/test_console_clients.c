@@ -77,6 +77,7 @@ static void a_late_reader_of_a_pty_sees_the_end(void **state)
 	assert_string_equal(p, "");
 
 	put(fd, "in\r");
+	poll(&(struct pollfd){.fd = m.console->in_fd, .events = POLLIN}, 1, 2000);
 	turn();
 	assert_memory_equal(got, "in\r", 3);
 	close(fd);
@@ -262,7 +263,7 @@ static void load(const struct saved *from)
 /* Another program takes over: only descriptors are left. */
 static void successor(const struct saved *offered, const struct saved *last)
 {
-	memset(watches, 0, sizeof(watches));
+	loop_renew();
 	pool_free(m.console);
 	m.console = NULL;
 	m.tree.n = 0;

@@ -33,10 +33,11 @@ struct console {
 	char path[CLAIM_PATH_LEN];	/* of the socket or link that goes away at the end, or "" */
 	uint32_t in_events, out_events; /* watched now */
 	bool started;
-	bool terminal;	 /* input is a terminal we use: escapes count */
-	bool unwatched;	 /* input is a file without epoll: read when there is room */
-	bool delivering; /* inside the reader */
-	bool warned;	 /* that output is lost */
+	bool terminal;	   /* input is a terminal we use: escapes count */
+	bool unwatched;	   /* input is a file without epoll: read when there is room */
+	bool delivering;   /* inside the reader */
+	bool warned;	   /* that output is lost */
+	uint64_t taken_ns; /* input waits since then, or part of it was taken */
 	uint32_t ring_loaded, in_loaded; /* bytes of the state that was loaded last */
 	unsigned complaints;
 	console_reader reader;
