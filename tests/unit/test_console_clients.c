@@ -122,6 +122,36 @@ static int client(void)
 	return fd;
 }
 
+/* What a client has typed into a guest that does not read must not keep others out once it is gone. */
+static void a_client_that_leaves_input_behind(void **state)
+{
+	start_unix();
+	appetite = 0;
+	int one = client();
+	put(one, "stuck");
+	turn();
+	close(one);
+	int two = client(); /* the guest may still read it */
+	assert_non_null(strstr(read_all(two), "client already"));
+	close(two);
+	m.console->taken_ns = 0;
+	two = client();
+	assert_string_equal(read_all(two), "");
+	guest_writes("here");
+	assert_string_equal(read_all(two), "here");
+	appetite = 100;
+	console_ready(m.console);
+	assert_int_equal(ngot, 5);
+	put(two, "on");
+	turn();
+	assert_memory_equal(got, "stuckon", 7);
+	m.console->taken_ns = 0;
+	int three = client(); /* the one that is there stays */
+	assert_non_null(strstr(read_all(three), "client already"));
+	close(three);
+	close(two);
+}
+
 static void clients_of_a_socket(void **state)
 {
 	struct stat st;
@@ -344,6 +374,7 @@ int main(void)
 		TEST(a_late_reader_of_a_pty_sees_the_end),
 		TEST(a_link_is_not_stolen),
 		TEST(clients_of_a_socket),
+		TEST(a_client_that_leaves_input_behind),
 		TEST(a_late_client_gets_whole_last_lines),
 		TEST(a_client_that_does_not_read),
 		TEST(stale_sockets_go_and_live_ones_stay),

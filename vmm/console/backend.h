@@ -64,6 +64,8 @@ extern const struct console_backend console_stdio, console_file, console_pty, co
 
 /* Watches what there is to wait for: input that has room, output that is unsent. */
 void console_watch(struct console *con);
+/* Input waits, and the guest has taken none for a second. */
+bool console_stuck(const struct console *con);
 /* Before the client's descriptor is closed: in_fd and out_fd become -1. */
 void console_detach(struct console *con);
 /* To a client that comes late: the ring's whole lines count as unsent. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Where the console's bytes go: stdio, file, pty, unix, none. */
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -194,6 +195,19 @@ static void unix_reload(struct console *con)
 	con->in_fd = con->out_fd = fdset_get(&con->m->fds, "console-client");
 }
 
+static void unix_hangup(struct console *con)
+{
+	console_detach(con);
+	fdset_close(&con->m->fds, "console-client");
+}
+
+/* Its end is not seen while what it has sent waits for the guest. */
+static bool unix_left(const struct console *con)
+{
+	struct pollfd p = {.fd = con->in_fd};
+	return console_stuck(con) && poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
+}
+
 static void unix_accept(void *opaque, uint32_t events)
 {
 	struct console *con = opaque;
@@ -201,6 +215,8 @@ static void unix_accept(void *opaque, uint32_t events)
 	int fd = accept4(con->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)
 		return;
+	if (con->in_fd >= 0 && unix_left(con))
+		unix_hangup(con);
 	if (con->in_fd >= 0) {
 		send(fd, busy, sizeof(busy) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 		close(fd);
@@ -214,12 +230,6 @@ static void unix_accept(void *opaque, uint32_t events)
 	con->in_fd = con->out_fd = fd;
 	console_replay(con);
 	console_watch(con);
-}
-
-static void unix_hangup(struct console *con)
-{
-	console_detach(con);
-	fdset_close(&con->m->fds, "console-client");
 }
 
 const struct console_backend console_unix = {

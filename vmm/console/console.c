@@ -255,10 +255,9 @@ static void deliver(struct console *con)
 	explicit_bzero(s->in + s->in_len, n); /* it may have been a password */
 }
 
-/* The guest has stopped reading. Then keys are read behind those that wait, for the escapes. */
-static bool stuck(const struct console *con)
+bool console_stuck(const struct console *con)
 {
-	return con->terminal && now_ns() - con->taken_ns >= STUCK_NS;
+	return con->state.in_len && now_ns() - con->taken_ns >= STUCK_NS;
 }
 
 /* Adds what fits to what waits for the guest. */
@@ -276,15 +275,15 @@ static void append(struct console *con, const uint8_t *buf, uint32_t n)
 	s->in_len += n;
 }
 
-/* Reads once, when the reader has taken all there was or is stuck. False at the end, for now or
- * ever. */
+/* Reads once, when the reader has taken all there was; of a terminal, for the escapes, also when
+ * the guest is stuck. False at the end, for now or ever. */
 static bool read_input(struct console *con)
 {
 	struct console_state *s = &con->state;
 	uint8_t buf[CONSOLE_INPUT_LEN - 1]; /* filter_escapes may add one */
 	uint8_t keys[CONSOLE_INPUT_LEN];
 
-	if (con->in_fd < 0 || (s->in_len && !stuck(con)))
+	if (con->in_fd < 0 || (s->in_len && !(con->terminal && console_stuck(con))))
 		return false;
 	ssize_t n = read(con->in_fd, buf, sizeof(buf));
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
