@@ -26,13 +26,33 @@ struct verb {
 	bool update; /* takes --check and --exe */
 };
 
-static int usage(const struct verb *v, FILE *out)
+static int usage(const struct verb *v)
 {
-	fprintf(out,
-		"usage: molt %s %s\n%s\n"
-		"GUEST is its --name, or the path of its control socket (with a slash in it).\n",
-		v->name, v->usage, v->help);
-	return out == stdout ? 0 : EXIT_USAGE;
+	printf("usage: molt %s %s\n%s\n"
+	       "GUEST is its --name, or the path of its control socket (with a slash in it).\n",
+	       v->name, v->usage, v->help);
+	return 0;
+}
+
+static int fail(const struct error *err)
+{
+	log_error(err);
+	return (int)err->exit;
+}
+
+static int refuse(const struct verb *v, const char *what, const char *word)
+{
+	struct error err;
+	error_end(&err, EXIT_USAGE, EINVAL, "molt %s: %s%.200s", v->name, what, word);
+	error_hint(&err, "molt %s %s", v->name, v->usage);
+	return fail(&err);
+}
+
+static int unexpected(const struct verb *v, const char *word)
+{
+	char quoted[208];
+	snprintf(quoted, sizeof(quoted), "'%.200s'", word);
+	return refuse(v, "unexpected argument ", quoted);
 }
 
 /* -1: go on; otherwise the exit status. */
@@ -43,28 +63,37 @@ static int parse(const struct verb *v, int argc, char *argv[], struct arguments 
 					      {"check", no_argument, NULL, 'c'},
 					      {"exe", required_argument, NULL, 'e'},
 					      {0}};
-	for (int c; (c = getopt_long(argc - 1, argv + 1, "h", longs, NULL)) != -1;) {
+	char **words = argv + 1;
+	opterr = 0;
+	for (int c; (c = getopt_long(argc - 1, words, ":h", longs, NULL)) != -1;) {
+		const char letter[] = {'-', (char)optopt, 0};
 		if (c == 'h')
-			return usage(v, stdout);
+			return usage(v);
 		else if (c == 'j')
 			a->json = true;
 		else if (c == 'c' && v->update)
 			a->check = true;
-		else if (c == 'e' && v->update)
+		else if (c == 'e' && v->update && *optarg)
 			a->exe = optarg;
+		else if (c == 'e' && v->update)
+			return refuse(v, "--exe: the file's name is empty", "");
+		else if (c == 'e')
+			return unexpected(v, "--exe");
+		else if (c == ':')
+			return refuse(v, "--exe: the file's name is missing", "");
+		else if (c == '?' && optopt && !strchr("jhce", optopt))
+			return unexpected(v, letter);
 		else
-			return usage(v, stderr);
+			return unexpected(v, words[optind - 1]);
 	}
-	if (optind != argc - 2)
-		return usage(v, stderr);
-	a->target = argv[argc - 1];
+	if (optind == argc - 1)
+		return refuse(v, "GUEST is missing", "");
+	if (optind < argc - 2)
+		return unexpected(v, words[optind + 1]);
+	if (!*words[optind])
+		return refuse(v, "GUEST is empty", "");
+	a->target = words[optind];
 	return -1;
-}
-
-static int fail(const struct error *err)
-{
-	log_error(err);
-	return (int)err->exit;
 }
 
 static void show_reason(const char *answer, const char *what)
