@@ -166,6 +166,9 @@ static int parse_name(struct options *opt, const struct option_entry *o, const c
 	for (size_t i = 0; i < n; i++)
 		if (!isalnum((unsigned char)text[i]) && !strchr("._-", text[i]))
 			return usage(err, o, text, "letters, digits, '.', '_' and '-' only");
+	/* No option of the verbs, nor a folder. */
+	if (strchr(".-", text[0]))
+		return usage(err, o, text, "a name that begins with a letter, a digit or '_'");
 	return parse_string(opt, o, text, err);
 }
 
@@ -221,8 +224,9 @@ const struct option_entry options_table[] = {
 	 "which first gets the last lines.",
 	 "stdio", GROUP_DEVICES, parse_console, AT(console)},
 	{"name", 0, "NAME",
-	 "Name of the guest, put before each line of the log. It also gives the guest a control "
-	 "socket under that name.",
+	 "Name of the guest, put before each line of the log: at most 32 letters, digits, '.', '_' "
+	 "and '-', neither '.' nor '-' first. It also gives the guest a control socket under that "
+	 "name.",
 	 NULL, GROUP_RUN, parse_name, AT(name)},
 	{"control", 0, "PATH|none",
 	 "Where to make the control socket, for molt status, update, stop and events. Without this "
