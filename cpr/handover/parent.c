@@ -513,12 +513,12 @@ static int loop(void)
 /* All that is waited for stays blocked and pending over the exec of this process. */
 static int block_signals(bool again, struct error *err)
 {
-	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD};
-	sigset_t set;
-	sigemptyset(&set);
-	for (unsigned i = 0; i < ARRAY_LEN(waited); i++)
-		sigaddset(&set, waited[i]);
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigset_t set, blocked;
+	link_signals(&set);
+	sigaddset(&set, SIGCHLD);
+	blocked = set;
+	sigaddset(&blocked, SIGXFSZ); /* past RLIMIT_FSIZE a write fails, and that is enough */
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
 	signal(SIGCHLD, SIG_DFL); /* ignored, children would not be waited for */
 	signal(SIGPIPE, SIG_IGN);
 	for (unsigned tries = again ? SIGNALFD_TRIES : 1; tries > 0; tries--) {

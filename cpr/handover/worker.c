@@ -120,6 +120,18 @@ static void begin_update(void)
 	incumbent_begin(self.m, self.p, &here, &err);
 }
 
+/* A number that is not known is another version's. */
+static void end_by(int sig)
+{
+	char why[80];
+	sigset_t known;
+	link_signals(&known);
+	if (sigismember(&known, sig) != 1)
+		return;
+	snprintf(why, sizeof(why), "ended by signal %d (%s)", sig, strsignal(sig));
+	machine_stop(self.m, 128 + sig, why);
+}
+
 static void on_signal(int sig)
 {
 	if (sig == SIGUSR1) {
@@ -127,13 +139,13 @@ static void on_signal(int sig)
 		return;
 	}
 	tell_parent(LINK_TAKEN, sig);
-	if (sig == SIGQUIT) {
-		machine_stop(self.m, 128 + sig, "ended by SIGQUIT");
-	} else if (sig == SIGHUP) {
+	if (sig == SIGHUP) {
 		report_reopen(self.m);
 	} else if (sig == SIGTERM || sig == SIGINT) {
 		incumbent_cancel("the guest was asked to power off");
 		stop_on_signal(self.m, &self.stop, sig);
+	} else {
+		end_by(sig);
 	}
 }
 
@@ -256,14 +268,11 @@ static int lead(void)
  * pass on. */
 static int block_signals(struct error *err)
 {
-	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT,
-				     SIGHUP,  SIGQUIT, MACHINE_WAKE_SIGNAL};
-	sigset_t set;
-	sigemptyset(&set);
-	for (unsigned i = 0; i < ARRAY_LEN(waited); i++)
-		sigaddset(&set, waited[i]);
-	sigset_t blocked = set;
-	sigaddset(&blocked, SIGUSR2); /* the kick: vCPU threads unblock it */
+	sigset_t set, blocked;
+	link_signals(&set);
+	sigaddset(&set, MACHINE_WAKE_SIGNAL);
+	blocked = set;
+	sigdelset(&set, SIGUSR2); /* the kick: vCPU threads unblock it */
 	sigaddset(&blocked, SIGPIPE);
 	sigaddset(&blocked, SIGXFSZ); /* past RLIMIT_FSIZE a write fails, and that is enough */
 	pthread_sigmask(SIG_BLOCK, &blocked, NULL);

@@ -295,6 +295,29 @@ static void signals_are_kept_until_served(void **state)
 	assert_int_equal(self.npending, PENDING_MAX);
 }
 
+/* None ends this process by itself: the worker would be killed, and its terminal stay raw. */
+static void signals_that_would_end_it(void **state)
+{
+	const int signals[] = {SIGTERM, SIGINT,	   SIGHUP,  SIGQUIT, SIGALRM, SIGUSR2,	SIGVTALRM,
+			       SIGPROF, SIGSTKFLT, SIGPOLL, SIGPWR,  SIGXCPU, SIGRTMIN, SIGRTMAX};
+	sigset_t before_set;
+	sigprocmask(SIG_SETMASK, NULL, &before_set);
+	assert_int_equal(block_signals(false, &err), 0);
+	raise(SIGXFSZ);
+	for (unsigned i = 0; i < ARRAY_LEN(signals); i++) {
+		raise(signals[i]);
+		take_signals();
+		assert_true(hears(0, LINK_SIGNAL));
+		assert_int_equal(msg.value, signals[i]);
+		tells(0, LINK_TAKEN, signals[i]);
+		assert_int_equal(round_(), -1);
+	}
+	fd_close(&self.signals);
+	signal(SIGXFSZ, SIG_IGN); /* discards what is pending */
+	signal(SIGXFSZ, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &before_set, NULL);
+}
+
 /* Up to the question whether the worker can do without its parent for a moment. */
 static void a_rehearsal_that_passes(void)
 {
@@ -428,6 +451,7 @@ int main(void)
 		TEST(an_heir_that_does_not_take_over),
 		TEST(whose_status),
 		TEST(signals_are_kept_until_served),
+		TEST(signals_that_would_end_it),
 		TEST(not_rehearsed),
 		TEST(rehearsed_without_a_word),
 		TEST(an_exec_that_is_refused),
