@@ -40,12 +40,10 @@ static int source_open(struct source *src, const char *word, struct error *err)
 	*src = (struct source){.is_pid = word[0] && !word[strspn(word, "0123456789")]};
 	int n = snprintf(src->path, sizeof(src->path), src->is_pid ? "/proc/%s/exe" : "%s", word);
 	if ((size_t)n >= sizeof(src->path))
-		return error_set(err, ENAMETOOLONG, "%.64s: too long", word);
+		return error_file(err, ENAMETOOLONG, "%.64s", word);
 	fd_auto int fd = open(src->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return error_exit(
-			err, (error_errno(err, errno, "%s%s", src->is_pid ? "process " : "", word),
-			      EXIT_CONFIG));
+		return error_file(err, errno, "%s%s", src->is_pid ? "process " : "", word);
 	if (!S_ISREG(st.st_mode) || !st.st_size || (uint64_t)st.st_size > BLOB_MAX)
 		return error_end(err, EXIT_CONFIG, EINVAL,
 				 "%s: no regular file, empty, or over 1 GiB", word);
@@ -207,6 +205,13 @@ int inspect_run(int argc, char *const argv[], struct error *err)
 			return error_errno(err, ENOMEM, "schema");
 		int rc = words[i].run(s, names, n, form, err);
 		free(s);
+		/* What the words name is at fault. */
+		if (rc < 0 && err->exit == EXIT_INTERNAL && err->code != ENOMEM) {
+			error_exit(err, EXIT_CONFIG);
+			if (!err->hint[0])
+				error_hint(err, "name a molt, its process id, saved state, or "
+						"output of molt state schema");
+		}
 		return rc;
 	}
 	return argc ? usage("not dump, schema or diff", argv[0], err)

@@ -82,7 +82,7 @@ static int open_unnamed(const char *path, struct error *err)
 		unlink(name);
 		return fd;
 	}
-	return error_end(err, EXIT_CONFIG, errno, "guest memory: unnamed file in %.300s: %m", path);
+	return error_file(err, errno, "guest memory: unnamed file in %.300s", path);
 }
 
 static int open_path(const char *path, struct error *err)
@@ -92,7 +92,7 @@ static int open_path(const char *path, struct error *err)
 		return open_unnamed(path, err);
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
 	if (fd < 0)
-		return error_end(err, EXIT_CONFIG, errno, "guest memory: file %.300s: %m", path);
+		return error_file(err, errno, "guest memory: file %.300s", path);
 	/* The lock belongs to the open file and so goes over exec with it. */
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
 		close(fd);

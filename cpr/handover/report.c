@@ -30,7 +30,7 @@ static int open_file(struct machine *m, struct error *err)
 {
 	int fd = open(m->opt.report, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (fd < 0)
-		return error_errno(err, errno, "--report %s", m->opt.report);
+		return error_file(err, errno, "--report %.300s", m->opt.report);
 	return fdset_keep(&m->fds, "report", fd, err);
 }
 

@@ -13,6 +13,9 @@ int molt_main(int argc, char *argv[]);
 #undef main
 
 #define WORDS 5
+#define LONG                                                                                       \
+	"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567" \
+	"890123456789012345678901234567890123456789"
 
 static char said[65536]; /* to standard output, then to standard error */
 
@@ -84,6 +87,18 @@ static void what_is_typed(void **state)
 		{{"update", "web", "--exe"}, 2, "--exe"},
 		{{"update", "web", "--exe", ""}, 2, "--exe"},
 		{{"update", "--exe=", "web"}, 2, "--exe"},
+		/* What is wrong is the configuration, not molt. */
+		{{"run", "-kk", "--report", "/nowhere/r"}, 4, "--report /nowhere/r: No such"},
+		{{"run", "-kk", "--report", "/"}, 4, "--report /: Is a directory"},
+		{{"run", "-kk", "--control", "/nowhere/c"}, 4, "/nowhere/c.lock: No such"},
+		{{"run", "-kk", "--control", "/proc/c"}, 4, "/proc/c.lock: "},
+		{{"run", "-kk", "--control", "/dev/null"}, 4, "/dev/null exists and is no socket"},
+		{{"run", "-kk", "--control", "/" LONG}, 4, "too long"},
+		{{"run", "--take", "/nowhere/c"}, 4, "/nowhere/c: No such"},
+		{{"status", "/nowhere/c"}, 4, "/nowhere/c: No such"},
+		{{"state", "dump", "/nowhere/s"}, 4, "/nowhere/s: No such"},
+		{{"state", "dump", "/etc/passwd"}, 4, "/etc/passwd: "},
+		{{"state", "diff", "/etc/passwd", "/etc/passwd"}, 4, "/etc/passwd: "},
 	};
 	bool missed = false;
 	for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
@@ -107,8 +122,10 @@ static void an_answer_that_cannot_be_written(void **state)
 	}
 }
 
-int main(void)
+int main(int argc, char *argv[])
 {
+	if (getenv(ROLE_ENV)) /* the worker of one of the above */
+		return molt_main(argc, argv);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_typed),
 		cmocka_unit_test(an_answer_that_cannot_be_written),

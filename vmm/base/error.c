@@ -42,6 +42,30 @@ int error_hint(struct error *err, const char *fmt, ...)
 	return -code_of(err);
 }
 
+int error_file_hint(struct error *err)
+{
+	static const struct {
+		int code;
+		const char *remedy;
+	} remedies[] = {
+		{ENOENT, "check the path: a file or folder of it does not exist"},
+		{ENOTDIR, "check the path: a part of it is no folder"},
+		{EISDIR, "give the path of a file: this is a folder"},
+		{EACCES, "let this user have it (chmod, chown), or give another path"},
+		{EPERM, "let this user have it (chmod, chown), or give another path"},
+		{EROFS, "give a path on a file system that can be written"},
+		{ENOSPC, "make room on that file system, or give another path"},
+		{EDQUOT, "make room on that file system, or give another path"},
+		{ENAMETOOLONG, "give a shorter path"},
+		{ELOOP, "check the symbolic links of the path"},
+		{EMFILE, "raise the limit of open files (ulimit -n)"},
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(remedies); i++)
+		if (remedies[i].code == code_of(err))
+			return error_hint(err, "%s", remedies[i].remedy);
+	return error_hint(err, "give another path");
+}
+
 int error_prefix(struct error *err, const char *fmt, ...)
 {
 	char prefix[200], text[sizeof(err->text)];

@@ -74,10 +74,8 @@ static int file_open(struct console *con, const char *arg, struct error *err)
 	con->out_fd =
 		open(arg, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
 	if (con->out_fd < 0) {
-		int code = errno;
-		error_errno(err, code, "console: file %.300s", arg);
-		return code == ENXIO ? error_hint(err, "start the reader of that FIFO first")
-				     : -code;
+		int rc = error_file(err, errno, "console: file %.300s", arg);
+		return rc == -ENXIO ? error_hint(err, "start the reader of that FIFO first") : rc;
 	}
 	return console_keep(con, "console", &con->out_fd, err);
 }
@@ -120,7 +118,7 @@ static int pty_link(struct console *con, const char *link, const char *path, str
 	if (rc)
 		return rc;
 	if (symlink(path, link) < 0)
-		return error_errno(err, errno, "console: link %.300s", link);
+		return error_file(err, errno, "console: link %.300s", link);
 	return 0;
 }
 
