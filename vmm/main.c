@@ -89,7 +89,7 @@ static void usage(FILE *out)
 		     "       molt --help\n"
 		     "GUEST is a --name, or the path of a control socket (with a slash in it)\n"
 		     "signals of a running guest: SIGUSR1 updates the program in place,\n"
-		     "       SIGTERM and SIGINT power off, SIGHUP reopens the report file\n");
+		     "       SIGTERM and SIGINT power off, SIGHUP opens log files anew\n");
 }
 
 static void version(FILE *out)

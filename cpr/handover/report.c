@@ -26,12 +26,18 @@ static const struct {
 	{"run", STAMP_RUN},
 };
 
+/* Closes a former one only when the new one is open. */
 static int open_file(struct machine *m, struct error *err)
 {
 	int fd = open(m->opt.report, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return error_file(err, errno, "--report %.300s", m->opt.report);
-	return fdset_keep(&m->fds, "report", fd, err);
+	pthread_mutex_lock(&m->lock);
+	int rc = fdset_replace(&m->fds, "report", fd, err);
+	pthread_mutex_unlock(&m->lock);
+	if (rc)
+		close(fd);
+	return rc;
 }
 
 int report_open(struct machine *m, struct error *err)
@@ -41,16 +47,9 @@ int report_open(struct machine *m, struct error *err)
 	return open_file(m, err);
 }
 
-void report_reopen(struct machine *m)
+int report_reopen(struct machine *m, struct error *err)
 {
-	struct error err;
-	if (!m->opt.report)
-		return;
-	pthread_mutex_lock(&m->lock);
-	fdset_close(&m->fds, "report");
-	if (open_file(m, &err))
-		log_error(&err);
-	pthread_mutex_unlock(&m->lock);
+	return m->opt.report ? open_file(m, err) : 0;
 }
 
 #define RECORD_LEN 32768

@@ -17,6 +17,7 @@
 #include "cpr/handover/serve.h"
 #include "cpr/handover/stop.h"
 #include "vmm/control/client.h"
+#include "vmm/console/console.h"
 #include "vmm/console/terminal.h"
 #include "vmm/control/control.h"
 #include "vmm/machine.h"
@@ -120,6 +121,20 @@ static void begin_update(void)
 	incumbent_begin(self.m, self.p, &here, &err);
 }
 
+/* They may have been rotated away. */
+static void reopen_files(void)
+{
+	struct error err[2] = {0};
+	report_reopen(self.m, &err[0]);
+	console_reopen(self.m->console, &err[1]);
+	for (unsigned i = 0; i < ARRAY_LEN(err); i++) {
+		if (!err[i].code)
+			continue;
+		log_warn("%s: what is open is kept", err[i].text);
+		log_info("  remedy: %s, then send SIGHUP again", err[i].hint);
+	}
+}
+
 /* A number that is not known is another version's. */
 static void end_by(int sig)
 {
@@ -140,7 +155,7 @@ static void on_signal(int sig)
 	}
 	tell_parent(LINK_TAKEN, sig);
 	if (sig == SIGHUP) {
-		report_reopen(self.m);
+		reopen_files();
 	} else if (sig == SIGTERM || sig == SIGINT) {
 		incumbent_cancel("the guest was asked to power off");
 		stop_on_signal(self.m, &self.stop, sig);

@@ -109,12 +109,17 @@ int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err)
 	return rc;
 }
 
+int fdset_replace(struct fdset *set, const char *name, int fd, struct error *err)
+{
+	fdset_close(set, name);
+	return fdset_keep(set, name, fd, err);
+}
+
 int fdset_receive(struct fdset *set, const char *name, uint64_t generation, int fd,
 		  struct error *err)
 {
 	uint64_t before = set->generations;
-	fdset_close(set, name);
-	int rc = fdset_keep(set, name, fd, err);
+	int rc = fdset_replace(set, name, fd, err);
 	if (rc)
 		return rc;
 	struct fdset_entry *e = &set->e[set->n - 1];

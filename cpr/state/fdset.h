@@ -39,6 +39,8 @@ int fdset_get(struct fdset *set, const char *name);
  * fails. */
 int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err);
 void fdset_close(struct fdset *set, const char *name);
+/* Closes what has the name, if anything has, and adds @fd instead: that cannot fail then. */
+int fdset_replace(struct fdset *set, const char *name, int fd, struct error *err);
 void fdset_rename(struct fdset *set, const char *from, const char *to);
 
 /* Fills @set from node "fds" of the blob, which is checked; the descriptors are not. */

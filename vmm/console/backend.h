@@ -27,6 +27,7 @@ struct console_state {
 struct console {
 	struct machine *m;
 	const struct console_backend *be;
+	const char *arg; /* what follows the colon of --console, or NULL */
 	struct console_state state;
 	int in_fd, out_fd;		/* -1: none (now); may be the same one */
 	int listen_fd;			/* unix: where clients come from, or -1 */
@@ -49,9 +50,11 @@ struct console_backend {
 	const char *name; /* the word of --console */
 	bool lossless;	  /* output waits for the host, instead of dropping the oldest */
 	bool history;	  /* what was sent is remembered for a client that comes late */
-	/* NULL: nothing to open. @arg: what follows the colon, or NULL. Sets in_fd, out_fd,
-	 * listen_fd: the kept descriptors, or freshly opened ones. */
+	/* NULL: nothing to open. Sets in_fd, out_fd, listen_fd: the kept descriptors, or freshly
+	 * opened ones. */
 	int (*open)(struct console *con, const char *arg, struct error *err);
+	/* Of a file, whatever is kept: returns a descriptor for out_fd, "console" in the table. */
+	int (*anew)(const char *arg, struct error *err);
 	/* A state is loaded: descriptors that come and go are taken again. */
 	void (*reload)(struct console *con);
 	loop_handler accept;		       /* listen_fd is readable */

@@ -65,18 +65,29 @@ const struct console_backend console_none = {
 
 /* --- file --- */
 
-static int file_open(struct console *con, const char *arg, struct error *err)
+static int file_anew(const char *arg, struct error *err)
+{
+	/* Non-blocking for what is no regular file: a serial line, a FIFO. */
+	int fd = open(arg, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+	if (fd >= 0)
+		return fd;
+	int rc = error_file(err, errno, "console: file %.300s", arg);
+	return rc == -ENXIO ? error_hint(err, "start the reader of that FIFO first") : rc;
+}
+
+static void file_reload(struct console *con)
 {
 	con->out_fd = fdset_get(&con->m->fds, "console");
+}
+
+static int file_open(struct console *con, const char *arg, struct error *err)
+{
+	file_reload(con);
 	if (con->out_fd >= 0)
 		return 0;
-	/* Non-blocking for what is no regular file: a serial line, a FIFO. */
-	con->out_fd =
-		open(arg, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
-	if (con->out_fd < 0) {
-		int rc = error_file(err, errno, "console: file %.300s", arg);
-		return rc == -ENXIO ? error_hint(err, "start the reader of that FIFO first") : rc;
-	}
+	con->out_fd = file_anew(arg, err);
+	if (con->out_fd < 0)
+		return con->out_fd;
 	return console_keep(con, "console", &con->out_fd, err);
 }
 
@@ -84,6 +95,8 @@ const struct console_backend console_file = {
 	.name = "file",
 	.lossless = true,
 	.open = file_open,
+	.anew = file_anew,
+	.reload = file_reload,
 };
 
 /* Takes @path: nothing but a stale @type (S_IFSOCK, S_IFLNK) may be there, and is removed

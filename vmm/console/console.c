@@ -393,9 +393,10 @@ int console_open(struct machine *m, const char *spec, struct console **out, stru
 	for (unsigned i = 0; i < ARRAY_LEN(backends); i++)
 		if (!strncmp(backends[i]->name, spec, n) && !backends[i]->name[n])
 			con->be = backends[i];
+	con->arg = colon ? colon + 1 : NULL;
 	int rc = con->be ? 0 : error_set(err, EINVAL, "console: no kind %.100s", spec);
 	if (!rc && con->be->open)
-		rc = con->be->open(con, colon ? colon + 1 : NULL, err);
+		rc = con->be->open(con, con->arg, err);
 	struct state_section section = {
 		.node = "console",
 		.cls = &console_state_class,
@@ -436,6 +437,23 @@ int console_start(struct console *con, struct error *err)
 		on_output(con, 0);
 		console_ready(con);
 	}
+	pthread_mutex_unlock(&con->m->lock);
+	return rc;
+}
+
+int console_reopen(struct console *con, struct error *err)
+{
+	int fd = con->be->anew ? con->be->anew(con->arg, err) : 0;
+	if (fd <= 0)
+		return fd;
+	pthread_mutex_lock(&con->m->lock);
+	watch_fd(con, con->out_fd, &con->out_events, 0, on_output);
+	int rc = fdset_replace(&con->m->fds, "console", fd, err);
+	if (rc)
+		close(fd);
+	con->out_fd = rc ? -1 : fd;
+	con->warned = false;
+	on_output(con, 0); /* what the former one has not taken */
 	pthread_mutex_unlock(&con->m->lock);
 	return rc;
 }
