@@ -23,12 +23,15 @@ enum link_kind {
 	LINK_PARTED, /* answer to LINK_PARTING: the worker outlives its parent for now */
 	/* parent to worker */
 	LINK_STARTED, /* value: process id or -errno; descriptor: its pidfd */
-	LINK_SIGNAL,  /* value: one of link_signals() */
+	LINK_SIGNAL,  /* value: one of link_signals(), or LINK_HANGUP */
 	LINK_PARTING, /* the parent is about to exec its new program */
 	LINK_BACK,    /* and here it is */
 	/* the parent's next image, as a child in its rehearsal */
 	LINK_READY,
 };
+
+/* A SIGHUP that says that the terminal is gone. No signal has this number. */
+#define LINK_HANGUP 256
 
 /* A worker that has given the guest away ends with it: the parent's status is then the new owner's. */
 #define LINK_STATUS_HANDED 99

@@ -440,11 +440,25 @@ static int settle(void)
 
 /* ---- the loop ---- */
 
+/* SIGHUP also comes of a terminal that is gone: from the kernel, or from the shell to its jobs. With nohup that means
+ * nothing; workers do not know, since what is ignored does not go through spawn(). */
+static int meaning(const struct signalfd_siginfo *info)
+{
+	struct sigaction hup;
+	int sig = (int)info->ssi_signo;
+	if (sig != SIGHUP || sigaction(SIGHUP, NULL, &hup) || hup.sa_handler == SIG_IGN)
+		return sig;
+	bool gone = info->ssi_code == SI_KERNEL, shell = (pid_t)info->ssi_pid == getsid(0);
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		gone = gone || (shell && fd_hung_up(fd));
+	return gone ? LINK_HANGUP : SIGHUP;
+}
+
 static void take_signals(void)
 {
 	struct signalfd_siginfo info;
 	while (read(self.signals, &info, sizeof(info)) == sizeof(info))
-		pass_on((int)info.ssi_signo);
+		pass_on(meaning(&info));
 }
 
 /* Ends whose time is over. Returns how long the next one has, in ms; -1: there is none. */

@@ -147,14 +147,26 @@ static void end_by(int sig)
 	machine_stop(self.m, 128 + sig, why);
 }
 
+/* The shell and the kernel may both tell of it. */
+static void hang_up(void)
+{
+	if (self.stop.sig)
+		return;
+	incumbent_cancel("the terminal has hung up");
+	stop_ask(self.m, &self.stop, SIGHUP, "the terminal has hung up");
+}
+
 static void on_signal(int sig)
 {
+	bool console_gone = sig == LINK_HANGUP && !strcmp(self.m->opt.console, "stdio");
 	if (sig == SIGUSR1) {
 		begin_update();
 		return;
 	}
 	tell_parent(LINK_TAKEN, sig);
-	if (sig == SIGHUP) {
+	if (console_gone) {
+		hang_up();
+	} else if (sig == SIGHUP || sig == LINK_HANGUP) {
 		reopen_files();
 	} else if (sig == SIGTERM || sig == SIGINT) {
 		incumbent_cancel("the guest was asked to power off");

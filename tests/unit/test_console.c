@@ -381,6 +381,22 @@ static void a_stuck_terminal_does_not_block(void **state)
 	close(master);
 }
 
+static void a_terminal_that_is_gone(void **state)
+{
+	int to[2], from[2], null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	terminal();
+	assert_false(fd_hung_up(0));
+	close(master);
+	assert_true(fd_hung_up(0));
+	assert_false(fd_hung_up(null));
+	assert_false(fd_hung_up(-1));
+	pipes(to, from);
+	close(to[1]); /* its end is nobody's hangup */
+	assert_false(fd_hung_up(0));
+	close(from[0]);
+	close(null);
+}
+
 /* --- all --- */
 
 static void none(void **state)
@@ -429,6 +445,7 @@ int main(int argc, char **argv)
 		TEST(a_paste_into_a_slow_guest),
 		TEST(restored_when_killed),
 		TEST(a_stuck_terminal_does_not_block),
+		TEST(a_terminal_that_is_gone),
 		TEST(none),
 		TEST(hostile_state),
 		TEST(the_state_table_is_whole),

@@ -318,6 +318,52 @@ static void signals_that_would_end_it(void **state)
 	sigprocmask(SIG_SETMASK, &before_set, NULL);
 }
 
+static void gets(uint32_t sig, int32_t code, pid_t from)
+{
+	const struct signalfd_siginfo info = {
+		.ssi_signo = sig, .ssi_code = code, .ssi_pid = (uint32_t)from};
+	int ends[2];
+	assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+	assert_int_equal(write(ends[1], &info, sizeof(info)), sizeof(info));
+	self.signals = ends[0];
+	take_signals();
+	fd_close(&self.signals);
+	close(ends[1]);
+	assert_true(hears(0, LINK_SIGNAL));
+	tells(0, LINK_TAKEN, msg.value);
+	assert_int_equal(round_(), -1);
+}
+
+/* The kernel says so, or the shell, whose terminal is gone; another's SIGHUP does not, nor any with nohup. */
+static void a_terminal_that_hangs_up(void **state)
+{
+	int input = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_int_equal(unlockpt(master), 0);
+	int slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_int_equal(dup2(slave, STDIN_FILENO), STDIN_FILENO);
+	close(slave);
+	gets(SIGHUP, SI_USER, getsid(0));
+	assert_int_equal(msg.value, SIGHUP);
+	gets(SIGHUP, SI_KERNEL, 0);
+	assert_int_equal(msg.value, LINK_HANGUP);
+	close(master);
+	gets(SIGHUP, SI_USER, getsid(0));
+	assert_int_equal(msg.value, LINK_HANGUP);
+	gets(SIGHUP, SI_USER, getsid(0) + 1);
+	assert_int_equal(msg.value, SIGHUP);
+	gets(SIGTERM, SI_KERNEL, 0);
+	assert_int_equal(msg.value, SIGTERM);
+	signal(SIGHUP, SIG_IGN);
+	gets(SIGHUP, SI_USER, getsid(0));
+	assert_int_equal(msg.value, SIGHUP);
+	gets(SIGHUP, SI_KERNEL, 0);
+	assert_int_equal(msg.value, SIGHUP);
+	signal(SIGHUP, SIG_DFL);
+	dup2(input, STDIN_FILENO);
+	close(input);
+}
+
 /* Up to the question whether the worker can do without its parent for a moment. */
 static void a_rehearsal_that_passes(void)
 {
@@ -452,6 +498,7 @@ int main(void)
 		TEST(whose_status),
 		TEST(signals_are_kept_until_served),
 		TEST(signals_that_would_end_it),
+		TEST(a_terminal_that_hangs_up),
 		TEST(not_rehearsed),
 		TEST(rehearsed_without_a_word),
 		TEST(an_exec_that_is_refused),

@@ -5,6 +5,8 @@
 #include "vmm/base/base.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
 
 void fd_close(int *fd)
 {
@@ -40,6 +42,15 @@ int fd_set_nonblock(int fd, bool on)
 		return -errno;
 	flags = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
 	return fcntl(fd, F_SETFL, flags) < 0 ? -errno : 0;
+}
+
+bool fd_hung_up(int fd)
+{
+	struct pollfd p = {.fd = fd};
+	struct stat st;
+	/* It is none any more to isatty(); a pipe that has ended looks the same to poll. */
+	return !fstat(fd, &st) && S_ISCHR(st.st_mode) && poll(&p, 1, 0) > 0 &&
+	       (p.revents & POLLHUP);
 }
 
 int fd_write_all(int fd, const void *buf, size_t len)

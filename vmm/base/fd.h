@@ -20,6 +20,9 @@ void fd_close_inherited(void);
 
 int fd_set_nonblock(int fd, bool on);
 
+/* Is @fd a terminal whose other side is gone? */
+bool fd_hung_up(int fd);
+
 /* write()s or read()s all of @len, through EINTR. Returns 0 or -errno (-EIO at end of file). */
 int fd_write_all(int fd, const void *buf, size_t len);
 int fd_pread_all(int fd, void *buf, size_t len, off_t off);

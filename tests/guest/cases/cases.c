@@ -55,6 +55,7 @@ const struct test_case test_cases[] = {
 	{"level-hold", "level", drive_level, 1, 48, 5000, 15000, {TESTDEV_LEVEL, HOLD(30)}},
 	{"control", "gap", drive_control, 1, 2, 0, 0, {CONTROL}},
 	{"control-busy", "gap", drive_busy, 1, 4, 0, 0, {CONTROL, "--stop-timeout", "0"}},
+	{"terminal", "gap", drive_terminal, 1, 1, 0, 0},
 	{"parent", "gap", drive_parent, 1, 100, 0, 0, {CONTROL}},
 	{"take",
 	 "gap",
