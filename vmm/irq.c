@@ -230,8 +230,12 @@ static void unmask(const struct irq_source *src)
 
 void irq_attach_all(struct irq *irq, enum irq_kind kind)
 {
+	struct error err;
 	pthread_mutex_lock(&irq->lock);
 	irq->live = true;
+	/* The guest may have changed routes while all were off. */
+	if (irq_routes_commit(irq, &err))
+		log_error(&err);
 	for (struct irq_source *s = irq->sources; s; s = s->next) {
 		if (!s->wanted || s->kind != kind)
 			continue;

@@ -127,6 +127,23 @@ static void wide_maskable(void **state)
 	done(m);
 }
 
+/* An update takes irqfds off while the guest still runs; when it is refused, what the guest did meanwhile holds. */
+static void turned_on_while_detached(void **state)
+{
+	struct dummy *d;
+	struct machine *m = machine_with(0, &d);
+	config_put(m, 1, CAP + PCI_MSI_ADDRESS_LO, 4, 0xfee00000);
+	config_put(m, 1, CAP + PCI_MSI_DATA_32, 2, 0x41);
+	assert_int_equal(irq_detach_all(&m->irq, NULL), 0);
+	config_put(m, 1, CAP + PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_ENABLE);
+	assert_int_equal(fake.irqfds, 0);
+	irq_attach_all(&m->irq, IRQ_MSI);
+	assert_int_equal(fake.irqfds, 1);
+	assert_int_equal(fake.nmsi, 1);
+	assert_int_equal(fake.msi[0].u.msi.data, 0x41);
+	done(m);
+}
+
 static void layouts(void **state)
 {
 	struct dummy *d;
@@ -176,8 +193,11 @@ static void too_long(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(narrow_unmaskable), cmocka_unit_test(wide_maskable),
-		cmocka_unit_test(layouts),	     cmocka_unit_test(loading),
+		cmocka_unit_test(narrow_unmaskable),
+		cmocka_unit_test(wide_maskable),
+		cmocka_unit_test(turned_on_while_detached),
+		cmocka_unit_test(layouts),
+		cmocka_unit_test(loading),
 		cmocka_unit_test(too_long),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
