@@ -206,8 +206,11 @@ const struct option_entry options_table[] = {
 	 "takes reserved huge pages (sysctl vm.nr_hugepages). collapse touches all memory at start "
 	 "and asks for huge pages, where the host does not give them by itself: this costs about 3 "
 	 "ms per MiB at start and makes the guest faster after an update. path=FILE uses a file "
-	 "(on /dev/shm, a hugetlbfs, a DAX device), or an unnamed file in a folder, and may not "
-	 "contain a comma; without it memory is a sealed memfd.",
+	 "that is new or empty (on /dev/shm, a hugetlbfs), a DAX device, which is cleared first, "
+	 "or "
+	 "an unnamed file in a folder, and may not contain a comma; without it memory is a sealed "
+	 "memfd. FILE is the guest's alone while it lives, and afterwards keeps what it had in "
+	 "memory: remove it then.",
 	 "256M", GROUP_GUEST, parse_mem},
 	{"cpus", 'c', "N", "Number of virtual CPUs.", "1", GROUP_GUEST, parse_number, AT(cpus),
 	 .min = 1, .max = OPTIONS_MAX_CPUS},

@@ -53,6 +53,7 @@ const struct test_case test_cases[] = {
 	{"irq-hold", "irq", drive_irq, 1, 49, 5000, 15000, {TESTDEV, HOLD(30)}},
 	{"level", "level", drive_level, 1, 60, 0, 3000, {TESTDEV_LEVEL}},
 	{"level-hold", "level", drive_level, 1, 48, 5000, 15000, {TESTDEV_LEVEL, HOLD(30)}},
+	{"mem-file", "gap", drive_plain, 1, 20, 0, 5000, {"--mem", "64M,path=%D/memory"}},
 	{"control", "gap", drive_control, 1, 3, 0, 0, {CONTROL}},
 	{"control-busy", "gap", drive_busy, 1, 4, 0, 0, {CONTROL, "--stop-timeout", "0"}},
 	{"parent", "gap", drive_parent, 1, 100, 0, 0, {CONTROL}},
