@@ -12,6 +12,7 @@
 
 #include "cpr/state/fdset.h"
 #include "vmm/arch.h"
+#include "vmm/base/users.h"
 
 #define HUGE_LEN  (2 * MIB)
 #define FD_NAME	  "ram0"
@@ -85,6 +86,15 @@ static int open_unnamed(const char *path, struct error *err)
 	return error_end(err, EXIT_CONFIG, errno, "guest memory: unnamed file in %.300s: %m", path);
 }
 
+static int in_use(const char *path, struct error *err)
+{
+	char users[FILE_USERS_LEN];
+	file_users("/proc", path, users, sizeof(users));
+	error_end(err, EXIT_CONFIG, EBUSY, "guest memory: file %.300s is in use by %s", path,
+		  users);
+	return error_hint(err, "end that process, or name another file");
+}
+
 static int open_path(const char *path, struct error *err)
 {
 	struct stat st;
@@ -96,8 +106,7 @@ static int open_path(const char *path, struct error *err)
 	/* The lock belongs to the open file, which each successor is given: it is held as long as the guest lives. */
 	int rc = flock(fd, LOCK_EX | LOCK_NB) < 0 ? errno : 0;
 	if (rc == EWOULDBLOCK)
-		return error_end(err, EXIT_CONFIG, EBUSY,
-				 "guest memory: file %.300s is in use by another process", path);
+		return in_use(path, err);
 	if (rc) {
 		error_end(err, EXIT_CONFIG, rc, "guest memory: file %.300s: lock: %m", path);
 		return error_hint(err, "name a file where there are locks, such as in /dev/shm");

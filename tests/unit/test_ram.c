@@ -5,8 +5,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cpr/state/fdset.h"
@@ -227,6 +230,31 @@ static void a_file_in_use_is_not_taken(void **state)
 	pool_free(other.e);
 }
 
+static void who_has_the_file_is_named(void **state)
+{
+	char user[128];
+	assert_int_equal(create(file, SIZE), 0);
+	assert_int_equal(pwrite(ram.fd, "1", 1, 0), 1);
+	pid_t pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		prctl(PR_SET_NAME, "molt-other");
+		while (pwrite(ram.fd, "", 1, 0) == 1)
+			pause();
+		_exit(1);
+	}
+	for (char named = 1; named; usleep(1000))
+		assert_int_equal(pread(ram.fd, &named, 1, 0), 1);
+	fdset_close(&fds, "ram0");
+	assert_int_equal(create(file, SIZE), -EBUSY);
+	snprintf(user, sizeof(user), "%s is in use by process %d (molt-other)", file, (int)pid);
+	if (!strstr(err.text, user))
+		fail_msg("'%s' does not say '%s'", err.text, user);
+	assert_non_null(strstr(err.hint, "end that process"));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 static void a_device_begins_with_zeros(void **state)
 {
 	static uint8_t memory[2][PAGE_LEN];
@@ -343,6 +371,7 @@ int main(void)
 		TEST_FILE(a_file_that_is_not_empty_is_nobodys),
 		TEST_FILE(a_file_without_a_guest_is_empty_again),
 		TEST_FILE(a_file_in_use_is_not_taken),
+		TEST_FILE(who_has_the_file_is_named),
 		TEST(a_device_begins_with_zeros),
 		TEST(files_of_other_kinds),
 		TEST(huge_pages_that_are_not_there),
