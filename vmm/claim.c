@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "cpr/state/fdset.h"
+#include "vmm/base/users.h"
 
 /* Does somebody accept connections at this socket? Its owner may be a program without our lock. */
 static bool socket_is_live(const struct sockaddr_un *addr)
@@ -19,10 +20,12 @@ static bool socket_is_live(const struct sockaddr_un *addr)
 	return !connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) || errno != ECONNREFUSED;
 }
 
-static int in_use(const char *what, const char *path, struct error *err)
+/* @file: what its user has open. */
+static int in_use(const char *what, const char *path, const char *file, struct error *err)
 {
-	error_end(err, EXIT_CONFIG, EADDRINUSE, "%s: %.200s is in use by another process", what,
-		  path);
+	char users[FILE_USERS_LEN];
+	file_users("/proc", file, users, sizeof(users));
+	error_end(err, EXIT_CONFIG, EADDRINUSE, "%s: %.200s is in use by %s", what, path, users);
 	return error_hint(err, "end that process, or give another path");
 }
 
@@ -40,7 +43,7 @@ static int remove_stale(const char *what, const char *path, unsigned type, struc
 		struct sockaddr_un addr = {.sun_family = AF_UNIX};
 		memcpy(addr.sun_path, path, strlen(path));
 		if (socket_is_live(&addr))
-			return in_use(what, path, err);
+			return in_use(what, path, path, err);
 	}
 	return unlink(path) < 0 ? error_file(err, errno, "%s: removing stale %.200s", what, path)
 				: 0;
@@ -66,7 +69,7 @@ int claim_path(struct fdset *fds, const char *lock_name, const char *what, const
 	/* The lock belongs to the open file: it goes over exec, and with its last holder. The file
 	 * itself stays: removing it would let two owners lock two files of that name. */
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return in_use(what, path, err);
+		return in_use(what, path, lock, err);
 	int rc = fdset_keep(fds, lock_name, fd, err);
 	if (rc)
 		return rc;

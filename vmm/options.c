@@ -113,9 +113,12 @@ static int parse_mem(struct options *opt, const struct option_entry *o, const ch
 	strcpy(copy, text);
 	memset(mem, 0, sizeof(*mem));
 	if (options_parse_size(strsep(&rest, ","), &mem->size))
-		return usage(err, o, text, "a size like 256M or 4G, then [,hugetlb=2M|collapse]");
+		return usage(err, o, text,
+			     "a size like 256M or 4G (a number alone is MiB), then "
+			     "[,hugetlb=2M][,collapse][,path=FILE]");
 	if (mem->size < MEM_MIN || mem->size % PAGE_LEN)
-		return usage(err, o, text, "at least 32M, in whole pages of 4 KiB");
+		return usage(err, o, text,
+			     "at least 32M (a number alone is MiB), in whole pages of 4 KiB");
 	while (rest) {
 		int rc = parse_mem_word(mem, o, strsep(&rest, ","), err);
 		if (rc)
@@ -205,12 +208,16 @@ const struct option_entry options_table[] = {
 	{"cmdline", 'p', "STRING", "Kernel command line, for example \"console=ttyS0\".", "",
 	 GROUP_GUEST, parse_string, AT(cmdline)},
 	{"mem", 'm', "SIZE[,hugetlb=2M][,collapse][,path=FILE]",
-	 "Guest memory: a number with B, K, M, G or T, or plain MiB; at least 32M. hugetlb=2M "
+	 "Guest memory: a number alone is MiB, or it ends with B, K, M, G or T; at least 32M. "
+	 "hugetlb=2M "
 	 "takes reserved huge pages (sysctl vm.nr_hugepages). collapse touches all memory at start "
 	 "and asks for huge pages, where the host does not give them by itself: this costs about 3 "
 	 "ms per MiB at start and makes the guest faster after an update. path=FILE uses a file "
-	 "(on /dev/shm, a hugetlbfs, a DAX device), or an unnamed file in a folder, and may not "
-	 "contain a comma; without it memory is a sealed memfd.",
+	 "that is new or empty (on /dev/shm, a hugetlbfs), a DAX device, which is cleared first, "
+	 "or "
+	 "an unnamed file in a folder, and may not contain a comma; without it memory is a sealed "
+	 "memfd. FILE is the guest's alone while it lives, and afterwards keeps what it had in "
+	 "memory: remove it then.",
 	 "256M", GROUP_GUEST, parse_mem},
 	{"cpus", 'c', "N", "Number of virtual CPUs.", "1", GROUP_GUEST, parse_number, AT(cpus),
 	 .min = 1, .max = OPTIONS_MAX_CPUS},

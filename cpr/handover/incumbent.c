@@ -106,6 +106,9 @@ void incumbent_cancel(const char *why)
 static int offer_create(struct error *err)
 {
 	struct machine *m = self.m;
+	/* A successor may have greeted twice and gone before it got the first offer. */
+	blob_close(&self.offer);
+	blob_close(&self.state);
 	update_read_sched(&self);
 	pthread_mutex_lock(&m->lock);
 	int rc = blob_create(&self.offer, &m->tree, &m->fds, err);

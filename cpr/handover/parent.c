@@ -206,7 +206,7 @@ static void rehearse(void)
 	if (c)
 		c->deadline_ns = now_ns() + REHEARSAL_NS;
 	else
-		stay(exe < 0 ? "no descriptor is left" : err.text);
+		stay(exe < 0 ? "no descriptor is left (ulimit -n)" : err.text);
 }
 
 static void rehearsal_ended(const struct child *c)

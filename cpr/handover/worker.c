@@ -356,10 +356,13 @@ static int make_guest(int argc, char *argv[], struct error *err)
 		rc = report_open(m, err);
 	if (!rc)
 		rc = control_open(m, err);
-	if (!rc)
-		rc = machine_build(m, NULL, err);
 	if (rc)
 		return rc;
+	rc = machine_build(m, NULL, err);
+	if (rc) {
+		ram_abandon(&m->fds);
+		return rc;
+	}
 	fd_close_inherited(); /* devices have taken theirs; no successor would get them */
 	vcpus_start(m);
 	rc = vcpus_wait_loaded(m, err);

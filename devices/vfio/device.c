@@ -102,11 +102,8 @@ static int vfio_open(struct device *base, struct error *err)
 	if (group_fd < 0)
 		return group_fd;
 	long fd = vm_ioctl(group_fd, VFIO_GROUP_GET_DEVICE_FD, dev->bdf);
-	if (fd < 0) {
-		error_end(err, EXIT_HOST, (int)-fd, "%s: opening the device: %m", base->name);
-		return error_hint(err, "the reason is in the kernel log: dmesg | grep %s",
-				  dev->bdf);
-	}
+	if (fd < 0)
+		return vfio_explain_open(dev->bdf, group, (int)-fd, err);
 	dev->fd = (int)fd; /* the kernel opens it close-on-exec */
 	return fdset_keep(&base->m->fds, name, dev->fd, err);
 }

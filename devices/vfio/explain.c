@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* What keeps a device from being passed through, and what to do about it. */
-#include <ctype.h>
 #include <dirent.h>
 #include <limits.h>
 #include <linux/capability.h>
@@ -8,6 +7,7 @@
 #include <sys/utsname.h>
 
 #include "devices/vfio/vfio.h"
+#include "vmm/base/users.h"
 
 #define LIST_LEN 400 /* of culprits in a message */
 
@@ -86,58 +86,52 @@ int vfio_explain_container(int code, struct error *err)
 	return error_hint(err, "load the driver: modprobe vfio-pci");
 }
 
-/* Names of processes that have @path open, as far as /proc lets us see; returns how many. */
-static unsigned list_holders(const char *path, char *list, size_t size)
+/* Of a device that is open by its own node (Linux 6.6), and not by its group's, which is then refused; "": none. */
+static void device_node(const char *bdf, char *node, size_t size)
 {
-	char name[PATH_MAX], target[PATH_MAX], comm[64];
-	unsigned found = 0;
-	size_t used = 0;
-	DIR *proc = opendir(vfio_host.proc);
-	struct dirent *p, *f;
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s/vfio-dev", vfio_host.sys, bdf);
+	DIR *dir = opendir(path);
+	struct dirent *e;
+	*node = 0;
+	while (dir && !*node && (e = readdir(dir)))
+		if (e->d_name[0] != '.')
+			snprintf(node, size, "%s/vfio/devices/%s", vfio_host.dev, e->d_name);
+	if (dir)
+		closedir(dir);
+}
 
-	list[0] = 0;
-	while (proc && (p = readdir(proc))) {
-		if (!isdigit((unsigned char)p->d_name[0]))
-			continue;
-		snprintf(name, sizeof(name), "%s/%s/fd", vfio_host.proc, p->d_name);
-		DIR *fds = opendir(name);
-		bool holds = false;
-		while (fds && !holds && (f = readdir(fds))) {
-			ssize_t n = readlinkat(dirfd(fds), f->d_name, target, sizeof(target) - 1);
-			target[n > 0 ? n : 0] = 0;
-			holds = !strcmp(target, path);
-		}
-		if (fds)
-			closedir(fds);
-		if (!holds)
-			continue;
-		snprintf(name, sizeof(name), "%s/%s/comm", vfio_host.proc, p->d_name);
-		if (file_read_text(name, comm, sizeof(comm)) < 0)
-			comm[0] = 0;
-		if (used < size)
-			used += (size_t)snprintf(list + used, size - used, "%s%s (%s)",
-						 found ? ", " : "", p->d_name, comm);
-		found++;
-	}
-	if (proc)
-		closedir(proc);
-	return found;
+static int in_use(const char *bdf, const char *group, struct error *err)
+{
+	char node[PATH_MAX], users[FILE_USERS_LEN];
+	device_node(bdf, node, sizeof(node));
+	if (file_users(vfio_host.proc, group, users, sizeof(users)) ||
+	    (*node && file_users(vfio_host.proc, node, users, sizeof(users))))
+		return error_hint(err, "%s has it open: end it first", users);
+	return error_hint(err, "another process has it open: sudo fuser -v %s%s%s", group,
+			  *node ? " " : "", node);
 }
 
 int vfio_explain_group(const char *bdf, unsigned group, int code, struct error *err)
 {
-	char path[PATH_MAX], list[LIST_LEN];
+	char path[PATH_MAX];
 	snprintf(path, sizeof(path), "%s/vfio/%u", vfio_host.dev, group);
 	error_end(err, EXIT_HOST, code, "vfio %s: %s: %m", bdf, path);
 	if (code == EACCES || code == EPERM)
 		return error_hint(err, "sudo chown %d %s", (int)getuid(), path);
-	if (code == EBUSY && list_holders(path, list, sizeof(list)))
-		return error_hint(err, "IOMMU group %u is held by process %s: end it first", group,
-				  list);
 	if (code == EBUSY)
-		return error_hint(err, "another process holds IOMMU group %u: sudo fuser -v %s",
-				  group, path);
+		return in_use(bdf, path, err);
 	return error_hint(err, "modprobe vfio-pci, then molt-vfio-bind %s", bdf);
+}
+
+int vfio_explain_open(const char *bdf, unsigned group, int code, struct error *err)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/vfio/%u", vfio_host.dev, group);
+	error_end(err, EXIT_HOST, code, "vfio %s: opening the device: %m", bdf);
+	if (code == EBUSY)
+		return in_use(bdf, path, err);
+	return error_hint(err, "the reason is in the kernel log: dmesg | grep %s", bdf);
 }
 
 /* Drivers that do not make a group unusable (linux drivers/vfio/group.c), and no driver at all. */

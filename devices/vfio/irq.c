@@ -37,13 +37,8 @@ static uint32_t mode_index(enum vfio_irq_mode mode)
 static int eventfd_keep(struct vfio_dev *dev, const char *name, struct error *err)
 {
 	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (fd < 0) {
-		int code = errno;
-		error_errno(err, code, "%s: eventfd", dev->dev.name);
-		if (code == EMFILE)
-			error_hint(err, "raise the limit of open files (ulimit -n, LimitNOFILE=)");
-		return -code;
-	}
+	if (fd < 0)
+		return error_errno(err, errno, "%s: eventfd", dev->dev.name);
 	int rc = fdset_keep(&dev->dev.m->fds, name, fd, err);
 	if (rc)
 		close(fd);

@@ -181,6 +181,7 @@ extern struct vfio_host vfio_host;
 int vfio_explain_device(const char *bdf, unsigned *group, struct error *err);
 int vfio_explain_container(int code, struct error *err);
 int vfio_explain_group(const char *bdf, unsigned group, int code, struct error *err);
+int vfio_explain_open(const char *bdf, unsigned group, int code, struct error *err);
 int vfio_explain_viable(const char *bdf, unsigned group, struct error *err);
 int vfio_explain_iommu(const char *bdf, int code, struct error *err);
 /* May this process lock @len bytes? -ENOMEM with the remedy if not. */

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "vmm/base/error.h"
@@ -26,6 +27,22 @@ static void errors_carry_object_cause_and_remedy(void **state)
 	assert_int_equal(err.exit, EXIT_CONFIG);
 	assert_int_equal(error_set(&err, EINVAL, "plain"), -EINVAL);
 	assert_string_equal(err.text, "plain");
+	assert_string_equal(err.hint, "");
+}
+
+/* What is short is not the object's, whatever that was: nobody's remedy takes the place of this one. */
+static void the_limit_of_descriptors_has_its_own_remedy(void **state)
+{
+	const struct rlimit limit = {77, 1024};
+	struct error err;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	error_errno(&err, EMFILE, "file x");
+	error_hint(&err, "chmod 755 x");
+	error_prefix(&err, "device");
+	assert_string_equal(err.text, "device: file x: Too many open files");
+	assert_non_null(strstr(err.hint, "77"));
+	assert_non_null(strstr(err.hint, "ulimit -n"));
+	error_errno(&err, ENOENT, "file x");
 	assert_string_equal(err.hint, "");
 }
 
@@ -117,6 +134,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(errors_carry_object_cause_and_remedy),
+		cmocka_unit_test(the_limit_of_descriptors_has_its_own_remedy),
 		cmocka_unit_test(errors_never_overflow),
 		cmocka_unit_test(ranges_do_not_wrap),
 		cmocka_unit_test(alignment_and_loads),

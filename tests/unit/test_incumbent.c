@@ -327,6 +327,18 @@ static void many_descriptors(void **state)
 	hear(PROTOCOL_BUILD);
 }
 
+/* Its greetings are read after its end, too: each wants an offer, which nobody gets. */
+static void greeted_twice_by_the_dead(void **state)
+{
+	begun();
+	say(PROTOCOL_HELLO);
+	say(PROTOCOL_HELLO);
+	fd_close(&peer);
+	for (unsigned i = 0; i < 3; i++)
+		assert_false(step());
+	assert_refused("ended, or said what is no message");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -348,6 +360,7 @@ int main(void)
 		TEST(progress_without_end),
 		TEST(only_a_check),
 		TEST(many_descriptors),
+		TEST(greeted_twice_by_the_dead),
 	};
 	return cmocka_run_group_tests_name("incumbent", tests, NULL, NULL);
 }

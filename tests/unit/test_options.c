@@ -163,6 +163,8 @@ static void refusals(void **state)
 		{"-k k -c 2x", "--cpus: '2x'", "from 1 to 64"},
 		{"-k k -c 99999999999999999999", "--cpus", "from 1 to 64"},
 		{"-k k -m 31M", "--mem: '31M'", "at least 32M"},
+		{"-k k -m 16", "--mem: '16'", "a number alone is MiB"},
+		{"-k k -m 1GiB", "--mem: '1GiB'", "a number alone is MiB"},
 		{"-k k -m 33554433B", "--mem", "whole pages"},
 		{"-k k -m 64M,", "--mem: ''", "hugetlb=2M"},
 		{"-k k -m 64M,huge", "--mem: 'huge'", "hugetlb=2M"},

@@ -38,7 +38,8 @@ int error_end(struct error *err, enum exit_code exit, int code, const char *fmt,
 	(error_end(err, EXIT_CONFIG, code, fmt ": %m", ##__VA_ARGS__), error_file_hint(err))
 int error_file_hint(struct error *err) __attribute__((cold));
 
-/* Adds the remedy. Returns -err->code, or of this thread's last error when @err is NULL. */
+/* Adds the remedy; of EMFILE there is one already, which stays. Returns -err->code, or of this thread's last error when
+ * @err is NULL. */
 int error_hint(struct error *err, const char *fmt, ...) __attribute__((cold, format(printf, 2, 3)));
 
 /* Puts "prefix: " before the text. Returns -err->code. */

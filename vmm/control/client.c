@@ -230,8 +230,9 @@ static const struct verb verbs[] = {
 	{"events", "GUEST",
 	 "Prints a line of JSON for everything that happens, until the guest ends.", run_events},
 	{"update", "GUEST [--check] [--exe FILE] [--json]",
-	 "Replaces the guest's molt by the file that is now where it was started from, or\n"
-	 "by FILE, and waits for the outcome. --check only says whether it could be done.\n"
+	 "Replaces the guest's molt by FILE, or by what is now at the path of the last --exe,\n"
+	 "or where it was started from, and waits for the outcome. FILE is the program of the\n"
+	 "next update as well. --check only says whether it could be done.\n"
 	 "Exit status: 0 done, 70 refused or failed and the guest runs on.",
 	 run_update, .update = true},
 };

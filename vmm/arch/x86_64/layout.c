@@ -20,8 +20,10 @@ int arch_ram_layout(struct ram_state *ram, uint64_t size, struct error *err)
 {
 	if (size < LAYOUT_RAM_MIN || size > LAYOUT_RAM_MAX || size % PAGE_LEN) {
 		error_end(err, EXIT_CONFIG, EINVAL, "guest memory of %lu bytes", size);
-		return error_hint(err, "give --mem whole pages, between %llu MiB and %llu GiB",
-				  LAYOUT_RAM_MIN / MIB, LAYOUT_RAM_MAX / GIB);
+		return error_hint(
+			err,
+			"give --mem whole pages, between %lluM and %lluG (a number alone is MiB)",
+			LAYOUT_RAM_MIN / MIB, LAYOUT_RAM_MAX / GIB);
 	}
 	uint64_t low = size < LAYOUT_RAM_LOW_END ? size : LAYOUT_RAM_LOW_END;
 	ram->nregions = 0;
