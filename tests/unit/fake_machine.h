@@ -38,8 +38,10 @@ static struct {
 	int slot_error;	 /* errno value that vm_slot_add fails with */
 	int irqfd_error; /* the same when an irqfd is attached */
 	void *slot_hva[VM_MAX_SLOTS];
-	unsigned slot_calls;					 /* slots added and removed */
-	unsigned uploads;					 /* of routing tables */
+	unsigned slot_calls;		  /* slots added and removed */
+	unsigned uploads;		  /* of routing tables */
+	uint64_t mmio64_base, mmio64_len; /* 0: FAKE_MMIO64 and 64 GiB */
+	unsigned address_bits;
 	long (*ioctl)(int fd, unsigned long request, void *arg); /* everything else */
 } fake;
 
@@ -135,8 +137,9 @@ FAKE_LINKAGE void arch_pci_layout(const struct machine *m, struct arch_pci_layou
 					.ecam_len = MIB,
 					.mmio32_base = FAKE_MMIO32,
 					.mmio32_len = 256 * MIB,
-					.mmio64_base = FAKE_MMIO64,
-					.mmio64_len = 64 * GIB,
+					.mmio64_base = fake.mmio64_base ?: FAKE_MMIO64,
+					.mmio64_len = fake.mmio64_len ?: 64 * GIB,
+					.address_bits = fake.address_bits,
 					.config_port = 0xcf8,
 					.pio_base = FAKE_PIO,
 					.pio_len = 0xe000,

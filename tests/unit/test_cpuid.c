@@ -202,6 +202,22 @@ static void on_this_host(void **state)
 	close(m.vm.kvm_fd);
 }
 
+static void address_bits_are_those_that_a_guest_can_use(void **state)
+{
+	static const struct {
+		uint32_t eax;
+		unsigned bits;
+	} cases[] = {{0x3027, 39},   {0x302e, 46},   {0x3934, 52}, {0x303934, 48},
+		     {0x34302e, 46}, {0x303930, 48}, {0, 36},	   {0x20, 36}};
+	make(AMD);
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		need(0x80000008, 0)->eax = cases[i].eax;
+		assert_int_equal(cpuid_address_bits(&cpuid.head), cases[i].bits);
+	}
+	cpuid.head.nent = 1;
+	assert_int_equal(cpuid_address_bits(&cpuid.head), 36);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -210,6 +226,7 @@ int main(void)
 		cmocka_unit_test(topology),
 		cmocka_unit_test(few_leaves),
 		cmocka_unit_test(on_this_host),
+		cmocka_unit_test(address_bits_are_those_that_a_guest_can_use),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -124,6 +124,21 @@ void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline)
 	make_topology_leaf(c, 0x1f);
 }
 
+/* Leaf 0x80000008, EAX: bits 7:0, and 23:16 where nested page tables reach less (0: they do not). */
+unsigned cpuid_address_bits(const struct kvm_cpuid2 *c)
+{
+	for (uint32_t i = 0; i < c->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &c->entries[i];
+		uint32_t bits = e->eax & 0xff, guest = e->eax >> 16 & 0xff;
+		if (e->function != 0x80000008)
+			continue;
+		if (guest && guest < bits)
+			bits = guest;
+		return bits < 36 ? 36 : bits;
+	}
+	return 36;
+}
+
 int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err)
 {
 	out->nent = CPUID_MAX_ENTRIES;

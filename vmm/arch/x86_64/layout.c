@@ -33,6 +33,21 @@ int arch_ram_layout(struct ram_state *ram, uint64_t size, struct error *err)
 	return 0;
 }
 
+/* What Linux reaches with four levels of page tables (MAX_PHYSMEM_BITS of x86-64). */
+#define MAX_BITS 46
+
+/* The third quarter of the address space (AMD keeps the end of it for HyperTransport), or what RAM
+ * leaves of that. */
+void layout_mmio64(unsigned bits, uint64_t ram_end, uint64_t *base, uint64_t *len)
+{
+	uint64_t space = 1ull << (bits < MAX_BITS ? bits : MAX_BITS), end = space / 4 * 3;
+	uint64_t from = align_up(ram_end, GIB);
+	if (from < space / 2)
+		from = space / 2;
+	*base = from < end ? from : 0;
+	*len = from < end ? end - from : 0;
+}
+
 /* The pins: GSI 0 to 15 to PIC and IOAPIC, 16 to 23 to the IOAPIC alone; IRQ 0 is wired to IOAPIC pin
  * 2 as on a PC, which the MADT's override tells the guest. */
 uint32_t arch_pin_routes(struct kvm_irq_routing_entry *e)

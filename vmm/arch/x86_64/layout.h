@@ -67,3 +67,7 @@
 #define LAYOUT_INTX_GSI	  16 /* INTA..INTD of slot 0: 16 to 19 */
 
 #define LAYOUT_CMOS_CENTURY 0x32
+
+/* The PCI window for 64-bit BARs, of a guest with physical addresses of @bits and memory up to
+ * @ram_end; length 0: there is no room for one. */
+void layout_mmio64(unsigned bits, uint64_t ram_end, uint64_t *base, uint64_t *len);
