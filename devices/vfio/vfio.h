@@ -79,6 +79,8 @@ struct vfio_region {
 	struct {
 		uint64_t off, len;
 	} sparse[VFIO_MAX_SPARSE]; /* what may be mmap()ed; none: all of it, if the flag says so */
+	uint8_t *room; /* address space reserved for the mapped parts; NULL: there are none */
+	uint64_t room_len;
 	unsigned nparts;
 	struct vfio_part parts[VFIO_MAX_PARTS];
 };

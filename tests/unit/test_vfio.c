@@ -315,13 +315,91 @@ static void options(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fake_vfio_setup, fake_vfio_teardown)
 
+/* BAR 2 has 4 GiB, all of it mappable but for the pending bits. */
+static long wide_bar(int fd, unsigned long request, void *arg)
+{
+	struct vfio_region_info *info = arg;
+	long rc = fake_vfio_ioctl(fd, request, arg);
+	if (request == VFIO_DEVICE_GET_REGION_INFO && info->index == 2) {
+		info->size = 4 * GIB;
+		info->flags = 7;
+		info->cap_offset = 0;
+	}
+	return rc;
+}
+
+/* KVM uses a huge page only where both addresses agree modulo its size, vfio-pci where the host's is aligned. */
+static void slots_are_aligned(struct machine *m, unsigned bar)
+{
+	const struct pci_bar *b = &vfio_of(m)->pci.bars[bar];
+	uint64_t align = b->len < GIB ? b->len : GIB;
+	unsigned found = 0;
+	assert_true(b->mapped);
+	for (unsigned i = 0; i < VM_MAX_SLOTS; i++) {
+		uint64_t gpa = m->vm.slots[i].gpa;
+		if (!m->vm.slots[i].len || gpa < b->addr || gpa - b->addr >= b->len)
+			continue;
+		assert_int_equal((gpa ^ (uintptr_t)fake.slot_hva[i]) & (align - 1), 0);
+		found++;
+	}
+	assert_int_equal(found, 2);
+}
+
+static bool is_mapped(const void *hva)
+{
+	unsigned char resident;
+	return !mincore((void *)(uintptr_t)hva, PAGE_LEN, &resident);
+}
+
+static void bars_lie_in_the_host_as_in_the_guest(void **state)
+{
+	const unsigned slot = 1;
+	struct error err = {0};
+	fake.ioctl = wide_bar;
+	struct machine *a = vfio_running();
+	config_put(a, slot, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	slots_are_aligned(a, 0);
+	slots_are_aligned(a, 2);
+	/* The guest moves it: aligned as well, without another mapping. */
+	const void *hva = vfio_of(a)->regions[2].parts[0].hva;
+	config_put(a, slot, PCI_BASE_ADDRESS_3, 4, (FAKE_MMIO64 + 8 * GIB) >> 32);
+	assert_int_equal(vfio_of(a)->pci.bars[2].addr, FAKE_MMIO64 + 8 * GIB);
+	assert_ptr_equal(vfio_of(a)->regions[2].parts[0].hva, hva);
+	slots_are_aligned(a, 2);
+
+	assert_int_equal(irq_detach_all(&a->irq, &err), 0);
+	struct fake_blob blob = fake_save(a);
+	struct machine *b = vfio_machine(false);
+	if (fake_load(b, &blob, &err))
+		fail_msg("%s", err.text);
+	slots_are_aligned(b, 0);
+	slots_are_aligned(b, 2);
+
+	/* Of the mapping and what was reserved around it nothing stays. */
+	const struct vfio_region *r = &vfio_of(b)->regions[2];
+	const uint8_t *first = r->parts[0].hva, *last = first + 4 * GIB - PAGE_LEN;
+	const uint8_t *trapped = first + r->parts[1].off;
+	assert_true(is_mapped(first) && is_mapped(trapped) && is_mapped(last));
+	vfio_machine_free(b);
+	assert_false(is_mapped(first) || is_mapped(trapped) || is_mapped(last));
+	free(blob.data);
+	vfio_machine_free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(config_view),	     TEST(config_writes),   TEST(bars_in_parts),
-		TEST(bar_in_the_way),	     TEST(sleeping_device), TEST(interrupt_kinds),
-		TEST(host_short_of_vectors), TEST(options),	    TEST(odd_lengths),
+		TEST(config_view),
+		TEST(config_writes),
+		TEST(bars_in_parts),
+		TEST(bar_in_the_way),
+		TEST(sleeping_device),
+		TEST(interrupt_kinds),
+		TEST(host_short_of_vectors),
+		TEST(options),
+		TEST(odd_lengths),
 		TEST(destroyed_with_intx),
+		TEST(bars_lie_in_the_host_as_in_the_guest),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
