@@ -35,4 +35,8 @@ foreach(line ${lines})
     set_tests_properties(guest/${name} PROPERTIES RUN_SERIAL ON)
   endif()
 endforeach()
-set_tests_properties(guest/soak PROPERTIES TIMEOUT 3600) # with $MOLT_LONG
+# Long versions, beside others.
+set_tests_properties(guest/soak PROPERTIES TIMEOUT 3600)
+if(NOT MOLT_SANITIZE)
+  set_tests_properties(guest/inject guest/inject-parent guest/inject-2 guest/fault-kill PROPERTIES TIMEOUT 3600)
+endif()

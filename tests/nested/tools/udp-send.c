@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* udp-send ADDRESS PORT FIRST COUNT RATE: sends numbered packets, RATE a second; prints sent=N. */
+/* udp-send ADDRESS PORT FIRST COUNT RATE: sends numbered packets, RATE a second, COUNT or until SIGTERM; prints sent=N. */
 #include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,13 @@
 #include "packet.h"
 
 #define NS_PER_S 1000000000ull
+
+static volatile sig_atomic_t enough;
+
+static void on_term(int sig)
+{
+	enough = sig;
+}
 
 static void advance(struct timespec *t, uint64_t ns)
 {
@@ -26,7 +34,7 @@ int main(int argc, char **argv)
 	struct sockaddr_in to = {.sin_family = AF_INET};
 	struct packet p = {.head = PACKET_HEAD, .end = PACKET_HEAD};
 	struct timespec next;
-	uint64_t first, count, rate, sent = 0;
+	uint64_t first, count, rate, sent = 0, i;
 	int fd;
 
 	if (argc != 6 || inet_pton(AF_INET, argv[1], &to.sin_addr) != 1) {
@@ -43,8 +51,9 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	memset(p.mark, PACKET_MARK, sizeof(p.mark));
+	signal(SIGTERM, on_term);
 	clock_gettime(CLOCK_MONOTONIC, &next);
-	for (uint64_t i = 0; i < count; i++) {
+	for (i = 0; i < count && !enough; i++) {
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
 		advance(&next, NS_PER_S / rate);
 		p.seq = htobe64(first + i);
@@ -55,5 +64,5 @@ int main(int argc, char **argv)
 				(unsigned long long)(first + i), strerror(errno));
 	}
 	printf("sent=%llu\n", (unsigned long long)sent);
-	return sent == count ? 0 : 1;
+	return sent == i ? 0 : 1;
 }
