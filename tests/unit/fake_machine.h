@@ -280,7 +280,6 @@ static inline int fake_load_again(struct machine *m, const struct fake_blob *b, 
 {
 	struct state_blob *blob = calloc(1, sizeof(*blob));
 	assert_non_null(blob);
-	m->fds.n = 0;
 	int rc = state_open(blob, b->data, b->len, err);
 	if (!rc)
 		rc = fdset_list(&m->fds, blob, err);
