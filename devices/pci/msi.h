@@ -21,7 +21,9 @@ int pci_vectors_load(struct pci_vectors *v, struct error *err);
 
 /* Gives vector @i its eventfd (stays the caller's), or takes it away: -1. */
 void pci_vector_set_fd(struct pci_vectors *v, unsigned i, int fd);
+/* What the guest wants of vector @i is noted; pci_vectors_apply does it, for all that have changed at once. */
 void pci_vector_want(struct pci_vectors *v, unsigned i, bool want, uint64_t addr, uint32_t data);
+void pci_vectors_apply(struct pci_vectors *v);
 bool pci_vector_pending(const struct pci_vectors *v, unsigned i);
 void pci_vectors_release(struct pci_vectors *v);
 

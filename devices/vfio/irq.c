@@ -85,7 +85,8 @@ static void intx_register(struct vfio_dev *dev, int fd, int unmask_fd)
 					.unmask_fd = unmask_fd,
 					.gsi = pci_intx_gsi(&dev->pci, pin)};
 	irq_add(&dev->dev.m->irq, &dev->intx);
-	if (irq_set_wanted(&dev->dev.m->irq, &dev->intx, true, &err))
+	irq_want(&dev->dev.m->irq, &dev->intx, true);
+	if (irq_apply(&dev->dev.m->irq, &err))
 		warn(dev, "INTx", &err);
 }
 

@@ -236,6 +236,66 @@ static void interrupt_kinds(void **state)
 	vfio_machine_free(m);
 }
 
+static unsigned uploads_of(struct machine *m, unsigned cap_flags, unsigned value)
+{
+	unsigned before = fake.uploads;
+	config_put(m, SLOT, cap_flags, 2, value);
+	return fake.uploads - before;
+}
+
+/* KVM takes the whole table of routes each time: what one access of the guest changes is one table. */
+static void one_table_for_many_vectors(void **state)
+{
+	const unsigned msix = MSIX_CAP + PCI_MSIX_FLAGS, msi = MSI_CAP + PCI_MSI_FLAGS;
+	const unsigned on = PCI_MSIX_FLAGS_ENABLE, all_masked = on | PCI_MSIX_FLAGS_MASKALL;
+	struct machine *m = vfio_running();
+	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(uploads_of(m, msix, all_masked), 0);
+	for (unsigned i = 0; i < NVEC; i++)
+		unmask_vector(m, i);
+	assert_int_equal(fake.irqfds, 0);
+	assert_int_equal(uploads_of(m, msix, on), 1);
+	assert_int_equal(fake.irqfds, NVEC);
+	assert_int_equal(fake.nmsi, NVEC);
+	assert_int_equal(uploads_of(m, msix, all_masked), 0);
+	assert_int_equal(fake.irqfds, 0);
+	assert_int_equal(uploads_of(m, msix, on), 0); /* KVM has it already */
+	assert_int_equal(fake.irqfds, NVEC);
+	assert_int_equal(uploads_of(m, msix, 0), 1); /* without them: INTx comes back */
+	assert_int_equal(uploads_of(m, msix, on), 1);
+	/* A vector of its own: one for the message, none to mask it. */
+	unsigned before = fake.uploads;
+	guest_write(&m->mmio, bar_addr(m, 0) + 0x2000 + 12, 4, 1);
+	assert_int_equal(fake.uploads, before);
+	guest_write(&m->mmio, bar_addr(m, 0) + 0x2000 + 8, 8, 0x77);
+	assert_int_equal(fake.uploads, before + 1);
+	assert_int_equal(fake.irqfds, NVEC);
+	/* MSI: all its vectors with the enable bit, and when their message changes. */
+	config_put(m, SLOT, msix, 2, 0);
+	config_put(m, SLOT, MSI_CAP + PCI_MSI_ADDRESS_LO, 4, 0xfee00000);
+	assert_int_equal(uploads_of(m, msi, PCI_MSI_FLAGS_ENABLE | 2 << 4), 1);
+	assert_int_equal(fake.irqfds, NMSI);
+	assert_int_equal(uploads_of(m, MSI_CAP + PCI_MSI_DATA_64, 0x60), 1);
+	assert_int_equal(fake.irqfds, NMSI);
+	vfio_machine_free(m);
+}
+
+/* A vector that KVM refuses is no reason to leave out those after it; it is tried when it changes next. */
+static void a_vector_that_kvm_refuses(void **state)
+{
+	struct machine *m = vfio_running();
+	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	for (unsigned i = 0; i < NVEC; i++)
+		unmask_vector(m, i);
+	fake.irqfd_error = ENOMEM;
+	fake.irqfd_errors = 1;
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(fake.irqfds, NVEC - 1);
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(fake.irqfds, NVEC);
+	vfio_machine_free(m);
+}
+
 static void host_short_of_vectors(void **state)
 {
 	struct machine *m = vfio_running();
@@ -318,10 +378,18 @@ static void options(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(config_view),	     TEST(config_writes),   TEST(bars_in_parts),
-		TEST(bar_in_the_way),	     TEST(sleeping_device), TEST(interrupt_kinds),
-		TEST(host_short_of_vectors), TEST(options),	    TEST(odd_lengths),
+		TEST(config_view),
+		TEST(config_writes),
+		TEST(bars_in_parts),
+		TEST(bar_in_the_way),
+		TEST(sleeping_device),
+		TEST(interrupt_kinds),
+		TEST(host_short_of_vectors),
+		TEST(options),
+		TEST(odd_lengths),
 		TEST(destroyed_with_intx),
+		TEST(one_table_for_many_vectors),
+		TEST(a_vector_that_kvm_refuses),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
