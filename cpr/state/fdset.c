@@ -69,8 +69,10 @@ static struct fdset_entry *find_number(const struct fdset *set, int fd)
 
 static int grow(struct fdset *set, unsigned want, struct error *err)
 {
-	if (want > FDSET_MAX)
-		return error_set(err, ENOSPC, "more than %d kept descriptors", FDSET_MAX);
+	if (want > FDSET_MAX) {
+		error_set(err, ENOSPC, "more than %d kept descriptors", FDSET_MAX);
+		return error_hint(err, "give the guest fewer devices");
+	}
 	if (want <= set->room)
 		return 0;
 	unsigned room = set->room ? set->room : 32;

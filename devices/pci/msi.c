@@ -96,8 +96,11 @@ void msi_config_written(struct msi *msi, unsigned off, unsigned len)
 	bool on = msi_flags(msi) & PCI_MSI_FLAGS_ENABLE;
 	bool was = msi->enabled;
 	msi->enabled = on;
-	if (on != was && msi->changed)
-		msi->changed(msi, on);
+	if (on != was && msi->changed && msi->changed(msi, on) && on) {
+		pci_config_set(msi->pci, msi->cap + PCI_MSI_FLAGS, 2,
+			       msi_flags(msi) & ~PCI_MSI_FLAGS_ENABLE);
+		msi->enabled = false;
+	}
 	msi_update(msi);
 }
 
@@ -199,8 +202,11 @@ void msix_config_written(struct msix *msix, unsigned off, unsigned len)
 	bool on = msix_control(msix) & PCI_MSIX_FLAGS_ENABLE;
 	bool was = msix->enabled;
 	msix->enabled = on;
-	if (on != was && msix->changed)
-		msix->changed(msix, on);
+	if (on != was && msix->changed && msix->changed(msix, on) && on) {
+		pci_config_set(msix->pci, msix->cap + PCI_MSIX_FLAGS, 2,
+			       msix_control(msix) & ~PCI_MSIX_FLAGS_ENABLE);
+		msix->enabled = false;
+	}
 	msix_update(msix);
 }
 

@@ -46,7 +46,7 @@ struct msi {
 	bool wide;		 /* 64-bit address */
 	bool enabled;
 	/* As in struct msix. */
-	void (*changed)(struct msi *msi, bool enabled);
+	int (*changed)(struct msi *msi, bool enabled);
 };
 
 /* Takes the capability that the shadow of @pci has at @cap into service, disabled. */
@@ -93,8 +93,8 @@ struct msix {
 	uint64_t table_len, pba_len;
 	bool enabled;
 	/* The guest has set or cleared the enable bit; may be NULL. Called before the vectors
-	 * follow: the place to give them eventfds. */
-	void (*changed)(struct msix *msix, bool enabled);
+	 * follow: the place to give them eventfds. -errno: there are none, and the enable bit does not stay. */
+	int (*changed)(struct msix *msix, bool enabled);
 };
 
 /* Writes a capability for @n vectors into the shadow at @cap (pointer chain: the caller's). */

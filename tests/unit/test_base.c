@@ -46,6 +46,18 @@ static void the_limit_of_descriptors_has_its_own_remedy(void **state)
 	assert_string_equal(err.hint, "");
 }
 
+static void the_soft_limit_of_descriptors_is_raised(void **state)
+{
+	struct rlimit files;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	files.rlim_cur = 50;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+	fd_limit_raise();
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	assert_true(files.rlim_max > 50);
+	assert_int_equal(files.rlim_cur, files.rlim_max);
+}
+
 static void errors_never_overflow(void **state)
 {
 	struct error err;
@@ -135,6 +147,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(errors_carry_object_cause_and_remedy),
 		cmocka_unit_test(the_limit_of_descriptors_has_its_own_remedy),
+		cmocka_unit_test(the_soft_limit_of_descriptors_is_raised),
 		cmocka_unit_test(errors_never_overflow),
 		cmocka_unit_test(ranges_do_not_wrap),
 		cmocka_unit_test(alignment_and_loads),
