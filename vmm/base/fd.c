@@ -4,6 +4,7 @@
 
 #include "vmm/base/base.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
@@ -32,17 +33,17 @@ void fd_limit_raise(void)
 	setrlimit(RLIMIT_NOFILE, &files);
 }
 
-#define FD_MOST 65536
-
+/* There are few, while their numbers may go up to a hard limit of a million. */
 void fd_close_inherited(void)
 {
-	long most = sysconf(_SC_OPEN_MAX);
-	most = most > 0 && most < FD_MOST ? most : FD_MOST;
-	for (int fd = STDERR_FILENO + 1; fd < most; fd++) {
-		int flags = fcntl(fd, F_GETFD);
-		if (flags >= 0 && !(flags & FD_CLOEXEC))
+	DIR *dir = opendir("/proc/self/fd");
+	for (struct dirent *d; dir && (d = readdir(dir));) {
+		int fd = atoi(d->d_name); /* of "." and "..": 0 */
+		if (fd > STDERR_FILENO && !(fcntl(fd, F_GETFD) & FD_CLOEXEC))
 			close(fd);
 	}
+	if (dir)
+		closedir(dir);
 }
 
 int fd_set_nonblock(int fd, bool on)
