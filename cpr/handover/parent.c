@@ -175,6 +175,8 @@ static struct child *start(enum role_kind role, int exe, int peer, struct error 
 
 static int start_first(struct error *err)
 {
+	/* A worker has an eventfd for each interrupt vector: more than the usual soft limit, which is for select(). */
+	fd_limit_raise();
 	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (exe < 0)
 		return error_errno(err, errno, "/proc/self/exe");

@@ -38,7 +38,7 @@ static int eventfd_keep(struct vfio_dev *dev, const char *name, struct error *er
 {
 	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (fd < 0)
-		return error_errno(err, errno, "%s: eventfd", dev->dev.name);
+		return error_errno(err, errno, "eventfd %s", name);
 	int rc = fdset_keep(&dev->dev.m->fds, name, fd, err);
 	if (rc)
 		close(fd);
@@ -85,7 +85,8 @@ static void intx_register(struct vfio_dev *dev, int fd, int unmask_fd)
 					.unmask_fd = unmask_fd,
 					.gsi = pci_intx_gsi(&dev->pci, pin)};
 	irq_add(&dev->dev.m->irq, &dev->intx);
-	if (irq_set_wanted(&dev->dev.m->irq, &dev->intx, true, &err))
+	irq_want(&dev->dev.m->irq, &dev->intx, true);
+	if (irq_apply(&dev->dev.m->irq, &err))
 		warn(dev, "INTx", &err);
 }
 
@@ -163,15 +164,38 @@ int vfio_irq_start(struct vfio_dev *dev, struct error *err)
 	return has_pin(dev) ? intx_enable(dev, err) : 0;
 }
 
+/* As many of @want as there are descriptors for, less what control socket and update need. 0: none. */
+static unsigned vectors_open(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned want,
+			     int32_t *fds, struct error *err)
+{
+	unsigned opened = 0, n;
+	char name[FDSET_NAME_LEN];
+	for (; opened < want; opened++) {
+		irq_name(dev, mode, opened, name);
+		fds[opened] = eventfd_keep(dev, name, err);
+		if (fds[opened] < 0)
+			break;
+	}
+	if (opened == want || !opened)
+		return opened;
+	n = opened > VFIO_SPARE_FDS ? opened - VFIO_SPARE_FDS : 1;
+	eventfds_close(dev, mode, n, opened);
+	return n;
+}
+
+#define HOST_HINT "have the host's other devices use fewer interrupts: /proc/interrupts lists them"
+
 static int vectors_enable(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned want,
 			  struct error *err)
 {
 	struct pci_vectors *vec = mode_vectors(dev, mode);
+	const char *kind = mode == VFIO_IRQ_MSIX ? "MSI-X" : "MSI";
 	int32_t fds[MSIX_MAX_VECTORS];
-	unsigned n = want;
-	int rc = eventfds_open(dev, mode, n, fds, err);
-	if (rc)
-		return rc;
+	char what[64];
+	unsigned opened = vectors_open(dev, mode, want, fds, err), n = opened;
+	if (!opened)
+		return -err->code;
+	int rc;
 	/* A host that is short of vectors says how many it can give. */
 	while ((rc = set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, fds, n)) > 0 &&
 	       (unsigned)rc < n) {
@@ -180,15 +204,21 @@ static int vectors_enable(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigne
 	}
 	if (rc) {
 		eventfds_close(dev, mode, 0, n);
-		return error_errno(err, rc < 0 ? -rc : ENOSPC, "%s: enabling %u %s vectors",
-				   dev->dev.name, want, mode == VFIO_IRQ_MSIX ? "MSI-X" : "MSI");
+		rc = error_errno(err, rc < 0 ? -rc : ENOSPC, "enabling %u vectors", opened);
+		return rc == -ENOSPC ? error_hint(err, HOST_HINT) : rc;
 	}
 	for (unsigned i = 0; i < n; i++)
 		pci_vector_set_fd(vec, i, fds[i]);
 	dev->state.irq_mode = mode;
 	dev->state.irq_vectors = n;
-	if (n < want && log_guest_ok(&dev->complaints, 5))
-		log_warn("%s: the host gives %u of %u vectors", dev->dev.name, n, want);
+	if (n < opened) {
+		error_set(err, ENOSPC, "the host has no more");
+		error_hint(err, HOST_HINT);
+	}
+	if (n < want) {
+		snprintf(what, sizeof(what), "only %u of %u %s vectors work", n, want, kind);
+		warn(dev, what, err);
+	}
 	return 0;
 }
 
@@ -209,26 +239,29 @@ static void irq_disable(struct vfio_dev *dev)
 }
 
 /* The guest set or cleared the enable bit of MSI or MSI-X. */
-static void mode_change(struct vfio_dev *dev, enum vfio_irq_mode mode, bool on, unsigned vectors)
+static int mode_change(struct vfio_dev *dev, enum vfio_irq_mode mode, bool on, unsigned vectors)
 {
 	struct error err = {0};
 	if (!on && dev->state.irq_mode != mode && dev->state.irq_mode != VFIO_IRQ_NONE)
-		return; /* the guest had both on, and the other one is served */
+		return 0; /* the guest had both on, and the other one is served */
 	irq_disable(dev);
-	if (on && vectors_enable(dev, mode, vectors, &err))
+	int rc = on ? vectors_enable(dev, mode, vectors, &err) : 0;
+	if (rc)
+		warn(dev, mode == VFIO_IRQ_MSIX ? "MSI-X stays off" : "MSI stays off", &err);
+	if ((rc || !on) && has_pin(dev) && intx_enable(dev, &err))
 		warn(dev, "stays without interrupts", &err);
-	if (!on && has_pin(dev) && intx_enable(dev, &err))
-		warn(dev, "stays without interrupts", &err);
+	return rc;
 }
 
-static void msix_changed(struct msix *msix, bool on)
+static int msix_changed(struct msix *msix, bool on)
 {
-	mode_change((struct vfio_dev *)msix->pci->owner, VFIO_IRQ_MSIX, on, msix->vec.n);
+	return mode_change((struct vfio_dev *)msix->pci->owner, VFIO_IRQ_MSIX, on, msix->vec.n);
 }
 
-static void msi_changed(struct msi *msi, bool on)
+static int msi_changed(struct msi *msi, bool on)
 {
-	mode_change((struct vfio_dev *)msi->pci->owner, VFIO_IRQ_MSI, on, msi_vectors_used(msi));
+	return mode_change((struct vfio_dev *)msi->pci->owner, VFIO_IRQ_MSI, on,
+			   msi_vectors_used(msi));
 }
 
 void vfio_irq_init(struct vfio_dev *dev)

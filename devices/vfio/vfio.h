@@ -22,6 +22,7 @@
 #define VFIO_MAX_PARTS	16
 #define VFIO_MAX_SPARSE 8
 #define VFIO_BDF_LEN	16
+#define VFIO_SPARE_FDS	32 /* that eventfds leave, where they are short: for clients and an update */
 
 /* ---- container.c: DMA. One per machine, brought along by the first VFIO device. ---- */
 

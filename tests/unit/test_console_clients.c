@@ -278,7 +278,6 @@ static void save(struct saved *to)
 static void load(const struct saved *from)
 {
 	static struct state_blob blob;
-	m.fds.n = 0;
 	int rc = state_open(&blob, from->data, from->len, &err);
 	if (!rc)
 		rc = fdset_list(&m.fds, &blob, &err);

@@ -11,6 +11,7 @@
 #include "cpr/handover/parent.c" /* NOLINT: its table of children is looked into */
 
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "tests/unit/fds.h"
@@ -174,6 +175,21 @@ static void a_successor_is_started(void **state)
 	assert_int_equal(msg.value, workers[1].pid);
 	assert_int_equal(msg.nfds, 1);
 	wire_close_fds(&msg);
+}
+
+/* Its children inherit that: each interrupt vector of a device needs a descriptor in a worker. */
+static void may_open_what_the_hard_limit_allows(void **state)
+{
+	struct rlimit was, files;
+	getrlimit(RLIMIT_NOFILE, &was);
+	files = was;
+	files.rlim_cur = 200;
+	setrlimit(RLIMIT_NOFILE, &files);
+	spawn_error = ENOMEM;
+	assert_int_equal(start_first(&err), -ENOMEM);
+	getrlimit(RLIMIT_NOFILE, &files);
+	setrlimit(RLIMIT_NOFILE, &was);
+	assert_int_equal(files.rlim_cur, was.rlim_max);
 }
 
 static void a_program_that_does_not_start(void **state)
@@ -490,6 +506,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_successor_is_started),
+		TEST(may_open_what_the_hard_limit_allows),
 		TEST(a_program_that_does_not_start),
 		TEST(only_the_owner_may_ask),
 		TEST(the_guest_changes_hands),

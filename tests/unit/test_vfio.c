@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A passed-through device: config space, BARs, interrupts. */
+#include <sys/resource.h>
+
 #include "tests/unit/fake_vfio.h"
 
 #define SLOT 1
@@ -236,6 +238,76 @@ static void interrupt_kinds(void **state)
 	vfio_machine_free(m);
 }
 
+static unsigned uploads_of(struct machine *m, unsigned cap_flags, unsigned value)
+{
+	unsigned before = fake.uploads;
+	config_put(m, SLOT, cap_flags, 2, value);
+	return fake.uploads - before;
+}
+
+/* KVM takes the whole table of routes each time: what one access of the guest changes is one table. */
+static void one_table_for_many_vectors(void **state)
+{
+	const unsigned msix = MSIX_CAP + PCI_MSIX_FLAGS, msi = MSI_CAP + PCI_MSI_FLAGS;
+	const unsigned on = PCI_MSIX_FLAGS_ENABLE, all_masked = on | PCI_MSIX_FLAGS_MASKALL;
+	struct machine *m = vfio_running();
+	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(uploads_of(m, msix, all_masked), 0);
+	for (unsigned i = 0; i < NVEC; i++)
+		unmask_vector(m, i);
+	assert_int_equal(fake.irqfds, 0);
+	assert_int_equal(uploads_of(m, msix, on), 1);
+	assert_int_equal(fake.irqfds, NVEC);
+	assert_int_equal(fake.nmsi, NVEC);
+	assert_int_equal(uploads_of(m, msix, all_masked), 0);
+	assert_int_equal(fake.irqfds, 0);
+	assert_int_equal(uploads_of(m, msix, on), 0); /* KVM has it already */
+	assert_int_equal(fake.irqfds, NVEC);
+	assert_int_equal(uploads_of(m, msix, 0), 1); /* without them: INTx comes back */
+	assert_int_equal(uploads_of(m, msix, on), 1);
+	/* A vector of its own: one for the message, none to mask it. */
+	unsigned before = fake.uploads;
+	guest_write(&m->mmio, bar_addr(m, 0) + 0x2000 + 12, 4, 1);
+	assert_int_equal(fake.uploads, before);
+	guest_write(&m->mmio, bar_addr(m, 0) + 0x2000 + 8, 8, 0x77);
+	assert_int_equal(fake.uploads, before + 1);
+	assert_int_equal(fake.irqfds, NVEC);
+	/* MSI: all its vectors with the enable bit, and when their message changes. */
+	config_put(m, SLOT, msix, 2, 0);
+	config_put(m, SLOT, MSI_CAP + PCI_MSI_ADDRESS_LO, 4, 0xfee00000);
+	assert_int_equal(uploads_of(m, msi, PCI_MSI_FLAGS_ENABLE | 2 << 4), 1);
+	assert_int_equal(fake.irqfds, NMSI);
+	assert_int_equal(uploads_of(m, MSI_CAP + PCI_MSI_DATA_64, 0x60), 1);
+	assert_int_equal(fake.irqfds, NMSI);
+	vfio_machine_free(m);
+}
+
+/* A vector that KVM refuses is no reason to leave out those after it; it is tried when it changes next. */
+static void a_vector_that_kvm_refuses(void **state)
+{
+	struct machine *m = vfio_running();
+	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	for (unsigned i = 0; i < NVEC; i++)
+		unmask_vector(m, i);
+	fake.irqfd_error = ENOMEM;
+	fake.irqfd_errors = 1;
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(fake.irqfds, NVEC - 1);
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(fake.irqfds, NVEC);
+	vfio_machine_free(m);
+}
+
+/* The device has INTx, and the guest sees that it has nothing else. */
+static void assert_off(struct machine *m, unsigned control, uint32_t enable)
+{
+	assert_int_equal(config_get(m, SLOT, control, 2) & enable, 0);
+	assert_int_equal(vfio_of(m)->state.irq_mode, VFIO_IRQ_INTX);
+	assert_int_equal(vf.irq_index, VFIO_PCI_INTX_IRQ_INDEX);
+	assert_false(vfio_of(m)->msix.enabled || vfio_of(m)->msi.enabled);
+	assert_int_equal(fake.irqfds, 1);
+}
+
 static void host_short_of_vectors(void **state)
 {
 	struct machine *m = vfio_running();
@@ -248,14 +320,84 @@ static void host_short_of_vectors(void **state)
 	assert_int_equal(fake.irqfds, 1); /* vector 3 has nothing behind it */
 	assert_int_equal(vfio_of(m)->state.irq_vectors, 3);
 	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, 0);
-	/* None at all: the device stays silent, and comes back to INTx afterwards. */
+	/* None at all: the enable bit does not stay, and INTx does. */
 	vf.irq_room = 0;
 	unsigned fds = m->fds.n;
 	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_off(m, MSIX_CAP + PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
+	config_put(m, SLOT, MSI_CAP + PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_ENABLE);
+	assert_off(m, MSI_CAP + PCI_MSI_FLAGS, PCI_MSI_FLAGS_ENABLE);
+	assert_int_equal(m->fds.n, fds);
+	/* And once the host has vectors again, the guest may have them. */
+	vf.irq_room = NVEC;
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(vf.irq_fds, NVEC);
+	assert_int_equal(fake.irqfds, 2);
+	vfio_machine_free(m);
+}
+
+/* Leaves room for at most @n descriptors besides those that are open. Returns for how many. */
+static unsigned room_for(unsigned n)
+{
+	struct rlimit files;
+	int fd[64], opened = 0, next = dup(STDERR_FILENO);
+	close(next);
+	getrlimit(RLIMIT_NOFILE, &files);
+	files.rlim_cur = (rlim_t)next + n;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+	while (opened < 64 && (fd[opened] = dup(STDERR_FILENO)) >= 0)
+		opened++;
+	for (int i = 0; i < opened; i++)
+		close(fd[i]);
+	return (unsigned)opened;
+}
+
+/* Fewer vectors, and as many descriptors left as an update needs. */
+static void short_of_descriptors(void **state)
+{
+	const unsigned msix = MSIX_CAP + PCI_MSIX_FLAGS, many = 64;
+	for (unsigned room = 0; room < many; room++) {
+		fake_vfio_teardown(NULL);
+		fake_vfio_setup(NULL);
+		vf.irq_room = many;
+		config_le(msix, many - 1, 2);
+		struct machine *m = vfio_running();
+		struct rlimit was;
+		config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+		for (unsigned i = 0; i < many; i++)
+			unmask_vector(m, i);
+		getrlimit(RLIMIT_NOFILE, &was);
+		unsigned free_fds = room_for(room) + 2; /* those of INTx */
+		config_put(m, SLOT, msix, 2, PCI_MSIX_FLAGS_ENABLE);
+		setrlimit(RLIMIT_NOFILE, &was);
+		unsigned n = free_fds >= many		 ? many
+			     : free_fds > VFIO_SPARE_FDS ? free_fds - VFIO_SPARE_FDS
+							 : 1;
+		assert_int_equal(vf.irq_index, VFIO_PCI_MSIX_IRQ_INDEX);
+		assert_int_equal(vf.irq_fds, n);
+		assert_int_equal(fake.irqfds, n);
+		assert_int_equal(vfio_of(m)->state.irq_vectors, n);
+		assert_true(config_get(m, SLOT, msix, 2) & PCI_MSIX_FLAGS_ENABLE);
+		vfio_machine_free(m);
+	}
+}
+
+/* Neither MSI-X nor INTx can have one: the bit says so. */
+static void no_descriptor_at_all(void **state)
+{
+	struct machine *m = vfio_running();
+	struct rlimit was, none;
+	getrlimit(RLIMIT_NOFILE, &was);
+	none = was;
+	none.rlim_cur = 0;
+	setrlimit(RLIMIT_NOFILE, &none);
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	setrlimit(RLIMIT_NOFILE, &was);
+	assert_int_equal(config_get(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2), NVEC - 1);
 	assert_int_equal(vfio_of(m)->state.irq_mode, VFIO_IRQ_NONE);
-	assert_int_equal(m->fds.n, fds - 2);
-	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, 0);
-	assert_int_equal(vfio_of(m)->state.irq_mode, VFIO_IRQ_INTX);
+	/* And later it may be had. */
+	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(vf.irq_fds, NVEC);
 	vfio_machine_free(m);
 }
 
@@ -400,6 +542,10 @@ int main(void)
 		TEST(odd_lengths),
 		TEST(destroyed_with_intx),
 		TEST(bars_lie_in_the_host_as_in_the_guest),
+		TEST(one_table_for_many_vectors),
+		TEST(a_vector_that_kvm_refuses),
+		TEST(short_of_descriptors),
+		TEST(no_descriptor_at_all),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,8 +4,10 @@
 
 #include "vmm/base/base.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 void fd_close(int *fd)
@@ -22,17 +24,26 @@ int fd_set_cloexec(int fd, bool on)
 	return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0) < 0 ? -errno : 0;
 }
 
-#define FD_MOST 65536
+void fd_limit_raise(void)
+{
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files))
+		return;
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
+}
 
+/* There are few, while their numbers may go up to a hard limit of a million. */
 void fd_close_inherited(void)
 {
-	long most = sysconf(_SC_OPEN_MAX);
-	most = most > 0 && most < FD_MOST ? most : FD_MOST;
-	for (int fd = STDERR_FILENO + 1; fd < most; fd++) {
-		int flags = fcntl(fd, F_GETFD);
-		if (flags >= 0 && !(flags & FD_CLOEXEC))
+	DIR *dir = opendir("/proc/self/fd");
+	for (struct dirent *d; dir && (d = readdir(dir));) {
+		int fd = atoi(d->d_name); /* of "." and "..": 0 */
+		if (fd > STDERR_FILENO && !(fcntl(fd, F_GETFD) & FD_CLOEXEC))
 			close(fd);
 	}
+	if (dir)
+		closedir(dir);
 }
 
 int fd_set_nonblock(int fd, bool on)
