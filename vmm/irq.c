@@ -260,7 +260,7 @@ void irq_attach_all(struct irq *irq, enum irq_kind kind)
 	pthread_mutex_lock(&irq->lock);
 	irq->live = true;
 	/* The guest may have changed routes while all were off. */
-	if (irq_routes_commit(irq, &err))
+	if (kind == IRQ_MSI && irq_routes_commit(irq, &err))
 		log_error(&err);
 	for (struct irq_source *s = irq->sources; s; s = s->next) {
 		if (!s->wanted || s->kind != kind)

@@ -4,7 +4,7 @@
  * while its irqfd is attached. An attached irqfd takes the count out of its eventfd: so an update
  * detaches all before it reads any state (what fires then counts up), and attaches them after
  * commit. A masked vector is not attached: its eventfd is its pending bit. All functions: device
- * lock held, except irq_init, detach_all and attach_all, in which KVM may take long.
+ * lock held, except irq_init, detach_all and attach_all of lines, in which KVM may take long.
  */
 #pragma once
 

@@ -181,7 +181,9 @@ static void resume_in_place(struct update *u)
 	struct machine *m = u->m;
 	update_kill(u);
 	vcpus_wait_saved(m, NULL);
+	pthread_mutex_lock(&m->lock);
 	irq_attach_all(&m->irq, IRQ_MSI);
+	pthread_mutex_unlock(&m->lock);
 	vcpus_go(m);
 	irq_attach_all(&m->irq, IRQ_LEVEL);
 	loop_unpark(&m->loop);

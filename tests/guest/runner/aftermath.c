@@ -13,7 +13,7 @@
 #include "tests/guest/runner/session.h"
 
 #define MAX_LINES 512
-#define WAIT_MS	  20000 /* the end of a VM waits for grace periods, seconds each on a busy host, and the parent for it */
+#define WAIT_MS	  20000 /* the parent waits for a VM's end, which takes seconds on a busy host */
 
 static size_t read_text(const char *path, char *text, size_t size)
 {

@@ -13,7 +13,7 @@ flood() { # COMMAND...
 	/bed/udp-send 10.0.2.15 9000 "$TOTAL" 1000000 "$RATE" >/tmp/sent &
 	sender=$!
 	"$@"
-	kill -TERM "$sender"
+	kill -TERM "$sender" || :
 	wait "$sender" || fail "the sender could not send: $(cat /tmp/sent)"
 	beats_wait 3
 	SENT=$(field "$(cat /tmp/sent)" sent)
