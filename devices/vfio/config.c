@@ -156,6 +156,9 @@ static void emulate_header(struct vfio_dev *dev)
 	emulate(dev, PCI_BASE_ADDRESS_0, 6 * 4);
 	emulate(dev, PCI_ROM_ADDRESS, 4);
 	emulate(dev, PCI_INTERRUPT_LINE, 1);
+	/* What a device has not even of the standard part is zero. */
+	if (dev->answers.config_len < STD_CAPS_END)
+		emulate(dev, dev->answers.config_len, STD_CAPS_END - dev->answers.config_len);
 }
 
 /* The kind of a BAR is in its register's low bits, which vfio-pci shows as the hardware has them. */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* One passed-through PCI device: its option, its descriptor, its life cycle. */
+#include <ctype.h>
+#include <limits.h>
 #include <linux/pci_regs.h>
 
 #include "devices/vfio/vfio.h"
@@ -12,6 +14,7 @@ static const struct field vfio_fields[] = {
 	FIELD_U(struct vfio_state, ident),
 	FIELD_U(struct vfio_state, irq_mode),
 	FIELD_U(struct vfio_state, irq_vectors),
+	FIELD_U_SINCE(struct vfio_state, unmask_by_call, 2, 0),
 	VFIO_ANSWERS_FIELDS(struct vfio_state, answers, 2),
 };
 static STATE_CLASS(vfio_state_class, "vfio", 2, struct vfio_state, vfio_fields);
@@ -25,29 +28,79 @@ static const struct pci_ops vfio_pci_ops = {
 
 static int usage_error(const char *arg, struct error *err)
 {
-	error_end(err, EXIT_USAGE, EINVAL, "--vfio %s: expected BDF[,rom=on|off]", arg);
-	return error_hint(err,
-			  "a PCI address such as 0000:00:05.0 or 00:05.0 (lspci -D lists them)");
+	error_end(err, EXIT_USAGE, EINVAL,
+		  "--vfio %.200s: expected DEVICE[,rom=on|off][,iommu=type1|iommufd]", arg);
+	return error_hint(err, "DEVICE is a PCI address such as 0000:00:05.0 or 00:05.0 (lspci -D lists "
+			       "them), or mdev:UUID (ls /sys/bus/mdev/devices)");
+}
+
+/* A PCI address, with or without its domain, which may have more than four digits behind some bridges. */
+static bool parse_bdf(struct vfio_dev *dev, const char *word)
+{
+	unsigned domain = 0, bus, slot, fn;
+	int used = 0;
+	if (sscanf(word, "%8x:%2x:%2x.%1x%n", &domain, &bus, &slot, &fn, &used) != 4 || !used) {
+		domain = 0;
+		if (sscanf(word, "%2x:%2x.%1x%n", &bus, &slot, &fn, &used) != 3 || !used)
+			return false;
+	}
+	snprintf(dev->id, sizeof(dev->id), "%04x:%02x:%02x.%x", domain, bus & 0xff, slot, fn);
+	return !word[used] && slot <= 31 && fn <= 7;
+}
+
+/* sysfs has it in lower case. */
+static bool parse_uuid(struct vfio_dev *dev, const char *word)
+{
+	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+	unsigned i = 0;
+	for (; form[i] && (form[i] == '-' ? word[i] == '-' : isxdigit((uint8_t)word[i])); i++)
+		dev->id[i] = (char)tolower(word[i]);
+	dev->id[i] = 0;
+	return !form[i] && !word[i];
+}
+
+/* A path in sysfs ends with the same name. */
+static bool parse_device(struct vfio_dev *dev, char *word)
+{
+	size_t len = strlen(word);
+	if (word[0] == '/') {
+		while (len > 1 && word[len - 1] == '/')
+			word[--len] = 0;
+		word = strrchr(word, '/') + 1;
+		return parse_uuid(dev, word) || parse_bdf(dev, word);
+	}
+	if (!strncmp(word, "mdev:", strlen("mdev:")))
+		return parse_uuid(dev, word + strlen("mdev:"));
+	return parse_bdf(dev, word);
+}
+
+static bool parse_word(struct vfio_dev *dev, const char *word)
+{
+	if (!strcmp(word, "rom=on") || !strcmp(word, "rom=off")) {
+		dev->rom = !strcmp(word, "rom=on");
+		return true;
+	}
+	for (int i = 0; i < VFIO_IOMMU_KINDS; i++) {
+		if (strncmp(word, "iommu=", strlen("iommu=")) ||
+		    strcmp(word + strlen("iommu="), vfio_iommus[i]->name))
+			continue;
+		dev->iommu = i;
+		return true;
+	}
+	return false;
 }
 
 static int parse_arg(struct vfio_dev *dev, const char *arg, struct error *err)
 {
-	unsigned domain = 0, bus, slot, fn;
-	int used = 0;
-	if (sscanf(arg, "%4x:%2x:%2x.%1x%n", &domain, &bus, &slot, &fn, &used) != 4 || !used) {
-		domain = 0;
-		if (sscanf(arg, "%2x:%2x.%1x%n", &bus, &slot, &fn, &used) != 3 || !used)
+	char text[PATH_MAX], *rest = text;
+	dev->rom = true;
+	dev->iommu = -1;
+	if ((size_t)snprintf(text, sizeof(text), "%s", arg) >= sizeof(text) ||
+	    !parse_device(dev, strsep(&rest, ",")))
+		return usage_error(arg, err);
+	while (rest)
+		if (!parse_word(dev, strsep(&rest, ",")))
 			return usage_error(arg, err);
-	}
-	if (slot > 31 || fn > 7)
-		return usage_error(arg, err);
-	snprintf(dev->bdf, sizeof(dev->bdf), "%04x:%02x:%02x.%x", domain & 0xffff, bus & 0xff, slot,
-		 fn);
-	const char *rest = arg + used;
-	if (!strcmp(rest, "") || !strcmp(rest, ",rom=on"))
-		dev->rom = true;
-	else if (strcmp(rest, ",rom=off"))
-		return usage_error(arg, err);
 	return 0;
 }
 
@@ -67,16 +120,16 @@ static int vfio_init(struct device *base, const char *arg, struct error *err)
 	struct machine *m = base->m;
 	dev->fd = -1;
 	int rc = parse_arg(dev, arg, err);
-	snprintf(base->name, sizeof(base->name), "vfio %s", dev->bdf);
-	snprintf(base->node, sizeof(base->node), "vfio@%s", dev->bdf);
+	snprintf(base->name, sizeof(base->name), "vfio %s", dev->id);
+	snprintf(base->node, sizeof(base->node), "vfio@%s", dev->id);
 	for (char *c = base->node; *c; c++)
 		if (*c == ':') /* no character of a device tree's names */
 			*c = ',';
 	struct device *other = NULL;
 	while (!rc && (other = machine_device(m, "vfio", other)))
-		if (!strcmp(((struct vfio_dev *)other)->bdf, dev->bdf))
+		if (!strcmp(((struct vfio_dev *)other)->id, dev->id))
 			rc = error_end(err, EXIT_USAGE, EEXIST, "--vfio %s is given twice",
-				       dev->bdf);
+				       dev->id);
 	if (!rc)
 		rc = find_container(m, &dev->container, err);
 	return rc ? rc : pci_dev_init(&dev->pci, base, &vfio_pci_ops, &dev->state.pci, err);
@@ -86,26 +139,23 @@ static int vfio_open(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
 	char name[FDSET_NAME_LEN];
-	unsigned group;
 
-	snprintf(name, sizeof(name), "vfio:%s", dev->bdf);
+	snprintf(name, sizeof(name), "vfio:%s", dev->id);
 	dev->fd = fdset_get(&base->m->fds, name);
 	if (dev->fd >= 0)
 		return 0;
 	if (!base->m->fresh)
 		return error_set(err, EBADMSG, "%s: descriptor %s was not handed over", base->name,
 				 name);
-	int rc = vfio_explain_device(dev->bdf, &group, err);
-	if (rc)
-		return rc;
-	int group_fd = vfio_container_group(dev->container, group, dev->bdf, err);
-	if (group_fd < 0)
-		return group_fd;
-	long fd = vm_ioctl(group_fd, VFIO_GROUP_GET_DEVICE_FD, dev->bdf);
+	int fd = dev->container->iommu->open_device(dev->container, dev, err); /* close-on-exec */
 	if (fd < 0)
-		return vfio_explain_open(dev->bdf, group, (int)-fd, err);
-	dev->fd = (int)fd; /* the kernel opens it close-on-exec */
-	return fdset_keep(&base->m->fds, name, dev->fd, err);
+		return fd;
+	int rc = fdset_keep(&base->m->fds, name, fd, err);
+	if (rc)
+		close(fd);
+	else
+		dev->fd = fd;
+	return rc;
 }
 
 static int vfio_post_load(void *opaque, struct error *err)
@@ -147,7 +197,7 @@ static int vfio_start(struct device *base, struct error *err)
 static void vfio_destroy(struct device *base)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
-	irq_remove(&base->m->irq, &dev->intx);
+	vfio_irq_remove_intx(dev);
 	if (dev->msix.pci)
 		pci_vectors_free(&dev->msix.vec);
 	if (dev->msi.pci)

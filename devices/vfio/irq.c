@@ -2,10 +2,11 @@
 /*
  * Interrupts of a passed-through device: INTx until the guest's driver enables MSI or MSI-X, and
  * again when that is disabled. Nothing here runs when an interrupt comes: irqfds carry it into the
- * guest. Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by
- * name.
+ * guest. Only what the guest does leads to VFIO_DEVICE_SET_IRQS, which includes the EOI of a line that
+ * the device does not take an eventfd for. Taking over finds the eventfds by name.
  */
 #include <linux/pci_regs.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #include "devices/vfio/vfio.h"
@@ -15,9 +16,9 @@
 static void irq_name(const struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned i, char *name)
 {
 	if (mode == VFIO_IRQ_INTX)
-		snprintf(name, FDSET_NAME_LEN, "vfio:%s:intx%s", dev->bdf, i ? "-unmask" : "");
+		snprintf(name, FDSET_NAME_LEN, "vfio:%s:intx%s", dev->id, i ? "-unmask" : "");
 	else
-		snprintf(name, FDSET_NAME_LEN, "vfio:%s:%s:%u", dev->bdf,
+		snprintf(name, FDSET_NAME_LEN, "vfio:%s:%s:%u", dev->id,
 			 mode == VFIO_IRQ_MSIX ? "msix" : "msi", i);
 }
 
@@ -75,10 +76,48 @@ static void warn(struct vfio_dev *dev, const char *what, const struct error *err
 		log_warn("%s: %s", dev->dev.name, err->hint);
 }
 
+/* The guest's EOI, for a device that is not unmasked by an eventfd. In an update it waits in the eventfd. */
+static void unmask_by_call(void *opaque, uint32_t events)
+{
+	struct vfio_dev *dev = opaque;
+	uint64_t count;
+	if (read(dev->intx.unmask_fd, &count, sizeof(count)) == sizeof(count))
+		set_irqs(dev, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_UNMASK, NULL, 0);
+}
+
+static void intx_unwatch(struct vfio_dev *dev)
+{
+	if (dev->intx_watched)
+		loop_remove(&dev->dev.m->loop, dev->intx.unmask_fd);
+	dev->intx_watched = false;
+}
+
+void vfio_irq_remove_intx(struct vfio_dev *dev)
+{
+	intx_unwatch(dev);
+	irq_remove(&dev->dev.m->irq, &dev->intx);
+}
+
+/* A state that is loaded again finds it watched: the pause allocates nothing. */
+static void intx_watch(struct vfio_dev *dev, int unmask_fd)
+{
+	struct error err;
+	if (dev->intx_watched && dev->intx.unmask_fd == unmask_fd && dev->state.unmask_by_call)
+		return;
+	intx_unwatch(dev);
+	if (!dev->state.unmask_by_call)
+		return;
+	dev->intx_watched = !loop_add(&dev->dev.m->loop, unmask_fd, EPOLLIN, unmask_by_call, dev,
+				      &err);
+	if (!dev->intx_watched)
+		warn(dev, "INTx", &err);
+}
+
 static void intx_register(struct vfio_dev *dev, int fd, int unmask_fd)
 {
 	unsigned pin = pci_config_get(&dev->pci, PCI_INTERRUPT_PIN, 1);
 	struct error err = {0};
+	intx_watch(dev, unmask_fd);
 	irq_remove(&dev->dev.m->irq, &dev->intx); /* of a state that was loaded before */
 	dev->intx = (struct irq_source){.kind = IRQ_LEVEL,
 					.fd = fd,
@@ -139,8 +178,13 @@ static int intx_enable(struct vfio_dev *dev, struct error *err)
 	if (rc)
 		return rc;
 	rc = set_irqs(dev, intx, VFIO_IRQ_SET_ACTION_TRIGGER, &fd[0], 1);
+	dev->state.unmask_by_call = 0;
 	if (!rc) {
 		rc = set_irqs(dev, intx, VFIO_IRQ_SET_ACTION_UNMASK, &fd[1], 1);
+		if (rc == -ENOTTY) {
+			dev->state.unmask_by_call = 1;
+			rc = 0;
+		}
 		if (rc)
 			set_irqs(dev, intx, VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0);
 	}
@@ -229,7 +273,7 @@ static void irq_disable(struct vfio_dev *dev)
 		return;
 	/* First out of KVM, then off in the device, then closed. */
 	if (mode == VFIO_IRQ_INTX)
-		irq_remove(&dev->dev.m->irq, &dev->intx);
+		vfio_irq_remove_intx(dev);
 	else
 		pci_vectors_release(mode_vectors(dev, mode));
 	set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0);
@@ -279,7 +323,7 @@ static int bad_state(const struct vfio_dev *dev, const char *what, struct error 
 static int intx_load(struct vfio_dev *dev, struct error *err)
 {
 	int32_t fd[2] = {-1, -1};
-	if (!has_pin(dev) || dev->state.irq_vectors)
+	if (!has_pin(dev) || dev->state.irq_vectors || dev->state.unmask_by_call > 1)
 		return bad_state(dev, "the device has no interrupt pin", err);
 	int rc = eventfds_get(dev, VFIO_IRQ_INTX, 2, fd, err);
 	if (!rc)
@@ -311,7 +355,7 @@ static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enab
 static void forget_others(struct vfio_dev *dev, enum vfio_irq_mode mode)
 {
 	if (mode != VFIO_IRQ_INTX)
-		irq_remove(&dev->dev.m->irq, &dev->intx);
+		vfio_irq_remove_intx(dev);
 	for (unsigned i = 0; dev->pci.msix && mode != VFIO_IRQ_MSIX && i < dev->msix.vec.n; i++)
 		pci_vector_set_fd(&dev->msix.vec, i, -1);
 	for (unsigned i = 0; dev->pci.msi && mode != VFIO_IRQ_MSI && i < dev->msi.vec.n; i++)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * VFIO passthrough (legacy type1 container and groups; linux/vfio.h). Kept over an update: the
- * container "container0", groups "vfio-group:N", devices "vfio:BDF" and their eventfds
- * "vfio:BDF:intx", ":intx-unmask", ":msi:N", ":msix:N".
+ * VFIO passthrough (linux/vfio.h). Kept over an update: the IOMMU's "container0" with groups "vfio-group:N", or
+ * "iommufd0"; devices "vfio:ID" and their eventfds "vfio:ID:intx", ":intx-unmask", ":msi:N", ":msix:N". ID is the
+ * device's name in sysfs: a PCI address, or the UUID of a mediated device.
  *
  * Taking over an open device means touching nothing of it: no reset, no VFIO_DEVICE_SET_IRQS, no
  * access to config space or BARs, and no queries (struct vfio_answers). Only mmap() and new DMA
@@ -14,52 +14,16 @@
 
 #include "devices/pci/msi.h"
 #include "devices/pci/pci.h"
+#include "devices/vfio/iommu.h"
 #include "vmm/device.h"
 #include "vmm/irq.h"
 #include "vmm/ram.h"
 
-#define VFIO_MAX_GROUPS 32
 #define VFIO_MAX_PARTS	16
 #define VFIO_MAX_SPARSE 8
-#define VFIO_BDF_LEN	16
+#define VFIO_ID_LEN	40
+#define VFIO_NODE_LEN	64
 #define VFIO_SPARE_FDS	32 /* that eventfds leave, where they are short: for clients and an update */
-
-/* ---- container.c: DMA. One per machine, brought along by the first VFIO device. ---- */
-
-struct vfio_container_state {
-	uint64_t iova[RAM_MAX_REGIONS]; /* as mapped: equal to guest physical addresses */
-	uint64_t len[RAM_MAX_REGIONS];
-	uint64_t offset[RAM_MAX_REGIONS]; /* in the file of guest memory */
-	uint32_t nranges;
-	uint32_t ngroups;
-	uint32_t groups[VFIO_MAX_GROUPS];
-};
-
-struct vfio_container {
-	struct device dev;
-	int fd;
-	int kvm_fd; /* KVM-VFIO device; -1 while there is none */
-	unsigned ngroups;
-	struct {
-		unsigned number;
-		int fd;
-	} groups[VFIO_MAX_GROUPS];
-	struct vfio_container_state state;
-};
-
-extern const struct device_class vfio_container_class;
-
-/* The descriptor of IOMMU group @number, opened and put into the container for its first device
- * @bdf. */
-int vfio_container_group(struct vfio_container *c, unsigned number, const char *bdf,
-			 struct error *err);
-
-/* dma.c: guest memory in the IOMMU. renew: the ranges get this process's addresses; check: they are
- * guest memory. */
-int vfio_dma_map(struct vfio_container *c, struct error *err);
-int vfio_dma_renew(struct device *container, struct error *err);
-int vfio_dma_check(const struct vfio_container *c, struct error *err);
-uint64_t vfio_dma_len(const struct vfio_container *c);
 
 /* ---- device.c: one device ---- */
 
@@ -124,6 +88,8 @@ struct vfio_state {
 	uint32_t ident;	      /* device ID << 16 | vendor ID */
 	uint32_t irq_mode;    /* enum vfio_irq_mode */
 	uint32_t irq_vectors; /* that have an eventfd in modes MSI and MSIX */
+	/* Mode INTX: the device takes no eventfd to be unmasked by, as some mediated ones do not. */
+	uint32_t unmask_by_call;
 	struct vfio_answers answers;
 };
 
@@ -131,7 +97,8 @@ struct vfio_dev {
 	struct device dev;
 	struct pci_dev pci;
 	struct vfio_container *container;
-	char bdf[VFIO_BDF_LEN]; /* with domain */
+	char id[VFIO_ID_LEN]; /* its name in sysfs */
+	int iommu;	      /* enum vfio_iommu_kind that the option asks for; -1: any */
 	bool rom;
 	int fd;
 	bool ready; /* the answers are there, and what follows from them */
@@ -141,6 +108,7 @@ struct vfio_dev {
 	struct msix msix;
 	struct msi msi;
 	struct irq_source intx;
+	bool intx_watched; /* its unmask eventfd, by the event loop: unmask_by_call */
 	struct vfio_state state;
 	unsigned complaints;
 };
@@ -171,6 +139,7 @@ void vfio_bar_unmap(struct pci_dev *pci, unsigned bar, uint64_t addr);
 void vfio_irq_init(struct vfio_dev *dev);
 int vfio_irq_start(struct vfio_dev *dev, struct error *err);
 int vfio_irq_load(struct vfio_dev *dev, struct error *err);
+void vfio_irq_remove_intx(struct vfio_dev *dev);
 
 /* ---- explain.c: what is wrong with the host, and the remedy. Exit code EXIT_HOST. ---- */
 
@@ -180,13 +149,18 @@ struct vfio_host {
 };
 extern struct vfio_host vfio_host;
 
-/* Does the device exist, have an IOMMU group and a VFIO driver? Gives the group. */
-int vfio_explain_device(const char *bdf, unsigned *group, struct error *err);
+/* Does the device exist, have an IOMMU group and a VFIO driver? Gives the group unless @group is NULL. */
+int vfio_explain_device(const char *id, unsigned *group, struct error *err);
+/* The device's own node (Linux 6.6), which iommufd needs. False: it has none. */
+bool vfio_node(const char *id, char *path, size_t size);
+int vfio_explain_node(const char *id, const char *path, int code, struct error *err);
+/* @code ENOTTY: no file mappings. */
+int vfio_explain_iommufd(int code, struct error *err);
 int vfio_explain_container(int code, struct error *err);
-int vfio_explain_group(const char *bdf, unsigned group, int code, struct error *err);
-int vfio_explain_open(const char *bdf, unsigned group, int code, struct error *err);
-int vfio_explain_viable(const char *bdf, unsigned group, struct error *err);
-int vfio_explain_iommu(const char *bdf, int code, struct error *err);
+int vfio_explain_group(const char *id, unsigned group, int code, struct error *err);
+int vfio_explain_open(const char *id, unsigned group, int code, struct error *err);
+int vfio_explain_viable(const char *id, unsigned group, struct error *err);
+int vfio_explain_iommu(const char *id, int code, struct error *err);
 /* May this process lock @len bytes? -ENOMEM with the remedy if not. */
 int vfio_explain_memlock(uint64_t len, struct error *err);
 /* VFIO_UPDATE_VADDR is not there: a mediated device in one of the groups, or an old kernel. */

@@ -418,8 +418,9 @@ static void destroyed_with_intx(void **state)
 static void options(void **state)
 {
 	static const struct {
-		const char *arg, *bdf; /* NULL: refused */
+		const char *arg, *id; /* NULL: refused */
 		bool rom;
+		int iommu; /* enum vfio_iommu_kind + 1; 0: any */
 	} cases[] = {
 		{"0000:00:05.0", "0000:00:05.0", true},
 		{"00:1f.7", "0000:00:1f.7", true},
@@ -433,17 +434,34 @@ static void options(void **state)
 		{"00:05.0x", NULL, false},
 		{"00:05.0,rom=maybe", NULL, false},
 		{"00:05.0,rom", NULL, false},
+		{"10000:e1:00.0", "10000:e1:00.0", true},
+		{"00:05.0,iommu=type1", "0000:00:05.0", true, 1},
+		{"00:05.0,iommu=iommufd,rom=off", "0000:00:05.0", false, 2},
+		{"00:05.0,iommu=", NULL, false},
+		{"00:05.0,", NULL, false},
+		{"mdev:83B8F4F2-509f-382f-3c1e-e6bfe0fa1001",
+		 "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", true},
+		{"/sys/bus/mdev/devices/83b8f4f2-509f-382f-3c1e-e6bfe0fa1001/,iommu=iommufd",
+		 "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", true, 2},
+		{"/sys/bus/pci/devices/0000:00:05.0", "0000:00:05.0", true},
+		{"mdev:83b8f4f2-509f-382f-3c1e-e6bfe0fa100", NULL, false},
+		{"mdev:83b8f4f2-509f-382f-3c1e-e6bfe0fa10011", NULL, false},
+		{"mdev:83b8f4f2x509f-382f-3c1e-e6bfe0fa1001", NULL, false},
+		{"83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", NULL, false},
+		{"/sys/class/net/eth0", NULL, false},
+		{"/", NULL, false},
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
 		struct machine *m = fake_machine(true);
 		struct error err = {0};
 		int rc = machine_add_device(m, &vfio_class, cases[i].arg, &err);
-		if (!cases[i].bdf) {
+		if (!cases[i].id) {
 			assert_int_equal(rc, -EINVAL);
 			assert_int_equal(err.exit, EXIT_USAGE);
 		} else {
 			assert_int_equal(rc, 0);
-			assert_string_equal(vfio_of(m)->bdf, cases[i].bdf);
+			assert_string_equal(vfio_of(m)->id, cases[i].id);
+			assert_int_equal(vfio_of(m)->iommu, cases[i].iommu - 1);
 			assert_int_equal(vfio_of(m)->rom, cases[i].rom);
 			/* The container comes before it. */
 			assert_ptr_equal(m->devices[1], &container_of(m)->dev);

@@ -223,8 +223,8 @@ static void container_and_iommu(void **state)
 static void update_refused(void **state)
 {
 	struct error err = {0};
-	struct vfio_container c = {.ngroups = 1};
-	c.groups[0].number = 9;
+	struct vfio_container c = {.nfiles = 1};
+	c.files[0].number = 9;
 	make_device(BDF, "9", "vfio-pci");
 	assert_int_equal(vfio_explain_update(&c, &err), -EOPNOTSUPP);
 	assert_says(&err, "VFIO_UPDATE_VADDR", "5.12");

@@ -390,7 +390,7 @@ static void spoil_range_count(struct vfio_dev *dev, struct vfio_container *c)
 
 static void spoil_group(struct vfio_dev *dev, struct vfio_container *c)
 {
-	c->groups[0].number = 8;
+	c->files[0].number = 8;
 }
 
 static void spoil_more_groups(struct vfio_dev *dev, struct vfio_container *c)
@@ -400,8 +400,8 @@ static void spoil_more_groups(struct vfio_dev *dev, struct vfio_container *c)
 
 static void spoil_fewer_groups(struct vfio_dev *dev, struct vfio_container *c)
 {
-	c->groups[c->ngroups].number = 9; /* whose descriptor is not handed over */
-	c->groups[c->ngroups++].fd = vf.group;
+	c->files[c->nfiles].number = 9; /* whose descriptor is not handed over */
+	c->files[c->nfiles++].fd = vf.group;
 }
 
 static void hostile_state(void **state)
