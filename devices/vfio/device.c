@@ -29,7 +29,8 @@ static const struct pci_ops vfio_pci_ops = {
 static int usage_error(const char *arg, struct error *err)
 {
 	error_end(err, EXIT_USAGE, EINVAL,
-		  "--vfio %.200s: expected DEVICE[,rom=on|off][,iommu=type1|iommufd]", arg);
+		  "--vfio %.200s: expected DEVICE[,rom=on|off][,iommu=type1|iommufd][,noreset]"
+		  "[,vf_token=UUID]", arg);
 	return error_hint(err, "DEVICE is a PCI address such as 0000:00:05.0 or 00:05.0 (lspci -D lists "
 			       "them), or mdev:UUID (ls /sys/bus/mdev/devices)");
 }
@@ -48,15 +49,37 @@ static bool parse_bdf(struct vfio_dev *dev, const char *word)
 	return !word[used] && slot <= 31 && fn <= 7;
 }
 
-/* sysfs has it in lower case. */
-static bool parse_uuid(struct vfio_dev *dev, const char *word)
+static bool is_uuid(const char *word)
 {
 	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 	unsigned i = 0;
-	for (; form[i] && (form[i] == '-' ? word[i] == '-' : isxdigit((uint8_t)word[i])); i++)
+	while (form[i] && (form[i] == '-' ? word[i] == '-' : isxdigit((uint8_t)word[i])))
+		i++;
+	return !form[i] && !word[i];
+}
+
+/* sysfs has it in lower case. */
+static bool parse_uuid(struct vfio_dev *dev, const char *word)
+{
+	unsigned i = 0;
+	if (!is_uuid(word))
+		return false;
+	for (; word[i]; i++)
 		dev->id[i] = (char)tolower(word[i]);
 	dev->id[i] = 0;
-	return !form[i] && !word[i];
+	return true;
+}
+
+static bool parse_token(struct vfio_dev *dev, const char *word)
+{
+	if (!is_uuid(word))
+		return false;
+	for (unsigned i = 0; i < sizeof(dev->token); word += 2) {
+		word += *word == '-';
+		sscanf(word, "%2hhx", &dev->token[i++]);
+	}
+	dev->has_token = true;
+	return true;
 }
 
 /* A path in sysfs ends with the same name. */
@@ -80,6 +103,12 @@ static bool parse_word(struct vfio_dev *dev, const char *word)
 		dev->rom = !strcmp(word, "rom=on");
 		return true;
 	}
+	if (!strcmp(word, "noreset")) {
+		dev->noreset = true;
+		return true;
+	}
+	if (!strncmp(word, "vf_token=", strlen("vf_token=")))
+		return parse_token(dev, word + strlen("vf_token="));
 	for (int i = 0; i < VFIO_IOMMU_KINDS; i++) {
 		if (strncmp(word, "iommu=", strlen("iommu=")) ||
 		    strcmp(word + strlen("iommu="), vfio_iommus[i]->name))
@@ -178,10 +207,11 @@ static int vfio_realize(struct device *base, struct error *err)
 static int vfio_reset(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
-	long rc = dev->answers.can_reset ? vm_ioctl(dev->fd, VFIO_DEVICE_RESET, NULL) : 0;
+	bool reset = dev->answers.can_reset && !dev->noreset;
+	long rc = reset ? vm_ioctl(dev->fd, VFIO_DEVICE_RESET, NULL) : 0;
 	if (rc < 0)
 		log_warn("%s: resetting the device: %s", base->name, strerror((int)-rc));
-	else if (!dev->answers.can_reset)
+	else if (!dev->answers.can_reset && !dev->noreset)
 		log_warn("%s: the device has no reset of its own: it starts as it was left",
 			 base->name);
 	return vfio_config_reset(dev, err);

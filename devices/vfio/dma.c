@@ -26,6 +26,32 @@ int vfio_dma_failed(const struct vfio_container *c, uint32_t i, int code, const 
 			 what, c->state.iova[i], c->state.len[i]);
 }
 
+#define MAX_RANGES 64
+
+/* The host keeps addresses for itself: message interrupts, and what its firmware or processor reserves. */
+static int range_allowed(const struct vfio_container *c, uint32_t i, struct error *err)
+{
+	struct vfio_iova_range r[MAX_RANGES];
+	uint64_t first = c->state.iova[i], last = first + c->state.len[i] - 1, end = 0;
+	unsigned n = c->iommu->ranges(c, r, MAX_RANGES);
+	for (unsigned k = 0; k < n; k++) {
+		if (first >= r[k].start && last <= r[k].end)
+			return 0;
+		if (first >= r[k].start && first <= r[k].end)
+			end = r[k].end;
+	}
+	if (!n)
+		return 0;
+	error_end(err, EXIT_HOST, ERANGE,
+		  "vfio-container: guest memory 0x%lx to 0x%lx: this host's IOMMU reserves addresses "
+		  "from 0x%lx on",
+		  first, last, end ? end + 1 : first);
+	if (first && end)
+		return error_hint(err, "--mem %luM fits",
+				  (c->state.offset[i] + end + 1 - first) / MIB);
+	return error_hint(err, "/sys/kernel/iommu_groups/*/reserved_regions lists them");
+}
+
 int vfio_dma_map(struct vfio_container *c, struct error *err)
 {
 	const struct ram_state *r = &c->dev.m->ram.state;
@@ -36,7 +62,10 @@ int vfio_dma_map(struct vfio_container *c, struct error *err)
 	}
 	c->state.nranges = r->nregions;
 	for (uint32_t i = 0; i < c->state.nranges; i++) {
-		int rc = c->iommu->map(c, i);
+		int rc = range_allowed(c, i, err);
+		if (rc)
+			return rc;
+		rc = c->iommu->map(c, i);
 		if (rc < 0)
 			return vfio_dma_failed(c, i, -rc, "DMA mapping", err);
 	}

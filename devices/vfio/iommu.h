@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <linux/vfio.h>
+
 #include "vmm/device.h"
 #include "vmm/ram.h"
 
@@ -25,6 +27,9 @@ struct vfio_iommu {
 	int (*adopt)(struct vfio_container *c, struct error *err);
 	/* Puts a fresh guest's device under the IOMMU and opens it. Its descriptor, which is the caller's, or -errno. */
 	int (*open_device)(struct vfio_container *c, const struct vfio_dev *dev, struct error *err);
+	/* DMA addresses that may be used, at most @max ranges of them; the kernel takes no others. How many, or 0: it does
+	 * not tell. */
+	unsigned (*ranges)(const struct vfio_container *c, struct vfio_iova_range *out, unsigned max);
 	/* Range @i of guest memory, readable and writable for devices. 0 or -errno. */
 	int (*map)(const struct vfio_container *c, uint32_t i);
 	/* The guest runs: may it be given to another process? The error is the reason. */

@@ -130,6 +130,12 @@ static int iommufd_open_device(struct vfio_container *c, const struct vfio_dev *
 	if (rc)
 		return rc;
 	struct vfio_cdev_bind bind = {.argsz = sizeof(bind), .iommufd = c->fd};
+	if (dev->has_token) {
+		bind.flags = VFIO_CDEV_BIND_TOKEN;
+		bind.token_uuid_ptr = (uintptr_t)dev->token;
+	} else { /* kernels before tokens know no more */
+		bind.argsz = offsetof(struct vfio_cdev_bind, token_uuid_ptr);
+	}
 	rc = (int)vm_ioctl(fd, VFIO_CDEV_BIND, &bind);
 	if (rc < 0)
 		return vfio_explain_node(dev->id, path, -rc, err);
@@ -140,6 +146,18 @@ static int iommufd_open_device(struct vfio_container *c, const struct vfio_dev *
 	int kept = fd;
 	fd = -1;
 	return kept;
+}
+
+static unsigned iommufd_ranges(const struct vfio_container *c, struct vfio_iova_range *out,
+			       unsigned max)
+{
+	struct iommufd_ioas_iova_ranges ranges = {
+		.size = sizeof(ranges),
+		.ioas_id = c->state.ioas,
+		.num_iovas = max,
+		.allowed_iovas = (uintptr_t)out,
+	};
+	return vm_ioctl(c->fd, IOMMUFD_IOAS_IOVA_RANGES, &ranges) < 0 ? 0 : ranges.num_iovas;
 }
 
 static int iommufd_map(const struct vfio_container *c, uint32_t i)
@@ -176,6 +194,7 @@ const struct vfio_iommu vfio_iommufd = {
 	.open = iommufd_open,
 	.adopt = iommufd_adopt,
 	.open_device = iommufd_open_device,
+	.ranges = iommufd_ranges,
 	.map = iommufd_map,
 	.may_renew = iommufd_may_renew,
 	.renew = iommufd_renew,

@@ -19,6 +19,17 @@ struct iommufd_ioas_alloc {
 };
 #define IOMMUFD_IOAS_ALLOC IOMMUFD_CALL(0x81)
 
+/* The array is of struct vfio_iova_range's form: both ends belong to it. */
+struct iommufd_ioas_iova_ranges {
+	__u32 size;
+	__u32 ioas_id;
+	__u32 num_iovas;
+	__u32 reserved;
+	__aligned_u64 allowed_iovas;
+	__aligned_u64 out_iova_alignment;
+};
+#define IOMMUFD_IOAS_IOVA_RANGES IOMMUFD_CALL(0x84)
+
 #define IOMMUFD_MAP_FIXED_IOVA (1u << 0)
 #define IOMMUFD_MAP_WRITEABLE  (1u << 1)
 #define IOMMUFD_MAP_READABLE   (1u << 2)
@@ -45,7 +56,9 @@ struct vfio_cdev_bind {
 	__u32 flags;
 	__s32 iommufd;
 	__u32 out_devid;
+	__aligned_u64 token_uuid_ptr; /* 16 bytes */
 };
+#define VFIO_CDEV_BIND_TOKEN (1u << 0)
 #define VFIO_CDEV_BIND _IO(VFIO_TYPE, VFIO_BASE + 18)
 
 struct vfio_cdev_attach {

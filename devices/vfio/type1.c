@@ -100,10 +100,46 @@ static int type1_open_device(struct vfio_container *c, const struct vfio_dev *de
 	int group_fd = group_of(c, group, dev->id, err);
 	if (group_fd < 0)
 		return group_fd;
-	char id[VFIO_ID_LEN];
-	memcpy(id, dev->id, sizeof(id));
+	char id[2 * VFIO_ID_LEN];
+	const uint8_t *t = dev->token;
+	int n = snprintf(id, sizeof(id), "%s", dev->id);
+	if (dev->has_token)
+		snprintf(id + n, sizeof(id) - (size_t)n,
+			 " vf_token=%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-"
+			 "%02x%02x%02x%02x%02x%02x",
+			 t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9], t[10], t[11],
+			 t[12], t[13], t[14], t[15]);
 	long fd = vm_ioctl(group_fd, VFIO_GROUP_GET_DEVICE_FD, id);
 	return fd < 0 ? vfio_explain_open(dev->id, group, (int)-fd, err) : (int)fd;
+}
+
+/* Since Linux 5.4, in a capability that follows the structure. */
+static unsigned type1_ranges(const struct vfio_container *c, struct vfio_iova_range *out,
+			     unsigned max)
+{
+	union {
+		struct vfio_iommu_type1_info info;
+		uint64_t room[256];
+	} u = {.info = {.argsz = sizeof(u)}};
+	struct vfio_iommu_type1_info_cap_iova_range cap;
+	if (vm_ioctl(c->fd, VFIO_IOMMU_GET_INFO, &u.info) < 0 ||
+	    !(u.info.flags & VFIO_IOMMU_INFO_CAPS) || u.info.argsz > sizeof(u))
+		return 0;
+	uint32_t off = u.info.cap_offset;
+	for (unsigned guard = 0; guard < 16 && range_fits(off, sizeof(cap), u.info.argsz) && off;
+	     guard++) {
+		memcpy(&cap, (const uint8_t *)&u + off, sizeof(cap));
+		if (cap.header.id != VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE) {
+			off = cap.header.next;
+			continue;
+		}
+		uint64_t len = (uint64_t)cap.nr_iovas * sizeof(*out);
+		if (cap.nr_iovas > max || !range_fits(off + sizeof(cap), len, u.info.argsz))
+			return 0;
+		memcpy(out, (const uint8_t *)&u + off + sizeof(cap), len);
+		return cap.nr_iovas;
+	}
+	return 0;
 }
 
 static int range_map(const struct vfio_container *c, uint32_t i, uint32_t flags)
@@ -162,6 +198,7 @@ const struct vfio_iommu vfio_type1 = {
 	.open = type1_open,
 	.adopt = type1_adopt,
 	.open_device = type1_open_device,
+	.ranges = type1_ranges,
 	.map = type1_map,
 	.may_renew = type1_may_renew,
 	.renew = type1_renew,

@@ -99,7 +99,9 @@ struct vfio_dev {
 	struct vfio_container *container;
 	char id[VFIO_ID_LEN]; /* its name in sysfs */
 	int iommu;	      /* enum vfio_iommu_kind that the option asks for; -1: any */
-	bool rom;
+	bool rom, noreset;
+	bool has_token;
+	uint8_t token[16]; /* a UUID that a virtual function and its physical one share (vf_token=) */
 	int fd;
 	bool ready; /* the answers are there, and what follows from them */
 	struct vfio_answers answers;

@@ -61,6 +61,7 @@ static struct {
 	struct fake_range ranges[RAM_MAX_REGIONS];
 	unsigned nranges;
 	int map_error;
+	uint64_t iova_end; /* last DMA address of the host; 0: of 64 bits */
 	unsigned resets, set_irqs, update_vaddr;
 	unsigned kvm_groups;
 	uint32_t irq_index; /* of the kind that is on: VFIO_PCI_*_IRQ_INDEX; ~0: none */
@@ -105,14 +106,20 @@ static void fake_device_fill(void)
 	config_le(MSIX_CAP + PCI_MSIX_FLAGS, NVEC - 1, 2);
 	config_le(MSIX_CAP + PCI_MSIX_TABLE, 0x2000 | 0, 4);
 	config_le(MSIX_CAP + PCI_MSIX_PBA, 0x9000 | 2, 4);
-	/* AER, SR-IOV, serial number, and behind it in the chain but before it in place: ARI. */
+	/* AER, SR-IOV, serial number, and behind it in the chain but before it in place: ARI; resizable BARs, two of
+	 * them. Behind ARI and those are registers that no capability names. */
 	config_le(0x100, PCI_EXT_CAP_ID_ERR | 1 << 16 | 0x180u << 20, 4);
 	config_le(0x180, PCI_EXT_CAP_ID_SRIOV | 1 << 16 | 0x1c0u << 20, 4);
 	config_le(0x184, 0x5a5a5a5a, 4);
 	config_le(0x1c0, PCI_EXT_CAP_ID_DSN | 1 << 16 | 0x160u << 20, 4);
 	config_le(0x1c4, 0x12345678, 4);
-	config_le(0x160, PCI_EXT_CAP_ID_ARI | 1 << 16, 4);
+	config_le(0x160, PCI_EXT_CAP_ID_ARI | 1 << 16 | 0x200u << 20, 4);
 	config_le(0x164, 0x77777777, 4);
+	config_le(0x168, 0x0badcafe, 4);
+	config_le(0x200, PCI_EXT_CAP_ID_REBAR | 1 << 16, 4);
+	config_le(0x208, 2 << PCI_REBAR_CTRL_NBAR_SHIFT, 4);
+	config_le(0x210, 0x77777777, 4);
+	config_le(0x214, 0x600df00d, 4);
 	assert_int_equal(ftruncate(vf.device, 0x600000), 0);
 }
 
@@ -234,6 +241,28 @@ static long fake_device_ioctl(unsigned long request, void *arg)
 	return 0;
 }
 
+/* Behind another capability, two ranges of DMA addresses: with the gap for message interrupts between them. */
+static long fake_iommu_info(struct vfio_iommu_type1_info *info)
+{
+	struct {
+		struct vfio_info_cap_header other;
+		uint64_t nothing;
+		struct vfio_iommu_type1_info_cap_iova_range cap;
+		struct vfio_iova_range range[2];
+	} caps = {
+		.other = {.id = VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, .version = 1},
+		.cap = {.header = {.id = VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, .version = 1},
+			.nr_iovas = 2},
+		.range = {{0, 0xfedfffff}, {0xfef00000, vf.iova_end ?: UINT64_MAX}}};
+	assert_true(info->argsz >= sizeof(*info) + sizeof(caps));
+	caps.other.next = sizeof(*info) + offsetof(typeof(caps), cap);
+	info->flags = VFIO_IOMMU_INFO_CAPS;
+	info->cap_offset = sizeof(*info);
+	memcpy(info + 1, &caps, sizeof(caps));
+	info->argsz = sizeof(*info) + sizeof(caps);
+	return 0;
+}
+
 /* The interrupts of vf are the first device's. */
 static void fake_swap_irqs(void)
 {
@@ -270,6 +299,8 @@ static long fake_vfio_ioctl(int fd, unsigned long request, void *arg)
 		return fake_map(arg);
 	if (request == VFIO_IOMMU_UNMAP_DMA)
 		return fake_unmap(arg);
+	if (request == VFIO_IOMMU_GET_INFO)
+		return fake_iommu_info(arg);
 	if (request == VFIO_CHECK_EXTENSION)
 		return (uintptr_t)arg == VFIO_UPDATE_VADDR ? vf.update_vaddr : 1;
 	fail_msg("container ioctl 0x%lx", request);

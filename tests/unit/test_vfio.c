@@ -25,8 +25,11 @@ static void config_view(void **state)
 	assert_int_equal(config_get(m, SLOT, 0x184, 4), 0);
 	assert_int_equal(config_get(m, SLOT, 0x1c0, 2), PCI_EXT_CAP_ID_DSN);
 	assert_int_equal(config_get(m, SLOT, 0x1c4, 4), 0x12345678);
-	assert_int_equal(config_get(m, SLOT, 0x160, 4), 0);
+	assert_int_equal(config_get(m, SLOT, 0x160, 4), 0x200u << 20);
 	assert_int_equal(config_get(m, SLOT, 0x164, 4), 0);
+	assert_int_equal(config_get(m, SLOT, 0x168, 4), 0x0badcafe);
+	assert_int_equal(config_get(m, SLOT, 0x210, 4), 0);
+	assert_int_equal(config_get(m, SLOT, 0x214, 4), 0x600df00d);
 	vfio_machine_free(m);
 }
 
@@ -415,6 +418,20 @@ static void destroyed_with_intx(void **state)
 	vfio_machine_free(m);
 }
 
+static void reserved_addresses(void **state)
+{
+	struct machine *m = vfio_machine(true);
+	struct error err = {0};
+	vf.iova_end = 4 * GIB - 1;
+	assert_int_equal(fdset_keep(&m->fds, "container0", vf.container, &err), 0);
+	assert_int_equal(fdset_keep(&m->fds, "vfio-group:7", vf.group, &err), 0);
+	assert_int_equal(fdset_keep(&m->fds, "vfio:" BDF, vf.device, &err), 0);
+	assert_int_equal(fake_realize(m, &err), 0);
+	assert_int_equal(fake_reset(m, &err), -ERANGE);
+	assert_non_null(strstr(err.text, "reserves addresses from 0x100000000 on"));
+	vfio_machine_free(m);
+}
+
 static void options(void **state)
 {
 	static const struct {
@@ -450,6 +467,10 @@ static void options(void **state)
 		{"83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", NULL, false},
 		{"/sys/class/net/eth0", NULL, false},
 		{"/", NULL, false},
+		{"00:05.0,noreset", "0000:00:05.0", true},
+		{"00:05.0,noreset=on", NULL, false},
+		{"00:05.0,vf_token=bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3", "0000:00:05.0", true},
+		{"00:05.0,vf_token=bd8d9d2b", NULL, false},
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
 		struct machine *m = fake_machine(true);
@@ -556,7 +577,7 @@ int main(void)
 		TEST(sleeping_device),
 		TEST(interrupt_kinds),
 		TEST(host_short_of_vectors),
-		TEST(options),
+		TEST(options), TEST(reserved_addresses),
 		TEST(odd_lengths),
 		TEST(destroyed_with_intx),
 		TEST(bars_lie_in_the_host_as_in_the_guest),

@@ -18,6 +18,8 @@ static struct {
 	char calls[128]; /* "K B A M0 M1 P ": KVM, bind, attach, map, change of process */
 	bool no_files;	 /* a kernel before file mappings */
 	int change_error, bind_error;
+	uint64_t iova_end; /* last DMA address of the host; 0: of 64 bits */
+	uint8_t token[16]; /* that the device was bound with */
 	unsigned unmasked;   /* INTx, by a call */
 	bool no_unmask_fd;   /* and by nothing else */
 	bool irq_kinds_fail; /* of MSI-X: EINVAL */
@@ -99,8 +101,20 @@ static long host(int fd, unsigned long request, void *arg)
 		note("P");
 		return kernel.no_files ? -ENOTTY : -kernel.change_error;
 	}
+	if (request == IOMMUFD_IOAS_IOVA_RANGES) {
+		struct iommufd_ioas_iova_ranges *r = arg;
+		assert_int_equal(r->ioas_id, IOAS);
+		*(struct vfio_iova_range *)(uintptr_t)r->allowed_iovas =
+			(struct vfio_iova_range){0, kernel.iova_end ?: UINT64_MAX};
+		r->num_iovas = 1;
+		return 0;
+	}
 	if (request == VFIO_CDEV_BIND) {
+		const struct vfio_cdev_bind *bind = arg;
 		assert_true(is_device(fd));
+		assert_int_equal(bind->argsz, bind->flags ? 24 : 16);
+		if (bind->flags)
+			memcpy(kernel.token, (void *)(uintptr_t)bind->token_uuid_ptr, 16);
 		note("B");
 		return -kernel.bind_error;
 	}
@@ -295,6 +309,35 @@ static void device_in_use(void **state)
 	assert_non_null(strstr(err.hint, "fuser"));
 }
 
+static void token(void **state)
+{
+	static const uint8_t expected[16] = {0xbd, 0x8d, 0x9d, 0x2b, 0x5a, 0x5f, 0x4f, 0x5a,
+					     0xa2, 0x11, 0xf5, 0x91, 0x51, 0x4b, 0xa1, 0xf3};
+	make_device("pci", BDF, true);
+	vfio_machine_free(running(BDF ",noreset,vf_token=bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3"));
+	assert_memory_equal(kernel.token, expected, sizeof(expected));
+	assert_int_equal(vf.resets, 0);
+}
+
+/* A host of 32 address bits has no room for what lies above 4 GiB. */
+static void reserved_addresses(void **state)
+{
+	struct error err = {0};
+	make_device("pci", BDF, true);
+	kernel.iova_end = 4 * GIB - 1;
+	struct machine *m = machine(BDF, true);
+	if (fake_realize(m, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(fake_reset(m, &err), -ERANGE);
+	assert_non_null(strstr(err.text, "0x100000000"));
+	assert_non_null(strstr(err.hint, "reserved_regions"));
+	kernel.iova_end = 4 * GIB + 8 * MIB - 1;
+	assert_int_equal(fake_reset(m, &err), -ERANGE);
+	assert_non_null(strstr(err.text, "from 0x100800000 on"));
+	assert_non_null(strstr(err.hint, "--mem 56M fits"));
+	vfio_machine_free(m);
+}
+
 /* An ordinary user may lock the memory once, where twice is needed. */
 static void too_little_to_lock(void **state)
 {
@@ -371,7 +414,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(fresh_guest),	  TEST(handed_over), TEST(chosen),
 		TEST(two_minds),	  TEST(device_in_use), TEST(other_interface),
-		TEST(mediated),		  TEST(too_little_to_lock),
+		TEST(mediated),		  TEST(token),	     TEST(reserved_addresses),
+		TEST(too_little_to_lock),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,9 +56,15 @@ static int choose_mmio64(struct machine *m, struct error *err)
 	int rc = cpuid_make(m, &c.head, err);
 	if (rc)
 		return rc;
+	uint64_t end = r->gpa[r->nregions - 1] + r->len[r->nregions - 1];
 	m->arch->address_bits = cpuid_address_bits(&c.head);
-	layout_mmio64(m->arch->address_bits, r->gpa[r->nregions - 1] + r->len[r->nregions - 1],
-		      &s->mmio64_base, &s->mmio64_len);
+	if (end > 1ull << m->arch->address_bits) {
+		error_end(err, EXIT_HOST, ERANGE,
+			  "guest memory reaches %lu GiB, the guest's processor %llu GiB (%u address bits)",
+			  end / GIB, (1ull << m->arch->address_bits) / GIB, m->arch->address_bits);
+		return error_hint(err, "less --mem, or a host with more address bits");
+	}
+	layout_mmio64(m->arch->address_bits, end, &s->mmio64_base, &s->mmio64_len);
 	return 0;
 }
 

@@ -28,8 +28,14 @@ int arch_ram_layout(struct ram_state *ram, uint64_t size, struct error *err)
 	uint64_t low = size < LAYOUT_RAM_LOW_END ? size : LAYOUT_RAM_LOW_END;
 	ram->nregions = 0;
 	add_region(ram, 0, low, 0);
-	if (size > low)
-		add_region(ram, LAYOUT_RAM_HIGH, size - low, low);
+	uint64_t done = low, high = LAYOUT_HT_BASE - LAYOUT_RAM_HIGH;
+	if (high > size - done)
+		high = size - done;
+	if (high)
+		add_region(ram, LAYOUT_RAM_HIGH, high, done);
+	done += high;
+	if (done < size)
+		add_region(ram, LAYOUT_HT_END, size - done, done);
 	return 0;
 }
 
