@@ -221,10 +221,11 @@ const struct option_entry options_table[] = {
 	 "256M", GROUP_GUEST, parse_mem},
 	{"cpus", 'c', "N", "Number of virtual CPUs.", "1", GROUP_GUEST, parse_number, AT(cpus),
 	 .min = 1, .max = OPTIONS_MAX_CPUS},
-	{"vfio", 0, "DEVICE[,rom=on|off][,iommu=type1|iommufd][,noreset][,vf_token=UUID]",
+	{"vfio", 0, "DEVICE[,rom=on|off][,iommu=type1|iommufd][,noreset][,unbind=wait|poweroff][,vf_token=UUID]",
 	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0, or a mediated one, "
 	 "like mdev:UUID. rom=on shows its option ROM too. iommu=: how the kernel is asked for the "
-	 "IOMMU; iommufd where the host has it. noreset starts it as its last user left it. vf_token=: "
+	 "IOMMU; iommufd where the host has it. noreset starts it as its last user left it. "
+	 "unbind=poweroff: when the host wants the device back the guest is asked to power off. vf_token=: "
 	 "what the owner of a virtual function's physical one has set. May be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
 	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",

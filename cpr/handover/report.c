@@ -135,6 +135,18 @@ void report_progress(struct machine *m, const char *text)
 		control_publish(m->control, j.text, j.len);
 }
 
+void report_trouble(struct machine *m, const struct device *dev)
+{
+	char buf[RECORD_LEN];
+	struct json j;
+	log_warn("%s %s", dev->name, dev->trouble);
+	begin(&j, buf, "device", "trouble");
+	json_string(&j, "device", dev->name);
+	json_string(&j, "trouble", dev->trouble);
+	if (end(&j))
+		control_publish(m->control, j.text, j.len);
+}
+
 static void put_phases(struct json *j, const uint64_t *t)
 {
 	uint64_t begin_ns = t[STAMP_REQUEST];

@@ -11,6 +11,7 @@
 
 struct error;
 struct handover;
+struct device;
 struct machine;
 struct reasons;
 
@@ -36,6 +37,9 @@ void report_started(struct machine *m, const char *path);
 
 /* How far it is: to those who want events. */
 void report_progress(struct machine *m, const char *text);
+
+/* Something is wrong with a device. */
+void report_trouble(struct machine *m, const struct device *dev);
 
 void report_done(struct machine *m, const struct report *r);
 

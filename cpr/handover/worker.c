@@ -209,6 +209,24 @@ static void listen_to_parent(void)
 		go_alone(err.text);
 }
 
+static void tell_troubles(void)
+{
+	struct machine *m = self.m;
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		struct device *dev = m->devices[i];
+		pthread_mutex_lock(&m->lock);
+		bool told = dev->told, ends = dev->told && dev->ends_guest;
+		dev->told = false;
+		pthread_mutex_unlock(&m->lock);
+		if (told)
+			report_trouble(m, dev);
+		if (!ends || self.stop.sig)
+			continue;
+		incumbent_cancel("the guest was asked to power off");
+		stop_ask(m, &self.stop, SIGTERM, "the host wants a device back");
+	}
+}
+
 /* MACHINE_WAKE_SIGNAL; and what the parent would have passed on, once there is none. */
 static void take_signals(void)
 {
@@ -220,6 +238,8 @@ static void take_signals(void)
 		else if (self.link < 0)
 			on_signal((int)info.ssi_signo);
 	}
+	if (asked)
+		tell_troubles();
 	if (asked && serve_request(self.m, self.p) && !self.stop.sig) {
 		incumbent_cancel("the guest was asked to power off");
 		stop_ask(self.m, &self.stop, SIGTERM, "control socket");

@@ -15,6 +15,7 @@ static const struct field vfio_fields[] = {
 	FIELD_U(struct vfio_state, irq_mode),
 	FIELD_U(struct vfio_state, irq_vectors),
 	FIELD_U_SINCE(struct vfio_state, unmask_by_call, 2, 0),
+	FIELD_U_SINCE(struct vfio_state, trouble, 2, 0),
 	VFIO_ANSWERS_FIELDS(struct vfio_state, answers, 2),
 };
 static STATE_CLASS(vfio_state_class, "vfio", 2, struct vfio_state, vfio_fields);
@@ -30,7 +31,7 @@ static int usage_error(const char *arg, struct error *err)
 {
 	error_end(err, EXIT_USAGE, EINVAL,
 		  "--vfio %.200s: expected DEVICE[,rom=on|off][,iommu=type1|iommufd][,noreset]"
-		  "[,vf_token=UUID]", arg);
+		  "[,unbind=wait|poweroff][,vf_token=UUID]", arg);
 	return error_hint(err, "DEVICE is a PCI address such as 0000:00:05.0 or 00:05.0 (lspci -D lists "
 			       "them), or mdev:UUID (ls /sys/bus/mdev/devices)");
 }
@@ -107,6 +108,10 @@ static bool parse_word(struct vfio_dev *dev, const char *word)
 		dev->noreset = true;
 		return true;
 	}
+	if (!strcmp(word, "unbind=wait") || !strcmp(word, "unbind=poweroff")) {
+		dev->give_back = !strcmp(word, "unbind=poweroff");
+		return true;
+	}
 	if (!strncmp(word, "vf_token=", strlen("vf_token=")))
 		return parse_token(dev, word + strlen("vf_token="));
 	for (int i = 0; i < VFIO_IOMMU_KINDS; i++) {
@@ -148,6 +153,8 @@ static int vfio_init(struct device *base, const char *arg, struct error *err)
 	struct vfio_dev *dev = (struct vfio_dev *)base;
 	struct machine *m = base->m;
 	dev->fd = -1;
+	for (unsigned i = 0; i < VFIO_TROUBLES; i++)
+		dev->trouble_fd[i] = -1;
 	int rc = parse_arg(dev, arg, err);
 	snprintf(base->name, sizeof(base->name), "vfio %s", dev->id);
 	snprintf(base->node, sizeof(base->node), "vfio@%s", dev->id);
@@ -192,7 +199,8 @@ static int vfio_post_load(void *opaque, struct error *err)
 	struct vfio_dev *dev = opaque;
 	return vfio_answers_load(dev, err)
 			 ?: pci_dev_load(&dev->pci, err)
-			 ?: vfio_irq_load(dev, err);
+			 ?: vfio_irq_load(dev, err)
+			 ?: vfio_trouble_load(dev, err);
 }
 
 /* A device that is taken over is made when its state is loaded, which says what it is. */
@@ -220,7 +228,7 @@ static int vfio_reset(struct device *base, struct error *err)
 static int vfio_start(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
-	return base->m->fresh ? vfio_irq_start(dev, err) : 0;
+	return base->m->fresh ? vfio_irq_start(dev, err) ?: vfio_trouble_start(dev, err) : 0;
 }
 
 /* Descriptors stay: they belong to the table of kept ones, and a successor may still want them. */
@@ -228,6 +236,7 @@ static void vfio_destroy(struct device *base)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
 	vfio_irq_remove_intx(dev);
+	vfio_trouble_end(dev);
 	if (dev->msix.pci)
 		pci_vectors_free(&dev->msix.vec);
 	if (dev->msi.pci)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * VFIO passthrough (linux/vfio.h). Kept over an update: the IOMMU's "container0" with groups "vfio-group:N", or
- * "iommufd0"; devices "vfio:ID" and their eventfds "vfio:ID:intx", ":intx-unmask", ":msi:N", ":msix:N". ID is the
+ * "iommufd0"; devices "vfio:ID" and their eventfds "vfio:ID:intx", ":intx-unmask", ":msi:N", ":msix:N", ":err", ":req". ID is the
  * device's name in sysfs: a PCI address, or the UUID of a mediated device.
  *
  * Taking over an open device means touching nothing of it: no reset, no VFIO_DEVICE_SET_IRQS, no
@@ -79,6 +79,8 @@ struct vfio_answers {
 		FIELD_U_SINCE(S, m.pm_cap, v, 0), FIELD_U_SINCE(S, m.msi_cap, v, 0),               \
 		FIELD_U_SINCE(S, m.msix_cap, v, 0), FIELD_RAW_SINCE(S, m.emulated, v)
 
+enum vfio_trouble { VFIO_TROUBLE_ERROR, VFIO_TROUBLE_REQUEST, VFIO_TROUBLES };
+
 enum vfio_irq_mode { VFIO_IRQ_NONE, VFIO_IRQ_INTX, VFIO_IRQ_MSI, VFIO_IRQ_MSIX };
 
 struct vfio_state {
@@ -90,6 +92,7 @@ struct vfio_state {
 	uint32_t irq_vectors; /* that have an eventfd in modes MSI and MSIX */
 	/* Mode INTX: the device takes no eventfd to be unmasked by, as some mediated ones do not. */
 	uint32_t unmask_by_call;
+	uint32_t trouble; /* bits of enum vfio_trouble: what has come */
 	struct vfio_answers answers;
 };
 
@@ -100,6 +103,7 @@ struct vfio_dev {
 	char id[VFIO_ID_LEN]; /* its name in sysfs */
 	int iommu;	      /* enum vfio_iommu_kind that the option asks for; -1: any */
 	bool rom, noreset;
+	bool give_back; /* the guest is asked to end when the host wants the device (unbind=poweroff) */
 	bool has_token;
 	uint8_t token[16]; /* a UUID that a virtual function and its physical one share (vf_token=) */
 	int fd;
@@ -111,6 +115,7 @@ struct vfio_dev {
 	struct msi msi;
 	struct irq_source intx;
 	bool intx_watched; /* its unmask eventfd, by the event loop: unmask_by_call */
+	int trouble_fd[VFIO_TROUBLES]; /* watched; -1: none. Owned by the table of kept descriptors */
 	struct vfio_state state;
 	unsigned complaints;
 };
@@ -142,6 +147,11 @@ void vfio_irq_init(struct vfio_dev *dev);
 int vfio_irq_start(struct vfio_dev *dev, struct error *err);
 int vfio_irq_load(struct vfio_dev *dev, struct error *err);
 void vfio_irq_remove_intx(struct vfio_dev *dev);
+
+/* trouble.c. start asks a fresh guest's device to be told; load takes the eventfds that were handed over. */
+int vfio_trouble_start(struct vfio_dev *dev, struct error *err);
+int vfio_trouble_load(struct vfio_dev *dev, struct error *err);
+void vfio_trouble_end(struct vfio_dev *dev);
 
 /* ---- explain.c: what is wrong with the host, and the remedy. Exit code EXIT_HOST. ---- */
 

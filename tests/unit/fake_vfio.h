@@ -10,6 +10,7 @@
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 
 #include "devices/vfio/vfio.h"
@@ -66,6 +67,7 @@ static struct {
 	unsigned kvm_groups;
 	uint32_t irq_index; /* of the kind that is on: VFIO_PCI_*_IRQ_INDEX; ~0: none */
 	unsigned irq_fds, irq_room;
+	int32_t trouble_fd[2]; /* errors, requests */
 	bool unmask_set;
 } vf;
 
@@ -194,6 +196,10 @@ static long fake_region_info(struct vfio_region_info *info)
 
 static long fake_set_irqs(const struct vfio_irq_set *set)
 {
+	if (set->index > VFIO_PCI_MSIX_IRQ_INDEX) { /* errors and requests */
+		memcpy(&vf.trouble_fd[set->index - VFIO_PCI_ERR_IRQ_INDEX], set->data, 4);
+		return 0;
+	}
 	vf.set_irqs++;
 	if (set->flags & VFIO_IRQ_SET_ACTION_UNMASK) {
 		assert_int_equal(set->index, VFIO_PCI_INTX_IRQ_INDEX);
@@ -364,9 +370,22 @@ static struct machine *vfio_machine(bool fresh)
 					  .offset = {0, 48 * MIB}};
 	m->ram.hva = mmap(NULL, FAKE_RAM_LEN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(m->ram.hva, MAP_FAILED);
-	if (machine_add_device(m, &vfio_class, BDF, &err))
+	if (machine_add_device(m, &vfio_class, BDF, &err) ||
+	    loop_init(&m->loop, "test", SECCOMP_LOOP, &m->lock, &err))
 		fail_msg("%s", err.text);
 	return m;
+}
+
+/* What the machine's event loop would do now. Returns how many descriptors were served. */
+static inline unsigned serve_loop(struct machine *m)
+{
+	struct epoll_event ev;
+	unsigned n = 0;
+	for (; epoll_wait(m->loop.epoll_fd, &ev, 1, 0) == 1; n++) {
+		struct loop_watch *w = ev.data.ptr;
+		w->handler(w->opaque, ev.events);
+	}
+	return n;
 }
 
 static inline struct vfio_dev *vfio_of(struct machine *m)
@@ -399,8 +418,10 @@ static inline struct machine *vfio_running(void)
 
 static void vfio_machine_free(struct machine *m)
 {
+	int epoll_fd = m->loop.epoll_fd;
 	munmap(m->ram.hva, FAKE_RAM_LEN);
 	fake_destroy(m);
+	close(epoll_fd);
 }
 
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The IOMMU by iommufd, on a made-up host: which interface is chosen, in which order the kernel is asked, an update. */
 #include <ftw.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -191,8 +190,7 @@ static struct machine *machine(const char *arg, bool fresh)
 	struct machine *m = vfio_machine(fresh);
 	struct error err = {0};
 	m->ndevices -= 2; /* its device and the container that came with it */
-	if (machine_add_device(m, &vfio_class, arg, &err) ||
-	    loop_init(&m->loop, "test", SECCOMP_LOOP, &m->lock, &err))
+	if (machine_add_device(m, &vfio_class, arg, &err))
 		fail_msg("%s", err.text);
 	m->ram.fd = RAM_FD;
 	return m;
@@ -364,17 +362,6 @@ static void other_interface(void **state)
 	vfio_machine_free(next);
 	vfio_machine_free(m);
 	free(blob.data);
-}
-
-static unsigned serve_loop(struct machine *m)
-{
-	struct epoll_event ev;
-	unsigned n = 0;
-	for (; epoll_wait(m->loop.epoll_fd, &ev, 1, 0) == 1; n++) {
-		struct loop_watch *w = ev.data.ptr;
-		w->handler(w->opaque, ev.events);
-	}
-	return n;
 }
 
 /* A mediated device with a line that is unmasked by a call, and without the kinds of interrupts that others have; over

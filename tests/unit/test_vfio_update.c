@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A passed-through device over an update: DMA addresses, eventfds by name, and nothing touched. */
+#include <signal.h>
 #include <sys/resource.h>
 
 #include "tests/unit/fake_vfio.h"
@@ -416,6 +417,52 @@ static void hostile_state(void **state)
 		refused(spoils[i]);
 }
 
+static volatile sig_atomic_t woken;
+static void wake(int sig)
+{
+	woken++;
+}
+
+/* The host's word about a device reaches the leader once, over an update too, and the state remembers it. */
+static void trouble(void **state)
+{
+	const uint64_t one = 1;
+	struct error err = {0};
+	signal(MACHINE_WAKE_SIGNAL, wake);
+	woken = 0;
+	struct machine *m = vfio_running();
+	struct device *dev = &vfio_of(m)->dev;
+	m->leader = pthread_self();
+	vfio_of(m)->give_back = true;
+	assert_null(dev->trouble);
+	assert_int_equal(write(vf.trouble_fd[0], &one, sizeof(one)), sizeof(one));
+	assert_int_equal(serve_loop(m), 1);
+	assert_int_equal(woken, 1);
+	assert_true(dev->told && !dev->ends_guest);
+	assert_non_null(strstr(dev->trouble, "has failed"));
+	assert_int_equal(write(vf.trouble_fd[0], &one, sizeof(one)), sizeof(one));
+	assert_int_equal(serve_loop(m), 1);
+	assert_int_equal(woken, 1);
+
+	struct fake_blob blob;
+	update(m, &blob);
+	assert_int_equal(write(vf.trouble_fd[1], &one, sizeof(one)), sizeof(one));
+	struct machine *next = vfio_machine(false);
+	vfio_of(next)->give_back = true;
+	next->leader = pthread_self();
+	if (fake_load(next, &blob, &err))
+		fail_msg("%s", err.text);
+	assert_non_null(strstr(vfio_of(next)->dev.trouble, "has failed"));
+	assert_false(vfio_of(next)->dev.told);
+	assert_int_equal(serve_loop(next), 1);
+	assert_int_equal(woken, 2);
+	assert_true(vfio_of(next)->dev.told && vfio_of(next)->dev.ends_guest);
+	assert_non_null(strstr(vfio_of(next)->dev.trouble, "wanted back"));
+	vfio_machine_free(next);
+	vfio_machine_free(m);
+	free(blob.data);
+}
+
 static void fields_cover(void **state)
 {
 	struct machine *m = vfio_running();
@@ -435,7 +482,7 @@ int main(void)
 		TEST(taken_over_intx), TEST(mixed_ranges),
 		TEST(memlock_refuses), TEST(taken_in_a_second_try),
 		TEST(kernel_refuses),  TEST(hostile_state),
-		TEST(fields_cover),
+		TEST(trouble),	TEST(fields_cover),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
