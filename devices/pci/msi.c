@@ -315,6 +315,8 @@ void pci_vector_want(struct pci_vectors *v, unsigned i, bool want, uint64_t addr
 {
 	struct irq_source *src = &v->src[i];
 
+	if (want && src->fd < 0 && v->use)
+		v->use(v, i);
 	want = want && src->fd >= 0;
 	if (!want && !src->wanted)
 		return;

@@ -11,6 +11,8 @@ struct pci_vectors {
 	unsigned n;
 	uint32_t *gsi;		/* state of the owner, one per vector; 0: none yet */
 	struct irq_source *src; /* @n of them */
+	/* The guest wants vector @i, which has no eventfd: the place to give it one. May be NULL. */
+	void (*use)(struct pci_vectors *v, unsigned i);
 	unsigned complaints;
 };
 

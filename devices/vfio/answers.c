@@ -116,6 +116,9 @@ static int ask_irqs(struct vfio_dev *dev, struct error *err)
 		else if (rc < 0)
 			return error_errno(err, (int)-rc, "%s: interrupts of kind %u",
 					   dev->dev.name, i);
+		if (i == VFIO_PCI_MSIX_IRQ_INDEX)
+			dev->answers.msix_dynamic = irq.flags & VFIO_IRQ_INFO_EVENTFD &&
+						    !(irq.flags & VFIO_IRQ_INFO_NORESIZE);
 		dev->answers.irq_count[i] = irq.flags & VFIO_IRQ_INFO_EVENTFD ? irq.count : 0;
 	}
 	return 0;
@@ -169,7 +172,7 @@ static const char *regions_flaw(const struct vfio_answers *a)
 
 static const char *answers_flaw(const struct vfio_answers *a)
 {
-	if (a->known != 1 || a->can_reset > 1)
+	if (a->known != 1 || a->can_reset > 1 || a->msix_dynamic > 1)
 		return "value of a flag";
 	if (a->config_len < PCI_STD_HEADER_SIZEOF || a->config_len > PCI_CONFIG_LEN ||
 	    a->config_off > INT64_MAX - PCI_CONFIG_LEN)

@@ -75,6 +75,7 @@ static int take_msix(struct vfio_dev *dev, unsigned cap, struct error *err)
 	int rc = msix_init(&dev->msix, &dev->pci, cap, &dev->state.msix, err);
 	if (rc)
 		return rc;
+	dev->msix.vec.use = vfio_msix_use;
 	dev->answers.msix_cap = cap;
 	emulate(dev, cap, MSIX_CAP_LEN);
 	return 0;

@@ -14,6 +14,7 @@ static const struct field vfio_fields[] = {
 	FIELD_U(struct vfio_state, ident),
 	FIELD_U(struct vfio_state, irq_mode),
 	FIELD_U(struct vfio_state, irq_vectors),
+	FIELD_RAW_SINCE(struct vfio_state, irq_unused, 2),
 	FIELD_U_SINCE(struct vfio_state, unmask_by_call, 2, 0),
 	FIELD_U_SINCE(struct vfio_state, trouble, 2, 0),
 	VFIO_ANSWERS_FIELDS(struct vfio_state, answers, 2),
@@ -228,14 +229,15 @@ static int vfio_reset(struct device *base, struct error *err)
 static int vfio_start(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
-	return base->m->fresh ? vfio_irq_start(dev, err) ?: vfio_trouble_start(dev, err) : 0;
+	int rc = vfio_irq_start(dev, err);
+	return rc || !base->m->fresh ? rc : vfio_trouble_start(dev, err);
 }
 
 /* Descriptors stay: they belong to the table of kept ones, and a successor may still want them. */
 static void vfio_destroy(struct device *base)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
-	vfio_irq_remove_intx(dev);
+	vfio_intx_remove(dev);
 	vfio_trouble_end(dev);
 	if (dev->msix.pci)
 		pci_vectors_free(&dev->msix.vec);

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Interrupts of a passed-through device: INTx until the guest's driver enables MSI or MSI-X, and
+ * Interrupts of a passed-through device: INTx (intx.c) until the guest's driver enables MSI or MSI-X, and
  * again when that is disabled. Nothing here runs when an interrupt comes: irqfds carry it into the
- * guest. Only what the guest does leads to VFIO_DEVICE_SET_IRQS, which includes the EOI of a line that
- * the device does not take an eventfd for. Taking over finds the eventfds by name.
+ * guest. Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by name.
  */
 #include <linux/pci_regs.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
-#include "devices/vfio/vfio.h"
+#include "devices/vfio/irq.h"
 #include "vmm/machine.h"
 
 /* INTx has two: the trigger and what unmasks it. */
@@ -46,9 +45,9 @@ static int eventfd_keep(struct vfio_dev *dev, const char *name, struct error *er
 	return rc ? rc : fd;
 }
 
-/* Hands @n eventfds to the device. 0; positive: the host has only so many; -errno. */
-static int set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const int32_t *fds,
-		    uint32_t n)
+/* Hands @n eventfds (-1: none) to the device, from vector @start on. 0; positive: the host has only so many; -errno. */
+int vfio_set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const int32_t *fds,
+		    uint32_t start, uint32_t n)
 {
 	size_t size = sizeof(struct vfio_irq_set) + n * sizeof(*fds);
 	struct vfio_irq_set *set = calloc(1, size);
@@ -58,6 +57,7 @@ static int set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const
 		.argsz = (uint32_t)size,
 		.flags = action | (n ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
 		.index = index,
+		.start = start,
 		.count = n,
 	};
 	if (n)
@@ -67,7 +67,7 @@ static int set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const
 	return (int)rc;
 }
 
-static void warn(struct vfio_dev *dev, const char *what, const struct error *err)
+void vfio_irq_warn(struct vfio_dev *dev, const char *what, const struct error *err)
 {
 	if (!log_guest_ok(&dev->complaints, 5))
 		return;
@@ -76,60 +76,7 @@ static void warn(struct vfio_dev *dev, const char *what, const struct error *err
 		log_warn("%s: %s", dev->dev.name, err->hint);
 }
 
-/* The guest's EOI, for a device that is not unmasked by an eventfd. In an update it waits in the eventfd. */
-static void unmask_by_call(void *opaque, uint32_t events)
-{
-	struct vfio_dev *dev = opaque;
-	uint64_t count;
-	if (read(dev->intx.unmask_fd, &count, sizeof(count)) == sizeof(count))
-		set_irqs(dev, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_UNMASK, NULL, 0);
-}
-
-static void intx_unwatch(struct vfio_dev *dev)
-{
-	if (dev->intx_watched)
-		loop_remove(&dev->dev.m->loop, dev->intx.unmask_fd);
-	dev->intx_watched = false;
-}
-
-void vfio_irq_remove_intx(struct vfio_dev *dev)
-{
-	intx_unwatch(dev);
-	irq_remove(&dev->dev.m->irq, &dev->intx);
-}
-
-/* A state that is loaded again finds it watched: the pause allocates nothing. */
-static void intx_watch(struct vfio_dev *dev, int unmask_fd)
-{
-	struct error err;
-	if (dev->intx_watched && dev->intx.unmask_fd == unmask_fd && dev->state.unmask_by_call)
-		return;
-	intx_unwatch(dev);
-	if (!dev->state.unmask_by_call)
-		return;
-	dev->intx_watched = !loop_add(&dev->dev.m->loop, unmask_fd, EPOLLIN, unmask_by_call, dev,
-				      &err);
-	if (!dev->intx_watched)
-		warn(dev, "INTx", &err);
-}
-
-static void intx_register(struct vfio_dev *dev, int fd, int unmask_fd)
-{
-	unsigned pin = pci_config_get(&dev->pci, PCI_INTERRUPT_PIN, 1);
-	struct error err = {0};
-	intx_watch(dev, unmask_fd);
-	irq_remove(&dev->dev.m->irq, &dev->intx); /* of a state that was loaded before */
-	dev->intx = (struct irq_source){.kind = IRQ_LEVEL,
-					.fd = fd,
-					.unmask_fd = unmask_fd,
-					.gsi = pci_intx_gsi(&dev->pci, pin)};
-	irq_add(&dev->dev.m->irq, &dev->intx);
-	irq_want(&dev->dev.m->irq, &dev->intx, true);
-	if (irq_apply(&dev->dev.m->irq, &err))
-		warn(dev, "INTx", &err);
-}
-
-static void eventfds_close(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned from,
+void vfio_eventfds_close(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned from,
 			   unsigned to)
 {
 	char name[FDSET_NAME_LEN];
@@ -139,7 +86,7 @@ static void eventfds_close(struct vfio_dev *dev, enum vfio_irq_mode mode, unsign
 	}
 }
 
-static int eventfds_open(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
+int vfio_eventfds_open(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
 			 struct error *err)
 {
 	char name[FDSET_NAME_LEN];
@@ -147,18 +94,26 @@ static int eventfds_open(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned
 		irq_name(dev, mode, i, name);
 		fds[i] = eventfd_keep(dev, name, err);
 		if (fds[i] < 0) {
-			eventfds_close(dev, mode, 0, i);
+			vfio_eventfds_close(dev, mode, 0, i);
 			return fds[i];
 		}
 	}
 	return 0;
 }
 
-static int eventfds_get(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
+static bool unused(const struct vfio_dev *dev, unsigned i)
+{
+	return dev->state.irq_unused[i / 8] >> i % 8 & 1;
+}
+
+int vfio_eventfds_get(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
 			struct error *err)
 {
 	char name[FDSET_NAME_LEN];
 	for (unsigned i = 0; i < n; i++) {
+		fds[i] = -1;
+		if (mode == VFIO_IRQ_MSIX && unused(dev, i))
+			continue;
 		irq_name(dev, mode, i, name);
 		fds[i] = fdset_get(&dev->dev.m->fds, name);
 		if (fds[i] < 0)
@@ -168,101 +123,133 @@ static int eventfds_get(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned 
 	return 0;
 }
 
-/* The kernel masks the line when it fires; the guest's EOI comes back through the unmask
- * eventfd. */
-static int intx_enable(struct vfio_dev *dev, struct error *err)
-{
-	const uint32_t intx = VFIO_PCI_INTX_IRQ_INDEX;
-	int32_t fd[2] = {-1, -1};
-	int rc = eventfds_open(dev, VFIO_IRQ_INTX, 2, fd, err);
-	if (rc)
-		return rc;
-	rc = set_irqs(dev, intx, VFIO_IRQ_SET_ACTION_TRIGGER, &fd[0], 1);
-	dev->state.unmask_by_call = 0;
-	if (!rc) {
-		rc = set_irqs(dev, intx, VFIO_IRQ_SET_ACTION_UNMASK, &fd[1], 1);
-		if (rc == -ENOTTY) {
-			dev->state.unmask_by_call = 1;
-			rc = 0;
-		}
-		if (rc)
-			set_irqs(dev, intx, VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0);
-	}
-	if (rc) {
-		eventfds_close(dev, VFIO_IRQ_INTX, 0, 2);
-		return error_errno(err, rc < 0 ? -rc : EIO, "%s: enabling INTx", dev->dev.name);
-	}
-	intx_register(dev, fd[0], fd[1]);
-	dev->state.irq_mode = VFIO_IRQ_INTX;
-	return 0;
-}
-
-static bool has_pin(const struct vfio_dev *dev)
-{
-	unsigned pin = pci_config_get(&dev->pci, PCI_INTERRUPT_PIN, 1);
-	return pin >= 1 && pin <= 4 && dev->answers.irq_count[VFIO_PCI_INTX_IRQ_INDEX];
-}
-
 int vfio_irq_start(struct vfio_dev *dev, struct error *err)
 {
-	return has_pin(dev) ? intx_enable(dev, err) : 0;
-}
-
-/* As many of @want as there are descriptors for, less what control socket and update need. 0: none. */
-static unsigned vectors_open(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned want,
-			     int32_t *fds, struct error *err)
-{
-	unsigned opened = 0, n;
-	char name[FDSET_NAME_LEN];
-	for (; opened < want; opened++) {
-		irq_name(dev, mode, opened, name);
-		fds[opened] = eventfd_keep(dev, name, err);
-		if (fds[opened] < 0)
-			break;
-	}
-	if (opened == want || !opened)
-		return opened;
-	n = opened > VFIO_SPARE_FDS ? opened - VFIO_SPARE_FDS : 1;
-	eventfds_close(dev, mode, n, opened);
-	return n;
+	dev->started = true;
+	if (dev->dev.m->fresh)
+		return vfio_has_pin(dev) ? vfio_intx_enable(dev, err) : 0;
+	/* What the guest has unmasked in an access that the pause met has no eventfd yet. */
+	if (dev->state.irq_mode == VFIO_IRQ_MSIX)
+		msix_update(&dev->msix);
+	return 0;
 }
 
 #define HOST_HINT "have the host's other devices use fewer interrupts: /proc/interrupts lists them"
 
-static int vectors_enable(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned want,
-			  struct error *err)
+/* Has the host give @n vectors, with the eventfds that are not -1. A host that is short of vectors says how many it can
+ * give. Returns how many it gave, or -errno. */
+static int host_vectors(struct vfio_dev *dev, enum vfio_irq_mode mode, const int32_t *fds,
+			unsigned n, struct error *err)
 {
-	struct pci_vectors *vec = mode_vectors(dev, mode);
-	const char *kind = mode == VFIO_IRQ_MSIX ? "MSI-X" : "MSI";
-	int32_t fds[MSIX_MAX_VECTORS];
-	char what[64];
-	unsigned opened = vectors_open(dev, mode, want, fds, err), n = opened;
-	if (!opened)
-		return -err->code;
+	unsigned want = n;
 	int rc;
-	/* A host that is short of vectors says how many it can give. */
-	while ((rc = set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, fds, n)) > 0 &&
-	       (unsigned)rc < n) {
-		eventfds_close(dev, mode, (unsigned)rc, n);
+	while ((rc = vfio_set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, fds, 0, n)) > 0 &&
+	       (unsigned)rc < n)
 		n = (unsigned)rc;
+	if (!rc)
+		return (int)n;
+	rc = error_errno(err, rc < 0 ? -rc : ENOSPC, "enabling %u vectors", want);
+	return rc == -ENOSPC ? error_hint(err, HOST_HINT) : rc;
+}
+
+static void warn_fewer(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, unsigned want)
+{
+	struct error err = {0};
+	char what[64];
+	error_set(&err, ENOSPC, "the host has no more");
+	error_hint(&err, HOST_HINT);
+	snprintf(what, sizeof(what), "only %u of %u %s vectors work", n, want,
+		 mode == VFIO_IRQ_MSIX ? "MSI-X" : "MSI");
+	vfio_irq_warn(dev, what, &err);
+}
+
+static bool any_used(const struct vfio_dev *dev)
+{
+	for (unsigned i = 0; i < dev->state.irq_vectors; i++)
+		if (!unused(dev, i))
+			return true;
+	return false;
+}
+
+/* For clients of the control socket, and an update. Descriptors are given out from the lowest on. */
+static bool spare_left(int fd)
+{
+	struct rlimit limit;
+	return getrlimit(RLIMIT_NOFILE, &limit) || (rlim_t)fd + VFIO_SPARE_FDS < limit.rlim_cur;
+}
+
+/* A vector of MSI-X gets its eventfd when the guest first unmasks it: most devices have more vectors than drivers use,
+ * and each takes a descriptor. Until then the device keeps it pending in hardware. A successor waits until it has the
+ * guest. */
+void vfio_msix_use(struct pci_vectors *vec, unsigned i)
+{
+	struct vfio_dev *dev = (struct vfio_dev *)vec->owner;
+	struct error err = {0};
+	char name[FDSET_NAME_LEN], what[48];
+	if (!dev->started || dev->state.irq_mode != VFIO_IRQ_MSIX || i >= dev->state.irq_vectors)
+		return;
+	irq_name(dev, VFIO_IRQ_MSIX, i, name);
+	int32_t fd = eventfd_keep(dev, name, &err);
+	int rc = fd < 0 ? fd : 0;
+	if (!rc && !spare_left(fd) && any_used(dev))
+		rc = error_errno(&err, EMFILE, "the last %d descriptors are left to others",
+				 VFIO_SPARE_FDS);
+	if (!rc)
+		rc = vfio_set_irqs(dev, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, &fd, i, 1);
+	if (!rc) {
+		dev->state.irq_unused[i / 8] &= (uint8_t) ~(1u << i % 8);
+		pci_vector_set_fd(vec, i, fd);
+		return;
 	}
-	if (rc) {
-		eventfds_close(dev, mode, 0, n);
-		rc = error_errno(err, rc < 0 ? -rc : ENOSPC, "enabling %u vectors", opened);
-		return rc == -ENOSPC ? error_hint(err, HOST_HINT) : rc;
+	if (fd >= 0)
+		fdset_close(&dev->dev.m->fds, name);
+	if (!err.code) {
+		error_errno(&err, rc < 0 ? -rc : ENOSPC, "the host does not give it");
+		error_hint(&err, HOST_HINT);
 	}
-	for (unsigned i = 0; i < n; i++)
-		pci_vector_set_fd(vec, i, fds[i]);
-	dev->state.irq_mode = mode;
-	dev->state.irq_vectors = n;
-	if (n < opened) {
-		error_set(err, ENOSPC, "the host has no more");
-		error_hint(err, HOST_HINT);
-	}
-	if (n < want) {
-		snprintf(what, sizeof(what), "only %u of %u %s vectors work", n, want, kind);
-		warn(dev, what, err);
-	}
+	snprintf(what, sizeof(what), "MSI-X vector %u stays silent", i);
+	vfio_irq_warn(dev, what, &err);
+}
+
+static int msix_enable(struct vfio_dev *dev, unsigned want, struct error *err)
+{
+	int32_t none[MSIX_MAX_VECTORS];
+	/* With none at all the guest should know at once. */
+	fd_auto int one = eventfd(0, EFD_CLOEXEC);
+	if (one < 0)
+		return error_errno(err, errno, "eventfd");
+	memset(none, -1, sizeof(none));
+	int n = host_vectors(dev, VFIO_IRQ_MSIX, none, dev->answers.msix_dynamic ? 1 : want, err);
+	if (n < 0)
+		return n;
+	if (dev->answers.msix_dynamic)
+		n = (int)want;
+	dev->state.irq_mode = VFIO_IRQ_MSIX;
+	dev->state.irq_vectors = (uint32_t)n;
+	memset(dev->state.irq_unused, 0xff, sizeof(dev->state.irq_unused));
+	if ((unsigned)n < want)
+		warn_fewer(dev, VFIO_IRQ_MSIX, (unsigned)n, want);
+	return 0;
+}
+
+/* Most devices have no mask for vectors of MSI: all that were asked for are used. */
+static int msi_enable(struct vfio_dev *dev, unsigned want, struct error *err)
+{
+	int32_t fds[MSI_MAX_VECTORS];
+	int rc = vfio_eventfds_open(dev, VFIO_IRQ_MSI, want, fds, err);
+	if (rc)
+		return rc;
+	int n = host_vectors(dev, VFIO_IRQ_MSI, fds, want, err);
+	vfio_eventfds_close(dev, VFIO_IRQ_MSI, n < 0 ? 0 : (unsigned)n, want);
+	if (n < 0)
+		return n;
+	for (unsigned i = 0; i < (unsigned)n; i++)
+		pci_vector_set_fd(&dev->msi.vec, i, fds[i]);
+	dev->state.irq_mode = VFIO_IRQ_MSI;
+	dev->state.irq_vectors = (uint32_t)n;
+	memset(dev->state.irq_unused, 0, sizeof(dev->state.irq_unused));
+	if ((unsigned)n < want)
+		warn_fewer(dev, VFIO_IRQ_MSI, (unsigned)n, want);
 	return 0;
 }
 
@@ -273,11 +260,11 @@ static void irq_disable(struct vfio_dev *dev)
 		return;
 	/* First out of KVM, then off in the device, then closed. */
 	if (mode == VFIO_IRQ_INTX)
-		vfio_irq_remove_intx(dev);
+		vfio_intx_remove(dev);
 	else
 		pci_vectors_release(mode_vectors(dev, mode));
-	set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0);
-	eventfds_close(dev, mode, 0, mode == VFIO_IRQ_INTX ? 2 : dev->state.irq_vectors);
+	vfio_set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0, 0);
+	vfio_eventfds_close(dev, mode, 0, mode == VFIO_IRQ_INTX ? 2 : dev->state.irq_vectors);
 	dev->state.irq_mode = VFIO_IRQ_NONE;
 	dev->state.irq_vectors = 0;
 }
@@ -289,11 +276,13 @@ static int mode_change(struct vfio_dev *dev, enum vfio_irq_mode mode, bool on, u
 	if (!on && dev->state.irq_mode != mode && dev->state.irq_mode != VFIO_IRQ_NONE)
 		return 0; /* the guest had both on, and the other one is served */
 	irq_disable(dev);
-	int rc = on ? vectors_enable(dev, mode, vectors, &err) : 0;
+	int rc = !on		       ? 0
+		 : mode == VFIO_IRQ_MSIX ? msix_enable(dev, vectors, &err)
+					 : msi_enable(dev, vectors, &err);
 	if (rc)
-		warn(dev, mode == VFIO_IRQ_MSIX ? "MSI-X stays off" : "MSI stays off", &err);
-	if ((rc || !on) && has_pin(dev) && intx_enable(dev, &err))
-		warn(dev, "stays without interrupts", &err);
+		vfio_irq_warn(dev, mode == VFIO_IRQ_MSIX ? "MSI-X stays off" : "MSI stays off", &err);
+	if ((rc || !on) && vfio_has_pin(dev) && vfio_intx_enable(dev, &err))
+		vfio_irq_warn(dev, "stays without interrupts", &err);
 	return rc;
 }
 
@@ -314,21 +303,10 @@ void vfio_irq_init(struct vfio_dev *dev)
 	dev->msi.changed = msi_changed;
 }
 
-static int bad_state(const struct vfio_dev *dev, const char *what, struct error *err)
+int vfio_irq_bad_state(const struct vfio_dev *dev, const char *what, struct error *err)
 {
 	return error_set(err, EBADMSG, "%s: interrupt mode %u with %u vectors: %s", dev->dev.name,
 			 dev->state.irq_mode, dev->state.irq_vectors, what);
-}
-
-static int intx_load(struct vfio_dev *dev, struct error *err)
-{
-	int32_t fd[2] = {-1, -1};
-	if (!has_pin(dev) || dev->state.irq_vectors || dev->state.unmask_by_call > 1)
-		return bad_state(dev, "the device has no interrupt pin", err);
-	int rc = eventfds_get(dev, VFIO_IRQ_INTX, 2, fd, err);
-	if (!rc)
-		intx_register(dev, fd[0], fd[1]);
-	return rc;
 }
 
 static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enabled,
@@ -338,8 +316,8 @@ static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enab
 	unsigned n = dev->state.irq_vectors;
 	int32_t fds[MSIX_MAX_VECTORS];
 	if (!enabled || !n || n > vec->n)
-		return bad_state(dev, "the device's capability disagrees", err);
-	int rc = eventfds_get(dev, mode, n, fds, err);
+		return vfio_irq_bad_state(dev, "the device's capability disagrees", err);
+	int rc = vfio_eventfds_get(dev, mode, n, fds, err);
 	if (rc)
 		return rc;
 	for (unsigned i = 0; i < vec->n; i++)
@@ -355,7 +333,7 @@ static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enab
 static void forget_others(struct vfio_dev *dev, enum vfio_irq_mode mode)
 {
 	if (mode != VFIO_IRQ_INTX)
-		vfio_irq_remove_intx(dev);
+		vfio_intx_remove(dev);
 	for (unsigned i = 0; dev->pci.msix && mode != VFIO_IRQ_MSIX && i < dev->msix.vec.n; i++)
 		pci_vector_set_fd(&dev->msix.vec, i, -1);
 	for (unsigned i = 0; dev->pci.msi && mode != VFIO_IRQ_MSI && i < dev->msi.vec.n; i++)
@@ -372,14 +350,14 @@ int vfio_irq_load(struct vfio_dev *dev, struct error *err)
 		return rc;
 	switch (dev->state.irq_mode) {
 	case VFIO_IRQ_NONE:
-		return dev->state.irq_vectors ? bad_state(dev, "no mode", err) : 0;
+		return dev->state.irq_vectors ? vfio_irq_bad_state(dev, "no mode", err) : 0;
 	case VFIO_IRQ_INTX:
-		return intx_load(dev, err);
+		return vfio_intx_load(dev, err);
 	case VFIO_IRQ_MSI:
 		return vectors_load(dev, VFIO_IRQ_MSI, dev->pci.msi && dev->msi.enabled, err);
 	case VFIO_IRQ_MSIX:
 		return vectors_load(dev, VFIO_IRQ_MSIX, dev->pci.msix && dev->msix.enabled, err);
 	default:
-		return bad_state(dev, "no such mode", err);
+		return vfio_irq_bad_state(dev, "no such mode", err);
 	}
 }

@@ -65,6 +65,7 @@ struct vfio_answers {
 	uint32_t config_len;
 	uint32_t can_reset;
 	uint32_t irq_count[VFIO_PCI_MSIX_IRQ_INDEX + 1];
+	uint32_t msix_dynamic; /* the host may be asked for one vector at a time (Linux 6.5) */
 	uint32_t pm_cap, msi_cap, msix_cap;   /* in config space; 0: none */
 	uint8_t emulated[PCI_CONFIG_LEN / 8]; /* one bit per byte of config space: the shadow's */
 };
@@ -76,6 +77,7 @@ struct vfio_answers {
 		FIELD_ARRAY_SINCE(S, m.region_sparse, v),                                          \
 		FIELD_ARRAY_LEN_SINCE(S, m.sparse, m.sparse_words, v),                             \
 		FIELD_ARRAY_SINCE(S, m.irq_count, v), FIELD_U_SINCE(S, m.can_reset, v, 0),         \
+		FIELD_U_SINCE(S, m.msix_dynamic, v, 0),                                            \
 		FIELD_U_SINCE(S, m.pm_cap, v, 0), FIELD_U_SINCE(S, m.msi_cap, v, 0),               \
 		FIELD_U_SINCE(S, m.msix_cap, v, 0), FIELD_RAW_SINCE(S, m.emulated, v)
 
@@ -89,7 +91,9 @@ struct vfio_state {
 	struct msi_state msi;
 	uint32_t ident;	      /* device ID << 16 | vendor ID */
 	uint32_t irq_mode;    /* enum vfio_irq_mode */
-	uint32_t irq_vectors; /* that have an eventfd in modes MSI and MSIX */
+	uint32_t irq_vectors; /* that the host gives in modes MSI and MSIX */
+	/* Of them, one bit each: those without an eventfd, as the guest has not unmasked them yet. */
+	uint8_t irq_unused[MSIX_MAX_VECTORS / 8];
 	/* Mode INTX: the device takes no eventfd to be unmasked by, as some mediated ones do not. */
 	uint32_t unmask_by_call;
 	uint32_t trouble; /* bits of enum vfio_trouble: what has come */
@@ -107,6 +111,7 @@ struct vfio_dev {
 	bool has_token;
 	uint8_t token[16]; /* a UUID that a virtual function and its physical one share (vf_token=) */
 	int fd;
+	bool started; /* this process has the guest: the device may be told something */
 	bool ready; /* the answers are there, and what follows from them */
 	struct vfio_answers answers;
 	struct vfio_region regions[PCI_BARS]; /* by BAR number */
@@ -142,11 +147,12 @@ void vfio_regions_free(struct vfio_dev *dev);
 int vfio_bar_map(struct pci_dev *pci, unsigned bar, uint64_t addr, struct error *err);
 void vfio_bar_unmap(struct pci_dev *pci, unsigned bar, uint64_t addr);
 
-/* irq.c. start gives a fresh device its INTx; load takes the eventfds that the state names. */
+/* irq.c. start gives a fresh device its INTx, and one that was taken over what the guest has asked for meanwhile; load takes the eventfds that the state names. */
 void vfio_irq_init(struct vfio_dev *dev);
 int vfio_irq_start(struct vfio_dev *dev, struct error *err);
 int vfio_irq_load(struct vfio_dev *dev, struct error *err);
-void vfio_irq_remove_intx(struct vfio_dev *dev);
+void vfio_msix_use(struct pci_vectors *vec, unsigned i);
+void vfio_intx_remove(struct vfio_dev *dev);
 
 /* trouble.c. start asks a fresh guest's device to be told; load takes the eventfds that were handed over. */
 int vfio_trouble_start(struct vfio_dev *dev, struct error *err);

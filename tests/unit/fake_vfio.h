@@ -49,7 +49,7 @@ struct fake_range {
 /* What the device was told of its interrupts. */
 struct fake_irqs {
 	uint32_t index; /* of the kind that is on: VFIO_PCI_*_IRQ_INDEX; ~0: none */
-	unsigned fds;
+	unsigned fds, used;
 	bool unmask_set;
 };
 
@@ -66,7 +66,8 @@ static struct {
 	unsigned resets, set_irqs, update_vaddr;
 	unsigned kvm_groups;
 	uint32_t irq_index; /* of the kind that is on: VFIO_PCI_*_IRQ_INDEX; ~0: none */
-	unsigned irq_fds, irq_room;
+	unsigned irq_fds, irq_used, irq_room; /* vectors that the host gives, that have an eventfd, that it has */
+	bool dynamic;			      /* it gives one at a time */
 	int32_t trouble_fd[2]; /* errors, requests */
 	bool unmask_set;
 } vf;
@@ -194,6 +195,30 @@ static long fake_region_info(struct vfio_region_info *info)
 	return 0;
 }
 
+/* As the kernel: the first call says how many there are; where they are given one at a time, later ones more. */
+static long fake_set_vectors(const struct vfio_irq_set *set)
+{
+	int32_t fd;
+	uint32_t end = set->start + set->count;
+	if (vf.irq_index == ~0u) {
+		if (end > vf.irq_room)
+			return vf.irq_room ? (long)vf.irq_room : -ENOSPC;
+		vf.irq_index = set->index;
+		vf.irq_fds = end;
+	} else if (vf.irq_index != set->index || (end > vf.irq_fds && !vf.dynamic)) {
+		return -EINVAL; /* one kind at a time */
+	} else if (end > vf.irq_fds && vf.irq_fds == vf.irq_room) {
+		return -ENOSPC;
+	} else if (end > vf.irq_fds) {
+		vf.irq_fds++;
+	}
+	for (uint32_t i = 0; i < set->count; i++) {
+		memcpy(&fd, set->data + i * sizeof(fd), sizeof(fd));
+		vf.irq_used += fd >= 0;
+	}
+	return 0;
+}
+
 static long fake_set_irqs(const struct vfio_irq_set *set)
 {
 	if (set->index > VFIO_PCI_MSIX_IRQ_INDEX) { /* errors and requests */
@@ -210,14 +235,14 @@ static long fake_set_irqs(const struct vfio_irq_set *set)
 	if (!set->count) {
 		assert_int_equal(vf.irq_index, set->index);
 		vf.irq_index = ~0u;
-		vf.irq_fds = 0;
+		vf.irq_fds = vf.irq_used = 0;
 		vf.unmask_set = false;
 		return 0;
 	}
-	if (vf.irq_index != ~0u) /* one kind at a time */
+	if (set->index != VFIO_PCI_INTX_IRQ_INDEX)
+		return fake_set_vectors(set);
+	if (vf.irq_index != ~0u)
 		return -EINVAL;
-	if (set->index != VFIO_PCI_INTX_IRQ_INDEX && set->count > vf.irq_room)
-		return vf.irq_room ? (long)vf.irq_room : -ENOSPC;
 	vf.irq_index = set->index;
 	vf.irq_fds = set->count;
 	return 0;
@@ -235,7 +260,7 @@ static long fake_device_ioctl(unsigned long request, void *arg)
 	} else if (request == VFIO_DEVICE_GET_IRQ_INFO) {
 		static const unsigned count[] = {1, NMSI, NVEC, 1, 1};
 		struct vfio_irq_info *info = arg;
-		info->flags = VFIO_IRQ_INFO_EVENTFD;
+		info->flags = VFIO_IRQ_INFO_EVENTFD | (vf.dynamic ? 0 : VFIO_IRQ_INFO_NORESIZE);
 		info->count = count[info->index];
 	} else if (request == VFIO_DEVICE_SET_IRQS) {
 		return fake_set_irqs(arg);
@@ -272,9 +297,10 @@ static long fake_iommu_info(struct vfio_iommu_type1_info *info)
 /* The interrupts of vf are the first device's. */
 static void fake_swap_irqs(void)
 {
-	struct fake_irqs first = {vf.irq_index, vf.irq_fds, vf.unmask_set};
+	struct fake_irqs first = {vf.irq_index, vf.irq_fds, vf.irq_used, vf.unmask_set};
 	vf.irq_index = vf.second_irqs.index;
 	vf.irq_fds = vf.second_irqs.fds;
+	vf.irq_used = vf.second_irqs.used;
 	vf.unmask_set = vf.second_irqs.unmask_set;
 	vf.second_irqs = first;
 }

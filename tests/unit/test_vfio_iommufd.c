@@ -82,6 +82,7 @@ static long device(unsigned long request, void *arg)
 		return -EINVAL;
 	if (request == VFIO_DEVICE_SET_IRQS && set->flags & VFIO_IRQ_SET_ACTION_UNMASK &&
 	    kernel.no_unmask_fd) {
+		assert_int_equal(set->count, 1);
 		kernel.unmasked += !!(set->flags & VFIO_IRQ_SET_DATA_NONE);
 		return set->flags & VFIO_IRQ_SET_DATA_NONE ? 0 : -ENOTTY;
 	}
