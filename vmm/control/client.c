@@ -423,6 +423,14 @@ static void show_time(const char *label, uint64_t s)
 	       s / 60 % 60, s % 60);
 }
 
+/* What the host has said about the device. */
+static void show_trouble(const char *name, const char *device)
+{
+	char text[200];
+	if (json_get_text(device, "trouble", text, sizeof(text))[0])
+		printf("  %-*s %s\n", 24, name, text);
+}
+
 static void show_devices(const char *devices)
 {
 	char name[64], text[1400];
@@ -439,8 +447,10 @@ static void show_devices(const char *devices)
 		json_get_text(d, "name", name, sizeof(name));
 		if (!strcmp(json_get_text(d, "kept", text, sizeof(text)), "true")) {
 			printf("  %-*s can be kept\n", 24, name);
+			show_trouble(name, d);
 			continue;
 		}
+		show_trouble(name, d);
 		json_get_text(d, "reason", text, sizeof(text));
 		printf("  %-*s cannot be kept now: %s\n", 24, name, text);
 		if (json_get_text(d, "remedy", text, sizeof(text))[0])
