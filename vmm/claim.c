@@ -49,6 +49,12 @@ static int remove_stale(const char *what, const char *path, unsigned type, struc
 				: 0;
 }
 
+static bool is_at(int fd, const char *path)
+{
+	struct stat a, b;
+	return !fstat(fd, &a) && !stat(path, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 int claim_path(struct fdset *fds, const char *lock_name, const char *what, const char *path,
 	       unsigned type, struct error *err)
 {
@@ -63,13 +69,17 @@ int claim_path(struct fdset *fds, const char *lock_name, const char *what, const
 	if (fdset_get(fds, lock_name) >= 0)
 		return 0; /* ours since before the update */
 	snprintf(lock, sizeof(lock), "%s.lock", path);
-	fd_auto int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return error_file(err, errno, "%s: lock file %.200s", what, lock);
-	/* The lock belongs to the open file: it goes over exec, and with its last holder. The file
-	 * itself stays: removing it would let two owners lock two files of that name. */
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return in_use(what, path, lock, err);
+	fd_auto int fd = -1;
+	do {
+		fd_close(&fd);
+		fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (fd < 0)
+			return error_file(err, errno, "%s: lock file %.200s", what, lock);
+		/* The lock belongs to the open file: it goes over exec, and with its last holder. */
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+			return in_use(what, path, lock, err);
+		/* molt list removes what the dead have left: then this is a file without a name. */
+	} while (!is_at(fd, lock));
 	int rc = fdset_keep(fds, lock_name, fd, err);
 	if (rc)
 		return rc;

@@ -81,8 +81,9 @@ static int run(int argc, char *argv[])
 static void usage(FILE *out)
 {
 	fprintf(out, "usage: molt run OPTIONS    run a guest (molt run --help)\n"
+		     "       molt list [--json]\n"
 		     "       molt status GUEST [--json]\n"
-		     "       molt update GUEST [--check] [--exe FILE] [--json]\n"
+		     "       molt update GUEST|--all [--check] [--exe FILE] [--json]\n"
 		     "       molt stop GUEST [--json]\n"
 		     "       molt events GUEST\n"
 		     "       " INSPECT_USAGE "       molt --version\n"
@@ -112,6 +113,7 @@ static const struct {
 } verbs[] = {
 	{"run", run, NULL},
 	{"state", state, NULL},
+	{"list", client_run, NULL},
 	{"status", client_run, NULL},
 	{"update", client_run, NULL},
 	{"stop", client_run, NULL},

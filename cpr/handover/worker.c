@@ -340,7 +340,7 @@ static int take_guest(const char *guest, struct error *err)
 	struct client_link l;
 	int ends[2];
 	memcpy(path, self.p->path, sizeof(path));
-	int rc = client_connect(&l, guest, err);
+	int rc = client_connect(&l, guest, 0, err);
 	if (rc)
 		return rc;
 	rc = wire_pair(ends, err);
