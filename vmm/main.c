@@ -8,6 +8,7 @@
 #include "cpr/inspect.h"
 #include "cpr/program.h"
 #include "vmm/base/build.h"
+#include "vmm/config_file.h"
 #include "vmm/control/client.h"
 #include "vmm/machine.h"
 
@@ -49,6 +50,8 @@ static int start(int argc, char *argv[], const struct role *role)
 			return 0;
 		}
 	open_standard_fds();
+	if (config_file_expand(&argc, &argv, &err))
+		return fail(&err);
 	if (program_path(path, argv[0], &err))
 		return fail(&err);
 	setenv(PROGRAM_PATH_ENV, path, 1);

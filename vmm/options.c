@@ -197,6 +197,13 @@ static int parse_device(struct options *opt, const struct option_entry *o, const
 	return 0;
 }
 
+/* It has been replaced by what is in it (config_file.h), but where nothing follows. */
+static int parse_config(struct options *opt, const struct option_entry *o, const char *text,
+			struct error *err)
+{
+	return usage(err, o, text, "a file name, before the guest is started");
+}
+
 #define AT(m) .offset = offsetof(struct options, m)
 
 const struct option_entry options_table[] = {
@@ -270,6 +277,11 @@ const struct option_entry options_table[] = {
 	 "Let an update run a program file that its group or everybody may write to, or that "
 	 "belongs to another user than root and the one who runs molt.",
 	 NULL, GROUP_RUN, parse_flag, AT(insecure_exe)},
+	{"config", 0, "FILE",
+	 "Read options from FILE, each on a line of its own: NAME = VALUE, or NAME, without the dashes; "
+	 "# begins a comment line. What comes later on the command line wins. The guest keeps what "
+	 "it was started with: no update reads FILE again.",
+	 NULL, GROUP_RUN, parse_config},
 	{"sandbox", 0, "kill|log|off",
 	 "What happens when a thread that serves the guest makes a system call that it has no need "
 	 "of: kill ends the guest with status 159, log lets the call pass. Both name it in the "

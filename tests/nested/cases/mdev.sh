@@ -7,10 +7,10 @@
 . /bed/lib.sh
 
 MDEV=83b8f4f2-509f-382f-3c1e-e6bfe0fa1001
-echo $MDEV >/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create || fail "no mtty"
+echo $MDEV >/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-2/create || fail "no mtty"
 
-DEVICES=mdev:$MDEV GROWS="tty_recv irqs"
-ARGS="molt.mode=idle molt.tty=/dev/ttyS1 molt.irq=ttyS1"
+DEVICES=mdev:$MDEV GROWS=tty_recv
+ARGS="molt.mode=idle molt.tty=/dev/ttyS1"
 guest_start
 updates 20
 kernel_calm
