@@ -117,8 +117,9 @@ static int ask_irqs(struct vfio_dev *dev, struct error *err)
 			return error_errno(err, (int)-rc, "%s: interrupts of kind %u",
 					   dev->dev.name, i);
 		if (i == VFIO_PCI_MSIX_IRQ_INDEX)
-			dev->answers.msix_dynamic = irq.flags & VFIO_IRQ_INFO_EVENTFD &&
-						    !(irq.flags & VFIO_IRQ_INFO_NORESIZE);
+			dev->answers.traits |= irq.flags & VFIO_IRQ_INFO_NORESIZE
+						       ? 0
+						       : VFIO_TRAIT_ONE_BY_ONE;
 		dev->answers.irq_count[i] = irq.flags & VFIO_IRQ_INFO_EVENTFD ? irq.count : 0;
 	}
 	return 0;
@@ -136,7 +137,7 @@ static int ask(struct vfio_dev *dev, struct error *err)
 	    info.num_irqs <= VFIO_PCI_MSIX_IRQ_INDEX)
 		return error_set(err, ENOTSUP, "%s: not a PCI device", dev->dev.name);
 	dev->answers = (struct vfio_answers){.known = 1};
-	dev->answers.can_reset = (info.flags & VFIO_DEVICE_FLAGS_RESET) != 0;
+	dev->answers.traits = info.flags & VFIO_DEVICE_FLAGS_RESET ? VFIO_TRAIT_RESET : 0;
 	rc = ask_config(dev, err);
 	/* Who does not want the ROM does not ask for it: that alone turns on decoding in the device. */
 	for (unsigned i = 0; !rc && i < PCI_BARS; i++)
@@ -172,7 +173,7 @@ static const char *regions_flaw(const struct vfio_answers *a)
 
 static const char *answers_flaw(const struct vfio_answers *a)
 {
-	if (a->known != 1 || a->can_reset > 1 || a->msix_dynamic > 1)
+	if (a->known != 1 || a->traits & ~VFIO_TRAITS)
 		return "value of a flag";
 	if (a->config_len < PCI_STD_HEADER_SIZEOF || a->config_len > PCI_CONFIG_LEN ||
 	    a->config_off > INT64_MAX - PCI_CONFIG_LEN)

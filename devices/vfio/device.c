@@ -216,11 +216,11 @@ static int vfio_realize(struct device *base, struct error *err)
 static int vfio_reset(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
-	bool reset = dev->answers.can_reset && !dev->noreset;
+	bool reset = (dev->answers.traits & VFIO_TRAIT_RESET) && !dev->noreset;
 	long rc = reset ? vm_ioctl(dev->fd, VFIO_DEVICE_RESET, NULL) : 0;
 	if (rc < 0)
 		log_warn("%s: resetting the device: %s", base->name, strerror((int)-rc));
-	else if (!dev->answers.can_reset && !dev->noreset)
+	else if (!(dev->answers.traits & VFIO_TRAIT_RESET) && !dev->noreset)
 		log_warn("%s: the device has no reset of its own: it starts as it was left",
 			 base->name);
 	return vfio_config_reset(dev, err);

@@ -219,10 +219,11 @@ static int msix_enable(struct vfio_dev *dev, unsigned want, struct error *err)
 	if (one < 0)
 		return error_errno(err, errno, "eventfd");
 	memset(none, -1, sizeof(none));
-	int n = host_vectors(dev, VFIO_IRQ_MSIX, none, dev->answers.msix_dynamic ? 1 : want, err);
+	bool one_by_one = dev->answers.traits & VFIO_TRAIT_ONE_BY_ONE;
+	int n = host_vectors(dev, VFIO_IRQ_MSIX, none, one_by_one ? 1 : want, err);
 	if (n < 0)
 		return n;
-	if (dev->answers.msix_dynamic)
+	if (one_by_one)
 		n = (int)want;
 	dev->state.irq_mode = VFIO_IRQ_MSIX;
 	dev->state.irq_vectors = (uint32_t)n;

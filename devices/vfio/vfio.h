@@ -50,6 +50,10 @@ struct vfio_region {
 	struct vfio_part parts[VFIO_MAX_PARTS];
 };
 
+#define VFIO_TRAIT_RESET	0x1u /* it can be reset */
+#define VFIO_TRAIT_ONE_BY_ONE	0x2u /* the host may be asked for one vector of MSI-X at a time (Linux 6.5) */
+#define VFIO_TRAITS		0x3u
+
 /* What the device was asked when it was first opened. One that is taken over is not asked again:
  * the ROM's region info alone turns on decoding in it, and one that sleeps or is dead answers
  * something else. */
@@ -63,9 +67,8 @@ struct vfio_answers {
 	uint32_t sparse_words;
 	uint32_t known; /* 0: a state of 0.1.0, which has none of this */
 	uint32_t config_len;
-	uint32_t can_reset;
+	uint32_t traits; /* VFIO_TRAIT_ */
 	uint32_t irq_count[VFIO_PCI_MSIX_IRQ_INDEX + 1];
-	uint32_t msix_dynamic; /* the host may be asked for one vector at a time (Linux 6.5) */
 	uint32_t pm_cap, msi_cap, msix_cap;   /* in config space; 0: none */
 	uint8_t emulated[PCI_CONFIG_LEN / 8]; /* one bit per byte of config space: the shadow's */
 };
@@ -76,8 +79,7 @@ struct vfio_answers {
 		FIELD_ARRAY_SINCE(S, m.region_len, v), FIELD_ARRAY_SINCE(S, m.region_flags, v),    \
 		FIELD_ARRAY_SINCE(S, m.region_sparse, v),                                          \
 		FIELD_ARRAY_LEN_SINCE(S, m.sparse, m.sparse_words, v),                             \
-		FIELD_ARRAY_SINCE(S, m.irq_count, v), FIELD_U_SINCE(S, m.can_reset, v, 0),         \
-		FIELD_U_SINCE(S, m.msix_dynamic, v, 0),                                            \
+		FIELD_ARRAY_SINCE(S, m.irq_count, v), FIELD_U_SINCE(S, m.traits, v, 0),            \
 		FIELD_U_SINCE(S, m.pm_cap, v, 0), FIELD_U_SINCE(S, m.msi_cap, v, 0),               \
 		FIELD_U_SINCE(S, m.msix_cap, v, 0), FIELD_RAW_SINCE(S, m.emulated, v)
 
