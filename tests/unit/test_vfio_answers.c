@@ -213,7 +213,7 @@ static struct vfio_state spoilt;
 static const struct spoil spoils[] = {
 	{NULL, &A.known, 2, "value of a flag"},
 	{NULL, &A.traits, 4, "value of a flag"},
-	{NULL, &A.config_len, 128, "place of config space"},
+	{NULL, &A.config_len, 60, "place of config space"},
 	{NULL, &A.config_len, 4097, "place of config space"},
 	{&A.config_off, NULL, INT64_MAX, "place of config space"},
 	{&A.region_len[0], NULL, UINT64_MAX, "place of a region"},
