@@ -1,25 +1,29 @@
 /* SPDX-License-Identifier: MIT */
+/* A file of options becomes words of the command line. */
 #include "vmm/config_file.h"
 
 #include <ctype.h>
 #include <fcntl.h>
 #include <stdio.h>
 
-#include "vmm/base/pool.h"
-
-#define TEXT_MAX (64 * 1024)
+#define TEXT_MAX  (64 * 1024)
 #define WORDS_MAX 1024
 
 struct expanded {
-	char **words; /* of the pool, as the text is: they live as long as the process */
+	char **words;
 	int n;
 };
+
+/* The arguments live as long as the process. */
+static char *room_words[WORDS_MAX + 1];
+static char room_text[TEXT_MAX];
+static size_t room_used;
 
 static int push(struct expanded *e, char *word, struct error *err)
 {
 	if (e->n == WORDS_MAX)
-		return error_end(err, EXIT_USAGE, E2BIG, "command line: more than %d words with --config",
-				 WORDS_MAX);
+		return error_end(err, EXIT_USAGE, E2BIG,
+				 "command line: more than %d words with --config", WORDS_MAX);
 	e->words[e->n++] = word;
 	return 0;
 }
@@ -27,8 +31,9 @@ static int push(struct expanded *e, char *word, struct error *err)
 static int bad_line(const char *path, unsigned line, const char *what, struct error *err)
 {
 	error_end(err, EXIT_CONFIG, EINVAL, "--config %.300s, line %u: %s", path, line, what);
-	return error_hint(err, "each line is NAME = VALUE or NAME, an option of molt run without its "
-			       "dashes; # begins a comment line");
+	return error_hint(err,
+			  "each line is NAME = VALUE or NAME, an option of molt run without its "
+			  "dashes; # begins a comment line");
 }
 
 static char *trim(char *text)
@@ -57,11 +62,12 @@ static int take_line(struct expanded *e, const char *path, unsigned number, char
 	if (!strcmp(name, "config"))
 		return bad_line(path, number, "a configuration file names no other one", err);
 	value = value ? trim(value) : NULL;
-	size_t size = strlen(name) + (value ? strlen(value) : 0) + 4;
-	char *word = pool_alloc(1, size);
-	if (!word)
-		return error_errno(err, ENOMEM, "--config %.300s", path);
-	snprintf(word, size, "--%s%s%s", name, value ? "=" : "", value ?: "");
+	char *word = room_text + room_used;
+	size_t room = sizeof(room_text) - room_used;
+	int n = snprintf(word, room, "--%s%s%s", name, value ? "=" : "", value ?: "");
+	if ((size_t)n >= room)
+		return bad_line(path, number, "more than 64 KiB of options", err);
+	room_used += (size_t)n + 1;
 	return push(e, word, err);
 }
 
@@ -82,21 +88,19 @@ static int read_file(const char *path, char *text, size_t size, struct error *er
 
 static int take_file(struct expanded *e, const char *path, struct error *err)
 {
-	char *text = pool_alloc(1, TEXT_MAX + 1), *rest = text;
-	if (!text)
-		return error_errno(err, ENOMEM, "--config %.300s", path);
-	int rc = read_file(path, text, TEXT_MAX + 1, err);
+	static char text[TEXT_MAX + 1];
+	char *rest = text;
+	int rc = read_file(path, text, sizeof(text), err);
 	for (unsigned number = 1; !rc && rest; number++)
 		rc = take_line(e, path, number, strsep(&rest, "\n"), err);
-	pool_free(text);
 	return rc;
 }
 
 int config_file_expand(int *argc, char ***argv, struct error *err)
 {
-	struct expanded e = {.words = pool_alloc(WORDS_MAX + 1, sizeof(char *))};
+	struct expanded e = {.words = room_words};
 	bool found = false;
-	int rc = e.words ? 0 : error_errno(err, ENOMEM, "command line");
+	int rc = 0;
 	for (int i = 0; !rc && i < *argc; i++) {
 		char *word = (*argv)[i], *path = NULL;
 		if (!strncmp(word, "--config=", strlen("--config=")))

@@ -51,8 +51,9 @@ struct device_class {
 struct device {
 	const struct device_class *cls;
 	struct machine *m;
-	char name[48];		   /* "vfio 0000:00:05.0": for messages */
-	const char *trouble;	   /* what the operator should know of it ("has failed"), static; NULL: nothing */
+	char name[48]; /* "vfio 0000:00:05.0": for messages */
+	const char *
+		trouble; /* what the operator should know of it ("has failed"), static; NULL: nothing */
 	bool told, ends_guest;	   /* by device_tell; the leader has not looked yet */
 	char node[STATE_NODE_LEN]; /* of its section of the state */
 };

@@ -228,11 +228,15 @@ const struct option_entry options_table[] = {
 	 "256M", GROUP_GUEST, parse_mem},
 	{"cpus", 'c', "N", "Number of virtual CPUs.", "1", GROUP_GUEST, parse_number, AT(cpus),
 	 .min = 1, .max = OPTIONS_MAX_CPUS},
-	{"vfio", 0, "DEVICE[,rom=on|off][,iommu=type1|iommufd][,noreset][,unbind=wait|poweroff][,vf_token=UUID]",
-	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0, or a mediated one, "
-	 "like mdev:UUID. rom=on shows its option ROM too. iommu=: how the kernel is asked for the "
-	 "IOMMU; iommufd where the host has it. noreset starts it as its last user left it. "
-	 "unbind=poweroff: when the host wants the device back the guest is asked to power off. vf_token=: "
+	{"vfio", 0, "DEVICE[,WORD]...",
+	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0, or a mediated "
+	 "one, "
+	 "like mdev:UUID. rom=off hides its option ROM. iommu=type1 or iommu=iommufd: how the "
+	 "kernel is "
+	 "asked for the IOMMU; iommufd where the host has it. noreset starts it as its last user "
+	 "left it. "
+	 "unbind=poweroff: when the host wants the device back the guest is asked to power off. "
+	 "vf_token=UUID: "
 	 "what the owner of a virtual function's physical one has set. May be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
 	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",
@@ -278,7 +282,8 @@ const struct option_entry options_table[] = {
 	 "belongs to another user than root and the one who runs molt.",
 	 NULL, GROUP_RUN, parse_flag, AT(insecure_exe)},
 	{"config", 0, "FILE",
-	 "Read options from FILE, each on a line of its own: NAME = VALUE, or NAME, without the dashes; "
+	 "Read options from FILE, each on a line of its own: NAME = VALUE, or NAME, without the "
+	 "dashes; "
 	 "# begins a comment line. What comes later on the command line wins. The guest keeps what "
 	 "it was started with: no update reads FILE again.",
 	 NULL, GROUP_RUN, parse_config},

@@ -117,9 +117,8 @@ static int ask_irqs(struct vfio_dev *dev, struct error *err)
 			return error_errno(err, (int)-rc, "%s: interrupts of kind %u",
 					   dev->dev.name, i);
 		if (i == VFIO_PCI_MSIX_IRQ_INDEX)
-			dev->answers.traits |= irq.flags & VFIO_IRQ_INFO_NORESIZE
-						       ? 0
-						       : VFIO_TRAIT_ONE_BY_ONE;
+			dev->answers.traits |=
+				irq.flags & VFIO_IRQ_INFO_NORESIZE ? 0 : VFIO_TRAIT_ONE_BY_ONE;
 		dev->answers.irq_count[i] = irq.flags & VFIO_IRQ_INFO_EVENTFD ? irq.count : 0;
 	}
 	return 0;

@@ -48,7 +48,8 @@ static int asked_for(struct machine *m, int *kind, struct error *err)
 				  "--vfio %s asks for iommu=%s, --vfio %s for iommu=%s", first->id,
 				  vfio_iommus[first->iommu]->name, dev->id,
 				  vfio_iommus[dev->iommu]->name);
-			return error_hint(err, "a machine has one IOMMU address space: say the same");
+			return error_hint(err,
+					  "a machine has one IOMMU address space: say the same");
 		}
 		first = first ?: dev;
 	}
@@ -124,7 +125,8 @@ int vfio_container_tie(struct vfio_container *c, int fd, struct error *err)
 int vfio_container_add(struct vfio_container *c, unsigned number, int fd, struct error *err)
 {
 	if (c->nfiles == VFIO_MAX_FILES)
-		return error_set(err, ENOSPC, "vfio-container: more than %d IOMMU groups or devices",
+		return error_set(err, ENOSPC,
+				 "vfio-container: more than %d IOMMU groups or devices",
 				 VFIO_MAX_FILES);
 	c->files[c->nfiles].number = number;
 	c->files[c->nfiles++].fd = fd;

@@ -32,9 +32,11 @@ static int usage_error(const char *arg, struct error *err)
 {
 	error_end(err, EXIT_USAGE, EINVAL,
 		  "--vfio %.200s: expected DEVICE[,rom=on|off][,iommu=type1|iommufd][,noreset]"
-		  "[,unbind=wait|poweroff][,vf_token=UUID]", arg);
-	return error_hint(err, "DEVICE is a PCI address such as 0000:00:05.0 or 00:05.0 (lspci -D lists "
-			       "them), or mdev:UUID (ls /sys/bus/mdev/devices)");
+		  "[,unbind=wait|poweroff][,vf_token=UUID]",
+		  arg);
+	return error_hint(err,
+			  "DEVICE is a PCI address such as 0000:00:05.0 or 00:05.0 (lspci -D lists "
+			  "them), or mdev:UUID (ls /sys/bus/mdev/devices)");
 }
 
 /* A PCI address, with or without its domain, which may have more than four digits behind some bridges. */

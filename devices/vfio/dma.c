@@ -42,10 +42,11 @@ static int range_allowed(const struct vfio_container *c, uint32_t i, struct erro
 	}
 	if (!n)
 		return 0;
-	error_end(err, EXIT_HOST, ERANGE,
-		  "vfio-container: guest memory 0x%lx to 0x%lx: this host's IOMMU reserves addresses "
-		  "from 0x%lx on",
-		  first, last, end ? end + 1 : first);
+	error_end(
+		err, EXIT_HOST, ERANGE,
+		"vfio-container: guest memory 0x%lx to 0x%lx: this host's IOMMU reserves addresses "
+		"from 0x%lx on",
+		first, last, end ? end + 1 : first);
 	if (first && end)
 		return error_hint(err, "--mem %luM fits",
 				  (c->state.offset[i] + end + 1 - first) / MIB);

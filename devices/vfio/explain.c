@@ -72,8 +72,9 @@ static int no_device(const char *id, struct error *err)
 	error_end(err, EXIT_HOST, ENODEV, "vfio %s: there is no such %s device", id,
 		  is_mdev(id) ? "mediated" : "PCI");
 	if (is_mdev(id))
-		return error_hint(err, "ls /sys/bus/mdev/devices; one is made by: echo %s > "
-				       "/sys/class/mdev_bus/PARENT/mdev_supported_types/TYPE/create",
+		return error_hint(err,
+				  "ls /sys/bus/mdev/devices; one is made by: echo %s > "
+				  "/sys/class/mdev_bus/PARENT/mdev_supported_types/TYPE/create",
 				  id);
 	return error_hint(err, "lspci -D lists those there are");
 }
@@ -151,24 +152,27 @@ int vfio_explain_node(const char *id, const char *path, int code, struct error *
 		snprintf(group_path, sizeof(group_path), "%s/vfio/%s", vfio_host.dev, name);
 		return in_use(id, group_path, err);
 	}
-	return error_hint(err, "iommufd needs devices' own nodes (Linux 6.6, CONFIG_VFIO_DEVICE_CDEV): "
-			       "iommu=type1 does without");
+	return error_hint(err,
+			  "iommufd needs devices' own nodes (Linux 6.6, CONFIG_VFIO_DEVICE_CDEV): "
+			  "iommu=type1 does without");
 }
 
 int vfio_explain_iommufd(int code, struct error *err)
 {
 	if (code == ENOTTY) {
-		error_end(err, EXIT_HOST, code, "%s/iommu: this kernel's iommufd has no file mappings",
-			  vfio_host.dev);
+		error_end(err, EXIT_HOST, code,
+			  "%s/iommu: this kernel's iommufd has no file mappings", vfio_host.dev);
 		return error_hint(err, "they came with Linux 6.14: iommu=type1 does without");
 	}
 	error_end(err, EXIT_HOST, code, "%s/iommu: %m", vfio_host.dev);
 	if (code == EACCES || code == EPERM)
-		return error_hint(err, "chmod 0666 %s/iommu: it is harmless, only the nodes in "
-				       "%s/vfio/devices give access to devices",
+		return error_hint(err,
+				  "chmod 0666 %s/iommu: it is harmless, only the nodes in "
+				  "%s/vfio/devices give access to devices",
 				  vfio_host.dev, vfio_host.dev);
-	return error_hint(err, "modprobe iommufd; kernels built without it (CONFIG_IOMMUFD) have type1 "
-			       "only: iommu=type1");
+	return error_hint(err,
+			  "modprobe iommufd; kernels built without it (CONFIG_IOMMUFD) have type1 "
+			  "only: iommu=type1");
 }
 
 int vfio_explain_group(const char *id, unsigned group, int code, struct error *err)
@@ -298,7 +302,8 @@ int vfio_explain_update(const struct vfio_container *c, struct error *err)
 			  "%s (IOMMU group %u) is a mediated device: the kernel may touch guest "
 			  "memory at its old address at any time",
 			  mdev, c->files[i].number);
-		return error_hint(err, "start the guest with iommu=iommufd (Linux 6.14): there it can be updated in place");
+		return error_hint(err, "start the guest with iommu=iommufd (Linux 6.14): there it "
+				       "can be updated in place");
 	}
 	struct utsname uts;
 	uname(&uts);

@@ -41,8 +41,8 @@ static void intx_watch(struct vfio_dev *dev, int unmask_fd)
 	intx_unwatch(dev);
 	if (!dev->state.unmask_by_call)
 		return;
-	dev->intx_watched = !loop_add(&dev->dev.m->loop, unmask_fd, EPOLLIN, unmask_by_call, dev,
-				      &err);
+	dev->intx_watched =
+		!loop_add(&dev->dev.m->loop, unmask_fd, EPOLLIN, unmask_by_call, dev, &err);
 	if (!dev->intx_watched)
 		vfio_irq_warn(dev, "INTx", &err);
 }

@@ -29,7 +29,8 @@ struct vfio_iommu {
 	int (*open_device)(struct vfio_container *c, const struct vfio_dev *dev, struct error *err);
 	/* DMA addresses that may be used, at most @max ranges of them; the kernel takes no others. How many, or 0: it does
 	 * not tell. */
-	unsigned (*ranges)(const struct vfio_container *c, struct vfio_iova_range *out, unsigned max);
+	unsigned (*ranges)(const struct vfio_container *c, struct vfio_iova_range *out,
+			   unsigned max);
 	/* Range @i of guest memory, readable and writable for devices. 0 or -errno. */
 	int (*map)(const struct vfio_container *c, uint32_t i);
 	/* The guest runs: may it be given to another process? The error is the reason. */

@@ -126,7 +126,7 @@ static int iommufd_open_device(struct vfio_container *c, const struct vfio_dev *
 	if (fd < 0)
 		return vfio_explain_node(dev->id, path, errno, err);
 	/* Before it is bound, which opens it. */
-	rc = vfio_container_add(c, 0, fd, err) ?: vfio_container_tie(c, fd, err);
+	rc = vfio_container_tie(c, fd, err);
 	if (rc)
 		return rc;
 	struct vfio_cdev_bind bind = {.argsz = sizeof(bind), .iommufd = c->fd};
@@ -143,6 +143,9 @@ static int iommufd_open_device(struct vfio_container *c, const struct vfio_dev *
 	rc = (int)vm_ioctl(fd, VFIO_CDEV_ATTACH, &attach);
 	if (rc < 0)
 		return vfio_explain_iommu(dev->id, -rc, err);
+	rc = vfio_container_add(c, 0, fd, err);
+	if (rc)
+		return rc;
 	int kept = fd;
 	fd = -1;
 	return kept;
@@ -172,7 +175,8 @@ static int iommufd_may_renew(const struct vfio_container *c, struct error *err)
 	int rc = change_process(c->fd);
 	if (rc >= 0)
 		return vfio_explain_memlock(vfio_dma_len(c) * vfio_iommufd.locked_times, err);
-	error_end(err, EXIT_REFUSED, -rc, "iommufd: the kernel does not move DMA to another process: %m");
+	error_end(err, EXIT_REFUSED, -rc,
+		  "iommufd: the kernel does not move DMA to another process: %m");
 	return error_hint(err, "the reason may be in the kernel log: dmesg | grep iommufd");
 }
 
@@ -181,8 +185,7 @@ static int iommufd_renew(struct vfio_container *c, struct error *err)
 	int rc = change_process(c->fd);
 	if (rc >= 0)
 		return 0;
-	if (rc == -ENOMEM &&
-	    vfio_explain_memlock(vfio_dma_len(c) * vfio_iommufd.locked_times, err))
+	if (rc == -ENOMEM && vfio_explain_memlock(vfio_dma_len(c) * vfio_iommufd.locked_times, err))
 		return rc;
 	return error_end(err, EXIT_HOST, -rc,
 			 "iommufd: locked memory is still counted for the former process: %m");

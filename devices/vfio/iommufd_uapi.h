@@ -59,7 +59,7 @@ struct vfio_cdev_bind {
 	__aligned_u64 token_uuid_ptr; /* 16 bytes */
 };
 #define VFIO_CDEV_BIND_TOKEN (1u << 0)
-#define VFIO_CDEV_BIND _IO(VFIO_TYPE, VFIO_BASE + 18)
+#define VFIO_CDEV_BIND	     _IO(VFIO_TYPE, VFIO_BASE + 18)
 
 struct vfio_cdev_attach {
 	__u32 argsz;

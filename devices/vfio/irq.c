@@ -47,7 +47,7 @@ static int eventfd_keep(struct vfio_dev *dev, const char *name, struct error *er
 
 /* Hands @n eventfds (-1: none) to the device, from vector @start on. 0; positive: the host has only so many; -errno. */
 int vfio_set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const int32_t *fds,
-		    uint32_t start, uint32_t n)
+		  uint32_t start, uint32_t n)
 {
 	size_t size = sizeof(struct vfio_irq_set) + n * sizeof(*fds);
 	struct vfio_irq_set *set = calloc(1, size);
@@ -76,8 +76,7 @@ void vfio_irq_warn(struct vfio_dev *dev, const char *what, const struct error *e
 		log_warn("%s: %s", dev->dev.name, err->hint);
 }
 
-void vfio_eventfds_close(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned from,
-			   unsigned to)
+void vfio_eventfds_close(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned from, unsigned to)
 {
 	char name[FDSET_NAME_LEN];
 	for (unsigned i = from; i < to; i++) {
@@ -87,7 +86,7 @@ void vfio_eventfds_close(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned
 }
 
 int vfio_eventfds_open(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
-			 struct error *err)
+		       struct error *err)
 {
 	char name[FDSET_NAME_LEN];
 	for (unsigned i = 0; i < n; i++) {
@@ -107,7 +106,7 @@ static bool unused(const struct vfio_dev *dev, unsigned i)
 }
 
 int vfio_eventfds_get(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
-			struct error *err)
+		      struct error *err)
 {
 	char name[FDSET_NAME_LEN];
 	for (unsigned i = 0; i < n; i++) {
@@ -143,7 +142,8 @@ static int host_vectors(struct vfio_dev *dev, enum vfio_irq_mode mode, const int
 {
 	unsigned want = n;
 	int rc;
-	while ((rc = vfio_set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, fds, 0, n)) > 0 &&
+	while ((rc = vfio_set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, fds, 0, n)) >
+		       0 &&
 	       (unsigned)rc < n)
 		n = (unsigned)rc;
 	if (!rc)
@@ -195,7 +195,8 @@ void vfio_msix_use(struct pci_vectors *vec, unsigned i)
 		rc = error_errno(&err, EMFILE, "the last %d descriptors are left to others",
 				 VFIO_SPARE_FDS);
 	if (!rc)
-		rc = vfio_set_irqs(dev, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, &fd, i, 1);
+		rc = vfio_set_irqs(dev, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, &fd,
+				   i, 1);
 	if (!rc) {
 		dev->state.irq_unused[i / 8] &= (uint8_t) ~(1u << i % 8);
 		pci_vector_set_fd(vec, i, fd);
@@ -277,11 +278,12 @@ static int mode_change(struct vfio_dev *dev, enum vfio_irq_mode mode, bool on, u
 	if (!on && dev->state.irq_mode != mode && dev->state.irq_mode != VFIO_IRQ_NONE)
 		return 0; /* the guest had both on, and the other one is served */
 	irq_disable(dev);
-	int rc = !on		       ? 0
+	int rc = !on			 ? 0
 		 : mode == VFIO_IRQ_MSIX ? msix_enable(dev, vectors, &err)
 					 : msi_enable(dev, vectors, &err);
 	if (rc)
-		vfio_irq_warn(dev, mode == VFIO_IRQ_MSIX ? "MSI-X stays off" : "MSI stays off", &err);
+		vfio_irq_warn(dev, mode == VFIO_IRQ_MSIX ? "MSI-X stays off" : "MSI stays off",
+			      &err);
 	if ((rc || !on) && vfio_has_pin(dev) && vfio_intx_enable(dev, &err))
 		vfio_irq_warn(dev, "stays without interrupts", &err);
 	return rc;

@@ -50,9 +50,10 @@ struct vfio_region {
 	struct vfio_part parts[VFIO_MAX_PARTS];
 };
 
-#define VFIO_TRAIT_RESET	0x1u /* it can be reset */
-#define VFIO_TRAIT_ONE_BY_ONE	0x2u /* the host may be asked for one vector of MSI-X at a time (Linux 6.5) */
-#define VFIO_TRAITS		0x3u
+#define VFIO_TRAIT_RESET 0x1u /* it can be reset */
+#define VFIO_TRAIT_ONE_BY_ONE                                                                      \
+	0x2u /* the host may be asked for one vector of MSI-X at a time (Linux 6.5) */
+#define VFIO_TRAITS 0x3u
 
 /* What the device was asked when it was first opened. One that is taken over is not asked again:
  * the ROM's region info alone turns on decoding in it, and one that sleeps or is dead answers
@@ -111,10 +112,11 @@ struct vfio_dev {
 	bool rom, noreset;
 	bool give_back; /* the guest is asked to end when the host wants the device (unbind=poweroff) */
 	bool has_token;
-	uint8_t token[16]; /* a UUID that a virtual function and its physical one share (vf_token=) */
+	uint8_t token
+		[16]; /* a UUID that a virtual function and its physical one share (vf_token=) */
 	int fd;
 	bool started; /* this process has the guest: the device may be told something */
-	bool ready; /* the answers are there, and what follows from them */
+	bool ready;   /* the answers are there, and what follows from them */
 	struct vfio_answers answers;
 	struct vfio_region regions[PCI_BARS]; /* by BAR number */
 	uint8_t emulated[PCI_CONFIG_LEN];     /* 1: the byte is the shadow's */
@@ -122,7 +124,8 @@ struct vfio_dev {
 	struct msi msi;
 	struct irq_source intx;
 	bool intx_watched; /* its unmask eventfd, by the event loop: unmask_by_call */
-	int trouble_fd[VFIO_TROUBLES]; /* watched; -1: none. Owned by the table of kept descriptors */
+	int trouble_fd
+		[VFIO_TROUBLES]; /* watched; -1: none. Owned by the table of kept descriptors */
 	struct vfio_state state;
 	unsigned complaints;
 };

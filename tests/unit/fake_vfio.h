@@ -66,8 +66,9 @@ static struct {
 	unsigned resets, set_irqs, update_vaddr;
 	unsigned kvm_groups;
 	uint32_t irq_index; /* of the kind that is on: VFIO_PCI_*_IRQ_INDEX; ~0: none */
-	unsigned irq_fds, irq_used, irq_room; /* vectors that the host gives, that have an eventfd, that it has */
-	bool dynamic;			      /* it gives one at a time */
+	unsigned irq_fds, irq_used,
+		irq_room;      /* vectors that the host gives, that have an eventfd, that it has */
+	bool dynamic;	       /* it gives one at a time */
 	int32_t trouble_fd[2]; /* errors, requests */
 	bool unmask_set;
 } vf;
@@ -280,11 +281,10 @@ static long fake_iommu_info(struct vfio_iommu_type1_info *info)
 		uint64_t nothing;
 		struct vfio_iommu_type1_info_cap_iova_range cap;
 		struct vfio_iova_range range[2];
-	} caps = {
-		.other = {.id = VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, .version = 1},
-		.cap = {.header = {.id = VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, .version = 1},
-			.nr_iovas = 2},
-		.range = {{0, 0xfedfffff}, {0xfef00000, vf.iova_end ?: UINT64_MAX}}};
+	} caps = {.other = {.id = VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, .version = 1},
+		  .cap = {.header = {.id = VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, .version = 1},
+			  .nr_iovas = 2},
+		  .range = {{0, 0xfedfffff}, {0xfef00000, vf.iova_end ?: UINT64_MAX}}};
 	assert_true(info->argsz >= sizeof(*info) + sizeof(caps));
 	caps.other.next = sizeof(*info) + offsetof(typeof(caps), cap);
 	info->flags = VFIO_IOMMU_INFO_CAPS;
@@ -384,7 +384,7 @@ static int fake_vfio_teardown(void **state)
 }
 
 /* Memory in two regions, in a mapping of its own as every program has. */
-static struct machine *vfio_machine(bool fresh)
+static inline struct machine *vfio_machine_of(const char *arg, bool fresh)
 {
 	struct machine *m = fake_machine(fresh);
 	struct error err = {0};
@@ -396,10 +396,15 @@ static struct machine *vfio_machine(bool fresh)
 					  .offset = {0, 48 * MIB}};
 	m->ram.hva = mmap(NULL, FAKE_RAM_LEN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(m->ram.hva, MAP_FAILED);
-	if (machine_add_device(m, &vfio_class, BDF, &err) ||
+	if (machine_add_device(m, &vfio_class, arg, &err) ||
 	    loop_init(&m->loop, "test", SECCOMP_LOOP, &m->lock, &err))
 		fail_msg("%s", err.text);
 	return m;
+}
+
+static inline struct machine *vfio_machine(bool fresh)
+{
+	return vfio_machine_of(BDF, fresh);
 }
 
 /* What the machine's event loop would do now. Returns how many descriptors were served. */
@@ -442,10 +447,31 @@ static inline struct machine *vfio_running(void)
 	return m;
 }
 
+/* 0.1.0 had an eventfd for each vector, used or not. */
+static inline void fake_all_vectors(struct machine *m)
+{
+	char name[FDSET_NAME_LEN];
+	struct error err = {0};
+	for (unsigned i = 0; i < NVEC; i++) {
+		snprintf(name, sizeof(name), "vfio:" BDF ":msix:%u", i);
+		if (fdset_get(&m->fds, name) < 0)
+			assert_int_equal(fdset_keep(&m->fds, name, eventfd(0, EFD_CLOEXEC), &err),
+					 0);
+	}
+}
+
 static void vfio_machine_free(struct machine *m)
 {
 	int epoll_fd = m->loop.epoll_fd;
 	munmap(m->ram.hva, FAKE_RAM_LEN);
+	struct loop_watch *next;
+	for (unsigned i = m->ndevices; i-- > 0;)
+		device_destroy(m->devices[i]);
+	m->ndevices = 0;
+	for (struct loop_watch *w = m->loop.watches; w; w = next) {
+		next = w->next;
+		free(w);
+	}
 	fake_destroy(m);
 	close(epoll_fd);
 }

@@ -52,10 +52,11 @@ static void in_its_place(void **state)
 		"insecure-exe\n"
 		"name =\n"
 		"report = --odd");
-	assert_string_equal(expand(&err, "run", "--mem", "1G", "--config", path, "--cpus", "2", NULL),
-			    "run|--mem|1G|--kernel=/boot/vmlinuz|--cmdline=console=ttyS0 "
-			    "root=/dev/sda|--vfio=00:05.0,rom=off|--vfio=00:06.0|--insecure-exe|"
-			    "--name=|--report=--odd|--cpus|2");
+	assert_string_equal(
+		expand(&err, "run", "--mem", "1G", "--config", path, "--cpus", "2", NULL),
+		"run|--mem|1G|--kernel=/boot/vmlinuz|--cmdline=console=ttyS0 "
+		"root=/dev/sda|--vfio=00:05.0,rom=off|--vfio=00:06.0|--insecure-exe|"
+		"--name=|--report=--odd|--cpus|2");
 	char word[64];
 	snprintf(word, sizeof(word), "--config=%s", path);
 	content("mem = 64M\n");
@@ -71,8 +72,8 @@ static void refused(void **state)
 	static const struct {
 		const char *text, *says;
 	} cases[] = {
-		{"kernel = a\n= b\n", "line 2"},	   {"--kernel = a\n", "line 1: no name"},
-		{"two words = a\n", "line 1: no name"},	   {"\n\nconfig = other\n", "line 3"},
+		{"kernel = a\n= b\n", "line 2"},	{"--kernel = a\n", "line 1: no name"},
+		{"two words = a\n", "line 1: no name"}, {"\n\nconfig = other\n", "line 3"},
 		{"Kernel = a\n", "line 1: no name"},
 	};
 	struct error err;

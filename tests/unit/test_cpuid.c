@@ -77,19 +77,21 @@ static void hides_what_is_not_carried(void **state)
 		enum { EAX, EBX, ECX, EDX } reg;
 		uint32_t bits;
 	} hidden[] = {
-		{0x1, 0, ECX, 1 << 5 | 1 << 2 | 1 << 15},	/* VMX, 64-bit debug store, PDCM */
-		{0x1, 0, EDX, 1 << 21},				/* debug store */
-		{0x7, 0, EBX, 1 << 2 | 1 << 25 | 1 << 22},	/* SGX, processor trace, one of tomorrow's */
-		{0x7, 0, ECX, 1 << 7 | 1 << 23 | 1 << 30},	/* shadow stacks, key locker, SGX */
-		{0x7, 0, EDX, 1 << 5 | 1 << 19 | 1 << 20},	/* user interrupts, branch records, IBT */
-		{0x7, 0, EDX, 1 << 22 | 1 << 24 | 1 << 25},	/* AMX */
-		{0x7, 1, EAX, 1 << 17 | 1 << 21},		/* FRED, AMX */
-		{0x7, 1, EBX, ~0u},				/* a register of tomorrow's */
-		{0x7, 1, EDX, 1 << 8},				/* AMX */
-		{0xd, 0, EAX, ~0x2ffu},				/* XCR0 beyond PKRU */
+		{0x1, 0, ECX, 1 << 5 | 1 << 2 | 1 << 15}, /* VMX, 64-bit debug store, PDCM */
+		{0x1, 0, EDX, 1 << 21},			  /* debug store */
+		{0x7, 0, EBX,
+		 1 << 2 | 1 << 25 | 1 << 22}, /* SGX, processor trace, one of tomorrow's */
+		{0x7, 0, ECX, 1 << 7 | 1 << 23 | 1 << 30}, /* shadow stacks, key locker, SGX */
+		{0x7, 0, EDX,
+		 1 << 5 | 1 << 19 | 1 << 20}, /* user interrupts, branch records, IBT */
+		{0x7, 0, EDX, 1 << 22 | 1 << 24 | 1 << 25}, /* AMX */
+		{0x7, 1, EAX, 1 << 17 | 1 << 21},	    /* FRED, AMX */
+		{0x7, 1, EBX, ~0u},			    /* a register of tomorrow's */
+		{0x7, 1, EDX, 1 << 8},			    /* AMX */
+		{0xd, 0, EAX, ~0x2ffu},			    /* XCR0 beyond PKRU */
 		{0xd, 0, EDX, ~0u},
-		{0xd, 1, EAX, 1 << 4}, /* XFD */
-		{0xd, 1, ECX, ~0u},    /* XSS */
+		{0xd, 1, EAX, 1 << 4},				  /* XFD */
+		{0xd, 1, ECX, ~0u},				  /* XSS */
 		{0x40000001, 0, EAX, 1 << 4 | 1 << 10 | 1 << 14}, /* async page faults */
 		{0x80000001, 0, ECX, 1 << 2 | 1 << 12 | 0x19800000},
 		{0x80000008, 0, EBX, 1 << 1},
@@ -196,11 +198,13 @@ static void few_leaves(void **state)
 
 	make(INTEL);
 	while (cpuid.head.nent < CPUID_MAX_ENTRIES)
-		cpuid.entries[cpuid.head.nent++] = (struct kvm_cpuid_entry2){.function = 0x4, .index = 9};
+		cpuid.entries[cpuid.head.nent++] =
+			(struct kvm_cpuid_entry2){.function = 0x4, .index = 9};
 	cpuid_filter(&cpuid.head, true);
 	assert_true(cpuid.head.nent <= CPUID_MAX_ENTRIES);
 	for (uint32_t i = 0; i < CPUID_MAX_ENTRIES; i++) /* none of which goes away */
-		cpuid.entries[i] = (struct kvm_cpuid_entry2){.function = 0x4 * !!i, .index = i, .eax = 0x1f};
+		cpuid.entries[i] =
+			(struct kvm_cpuid_entry2){.function = 0x4 * !!i, .index = i, .eax = 0x1f};
 	cpuid.head.nent = CPUID_MAX_ENTRIES;
 	cpuid_filter(&cpuid.head, true);
 	assert_int_equal(cpuid.head.nent, CPUID_MAX_ENTRIES);

@@ -51,7 +51,7 @@ static int make_socket(const char *name)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s.sock", dir, name);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%.60s/%.30s.sock", dir, name);
 	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
 	assert_int_equal(listen(fd, 8), 0);
 	return fd;
@@ -130,11 +130,12 @@ static void lists_those_that_live(void **state)
 	const char *first = strstr(out, "db "), *second = strstr(out, "web ");
 	assert_true(first && second && first < second);
 	assert_non_null(strstr(out, "vfio x: it sleeps"));
-	assert_non_null(strstr(out, "4711      0.2.0          running       2h      3        possible"));
+	assert_non_null(
+		strstr(out, "4711      0.2.0          running       2h      3        possible"));
 	assert_null(strstr(out, "dead"));
 	assert_int_equal(PRINTED(fleet_list(true, 5)), 0);
 	assert_non_null(strstr(out, "\"guests\":[{\"pid\":12,"));
-	assert_non_null(strstr(out, "\"kept\":true}]}\n]}\n"));
+	assert_non_null(strstr(out, "\"kept\":true}]}]}\n"));
 	guest_end(&web);
 	guest_end(&db);
 }
@@ -168,7 +169,7 @@ static void a_guest_that_hangs(void **state)
 }
 
 #define GOOD                                                                                       \
-	"{\"event\":\"update\",\"result\":\"ok\",\"old_version\":\"1\",\"new_version\":\"2\","    \
+	"{\"event\":\"update\",\"result\":\"ok\",\"old_version\":\"1\",\"new_version\":\"2\","     \
 	"\"pause_ns\":612000}\n"
 #define BAD "{\"event\":\"update\",\"result\":\"refused\",\"reason\":\"not molt\"}\n"
 

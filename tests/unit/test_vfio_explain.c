@@ -231,7 +231,7 @@ static void update_refused(void **state)
 	assert_int_equal(err.exit, EXIT_REFUSED);
 	make_dir("sys/kernel/iommu_groups/9/devices/83b8f4f2-509f-382f/mdev_type");
 	assert_int_equal(vfio_explain_update(&c, &err), -EOPNOTSUPP);
-	assert_says(&err, "83b8f4f2-509f-382f", "mediated");
+	assert_says(&err, "83b8f4f2-509f-382f", "iommu=iommufd");
 }
 
 static void capability_counts(void **state)

@@ -482,7 +482,7 @@ int main(void)
 		TEST(taken_over_intx), TEST(mixed_ranges),
 		TEST(memlock_refuses), TEST(taken_in_a_second_try),
 		TEST(kernel_refuses),  TEST(hostile_state),
-		TEST(trouble),	TEST(fields_cover),
+		TEST(trouble),	       TEST(fields_cover),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,7 @@
 #include "vmm/control/fleet.h"
 #include "vmm/control/request.h"
 
-#define ANSWER_S 10 /* a guest that is stopped must not hang who asks it */
+#define ANSWER_S   10 /* a guest that is stopped must not hang who asks it */
 #define NUMBER_MAX 86400
 
 struct arguments {
@@ -64,12 +64,15 @@ static bool number(const char *word, unsigned least, unsigned *out)
 	return *word >= '0' && *word <= '9' && !*end && n >= least && n <= NUMBER_MAX;
 }
 
-static const struct option longs[] = {
-	{"json", no_argument, NULL, 'j'},	{"help", no_argument, NULL, 'h'},
-	{"timeout", required_argument, NULL, 't'}, {"check", no_argument, NULL, 'c'},
-	{"exe", required_argument, NULL, 'e'},	{"all", no_argument, NULL, 'a'},
-	{"parallel", required_argument, NULL, 'p'}, {"keep-going", no_argument, NULL, 'k'},
-	{0}};
+static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
+				      {"help", no_argument, NULL, 'h'},
+				      {"timeout", required_argument, NULL, 't'},
+				      {"check", no_argument, NULL, 'c'},
+				      {"exe", required_argument, NULL, 'e'},
+				      {"all", no_argument, NULL, 'a'},
+				      {"parallel", required_argument, NULL, 'p'},
+				      {"keep-going", no_argument, NULL, 'k'},
+				      {0}};
 
 /* One option of this verb; 0, or the exit status. */
 static int take_option(const struct verb *v, int c, struct arguments *a)
@@ -106,8 +109,10 @@ static int parse(const struct verb *v, int argc, char *argv[], struct arguments 
 {
 	char **words = argv + 1;
 	opterr = 0;
-	for (int c; (c = getopt_long(argc - 1, words, ":h", longs, NULL)) != -1;) {
+	for (int c, at = 0; (c = getopt_long(argc - 1, words, ":h", longs, &at)) != -1;) {
 		const char letter[] = {'-', (char)optopt, 0};
+		char name[32];
+		snprintf(name, sizeof(name), "--%s", longs[at].name);
 		if (c == 'h')
 			return usage(v);
 		if (c == ':')
@@ -117,7 +122,7 @@ static int parse(const struct verb *v, int argc, char *argv[], struct arguments 
 						     ? letter
 						     : words[optind - 1]);
 		if (strchr("ceapk", c) && !v->update)
-			return unexpected(v, words[optind - 1]);
+			return unexpected(v, name);
 		int rc = take_option(v, c, a);
 		if (rc)
 			return rc;
@@ -298,10 +303,8 @@ int client_run(int argc, char *argv[])
 		return fail(&err);
 	if (!a.all)
 		return run_one(v, &a, request);
-	return fleet_update(&(struct fleet_update){.request = request,
-						   .parallel = a.parallel,
-						   .go_on = a.go_on,
-						   .json = a.json});
+	return fleet_update(&(struct fleet_update){
+		.request = request, .parallel = a.parallel, .go_on = a.go_on, .json = a.json});
 }
 
 /* ---- `molt status` for people ---- */

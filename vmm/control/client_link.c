@@ -86,8 +86,7 @@ static int no_guest(const char *target, const char *path, int code, struct error
 	return error_exit(err, EXIT_CONFIG);
 }
 
-int client_connect(struct client_link *l, const char *target, unsigned timeout_s,
-		   struct error *err)
+int client_connect(struct client_link *l, const char *target, unsigned timeout_s, struct error *err)
 {
 	const struct timeval timeout = {.tv_sec = timeout_s};
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};

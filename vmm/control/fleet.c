@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* `molt list`, and `molt update --all`: guest after guest over its control socket. */
 #include "vmm/control/fleet.h"
 
 #include <fcntl.h>
@@ -129,7 +130,8 @@ int fleet_list(bool json, unsigned timeout_s)
 		if (!ended && json)
 			print_json(names[i], status, &err, !shown);
 		if (!ended && !json && !shown)
-			printf(ROW, "NAME", "PID", "VERSION", "STATE", "SINCE", "UPDATES", "UPDATE");
+			printf(ROW, "NAME", "PID", "VERSION", "STATE", "SINCE", "UPDATES",
+			       "UPDATE");
 		if (!ended && !json)
 			print_guest(names[i], status, &err);
 		shown += !ended;
@@ -170,7 +172,8 @@ static void tell(struct rollout *r, const char *name, const char *record, const 
 		uint64_t us = json_get_u64(record, "pause_ns") / 1000;
 		printf("%s: %s -> %s, guest paused %lu.%03lu ms\n", name,
 		       json_get_text(record, "old_version", old, sizeof(old)),
-		       json_get_text(record, "new_version", new, sizeof(new)), us / 1000, us % 1000);
+		       json_get_text(record, "new_version", new, sizeof(new)), us / 1000,
+		       us % 1000);
 	} else if (ok) {
 		printf("%s: the update can be done\n", name);
 	} else {
@@ -215,8 +218,8 @@ int fleet_update(const struct fleet_update *u)
 		pthread_join(threads[i], NULL);
 	unsigned untried = (unsigned)(r.n - r.next);
 	if (!u->json)
-		printf("%u guests: %u updated, %u refused, %u not tried\n",
-		       (unsigned)r.n - r.ended, r.updated, r.refused, untried);
+		printf("%u guests: %u updated, %u refused, %u not tried\n", (unsigned)r.n - r.ended,
+		       r.updated, r.refused, untried);
 	free(r.names);
 	return r.refused || untried ? EXIT_REFUSED : 0;
 }

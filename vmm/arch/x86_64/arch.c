@@ -60,7 +60,8 @@ static int choose_mmio64(struct machine *m, struct error *err)
 	m->arch->address_bits = cpuid_address_bits(&c.head);
 	if (end > 1ull << m->arch->address_bits) {
 		error_end(err, EXIT_HOST, ERANGE,
-			  "guest memory reaches %lu GiB, the guest's processor %llu GiB (%u address bits)",
+			  "guest memory reaches %lu GiB, the guest's processor %llu GiB (%u "
+			  "address bits)",
 			  end / GIB, (1ull << m->arch->address_bits) / GIB, m->arch->address_bits);
 		return error_hint(err, "less --mem, or a host with more address bits");
 	}

@@ -88,28 +88,35 @@ static const struct {
 	uint32_t function, last;
 	bool features; /* its registers other than those above are zero */
 } leaves[] = {
-	{0x0, 0, false},	       /* vendor */
-	{0x1, 0, false},	       /* family, features */
-	{0x2, 0, false},	       /* caches */
-	{0x4, ANY, false},	       /* caches */
-	{0x6, 0, false},	       /* APIC timer */
-	{0x7, 2, true},		       /* features; EAX of index 0 is the last index */
-	{0xb, ANY, false},	       /* topology */
-	{0xd, XCR0_LAST, false},       /* XSAVE */
-	{0x15, 0, false},	       /* TSC frequency */
-	{0x16, 0, false},	       /* processor frequency */
-	{0x1f, ANY, false},	       /* topology */
-	{0x24, 1, false},	       /* AVX10 */
-	{KVM_CPUID_SIGNATURE, 0, false}, {KVM_CPUID_FEATURES, 0, false},
-	{0x80000000, 0, false},	       {0x80000001, 0, false},
-	{0x80000002, 0, false},	       {0x80000003, 0, false}, /* name */
-	{0x80000004, 0, false},	       {0x80000005, 0, false}, /* caches */
-	{0x80000006, 0, false},	       {0x80000007, 0, true},  /* power: the TSC's */
+	{0x0, 0, false},	 /* vendor */
+	{0x1, 0, false},	 /* family, features */
+	{0x2, 0, false},	 /* caches */
+	{0x4, ANY, false},	 /* caches */
+	{0x6, 0, false},	 /* APIC timer */
+	{0x7, 2, true},		 /* features; EAX of index 0 is the last index */
+	{0xb, ANY, false},	 /* topology */
+	{0xd, XCR0_LAST, false}, /* XSAVE */
+	{0x15, 0, false},	 /* TSC frequency */
+	{0x16, 0, false},	 /* processor frequency */
+	{0x1f, ANY, false},	 /* topology */
+	{0x24, 1, false},	 /* AVX10 */
+	{KVM_CPUID_SIGNATURE, 0, false},
+	{KVM_CPUID_FEATURES, 0, false},
+	{0x80000000, 0, false},
+	{0x80000001, 0, false},
+	{0x80000002, 0, false},
+	{0x80000003, 0, false}, /* name */
+	{0x80000004, 0, false},
+	{0x80000005, 0, false}, /* caches */
+	{0x80000006, 0, false},
+	{0x80000007, 0, true},	/* power: the TSC's */
 	{0x80000008, 0, false}, /* address widths, features */
 	{0x80000019, 0, false}, /* TLBs */
 	{0x8000001a, 0, false}, /* widths of execution units */
-	{0x8000001d, ANY, false},      {0x8000001e, 0, false}, /* caches, topology */
-	{0x80000020, 0, true},	       {0x80000021, 0, true},
+	{0x8000001d, ANY, false},
+	{0x8000001e, 0, false}, /* caches, topology */
+	{0x80000020, 0, true},
+	{0x80000021, 0, true},
 };
 
 static uint32_t *reg_of(struct kvm_cpuid_entry2 *e, enum reg reg)
