@@ -417,6 +417,35 @@ static void hostile_state(void **state)
 		refused(spoils[i]);
 }
 
+/* A vector that the guest wants and that had no eventfd gets one from who has the guest, not from who will have it. */
+static void wanted_later(void **state)
+{
+	struct error err = {0};
+	struct machine *m = vfio_running();
+	guest_driver(m);
+	vfio_of(m)->started = false; /* as if descriptors were short */
+	uint64_t entry = pci_bar_addr(&vfio_of(m)->pci, 0) + 0x2000 + 16 * 4;
+	guest_write(&m->mmio, entry, 8, 0xfee00000);
+	guest_write(&m->mmio, entry + 8, 8, 0x44);
+	assert_int_equal(vfio_of(m)->msix.vec.src[4].fd, -1);
+	struct fake_blob blob;
+	update(m, &blob);
+	unsigned calls = vf.device_calls;
+	struct machine *next = vfio_machine(false);
+	if (fake_load(next, &blob, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(vf.device_calls, calls);
+	assert_int_equal(vfio_of(next)->msix.vec.src[4].fd, -1);
+	assert_int_equal(vfio_class.start(&vfio_of(next)->dev, &err), 0);
+	assert_true(vfio_of(next)->msix.vec.src[4].fd >= 0);
+	assert_int_equal(vf.device_calls, calls + 1);
+	irq_attach_all(&next->irq, IRQ_MSI);
+	assert_int_equal(fake.irqfds, 3);
+	vfio_machine_free(next);
+	vfio_machine_free(m);
+	free(blob.data);
+}
+
 static volatile sig_atomic_t woken;
 static void wake(int sig)
 {
@@ -482,7 +511,8 @@ int main(void)
 		TEST(taken_over_intx), TEST(mixed_ranges),
 		TEST(memlock_refuses), TEST(taken_in_a_second_try),
 		TEST(kernel_refuses),  TEST(hostile_state),
-		TEST(trouble),	       TEST(fields_cover),
+		TEST(wanted_later),    TEST(trouble),
+		TEST(fields_cover),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
