@@ -428,6 +428,8 @@ int console_start(struct console *con, struct error *err)
 	if (con->terminal && !con->state.raw) {
 		rc = terminal_raw(con->in_fd, con->state.termios, err);
 		con->state.raw = !rc;
+		if (rc == -EIO) /* closed already: SIGHUP says what becomes of the guest */
+			rc = 0;
 	}
 	if (!rc && con->listen_fd >= 0)
 		rc = loop_add(&con->m->loop, con->listen_fd, EPOLLIN, con->be->accept, con, err);
