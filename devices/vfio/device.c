@@ -155,7 +155,7 @@ static int vfio_init(struct device *base, const char *arg, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
 	struct machine *m = base->m;
-	dev->fd = -1;
+	dev->fd = dev->intx_trigger = -1;
 	for (unsigned i = 0; i < VFIO_TROUBLES; i++)
 		dev->trouble_fd[i] = -1;
 	int rc = parse_arg(dev, arg, err);

@@ -11,11 +11,12 @@
 #include "devices/vfio/irq.h"
 #include "vmm/machine.h"
 
-/* INTx has two: the trigger and what unmasks it. */
 static void irq_name(const struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned i, char *name)
 {
+	static const char *const intx[INTX_FDS] = {
+		[INTX_TRIGGER] = "", [INTX_UNMASK] = "-unmask", [INTX_LINE] = "-line"};
 	if (mode == VFIO_IRQ_INTX)
-		snprintf(name, FDSET_NAME_LEN, "vfio:%s:intx%s", dev->id, i ? "-unmask" : "");
+		snprintf(name, FDSET_NAME_LEN, "vfio:%s:intx%s", dev->id, intx[i]);
 	else
 		snprintf(name, FDSET_NAME_LEN, "vfio:%s:%s:%u", dev->id,
 			 mode == VFIO_IRQ_MSIX ? "msix" : "msi", i);
@@ -266,7 +267,8 @@ static void irq_disable(struct vfio_dev *dev)
 	else
 		pci_vectors_release(mode_vectors(dev, mode));
 	vfio_set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0, 0);
-	vfio_eventfds_close(dev, mode, 0, mode == VFIO_IRQ_INTX ? 2 : dev->state.irq_vectors);
+	vfio_eventfds_close(dev, mode, 0,
+			    mode == VFIO_IRQ_INTX ? INTX_FDS : dev->state.irq_vectors);
 	dev->state.irq_mode = VFIO_IRQ_NONE;
 	dev->state.irq_vectors = 0;
 }

@@ -9,8 +9,11 @@
 int vfio_set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const int32_t *fds,
 		  uint32_t start, uint32_t n);
 
-/* Of a mode, with their names in the table of kept descriptors, which owns them. INTx has two: the trigger and what
- * unmasks it. get finds those that were handed over. */
+/* Of INTx: what the device signals; what the guest's EOI signals; and for a device that is unmasked by a call, what
+ * raises the guest's line. */
+enum { INTX_TRIGGER, INTX_UNMASK, INTX_LINE, INTX_FDS };
+
+/* Of a mode, with their names in the table of kept descriptors, which owns them. get finds those that were handed over. */
 int vfio_eventfds_open(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
 		       struct error *err);
 int vfio_eventfds_get(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,

@@ -123,7 +123,10 @@ struct vfio_dev {
 	struct msix msix;
 	struct msi msi;
 	struct irq_source intx;
-	bool intx_watched; /* its unmask eventfd, by the event loop: unmask_by_call */
+	/* Where it is unmasked by a call: what the device signals, watched by the event loop; -1: it is not so. And has the
+	 * device signalled since the last EOI? */
+	int intx_trigger;
+	bool intx_fired;
 	int trouble_fd
 		[VFIO_TROUBLES]; /* watched; -1: none. Owned by the table of kept descriptors */
 	struct vfio_state state;

@@ -380,11 +380,22 @@ static void other_interface(void **state)
 	free(blob.data);
 }
 
+static void signal_fd(int fd)
+{
+	const uint64_t one = 1;
+	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+}
+
+static uint64_t taken(int fd)
+{
+	uint64_t count;
+	return read(fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
+}
+
 /* A mediated device with a line that is unmasked by a call, and without the kinds of interrupts that others have; over
  * an update the guest's EOI waits in the eventfd. */
 static void mediated(void **state)
 {
-	const uint64_t one = 1;
 	struct error err = {0};
 	kernel.no_unmask_fd = kernel.irq_kinds_fail = true;
 	make_device("mdev", MDEV, true);
@@ -392,19 +403,34 @@ static void mediated(void **state)
 	struct vfio_dev *dev = vfio_of(m);
 	assert_int_equal(dev->state.unmask_by_call, 1);
 	assert_int_equal(dev->answers.irq_count[VFIO_PCI_MSIX_IRQ_INDEX], 0);
-	assert_int_equal(write(dev->intx.unmask_fd, &one, sizeof(one)), sizeof(one));
+	/* The device fires, which raises the line; after the EOI it is unmasked, and the line is raised once more. */
+	serve_loop(m); /* what attaching the line began with */
+	taken(dev->intx.fd);
+	kernel.unmasked = 0;
+	signal_fd(dev->intx_trigger);
+	assert_int_equal(serve_loop(m), 1);
+	assert_int_equal(taken(dev->intx.fd), 1);
+	assert_int_equal(kernel.unmasked, 0);
+	signal_fd(dev->intx.unmask_fd);
 	assert_int_equal(serve_loop(m), 1);
 	assert_int_equal(kernel.unmasked, 1);
+	assert_int_equal(taken(dev->intx.fd), 1);
+	signal_fd(dev->intx.unmask_fd);
+	assert_int_equal(serve_loop(m), 1);
+	assert_int_equal(kernel.unmasked, 1);
+	assert_int_equal(taken(dev->intx.fd), 0);
 
 	irq_detach_all(&m->irq, NULL);
-	assert_int_equal(write(dev->intx.unmask_fd, &one, sizeof(one)), sizeof(one));
+	signal_fd(dev->intx_trigger);
+	signal_fd(dev->intx.unmask_fd);
 	struct fake_blob blob = fake_save(m);
 	struct machine *next = machine("mdev:" MDEV, false);
 	if (fake_load(next, &blob, &err))
 		fail_msg("%s", err.text);
 	assert_int_equal(kernel.unmasked, 1);
-	assert_int_equal(serve_loop(next), 1);
+	assert_int_equal(serve_loop(next), 2);
 	assert_int_equal(kernel.unmasked, 2);
+	assert_int_equal(taken(vfio_of(next)->intx.fd), 2);
 	vfio_machine_free(next);
 	vfio_machine_free(m);
 	free(blob.data);
