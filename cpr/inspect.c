@@ -15,10 +15,13 @@
 
 enum form { FORM_TEXT, FORM_JSON, FORM_DTS };
 
-static int usage(const char *what, struct error *err)
+/* @word: that was not understood, or NULL. */
+static int usage(const char *what, const char *word, struct error *err)
 {
-	error_end(err, EXIT_USAGE, EINVAL, "molt state: %s", what);
-	return error_hint(err, "molt --help; molt(1) describes it");
+	const char *quote = word ? "'" : "";
+	error_end(err, EXIT_USAGE, EINVAL, "molt state: %s%s%s%.200s%s", what, word ? ": " : "",
+		  quote, word ?: "", quote);
+	return error_hint(err, "molt state --help; molt(1) describes it");
 }
 
 /* ---- what a word names ---- */
@@ -37,12 +40,10 @@ static int source_open(struct source *src, const char *word, struct error *err)
 	*src = (struct source){.is_pid = word[0] && !word[strspn(word, "0123456789")]};
 	int n = snprintf(src->path, sizeof(src->path), src->is_pid ? "/proc/%s/exe" : "%s", word);
 	if ((size_t)n >= sizeof(src->path))
-		return error_set(err, ENAMETOOLONG, "%.64s: too long", word);
+		return error_file(err, ENAMETOOLONG, "%.64s", word);
 	fd_auto int fd = open(src->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return error_exit(
-			err, (error_errno(err, errno, "%s%s", src->is_pid ? "process " : "", word),
-			      EXIT_CONFIG));
+		return error_file(err, errno, "%s%s", src->is_pid ? "process " : "", word);
 	if (!S_ISREG(st.st_mode) || !st.st_size || (uint64_t)st.st_size > BLOB_MAX)
 		return error_end(err, EXIT_CONFIG, EINVAL,
 				 "%s: no regular file, empty, or over 1 GiB", word);
@@ -109,7 +110,7 @@ static int run_schema(struct schema *s, const char *const *names, unsigned n, en
 		      struct error *err)
 {
 	if (n || form == FORM_DTS)
-		return usage("schema takes --json at most", err);
+		return usage("schema takes --json at most", NULL, err);
 	schema_own(s);
 	(form == FORM_JSON ? schema_print_json : schema_print)(s, stdout);
 	return 0;
@@ -135,12 +136,12 @@ static int run_dump(struct schema *s, const char *const *names, unsigned n, enum
 {
 	struct source src = {.map = NULL};
 	if (n != 1)
-		return usage("dump takes a file or a process id", err);
+		return usage("dump takes a file or a process id", NULL, err);
 	int rc = source_open(&src, names[0], err);
 	if (!rc && !is_program(&src) && !is_schema(&src)) {
 		rc = dump_blob(&src, s, form, err);
 	} else if (!rc && form == FORM_DTS) {
-		rc = usage("--dts is for saved state: a schema is no tree", err);
+		rc = usage("--dts is for saved state: a schema is no tree", NULL, err);
 	} else if (!rc) {
 		rc = source_schema(&src, s, err);
 		if (!rc)
@@ -154,7 +155,7 @@ static int run_diff(struct schema *s, const char *const *names, unsigned n, enum
 		    struct error *err)
 {
 	if (n != 2 || form != FORM_TEXT)
-		return usage("diff takes what is updated, and to what", err);
+		return usage("diff takes what is updated, and to what", NULL, err);
 	for (unsigned i = 0; i < 2; i++) {
 		struct source src = {.map = NULL};
 		int rc = source_open(&src, names[i], err) ?: source_schema(&src, &s[i], err);
@@ -164,7 +165,7 @@ static int run_diff(struct schema *s, const char *const *names, unsigned n, enum
 	}
 	if (s[1].is_blob)
 		return usage("saved state does not say what a program takes: diff to a program",
-			     err);
+			     NULL, err);
 	return schema_diff(&s[0], &s[1], stdout).refused ? EXIT_REFUSED : 0;
 }
 
@@ -180,13 +181,19 @@ int inspect_run(int argc, char *const argv[], struct error *err)
 	unsigned n = 0;
 	enum form form = FORM_TEXT;
 
+	for (int i = 0; i < argc; i++)
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+			fputs("usage: " INSPECT_USAGE, stdout);
+			return 0;
+		}
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--json"))
 			form = FORM_JSON;
 		else if (!strcmp(argv[i], "--dts"))
 			form = FORM_DTS;
 		else if (argv[i][0] == '-' || n == 2)
-			return usage(argv[i][0] == '-' ? "unknown option" : "too many words", err);
+			return usage(argv[i][0] == '-' ? "unknown option" : "unexpected argument",
+				     argv[i], err);
 		else
 			names[n++] = argv[i];
 	}
@@ -198,9 +205,15 @@ int inspect_run(int argc, char *const argv[], struct error *err)
 			return error_errno(err, ENOMEM, "schema");
 		int rc = words[i].run(s, names, n, form, err);
 		free(s);
-		if (rc >= 0 && (fflush(stdout) || ferror(stdout)))
-			return error_errno(err, errno, "standard output");
+		/* What the words name is at fault. */
+		if (rc < 0 && err->exit == EXIT_INTERNAL && err->code != ENOMEM) {
+			error_exit(err, EXIT_CONFIG);
+			if (!err->hint[0])
+				error_hint(err, "name a molt, its process id, saved state, or "
+						"output of molt state schema");
+		}
 		return rc;
 	}
-	return usage("dump, schema or diff", err);
+	return argc ? usage("not dump, schema or diff", argv[0], err)
+		    : usage("dump, schema or diff is missing", NULL, err);
 }

@@ -8,9 +8,9 @@
 /* Takes the words after `molt state`. Returns an exit code, or -errno with the code in @err. */
 int inspect_run(int argc, char *const argv[], struct error *err);
 
+/* Behind "usage: ", or as further lines of it. */
 #define INSPECT_USAGE                                                                              \
-	"       molt state dump FILE|PID [--json|--dts]    print saved state, or what a molt "     \
-	"saves\n"                                                                                  \
+	"molt state dump FILE|PID [--json|--dts]    print saved state, or what a molt saves\n"     \
 	"       molt state schema [--json]                 what this molt saves\n"                 \
 	"       molt state diff FROM TO                    what an update would make of the "      \
 	"state:\n"                                                                                 \

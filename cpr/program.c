@@ -35,9 +35,12 @@ static int take_args(struct program *p, int argc, char *const argv[], struct err
 {
 	for (int i = 0; i < argc; i++) {
 		size_t len = strlen(argv[i]) + 1;
-		if (argc > PROGRAM_MAX_ARGS || len > sizeof(p->args) - p->args_len)
-			return error_set(err, E2BIG, "more than %d arguments or %d bytes of them",
-					 PROGRAM_MAX_ARGS, PROGRAM_ARGS_LEN);
+		if (argc > PROGRAM_MAX_ARGS || len > sizeof(p->args) - p->args_len) {
+			error_end(err, EXIT_USAGE, E2BIG,
+				  "command line: more than %d arguments or %d bytes of them",
+				  PROGRAM_MAX_ARGS, PROGRAM_ARGS_LEN);
+			return error_hint(err, "shorten it: an update has to keep it");
+		}
 		memcpy(p->args + p->args_len, argv[i], len);
 		p->args_len += (uint32_t)len;
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The program as it was started. It travels in the blob, since an update runs the file that is at
- * that path then. */
+/* The program as it was started. It travels in the blob, since an update runs the file that is at that path then, and
+ * after a good one to another file at that one's. */
 #pragma once
 
 #include "cpr/state/fields.h"

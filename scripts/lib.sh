@@ -45,8 +45,8 @@ kernel_suite() { # VERSION
 	case $1 in
 	6.1) echo bookworm ;;
 	6.12) echo bookworm-backports ;;
-	7.3) echo trixie-backports ;;
-	*) die 2 "unknown kernel '$1' (known: 6.1, 6.12, 7.3)" ;;
+	7.3 | 7.3-own) echo trixie-backports ;;
+	*) die 2 "unknown kernel '$1' (known: 6.1, 6.12, 7.3, 7.3-own)" ;;
 	esac
 }
 
@@ -111,6 +111,55 @@ kernel_unpack() { # VERSION DIR
 	rm -rf "$apt"
 }
 
+KERNEL_CONFIG=$SCRIPTS_DIR/bed.d/kernel.config
+
+# The version of the source package of a kernel VERSION, looked up once a week: what is built stays the same meanwhile.
+kernel_source_version() { # VERSION
+	local file dir
+	file=$(cache_dir)/kernels/$1.source
+	mkdir -p "$(dirname "$file")"
+	if [ ! -s "$file" ] || [ -n "$(find "$file" -mtime +7)" ]; then
+		dir=$(mktemp -d)
+		archive_open "$dir" "$(kernel_suite "$1")"
+		private_apt "$dir" apt-cache policy "linux-source-$1" | awk '$1 == "Candidate:" { print $2 }' >"$dir/version"
+		[ -s "$dir/version" ] || die 1 "no package linux-source-$1 in $(kernel_suite "$1")"
+		mv "$dir/version" "$file"
+		rm -rf "$dir"
+	fi
+	cat "$file"
+}
+
+# Builds Debian's source of a kernel with our configuration, into the folder $2, with the same files as kernel_unpack.
+kernel_build() { # VERSION-own-KEY DIR
+	local version=${1%%-own*} dir=$2 apt=$2/apt src=$2/source
+	archive_open "$apt" "$(kernel_suite "$version")"
+	(cd "$apt/debs" && private_apt "$apt" apt-get download "linux-source-$version") >"$apt/log" 2>&1 ||
+		die 1 "download of linux-source-$version failed: $(tail -n 3 "$apt/log")"
+	stage "unpacking its source" >&2
+	mkdir -p "$src"
+	dpkg --fsys-tarfile "$apt"/debs/*.deb | tar -xO --wildcards './usr/src/linux-source-*.tar.xz' |
+		xz -dc | tar -x -C "$src" --strip-components=1
+	rm -rf "$apt"
+	make -C "$src" KCONFIG_ALLCONFIG="$KERNEL_CONFIG" allnoconfig >"$dir/build.log" 2>&1 ||
+		die 1 "configuring kernel $version failed: $(tail -n 3 "$dir/build.log")"
+	kernel_config_check "$src/.config"
+	stage "building it (some ten minutes; see $dir/build.log)" >&2
+	make -C "$src" -j "$(nproc)" LOCALVERSION= bzImage modules >>"$dir/build.log" 2>&1 ||
+		die 1 "building kernel $version failed: $(grep -m 3 -i error "$dir/build.log")"
+	make -C "$src" INSTALL_MOD_PATH="$dir" INSTALL_MOD_STRIP=1 modules_install >>"$dir/build.log" 2>&1 ||
+		die 1 "installing the modules of kernel $version failed: $(tail -n 3 "$dir/build.log")"
+	cp "$src/arch/x86/boot/bzImage" "$dir/vmlinuz"
+	make -s -C "$src" kernelrelease >"$dir/release"
+	rm -rf "$src" "$dir"/lib/modules/*/build "$dir/build.log"
+}
+
+# What was asked for and is not there has a dependency that is not met.
+kernel_config_check() { # .CONFIG
+	local missing
+	missing=$(grep '^CONFIG_.*=[ym]$' "$KERNEL_CONFIG" | grep -vxFf "$1" || true)
+	[ -z "$missing" ] || die 1 "scripts/bed.d/kernel.config: not in this kernel: $(echo "$missing" | tr '\n' ' ')"
+}
+
 # Prints the folder NAME of the cache's KIND, having it made first if it is not there: UNPACK NAME FOLDER.
 cache_fetch() { # KIND NAME WHAT UNPACK
 	local name=$2 what=$3 unpack=$4 cache dir tmp
@@ -139,9 +188,16 @@ cache_fetch() { # KIND NAME WHAT UNPACK
 
 # Prints the folder of the kernel VERSION, fetching it first if it is not in the cache.
 kernel_fetch() { # VERSION
-	local dir
+	local dir version key
 	kernel_suite "$1" >/dev/null
-	dir=$(cache_fetch kernels "$1" "kernel $1" kernel_unpack) || exit
+	case $1 in
+	*-own)
+		version=$(kernel_source_version "${1%-own}")
+		key=$({ echo "$version"; cat "$KERNEL_CONFIG"; } | sha256sum | cut -c1-16)
+		dir=$(cache_fetch kernels "$1-$key" "kernel source ${1%-own}" kernel_build) || exit
+		;;
+	*) dir=$(cache_fetch kernels "$1" "kernel $1" kernel_unpack) || exit ;;
+	esac
 	[ -f "$dir/vmlinux" ] || kernel_extract "$dir"
 	echo "$dir"
 }

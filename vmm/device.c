@@ -2,6 +2,8 @@
 /* What all devices have in common: their memory, their name, their section of the state. */
 #include "vmm/device.h"
 
+#include <signal.h>
+
 #include "vmm/machine.h"
 
 int device_create(const struct device_class *cls, struct machine *m, const char *arg,
@@ -32,6 +34,14 @@ int device_realize(struct device *dev, struct error *err)
 	memcpy(s.node, dev->node, sizeof(s.node));
 	int rc = cls->realize ? cls->realize(dev, err) : 0;
 	return rc || !s.cls ? rc : state_register(&dev->m->tree, &s, err);
+}
+
+void device_tell(struct device *dev, const char *trouble, bool ends_guest)
+{
+	dev->trouble = trouble;
+	dev->told = true;
+	dev->ends_guest = ends_guest;
+	pthread_kill(dev->m->leader, MACHINE_WAKE_SIGNAL);
 }
 
 void device_destroy(struct device *dev)

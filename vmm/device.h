@@ -51,7 +51,10 @@ struct device_class {
 struct device {
 	const struct device_class *cls;
 	struct machine *m;
-	char name[48];		   /* "vfio 0000:00:05.0": for messages */
+	char name[48]; /* "vfio 0000:00:05.0": for messages */
+	const char *
+		trouble; /* what the operator should know of it ("has failed"), static; NULL: nothing */
+	bool told, ends_guest;	   /* by device_tell; the leader has not looked yet */
 	char node[STATE_NODE_LEN]; /* of its section of the state */
 };
 
@@ -59,6 +62,10 @@ int device_create(const struct device_class *cls, struct machine *m, const char 
 		  struct device **out, struct error *err);
 int device_realize(struct device *dev, struct error *err);
 void device_destroy(struct device *dev);
+
+/* Device lock held: @trouble (static) is told to the operator by the leader: log, event, status; and with @ends_guest the
+ * guest is asked to power off. */
+void device_tell(struct device *dev, const char *trouble, bool ends_guest);
 
 /* Devices every machine has, in order; ends with NULL. */
 extern const struct device_class *const devices_fixed[];

@@ -63,7 +63,7 @@ void irq_gsi_free(struct irq *irq, uint32_t gsi)
 
 void irq_add(struct irq *irq, struct irq_source *src)
 {
-	src->wanted = src->attached = false;
+	src->wanted = src->attached = src->changed = false;
 	pthread_mutex_lock(&irq->lock);
 	src->next = irq->sources;
 	src->link = &irq->sources;
@@ -152,17 +152,43 @@ int irq_routes_commit(struct irq *irq, struct error *err)
 	return 0;
 }
 
-int irq_set_wanted(struct irq *irq, struct irq_source *src, bool wanted, struct error *err)
+void irq_want(struct irq *irq, struct irq_source *src, bool wanted)
 {
-	int rc = 0;
 	pthread_mutex_lock(&irq->lock);
 	src->wanted = wanted;
+	src->changed = irq->changed = true;
 	if (src->kind == IRQ_MSI)
 		irq->routes_dirty = true;
-	if (irq->live && !wanted)
-		rc = detach(irq, src, err); /* its route is dropped with the next commit */
-	else if (irq->live)
-		rc = irq_routes_commit(irq, err) ?: attach(irq, src, err);
+	pthread_mutex_unlock(&irq->lock);
+}
+
+/* A route that nobody wants any more is dropped with the next upload. */
+static int apply(struct irq *irq, struct error *err)
+{
+	int rc = 0;
+	bool on = false;
+	for (struct irq_source *s = irq->sources; s; s = s->next) {
+		on |= s->changed && s->wanted;
+		if (s->changed && !s->wanted)
+			rc = detach(irq, s, rc ? NULL : err) ?: rc;
+	}
+	int routes = on ? irq_routes_commit(irq, rc ? NULL : err) : 0;
+	rc = rc ?: routes;
+	for (struct irq_source *s = irq->sources; s && !routes; s = s->next)
+		if (s->changed && s->wanted)
+			rc = attach(irq, s, rc ? NULL : err) ?: rc;
+	return rc;
+}
+
+int irq_apply(struct irq *irq, struct error *err)
+{
+	if (!irq->changed)
+		return 0;
+	pthread_mutex_lock(&irq->lock);
+	int rc = irq->live ? apply(irq, err) : 0;
+	for (struct irq_source *s = irq->sources; s; s = s->next)
+		s->changed = false;
+	irq->changed = false;
 	pthread_mutex_unlock(&irq->lock);
 	return rc;
 }

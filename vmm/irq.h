@@ -26,6 +26,7 @@ struct irq_source {
 	uint32_t msi_data;
 	bool wanted;			 /* the device wants it delivered (unmasked, enabled) */
 	bool attached;			 /* an irqfd exists in the present VM */
+	bool changed;			 /* since irq_apply */
 	struct irq_source *next, **link; /* link: what points here; NULL: not registered */
 };
 
@@ -34,6 +35,7 @@ struct irq {
 	pthread_mutex_t lock; /* of the sources: an exit that changes none does not wait for it */
 	bool live; /* irqfds may be attached: false until the machine starts and inside an update */
 	bool routes_dirty;
+	bool changed; /* a source is; the device lock's */
 	uint8_t gsi_used[IRQ_MAX_GSI / 8];
 	struct irq_source *sources;
 };
@@ -52,9 +54,11 @@ void irq_gsi_free(struct irq *irq, uint32_t gsi);
 void irq_add(struct irq *irq, struct irq_source *src);
 void irq_remove(struct irq *irq, struct irq_source *src);
 
-/* Shall the source reach the guest, and as which message? At once when live, else at
- * irq_attach_all. */
-int irq_set_wanted(struct irq *irq, struct irq_source *src, bool wanted, struct error *err);
+/* Shall the source reach the guest, and as which message? That is noted, and done by irq_apply when live, else by
+ * irq_attach_all. KVM takes routes as one table, and waits for a grace period: so what changes with one access of the
+ * guest is noted first, and applied together. Of several failures apply tells the first; the other sources follow. */
+void irq_want(struct irq *irq, struct irq_source *src, bool wanted);
+int irq_apply(struct irq *irq, struct error *err);
 
 /* Does the eventfd of a source that is not attached hold a signal? (MSI-X pending bit) */
 bool irq_pending(const struct irq_source *src);

@@ -67,6 +67,8 @@ static int build_ram(struct machine *m, struct state_blob *blob, struct error *e
 			  : ram_create(&m->ram, &m->opt.mem, &m->fds, err);
 	if (!rc)
 		rc = ram_map(&m->ram, err);
+	if (!rc && !blob)
+		ram_clear(&m->ram);
 	if (!rc && !blob && m->opt.mem.collapse)
 		rc = ram_collapse(&m->ram, err);
 	return rc;

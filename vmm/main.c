@@ -8,6 +8,7 @@
 #include "cpr/inspect.h"
 #include "cpr/program.h"
 #include "vmm/base/build.h"
+#include "vmm/config_file.h"
 #include "vmm/control/client.h"
 #include "vmm/machine.h"
 
@@ -44,11 +45,13 @@ static int start(int argc, char *argv[], const struct role *role)
 	struct error err;
 
 	for (int i = 2; i < argc; i++)
-		if (!strcmp(argv[i], "--help")) {
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			options_help(stdout);
 			return 0;
 		}
 	open_standard_fds();
+	if (config_file_expand(&argc, &argv, &err))
+		return fail(&err);
 	if (program_path(path, argv[0], &err))
 		return fail(&err);
 	setenv(PROGRAM_PATH_ENV, path, 1);
@@ -81,14 +84,16 @@ static int run(int argc, char *argv[])
 static void usage(FILE *out)
 {
 	fprintf(out, "usage: molt run OPTIONS    run a guest (molt run --help)\n"
+		     "       molt list [--json]\n"
 		     "       molt status GUEST [--json]\n"
-		     "       molt update GUEST [--check] [--exe FILE] [--json]\n"
+		     "       molt update GUEST|--all [--check] [--exe FILE] [--json]\n"
 		     "       molt stop GUEST [--json]\n"
-		     "       molt events GUEST\n" INSPECT_USAGE "       molt --version\n"
+		     "       molt events GUEST\n"
+		     "       " INSPECT_USAGE "       molt --version\n"
 		     "       molt --help\n"
 		     "GUEST is a --name, or the path of a control socket (with a slash in it)\n"
 		     "signals of a running guest: SIGUSR1 updates the program in place,\n"
-		     "       SIGTERM and SIGINT power off, SIGHUP reopens the report file\n");
+		     "       SIGTERM and SIGINT power off, SIGHUP opens log files anew\n");
 }
 
 static void version(FILE *out)
@@ -111,6 +116,7 @@ static const struct {
 } verbs[] = {
 	{"run", run, NULL},
 	{"state", state, NULL},
+	{"list", client_run, NULL},
 	{"status", client_run, NULL},
 	{"update", client_run, NULL},
 	{"stop", client_run, NULL},
@@ -123,15 +129,41 @@ static const struct {
 	{"--completion", NULL, options_completion},
 };
 
-int main(int argc, char *argv[])
+static int command(int argc, char *argv[])
 {
-	for (unsigned i = 0; argc >= 2 && i < ARRAY_LEN(verbs); i++)
-		if (!strcmp(argv[1], verbs[i].word) && (argc == 2 || verbs[i].run)) {
-			if (verbs[i].run)
-				return verbs[i].run(argc, argv);
+	struct error err;
+	for (unsigned i = 0; argc >= 2 && i < ARRAY_LEN(verbs); i++) {
+		if (strcmp(argv[1], verbs[i].word))
+			continue;
+		if (verbs[i].run)
+			return verbs[i].run(argc, argv);
+		if (argc == 2) {
 			verbs[i].print(stdout);
 			return 0;
 		}
-	usage(stderr);
-	return EXIT_USAGE;
+		error_end(&err, EXIT_USAGE, EINVAL, "%s: unexpected argument '%.200s'", argv[1],
+			  argv[2]);
+		error_hint(&err, "%s stands alone", argv[1]);
+		return fail(&err);
+	}
+	if (argc < 2) {
+		usage(stderr);
+		return EXIT_USAGE;
+	}
+	error_end(&err, EXIT_USAGE, EINVAL, "unknown command '%.200s'", argv[1]);
+	error_hint(&err, "molt --help lists the commands");
+	return fail(&err);
+}
+
+/* An answer that cannot be written is no success. */
+int main(int argc, char *argv[])
+{
+	struct error err;
+	int status = command(argc, argv);
+	int code = fflush(stdout) ? errno : ferror(stdout) ? EIO : 0;
+	if (!code || status)
+		return status;
+	error_errno(&err, code, "standard output");
+	error_hint(&err, "give it an output that can be written");
+	return fail(&err);
 }

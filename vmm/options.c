@@ -113,9 +113,12 @@ static int parse_mem(struct options *opt, const struct option_entry *o, const ch
 	strcpy(copy, text);
 	memset(mem, 0, sizeof(*mem));
 	if (options_parse_size(strsep(&rest, ","), &mem->size))
-		return usage(err, o, text, "a size like 256M or 4G, then [,hugetlb=2M|collapse]");
+		return usage(err, o, text,
+			     "a size like 256M or 4G (a number alone is MiB), then "
+			     "[,hugetlb=2M][,collapse][,path=FILE]");
 	if (mem->size < MEM_MIN || mem->size % PAGE_LEN)
-		return usage(err, o, text, "at least 32M, in whole pages of 4 KiB");
+		return usage(err, o, text,
+			     "at least 32M (a number alone is MiB), in whole pages of 4 KiB");
 	while (rest) {
 		int rc = parse_mem_word(mem, o, strsep(&rest, ","), err);
 		if (rc)
@@ -166,6 +169,9 @@ static int parse_name(struct options *opt, const struct option_entry *o, const c
 	for (size_t i = 0; i < n; i++)
 		if (!isalnum((unsigned char)text[i]) && !strchr("._-", text[i]))
 			return usage(err, o, text, "letters, digits, '.', '_' and '-' only");
+	/* No option of the verbs, nor a folder. */
+	if (strchr(".-", text[0]))
+		return usage(err, o, text, "a name that begins with a letter, a digit or '_'");
 	return parse_string(opt, o, text, err);
 }
 
@@ -191,6 +197,13 @@ static int parse_device(struct options *opt, const struct option_entry *o, const
 	return 0;
 }
 
+/* It has been replaced by what is in it (config_file.h), but where nothing follows. */
+static int parse_config(struct options *opt, const struct option_entry *o, const char *text,
+			struct error *err)
+{
+	return usage(err, o, text, "a file name, before the guest is started");
+}
+
 #define AT(m) .offset = offsetof(struct options, m)
 
 const struct option_entry options_table[] = {
@@ -202,18 +215,29 @@ const struct option_entry options_table[] = {
 	{"cmdline", 'p', "STRING", "Kernel command line, for example \"console=ttyS0\".", "",
 	 GROUP_GUEST, parse_string, AT(cmdline)},
 	{"mem", 'm', "SIZE[,hugetlb=2M][,collapse][,path=FILE]",
-	 "Guest memory: a number with B, K, M, G or T, or plain MiB; at least 32M. hugetlb=2M "
+	 "Guest memory: a number alone is MiB, or it ends with B, K, M, G or T; at least 32M. "
+	 "hugetlb=2M "
 	 "takes reserved huge pages (sysctl vm.nr_hugepages). collapse touches all memory at start "
 	 "and asks for huge pages, where the host does not give them by itself: this costs about 3 "
 	 "ms per MiB at start and makes the guest faster after an update. path=FILE uses a file "
-	 "(on /dev/shm, a hugetlbfs, a DAX device), or an unnamed file in a folder, and may not "
-	 "contain a comma; without it memory is a sealed memfd.",
+	 "that is new or empty (on /dev/shm, a hugetlbfs), a DAX device, which is cleared first, "
+	 "or "
+	 "an unnamed file in a folder, and may not contain a comma; without it memory is a sealed "
+	 "memfd. FILE is the guest's alone while it lives, and afterwards keeps what it had in "
+	 "memory: remove it then.",
 	 "256M", GROUP_GUEST, parse_mem},
 	{"cpus", 'c', "N", "Number of virtual CPUs.", "1", GROUP_GUEST, parse_number, AT(cpus),
 	 .min = 1, .max = OPTIONS_MAX_CPUS},
-	{"vfio", 0, "BDF[,rom=on|off]",
-	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0. rom=on shows "
-	 "its option ROM too. May be repeated.",
+	{"vfio", 0, "DEVICE[,WORD]...",
+	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0, or a mediated "
+	 "one, "
+	 "like mdev:UUID. rom=off hides its option ROM. iommu=type1 or iommu=iommufd: how the "
+	 "kernel is "
+	 "asked for the IOMMU; iommufd where the host has it. noreset starts it as its last user "
+	 "left it. "
+	 "unbind=poweroff: when the host wants the device back the guest is asked to power off. "
+	 "vf_token=UUID: "
+	 "what the owner of a virtual function's physical one has set. May be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
 	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",
 	 "Where the serial console goes. On a terminal, Ctrl-a x quits and Ctrl-a ? helps. "
@@ -221,8 +245,9 @@ const struct option_entry options_table[] = {
 	 "which first gets the last lines.",
 	 "stdio", GROUP_DEVICES, parse_console, AT(console)},
 	{"name", 0, "NAME",
-	 "Name of the guest, put before each line of the log. It also gives the guest a control "
-	 "socket under that name.",
+	 "Name of the guest, put before each line of the log: at most 32 letters, digits, '.', '_' "
+	 "and '-', neither '.' nor '-' first. It also gives the guest a control socket under that "
+	 "name.",
 	 NULL, GROUP_RUN, parse_name, AT(name)},
 	{"control", 0, "PATH|none",
 	 "Where to make the control socket, for molt status, update, stop and events. Without this "
@@ -256,6 +281,12 @@ const struct option_entry options_table[] = {
 	 "Let an update run a program file that its group or everybody may write to, or that "
 	 "belongs to another user than root and the one who runs molt.",
 	 NULL, GROUP_RUN, parse_flag, AT(insecure_exe)},
+	{"config", 0, "FILE",
+	 "Read options from FILE, each on a line of its own: NAME = VALUE, or NAME, without the "
+	 "dashes; "
+	 "# begins a comment line. What comes later on the command line wins. The guest keeps what "
+	 "it was started with: no update reads FILE again.",
+	 NULL, GROUP_RUN, parse_config},
 	{"sandbox", 0, "kill|log|off",
 	 "What happens when a thread that serves the guest makes a system call that it has no need "
 	 "of: kill ends the guest with status 159, log lets the call pass. Both name it in the "

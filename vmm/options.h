@@ -16,7 +16,7 @@ struct options {
 	struct ram_options mem; /* -m, 256 MiB by default; at least 32 MiB */
 	uint32_t cpus;		/* -c, 1 */
 	const char *console;	/* --console, "stdio" */
-	const char *name;	/* --name, NULL: "guest-PID"; [A-Za-z0-9._-]{1,32} */
+	const char *name;	/* --name, NULL: none; [A-Za-z0-9_][A-Za-z0-9._-]{0,31} */
 	const char
 		*control;   /* --control: path with a slash, or "none"; NULL: by the name, if any */
 	const char *take;   /* --take GUEST: a running guest, instead of a new one; NULL */

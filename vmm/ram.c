@@ -12,6 +12,7 @@
 
 #include "cpr/state/fdset.h"
 #include "vmm/arch.h"
+#include "vmm/base/users.h"
 
 #define HUGE_LEN  (2 * MIB)
 #define FD_NAME	  "ram0"
@@ -82,7 +83,16 @@ static int open_unnamed(const char *path, struct error *err)
 		unlink(name);
 		return fd;
 	}
-	return error_end(err, EXIT_CONFIG, errno, "guest memory: unnamed file in %.300s: %m", path);
+	return error_file(err, errno, "guest memory: unnamed file in %.300s", path);
+}
+
+static int in_use(const char *path, struct error *err)
+{
+	char users[FILE_USERS_LEN];
+	file_users("/proc", path, users, sizeof(users));
+	error_end(err, EXIT_CONFIG, EBUSY, "guest memory: file %.300s is in use by %s", path,
+		  users);
+	return error_hint(err, "end that process, or name another file");
 }
 
 static int open_path(const char *path, struct error *err)
@@ -90,16 +100,20 @@ static int open_path(const char *path, struct error *err)
 	struct stat st;
 	if (!stat(path, &st) && S_ISDIR(st.st_mode))
 		return open_unnamed(path, err);
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+	fd_auto int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
 	if (fd < 0)
-		return error_end(err, EXIT_CONFIG, errno, "guest memory: file %.300s: %m", path);
-	/* The lock belongs to the open file and so goes over exec with it. */
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
-		close(fd);
-		return error_end(err, EXIT_CONFIG, EBUSY,
-				 "guest memory: file %.300s is in use by another process", path);
+		return error_file(err, errno, "guest memory: file %.300s", path);
+	/* The lock belongs to the open file, which each successor is given: it is held as long as the guest lives. */
+	int rc = flock(fd, LOCK_EX | LOCK_NB) < 0 ? errno : 0;
+	if (rc == EWOULDBLOCK)
+		return in_use(path, err);
+	if (rc) {
+		error_end(err, EXIT_CONFIG, rc, "guest memory: file %.300s: lock: %m", path);
+		return error_hint(err, "name a file where there are locks, such as in /dev/shm");
 	}
-	return fd;
+	rc = fd;
+	fd = -1;
+	return rc;
 }
 
 static int no_huge_pages(struct ram *ram, int code, struct error *err)
@@ -122,18 +136,18 @@ static int no_huge_pages(struct ram *ram, int code, struct error *err)
 	return error_exit(err, EXIT_HOST);
 }
 
+/* What is in a file is somebody's, a former guest's perhaps: this one would read it and write over it. */
 static int size_regular(struct ram *ram, uint64_t present, const char *what, struct error *err)
 {
-	if (present > ram->state.size) {
-		error_end(err, EXIT_CONFIG, EFBIG,
-			  "guest memory: file %.300s has %lu bytes, more than the %lu "
-			  "of --mem",
-			  what, present, ram->state.size);
+	if (present) {
+		error_end(err, EXIT_CONFIG, EEXIST,
+			  "guest memory: file %.300s is not empty, it has %lu bytes", what,
+			  present);
 		return error_hint(err,
-				  "give --mem %luB, or remove the file: molt does not shrink it",
-				  present);
+				  "name a new file, or a folder, where molt makes an unnamed one; "
+				  "or remove this one if nobody needs what is in it");
 	}
-	if (present < ram->state.size && ftruncate(ram->fd, (off_t)ram->state.size) < 0)
+	if (ftruncate(ram->fd, (off_t)ram->state.size) < 0)
 		return error_end(err, EXIT_HOST, errno,
 				 "guest memory: %.300s: growing to %lu MiB: %m", what,
 				 ram->state.size / MIB);
@@ -141,7 +155,7 @@ static int size_regular(struct ram *ram, uint64_t present, const char *what, str
 	if (ram->state.page_len > PAGE_LEN &&
 	    fallocate(ram->fd, 0, 0, (off_t)ram->state.size) < 0) {
 		int code = errno;
-		if (present < ram->state.size && ftruncate(ram->fd, (off_t)present) < 0)
+		if (ftruncate(ram->fd, 0) < 0)
 			log_warn("guest memory: %.300s stays grown", what);
 		return no_huge_pages(ram, code, err);
 	}
@@ -179,17 +193,20 @@ static int size_file(struct ram *ram, const struct ram_options *opt, struct erro
 
 static int create_file(struct ram *ram, const struct ram_options *opt, struct error *err)
 {
+	int rc = arch_ram_layout(&ram->state, ram->state.size, err);
+	if (rc)
+		return rc;
 	ram->fd = opt->path[0] ? open_path(opt->path, err) : open_memfd(opt, err);
 	if (ram->fd < 0)
 		return ram->fd;
-	int rc = size_file(ram, opt, err);
+	rc = size_file(ram, opt, err);
 	if (rc)
 		return rc;
 	/* Nothing can make the mapping's pages go away; and nothing can be sealed afterwards. */
 	if (!opt->path[0] &&
 	    fcntl(ram->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return error_errno(err, errno, "guest memory: sealing the memfd");
-	return arch_ram_layout(&ram->state, ram->state.size, err);
+	return 0;
 }
 
 int ram_create(struct ram *ram, const struct ram_options *opt, struct fdset *fds, struct error *err)
@@ -279,6 +296,21 @@ int ram_map(struct ram *ram, struct error *err)
 	/* Has no effect where the host's shmem_enabled is "never": ram_page_text tells. */
 	ram->huge_advised = ram->state.page_len == PAGE_LEN && !madvise(hva, size, MADV_HUGEPAGE);
 	return 0;
+}
+
+void ram_clear(struct ram *ram)
+{
+	struct stat st;
+	if (!fstat(ram->fd, &st) && S_ISCHR(st.st_mode))
+		memset(ram->hva, 0, ram->state.size);
+}
+
+void ram_abandon(struct fdset *fds)
+{
+	int fd = fdset_get(fds, FD_NAME);
+	struct stat st;
+	if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) && ftruncate(fd, 0) < 0)
+		return; /* a memfd, which goes with its last descriptor */
 }
 
 void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len)

@@ -33,7 +33,8 @@ struct ram {
 	bool huge_advised;
 };
 
-/* Creates the file ("ram0" in @fds), sized and sealed, with the architecture's regions. */
+/* Creates the file ("ram0" in @fds), sized and sealed or locked, with the architecture's regions. One that is there must
+ * be empty, or a device DAX. */
 int ram_create(struct ram *ram, const struct ram_options *opt, struct fdset *fds,
 	       struct error *err);
 
@@ -42,6 +43,12 @@ int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err);
 
 /* Maps the file (2 MiB aligned, no populate), MADV_DONTDUMP, MADV_HUGEPAGE. */
 int ram_map(struct ram *ram, struct error *err);
+
+/* Memory is zero at first: of a new file it is, of a device it is made so. */
+void ram_clear(struct ram *ram);
+
+/* No guest has run in it: the file is empty again, so that a next start may take it. */
+void ram_abandon(struct fdset *fds);
 
 /* --mem collapse: touches everything and asks for huge pages; before DMA pins it. */
 int ram_collapse(struct ram *ram, struct error *err);

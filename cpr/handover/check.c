@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 
 #include "vmm/arch.h"
@@ -27,6 +28,12 @@ static int check_owner(const struct stat *st, const char *path, struct error *er
 	return 0;
 }
 
+static bool on_noexec(int fd)
+{
+	struct statvfs fs;
+	return !fstatvfs(fd, &fs) && fs.f_flag & ST_NOEXEC;
+}
+
 static int check_mode(int fd, const struct stat *st, const char *path, struct error *err)
 {
 	if (S_ISDIR(st->st_mode))
@@ -35,6 +42,13 @@ static int check_mode(int fd, const struct stat *st, const char *path, struct er
 		return error_set(err, EACCES, "%s: not a regular file", path);
 	if (!st->st_size)
 		return error_set(err, ENOEXEC, "%s: the file is empty", path);
+	if (on_noexec(fd)) {
+		error_set(err, EACCES, "%s: on a mount with noexec", path);
+		return error_hint(err,
+				  "install it elsewhere, or mount -o remount,exec what "
+				  "findmnt -T %s names",
+				  path);
+	}
 	int code =
 		syscall(SYS_faccessat2, fd, "", X_OK, AT_EACCESS | AT_EMPTY_PATH) < 0 ? errno : 0;
 	if (code && code != EACCES)

@@ -15,7 +15,7 @@ struct reasons;
 struct wire_message;
 
 struct incumbent_request {
-	const char *path; /* program file to run, NULL: the one this guest was started from */
+	const char *path; /* program file to run, NULL: the one of struct program */
 	bool check;	  /* goes as far as READY, and sends the successor away */
 	/* Somebody who is no child of our parent takes the guest (--take): socket to it, this side's from now on,
 	 * and its process id. 0: there is no such. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The environment variable that tells an image its role. */
+/* The environment variable that tells an image its role; which signals are passed on. */
 #include "cpr/handover/link.h"
 #include "vmm/base/base.h"
 
@@ -9,6 +9,18 @@ static const char *const names[] = {
 	[ROLE_WORKER] = "worker",
 	[ROLE_SUCCESSOR] = "successor",
 };
+
+void link_signals(sigset_t *set)
+{
+	static const int served[] = {SIGUSR1, SIGTERM, SIGINT,	  SIGHUP,  SIGQUIT,
+				     SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGSTKFLT,
+				     SIGPOLL, SIGPWR,  SIGXCPU};
+	sigemptyset(set);
+	for (unsigned i = 0; i < ARRAY_LEN(served); i++)
+		sigaddset(set, served[i]);
+	for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
+		sigaddset(set, sig);
+}
 
 void role_format(char *text, const struct role *role)
 {

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -22,12 +23,15 @@ enum link_kind {
 	LINK_PARTED, /* answer to LINK_PARTING: the worker outlives its parent for now */
 	/* parent to worker */
 	LINK_STARTED, /* value: process id or -errno; descriptor: its pidfd */
-	LINK_SIGNAL,  /* value: SIGUSR1 (update), SIGTERM, SIGINT, SIGHUP or SIGQUIT */
+	LINK_SIGNAL,  /* value: one of link_signals(), or LINK_HANGUP */
 	LINK_PARTING, /* the parent is about to exec its new program */
 	LINK_BACK,    /* and here it is */
 	/* the parent's next image, as a child in its rehearsal */
 	LINK_READY,
 };
+
+/* A SIGHUP that says that the terminal is gone. No signal has this number. */
+#define LINK_HANGUP 256
 
 /* A worker that has given the guest away ends with it: the parent's status is then the new owner's. */
 #define LINK_STATUS_HANDED 99
@@ -50,6 +54,10 @@ struct role {
 
 #define ROLE_ENV     "MOLT_ROLE"
 #define ROLE_ENV_LEN 64
+
+/* The signals that are served: all that would end a process, but for those of a crash. A process that dies of one
+ * would leave the terminal raw. */
+void link_signals(sigset_t *set);
 
 /* How this image was started; the variable is gone afterwards, and the descriptors are close-on-exec. */
 struct role role_incoming(void);

@@ -175,6 +175,8 @@ static struct child *start(enum role_kind role, int exe, int peer, struct error 
 
 static int start_first(struct error *err)
 {
+	/* A worker has an eventfd for each interrupt vector: more than the usual soft limit, which is for select(). */
+	fd_limit_raise();
 	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (exe < 0)
 		return error_errno(err, errno, "/proc/self/exe");
@@ -206,7 +208,7 @@ static void rehearse(void)
 	if (c)
 		c->deadline_ns = now_ns() + REHEARSAL_NS;
 	else
-		stay(exe < 0 ? "no descriptor is left" : err.text);
+		stay(exe < 0 ? "no descriptor is left (ulimit -n)" : err.text);
 }
 
 static void rehearsal_ended(const struct child *c)
@@ -440,11 +442,25 @@ static int settle(void)
 
 /* ---- the loop ---- */
 
+/* SIGHUP also comes of a terminal that is gone: from the kernel, or from the shell to its jobs. With nohup that means
+ * nothing; workers do not know, since what is ignored does not go through spawn(). */
+static int meaning(const struct signalfd_siginfo *info)
+{
+	struct sigaction hup;
+	int sig = (int)info->ssi_signo;
+	if (sig != SIGHUP || sigaction(SIGHUP, NULL, &hup) || hup.sa_handler == SIG_IGN)
+		return sig;
+	bool gone = info->ssi_code == SI_KERNEL, shell = (pid_t)info->ssi_pid == getsid(0);
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		gone = gone || (shell && fd_hung_up(fd));
+	return gone ? LINK_HANGUP : SIGHUP;
+}
+
 static void take_signals(void)
 {
 	struct signalfd_siginfo info;
 	while (read(self.signals, &info, sizeof(info)) == sizeof(info))
-		pass_on((int)info.ssi_signo);
+		pass_on(meaning(&info));
 }
 
 /* Ends whose time is over. Returns how long the next one has, in ms; -1: there is none. */
@@ -513,12 +529,12 @@ static int loop(void)
 /* All that is waited for stays blocked and pending over the exec of this process. */
 static int block_signals(bool again, struct error *err)
 {
-	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD};
-	sigset_t set;
-	sigemptyset(&set);
-	for (unsigned i = 0; i < ARRAY_LEN(waited); i++)
-		sigaddset(&set, waited[i]);
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigset_t set, blocked;
+	link_signals(&set);
+	sigaddset(&set, SIGCHLD);
+	blocked = set;
+	sigaddset(&blocked, SIGXFSZ); /* past RLIMIT_FSIZE a write fails, and that is enough */
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
 	signal(SIGCHLD, SIG_DFL); /* ignored, children would not be waited for */
 	signal(SIGPIPE, SIG_IGN);
 	for (unsigned tries = again ? SIGNALFD_TRIES : 1; tries > 0; tries--) {

@@ -194,7 +194,12 @@ static void resume_in_place(struct update *u)
 /* Does not return where the guest has another owner then. */
 int pause_hand_over(struct update *u, struct error *err)
 {
+	char path[PROGRAM_PATH_LEN];
 	int rc = stop_guest(u, err);
+	/* As the next owner has it; --take's sets its own path. */
+	memcpy(path, u->p->path, sizeof(path));
+	if (!u->taken)
+		memcpy(u->p->path, u->path, sizeof(path));
 	u->p->updates++;
 	reply.kind = 0;
 	if (!rc)
@@ -206,6 +211,7 @@ int pause_hand_over(struct update *u, struct error *err)
 	if (!rc)
 		leave(u);
 	u->p->updates--;
+	memcpy(u->p->path, path, sizeof(path));
 	resume_in_place(u);
 	return rc;
 }

@@ -26,12 +26,18 @@ static const struct {
 	{"run", STAMP_RUN},
 };
 
+/* Closes a former one only when the new one is open. */
 static int open_file(struct machine *m, struct error *err)
 {
 	int fd = open(m->opt.report, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (fd < 0)
-		return error_errno(err, errno, "--report %s", m->opt.report);
-	return fdset_keep(&m->fds, "report", fd, err);
+		return error_file(err, errno, "--report %.300s", m->opt.report);
+	pthread_mutex_lock(&m->lock);
+	int rc = fdset_replace(&m->fds, "report", fd, err);
+	pthread_mutex_unlock(&m->lock);
+	if (rc)
+		close(fd);
+	return rc;
 }
 
 int report_open(struct machine *m, struct error *err)
@@ -41,16 +47,9 @@ int report_open(struct machine *m, struct error *err)
 	return open_file(m, err);
 }
 
-void report_reopen(struct machine *m)
+int report_reopen(struct machine *m, struct error *err)
 {
-	struct error err;
-	if (!m->opt.report)
-		return;
-	pthread_mutex_lock(&m->lock);
-	fdset_close(&m->fds, "report");
-	if (open_file(m, &err))
-		log_error(&err);
-	pthread_mutex_unlock(&m->lock);
+	return m->opt.report ? open_file(m, err) : 0;
 }
 
 #define RECORD_LEN 32768
@@ -132,6 +131,18 @@ void report_progress(struct machine *m, const char *text)
 	struct json j;
 	begin(&j, buf, "update", "progress");
 	json_string(&j, "step", text);
+	if (end(&j))
+		control_publish(m->control, j.text, j.len);
+}
+
+void report_trouble(struct machine *m, const struct device *dev)
+{
+	char buf[RECORD_LEN];
+	struct json j;
+	log_warn("%s %s", dev->name, dev->trouble);
+	begin(&j, buf, "device", "trouble");
+	json_string(&j, "device", dev->name);
+	json_string(&j, "trouble", dev->trouble);
 	if (end(&j))
 		control_publish(m->control, j.text, j.len);
 }

@@ -11,6 +11,7 @@
 
 struct error;
 struct handover;
+struct device;
 struct machine;
 struct reasons;
 
@@ -28,14 +29,17 @@ void report_set_pid(pid_t pid);
 /* Opens --report (append), or takes it: descriptor "report". */
 int report_open(struct machine *m, struct error *err);
 
-/* SIGHUP: the file may have been rotated away. */
-void report_reopen(struct machine *m);
+/* SIGHUP: the file may have been rotated away. Where it cannot be opened anew the one that is open stays. */
+int report_reopen(struct machine *m, struct error *err);
 
 /* It begins: to the control socket and the supervisor only. */
 void report_started(struct machine *m, const char *path);
 
 /* How far it is: to those who want events. */
 void report_progress(struct machine *m, const char *text);
+
+/* Something is wrong with a device. */
+void report_trouble(struct machine *m, const struct device *dev);
 
 void report_done(struct machine *m, const struct report *r);
 

@@ -59,6 +59,8 @@ static void put_devices(struct json *j, struct machine *m)
 		json_string(j, "name", m->devices[i]->name);
 		json_string(j, "class", m->devices[i]->cls->name);
 		json_bool(j, "kept", !rc);
+		if (m->devices[i]->trouble)
+			json_string(j, "trouble", m->devices[i]->trouble);
 		if (rc) {
 			json_string(j, "reason", err.text);
 			json_string(j, "remedy", err.hint);

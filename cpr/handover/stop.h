@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* SIGTERM and SIGINT: the first presses the guest's power button, a second one ends it at once. */
+/* SIGTERM, SIGINT and a terminal that hangs up press the guest's power button; a second signal ends it at once. */
 #pragma once
 
 #include <stdint.h>

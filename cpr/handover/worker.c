@@ -17,6 +17,7 @@
 #include "cpr/handover/serve.h"
 #include "cpr/handover/stop.h"
 #include "vmm/control/client.h"
+#include "vmm/console/console.h"
 #include "vmm/console/terminal.h"
 #include "vmm/control/control.h"
 #include "vmm/machine.h"
@@ -120,20 +121,58 @@ static void begin_update(void)
 	incumbent_begin(self.m, self.p, &here, &err);
 }
 
+/* They may have been rotated away. */
+static void reopen_files(void)
+{
+	struct error err[2] = {0};
+	report_reopen(self.m, &err[0]);
+	console_reopen(self.m->console, &err[1]);
+	for (unsigned i = 0; i < ARRAY_LEN(err); i++) {
+		if (!err[i].code)
+			continue;
+		log_warn("%s: what is open is kept", err[i].text);
+		log_info("  remedy: %s, then send SIGHUP again", err[i].hint);
+	}
+}
+
+/* A number that is not known is another version's. */
+static void end_by(int sig)
+{
+	char why[80];
+	sigset_t known;
+	link_signals(&known);
+	if (sigismember(&known, sig) != 1)
+		return;
+	snprintf(why, sizeof(why), "ended by signal %d (%s)", sig, strsignal(sig));
+	machine_stop(self.m, 128 + sig, why);
+}
+
+/* The shell and the kernel may both tell of it. */
+static void hang_up(void)
+{
+	if (self.stop.sig)
+		return;
+	incumbent_cancel("the terminal has hung up");
+	stop_ask(self.m, &self.stop, SIGHUP, "the terminal has hung up");
+}
+
 static void on_signal(int sig)
 {
+	bool console_gone = sig == LINK_HANGUP && !strcmp(self.m->opt.console, "stdio");
 	if (sig == SIGUSR1) {
 		begin_update();
 		return;
 	}
 	tell_parent(LINK_TAKEN, sig);
-	if (sig == SIGQUIT) {
-		machine_stop(self.m, 128 + sig, "ended by SIGQUIT");
-	} else if (sig == SIGHUP) {
-		report_reopen(self.m);
+	if (console_gone) {
+		hang_up();
+	} else if (sig == SIGHUP || sig == LINK_HANGUP) {
+		reopen_files();
 	} else if (sig == SIGTERM || sig == SIGINT) {
 		incumbent_cancel("the guest was asked to power off");
 		stop_on_signal(self.m, &self.stop, sig);
+	} else {
+		end_by(sig);
 	}
 }
 
@@ -170,6 +209,24 @@ static void listen_to_parent(void)
 		go_alone(err.text);
 }
 
+static void tell_troubles(void)
+{
+	struct machine *m = self.m;
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		struct device *dev = m->devices[i];
+		pthread_mutex_lock(&m->lock);
+		bool told = dev->told, ends = dev->told && dev->ends_guest;
+		dev->told = false;
+		pthread_mutex_unlock(&m->lock);
+		if (told)
+			report_trouble(m, dev);
+		if (!ends || self.stop.sig)
+			continue;
+		incumbent_cancel("the guest was asked to power off");
+		stop_ask(m, &self.stop, SIGTERM, "the host wants a device back");
+	}
+}
+
 /* MACHINE_WAKE_SIGNAL; and what the parent would have passed on, once there is none. */
 static void take_signals(void)
 {
@@ -181,6 +238,8 @@ static void take_signals(void)
 		else if (self.link < 0)
 			on_signal((int)info.ssi_signo);
 	}
+	if (asked)
+		tell_troubles();
 	if (asked && serve_request(self.m, self.p) && !self.stop.sig) {
 		incumbent_cancel("the guest was asked to power off");
 		stop_ask(self.m, &self.stop, SIGTERM, "control socket");
@@ -256,14 +315,11 @@ static int lead(void)
  * pass on. */
 static int block_signals(struct error *err)
 {
-	static const int waited[] = {SIGUSR1, SIGTERM, SIGINT,
-				     SIGHUP,  SIGQUIT, MACHINE_WAKE_SIGNAL};
-	sigset_t set;
-	sigemptyset(&set);
-	for (unsigned i = 0; i < ARRAY_LEN(waited); i++)
-		sigaddset(&set, waited[i]);
-	sigset_t blocked = set;
-	sigaddset(&blocked, SIGUSR2); /* the kick: vCPU threads unblock it */
+	sigset_t set, blocked;
+	link_signals(&set);
+	sigaddset(&set, MACHINE_WAKE_SIGNAL);
+	blocked = set;
+	sigdelset(&set, SIGUSR2); /* the kick: vCPU threads unblock it */
 	sigaddset(&blocked, SIGPIPE);
 	sigaddset(&blocked, SIGXFSZ); /* past RLIMIT_FSIZE a write fails, and that is enough */
 	pthread_sigmask(SIG_BLOCK, &blocked, NULL);
@@ -284,7 +340,7 @@ static int take_guest(const char *guest, struct error *err)
 	struct client_link l;
 	int ends[2];
 	memcpy(path, self.p->path, sizeof(path));
-	int rc = client_connect(&l, guest, err);
+	int rc = client_connect(&l, guest, 0, err);
 	if (rc)
 		return rc;
 	rc = wire_pair(ends, err);
@@ -320,10 +376,13 @@ static int make_guest(int argc, char *argv[], struct error *err)
 		rc = report_open(m, err);
 	if (!rc)
 		rc = control_open(m, err);
-	if (!rc)
-		rc = machine_build(m, NULL, err);
 	if (rc)
 		return rc;
+	rc = machine_build(m, NULL, err);
+	if (rc) {
+		ram_abandon(&m->fds);
+		return rc;
+	}
 	fd_close_inherited(); /* devices have taken theirs; no successor would get them */
 	vcpus_start(m);
 	rc = vcpus_wait_loaded(m, err);

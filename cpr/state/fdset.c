@@ -16,48 +16,79 @@ static uint32_t hash_name(const char *name)
 	return hash;
 }
 
-/* Looks from @at on: two tables of the same descriptors have nearly the same order, and are compared within the pause. */
-static struct fdset_entry *find_from(const struct fdset *set, unsigned at, const char *name)
+static uint32_t key(const struct fdset_entry *e, enum fdset_key by)
 {
-	uint32_t hash = hash_name(name);
-	for (unsigned i = 0; i < set->n; i++) {
-		struct fdset_entry *e = &set->e[(at + i) % set->n];
-		if (e->hash == hash && !strcmp(e->name, name))
-			return e;
+	return by == FDSET_BY_NAME ? e->hash : (uint32_t)e->fd;
+}
+
+/* Where the chain of @key begins. */
+static uint16_t *chain(const struct fdset *set, enum fdset_key by, uint32_t key)
+{
+	return &set->first[by * set->room + (key & (set->room - 1))];
+}
+
+static void link_entry(struct fdset *set, unsigned at)
+{
+	struct fdset_entry *e = &set->e[at];
+	for (enum fdset_key by = 0; by < FDSET_KEYS; by++) {
+		uint16_t *first = chain(set, by, key(e, by));
+		e->next[by] = *first;
+		*first = (uint16_t)(at + 1);
 	}
-	return NULL;
+}
+
+static void unlink_entry(struct fdset *set, unsigned at)
+{
+	struct fdset_entry *e = &set->e[at];
+	for (enum fdset_key by = 0; by < FDSET_KEYS; by++) {
+		uint16_t *link = chain(set, by, key(e, by));
+		while (*link != at + 1)
+			link = &set->e[*link - 1].next[by];
+		*link = e->next[by];
+	}
 }
 
 static struct fdset_entry *find(const struct fdset *set, const char *name)
 {
-	return find_from(set, 0, name);
+	uint32_t hash = hash_name(name);
+	unsigned at = set->n ? *chain(set, FDSET_BY_NAME, hash) : 0;
+	for (; at; at = set->e[at - 1].next[FDSET_BY_NAME])
+		if (set->e[at - 1].hash == hash && !strcmp(set->e[at - 1].name, name))
+			return &set->e[at - 1];
+	return NULL;
 }
 
 static struct fdset_entry *find_number(const struct fdset *set, int fd)
 {
-	for (unsigned i = 0; i < set->n; i++)
-		if (set->e[i].fd == fd)
-			return &set->e[i];
+	unsigned at = set->n ? *chain(set, FDSET_BY_NUMBER, (uint32_t)fd) : 0;
+	for (; at; at = set->e[at - 1].next[FDSET_BY_NUMBER])
+		if (set->e[at - 1].fd == fd)
+			return &set->e[at - 1];
 	return NULL;
 }
 
 static int grow(struct fdset *set, unsigned want, struct error *err)
 {
-	if (want > FDSET_MAX)
-		return error_set(err, ENOSPC, "more than %d kept descriptors", FDSET_MAX);
+	if (want > FDSET_MAX) {
+		error_set(err, ENOSPC, "more than %d kept descriptors", FDSET_MAX);
+		return error_hint(err, "give the guest fewer devices");
+	}
 	if (want <= set->room)
 		return 0;
 	unsigned room = set->room ? set->room : 32;
 	while (room < want)
 		room *= 2;
-	struct fdset_entry *e = pool_alloc(room, sizeof(*e));
+	struct fdset_entry *e = pool_alloc(room, sizeof(*e) + FDSET_KEYS * sizeof(*set->first));
 	if (!e)
 		return error_errno(err, ENOMEM, "table of %u kept descriptors", room);
 	if (set->n)
 		memcpy(e, set->e, set->n * sizeof(*e));
 	pool_free(set->e);
 	set->e = e;
+	set->first = (uint16_t *)(e + room);
 	set->room = room;
+	for (unsigned i = 0; i < set->n; i++)
+		link_entry(set, i);
 	return 0;
 }
 
@@ -103,18 +134,23 @@ int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err)
 	rc = identify(e, err);
 	if (!rc) {
 		e->generation = ++set->generations;
-		set->n++;
+		link_entry(set, set->n++);
 		set->changes++;
 	}
 	return rc;
+}
+
+int fdset_replace(struct fdset *set, const char *name, int fd, struct error *err)
+{
+	fdset_close(set, name);
+	return fdset_keep(set, name, fd, err);
 }
 
 int fdset_receive(struct fdset *set, const char *name, uint64_t generation, int fd,
 		  struct error *err)
 {
 	uint64_t before = set->generations;
-	fdset_close(set, name);
-	int rc = fdset_keep(set, name, fd, err);
+	int rc = fdset_replace(set, name, fd, err);
 	if (rc)
 		return rc;
 	struct fdset_entry *e = &set->e[set->n - 1];
@@ -130,7 +166,14 @@ void fdset_close(struct fdset *set, const char *name)
 	if (!e)
 		return;
 	close(e->fd);
-	*e = set->e[--set->n];
+	unsigned at = (unsigned)(e - set->e), last = set->n - 1;
+	unlink_entry(set, at);
+	if (at != last) {
+		unlink_entry(set, last);
+		*e = set->e[last];
+		link_entry(set, at);
+	}
+	set->n = last;
 	set->changes++;
 }
 
@@ -139,10 +182,12 @@ void fdset_rename(struct fdset *set, const char *from, const char *to)
 	struct fdset_entry *e = find(set, from);
 	if (!e)
 		return;
+	unlink_entry(set, (unsigned)(e - set->e));
 	memset(e->name, 0, sizeof(e->name));
 	memcpy(e->name, to, strnlen(to, FDSET_NAME_LEN - 1));
 	e->hash = hash_name(e->name);
 	e->sent = false;
+	link_entry(set, (unsigned)(e - set->e));
 }
 
 int fdset_write(void *fdt, const struct fdset *set, struct error *err)
@@ -188,6 +233,9 @@ int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err)
 	    numbers_len / 8 != ids_len / 24 || (generations && generations_len != numbers_len))
 		return error_set(err, EBADMSG, "state fds: the table is damaged");
 	unsigned n = (unsigned)numbers_len / 8;
+	set->n = 0;
+	if (set->room)
+		memset(set->first, 0, FDSET_KEYS * set->room * sizeof(*set->first));
 	int rc = grow(set, n, err);
 	if (rc)
 		return rc;
@@ -215,7 +263,8 @@ int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err)
 		if (find_number(set, e.fd))
 			return error_set(err, EBADMSG, "state fds: %s shares number %d", e.name,
 					 e.fd);
-		set->e[set->n++] = e;
+		set->e[set->n] = e;
+		link_entry(set, set->n++);
 	}
 	if (names != end)
 		return error_set(err, EBADMSG, "state fds: more names than numbers");
@@ -228,8 +277,7 @@ static int compare(const struct fdset *set, struct state_blob *blob, struct fdse
 {
 	int rc = fdset_list(listed, blob, err);
 	for (unsigned i = 0; !rc && i < listed->n; i++) {
-		const struct fdset_entry *want = &listed->e[i],
-					 *have = find_from(set, i, want->name);
+		const struct fdset_entry *want = &listed->e[i], *have = find(set, want->name);
 		if (!have)
 			rc = error_set(err, EBADF, "descriptor %s was not sent", want->name);
 		else if (have->generation != want->generation || !same_file(have, want))
@@ -244,7 +292,7 @@ int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err)
 	struct fdset listed = {0};
 	int rc = compare(set, blob, &listed, err);
 	for (unsigned i = 0; !rc && i < set->n;) {
-		if (find_from(&listed, i, set->e[i].name))
+		if (find(&listed, set->e[i].name))
 			i++;
 		else
 			fdset_close(set, set->e[i].name);

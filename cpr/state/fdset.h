@@ -13,11 +13,16 @@ struct state_blob;
 #define FDSET_MAX      8192
 #define FDSET_NAME_LEN 64
 
+/* What an entry is found by. The table is searched for each of its entries within the pause: so entries whose key falls
+ * into the same place of a hash table are one chain. */
+enum fdset_key { FDSET_BY_NAME, FDSET_BY_NUMBER, FDSET_KEYS };
+
 struct fdset_entry {
 	char name[FDSET_NAME_LEN];
 	int fd;
-	uint32_t hash; /* of the name: a table of a thousand vectors is searched a thousand times */
+	uint32_t hash; /* of the name */
 	uint32_t mode; /* st_mode & S_IFMT: what fstat says of it, checked on adoption */
+	uint16_t next[FDSET_KEYS]; /* of its chains: index + 1; 0: it is the last */
 	uint64_t dev, ino, rdev;
 	/* Tells apart what had the same name one after the other: all eventfds look the same to fstat. */
 	uint64_t generation;
@@ -27,7 +32,9 @@ struct fdset_entry {
 
 struct fdset {
 	struct fdset_entry *e; /* grown as needed, owned */
-	unsigned n, room;
+	/* Of each chain, as in next: @room by name, then @room by number. In the memory of @e, behind it. */
+	uint16_t *first;
+	unsigned n, room;     /* room: a power of two */
 	unsigned changes;     /* counts entries added and closed */
 	uint64_t generations; /* the highest one given out */
 };
@@ -39,9 +46,11 @@ int fdset_get(struct fdset *set, const char *name);
  * fails. */
 int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err);
 void fdset_close(struct fdset *set, const char *name);
+/* Closes what has the name, if anything has, and adds @fd instead: that cannot fail then. */
+int fdset_replace(struct fdset *set, const char *name, int fd, struct error *err);
 void fdset_rename(struct fdset *set, const char *from, const char *to);
 
-/* Fills @set from node "fds" of the blob, which is checked; the descriptors are not. */
+/* Fills @set from node "fds" of the blob, which is checked; the descriptors are not. What it held is forgotten. */
 int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err);
 
 /* Closes adopted descriptors that nobody took and warns with their names. */

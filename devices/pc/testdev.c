@@ -107,7 +107,9 @@ static void testdev_bar_unmap(struct pci_dev *pci, unsigned bar, uint64_t addr)
 static int intx_update(struct testdev *dev, struct error *err)
 {
 	bool on = !(pci_config_get(&dev->pci, PCI_COMMAND, 2) & PCI_COMMAND_INTX_DISABLE);
-	return dev->intx.wanted == on ? 0 : irq_set_wanted(&dev->dev.m->irq, &dev->intx, on, err);
+	if (dev->intx.wanted != on)
+		irq_want(&dev->dev.m->irq, &dev->intx, on);
+	return irq_apply(&dev->dev.m->irq, err);
 }
 
 static void testdev_config_write(struct pci_dev *pci, unsigned off, unsigned len, uint32_t val)

@@ -264,7 +264,36 @@ static void bar_set_addr(struct pci_dev *dev, unsigned bar, uint64_t addr)
 		pci_config_set(dev, reg + 4, 4, (uint32_t)(addr >> 32));
 }
 
-void pci_bars_assign(struct pci_host *host)
+/* A driver can do without an I/O or 32-bit BAR as a rule. A 64-bit one is what the device is for. */
+static int no_room(const struct pci_host *host, const struct request *list, unsigned n,
+		   const struct request *missing, struct error *err)
+{
+	const struct pci_bar *b = &missing->dev->bars[missing->bar];
+	const char *name = missing->dev->owner->name;
+	struct arch_pci_layout l;
+	uint64_t need = 0;
+
+	if (!(b->flags & PCI_BAR_64)) {
+		log_warn("%s: no room for BAR %u (0x%lx bytes) in the guest's address space", name,
+			 missing->bar, b->len);
+		return 0;
+	}
+	for (unsigned i = 0; i < n; i++)
+		if (list[i].dev->bars[list[i].bar].flags & PCI_BAR_64)
+			need += align_up(list[i].dev->bars[list[i].bar].len, MIB);
+	arch_pci_layout(host->dev.m, &l);
+	error_end(err, EXIT_HOST, ENOSPC,
+		  "%s: no room for BAR %u of %lu MiB: the devices' 64-bit BARs take %lu MiB, the "
+		  "guest's window for them has %lu MiB (%u address bits on this host)",
+		  name, missing->bar, (unsigned long)(align_up(b->len, MIB) / MIB),
+		  (unsigned long)(need / MIB), (unsigned long)(l.mmio64_len / MIB), l.address_bits);
+	return error_hint(err,
+			  "pass fewer devices, or use a host with more address bits; less --mem "
+			  "makes room where it is more than %lluG",
+			  (1ull << l.address_bits) / 2 / GIB);
+}
+
+int pci_bars_assign(struct pci_host *host, struct error *err)
 {
 	const struct pci_host_state *s = &host->state;
 	struct window pio = {s->pio_base, s->pio_base + s->pio_len};
@@ -296,9 +325,9 @@ void pci_bars_assign(struct pci_host *host)
 			     ((b->flags & PCI_BAR_64) && window_take(&mmio64, b->len, &addr));
 		if (ok)
 			bar_set_addr(dev, list[i].bar, addr);
-		else
-			log_warn("%s: no room for BAR %u (0x%lx bytes) in the guest's address "
-				 "space",
-				 dev->owner->name, list[i].bar, b->len);
+		int rc = ok ? 0 : no_room(host, list, n, &list[i], err);
+		if (rc)
+			return rc;
 	}
+	return 0;
 }

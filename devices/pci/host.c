@@ -156,7 +156,9 @@ static int host_reset(struct device *dev, struct error *err)
 {
 	struct pci_host *host = (struct pci_host *)dev;
 
-	pci_bars_assign(host);
+	int rc = pci_bars_assign(host, err);
+	if (rc)
+		return rc;
 	for (unsigned slot = 1; slot < PCI_SLOTS; slot++) {
 		struct pci_dev *pci = host->slots[slot];
 		unsigned pin = pci ? pci_config_get(pci, PCI_INTERRUPT_PIN, 1) : 0;

@@ -86,6 +86,7 @@ void msi_update(struct msi *msi)
 		pci_vector_want(&msi->vec, i,
 				msi->enabled && i < used && !(masked & ((uint32_t)1 << i)), addr,
 				(data & ~(used - 1)) | i);
+	pci_vectors_apply(&msi->vec);
 }
 
 void msi_config_written(struct msi *msi, unsigned off, unsigned len)
@@ -95,8 +96,11 @@ void msi_config_written(struct msi *msi, unsigned off, unsigned len)
 	bool on = msi_flags(msi) & PCI_MSI_FLAGS_ENABLE;
 	bool was = msi->enabled;
 	msi->enabled = on;
-	if (on != was && msi->changed)
-		msi->changed(msi, on);
+	if (on != was && msi->changed && msi->changed(msi, on) && on) {
+		pci_config_set(msi->pci, msi->cap + PCI_MSI_FLAGS, 2,
+			       msi_flags(msi) & ~PCI_MSI_FLAGS_ENABLE);
+		msi->enabled = false;
+	}
 	msi_update(msi);
 }
 
@@ -188,6 +192,7 @@ void msix_update(struct msix *msix)
 {
 	for (unsigned i = 0; i < msix->vec.n; i++)
 		vector_update(msix, i);
+	pci_vectors_apply(&msix->vec);
 }
 
 void msix_config_written(struct msix *msix, unsigned off, unsigned len)
@@ -197,8 +202,11 @@ void msix_config_written(struct msix *msix, unsigned off, unsigned len)
 	bool on = msix_control(msix) & PCI_MSIX_FLAGS_ENABLE;
 	bool was = msix->enabled;
 	msix->enabled = on;
-	if (on != was && msix->changed)
-		msix->changed(msix, on);
+	if (on != was && msix->changed && msix->changed(msix, on) && on) {
+		pci_config_set(msix->pci, msix->cap + PCI_MSIX_FLAGS, 2,
+			       msix_control(msix) & ~PCI_MSIX_FLAGS_ENABLE);
+		msix->enabled = false;
+	}
 	msix_update(msix);
 }
 
@@ -217,6 +225,7 @@ static void table_access(struct msix *msix, uint64_t off, struct bus_access *acc
 	/* The other bits of the control word are reserved: they read as zero. */
 	msix->state->table[i * MSIX_ENTRY_WORDS + WORD_CTRL] &= PCI_MSIX_ENTRY_CTRL_MASKBIT;
 	vector_update(msix, i);
+	pci_vectors_apply(&msix->vec);
 }
 
 static void pba_access(struct msix *msix, uint64_t off, struct bus_access *access)
@@ -305,8 +314,9 @@ void pci_vector_set_fd(struct pci_vectors *v, unsigned i, int fd)
 void pci_vector_want(struct pci_vectors *v, unsigned i, bool want, uint64_t addr, uint32_t data)
 {
 	struct irq_source *src = &v->src[i];
-	struct error err = {0};
 
+	if (want && src->fd < 0 && v->use)
+		v->use(v, i);
 	want = want && src->fd >= 0;
 	if (!want && !src->wanted)
 		return;
@@ -326,8 +336,16 @@ void pci_vector_want(struct pci_vectors *v, unsigned i, bool want, uint64_t addr
 		src->msi_addr = addr;
 		src->msi_data = data;
 	}
-	if (irq_set_wanted(v->irq, src, want, &err) && log_guest_ok(&v->complaints, 5))
-		log_warn("%s: vector %u: %s", v->owner->name, i, err.text);
+	irq_want(v->irq, src, want);
+}
+
+void pci_vectors_apply(struct pci_vectors *v)
+{
+	struct error err = {0};
+	if (!irq_apply(v->irq, &err) || !log_guest_ok(&v->complaints, 5))
+		return;
+	error_prefix(&err, "%s: not all interrupt vectors are as the guest wants", v->owner->name);
+	log_error(&err);
 }
 
 bool pci_vector_pending(const struct pci_vectors *v, unsigned i)

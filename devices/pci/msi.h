@@ -11,6 +11,8 @@ struct pci_vectors {
 	unsigned n;
 	uint32_t *gsi;		/* state of the owner, one per vector; 0: none yet */
 	struct irq_source *src; /* @n of them */
+	/* The guest wants vector @i, which has no eventfd: the place to give it one. May be NULL. */
+	void (*use)(struct pci_vectors *v, unsigned i);
 	unsigned complaints;
 };
 
@@ -21,7 +23,9 @@ int pci_vectors_load(struct pci_vectors *v, struct error *err);
 
 /* Gives vector @i its eventfd (stays the caller's), or takes it away: -1. */
 void pci_vector_set_fd(struct pci_vectors *v, unsigned i, int fd);
+/* What the guest wants of vector @i is noted; pci_vectors_apply does it, for all that have changed at once. */
 void pci_vector_want(struct pci_vectors *v, unsigned i, bool want, uint64_t addr, uint32_t data);
+void pci_vectors_apply(struct pci_vectors *v);
 bool pci_vector_pending(const struct pci_vectors *v, unsigned i);
 void pci_vectors_release(struct pci_vectors *v);
 
@@ -44,7 +48,7 @@ struct msi {
 	bool wide;		 /* 64-bit address */
 	bool enabled;
 	/* As in struct msix. */
-	void (*changed)(struct msi *msi, bool enabled);
+	int (*changed)(struct msi *msi, bool enabled);
 };
 
 /* Takes the capability that the shadow of @pci has at @cap into service, disabled. */
@@ -91,8 +95,8 @@ struct msix {
 	uint64_t table_len, pba_len;
 	bool enabled;
 	/* The guest has set or cleared the enable bit; may be NULL. Called before the vectors
-	 * follow: the place to give them eventfds. */
-	void (*changed)(struct msix *msix, bool enabled);
+	 * follow: the place to give them eventfds. -errno: there are none, and the enable bit does not stay. */
+	int (*changed)(struct msix *msix, bool enabled);
 };
 
 /* Writes a capability for @n vectors into the shadow at @cap (pointer chain: the caller's). */

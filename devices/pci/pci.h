@@ -109,7 +109,8 @@ void pci_bars_update(struct pci_host *host);
 
 /* All devices are loaded: unmaps what an earlier state had elsewhere, and maps what this one has. */
 int pci_bars_load(struct pci_host *host, struct error *err);
-void pci_bars_assign(struct pci_host *host);
+/* The addresses that BARs start with. -ENOSPC: a 64-bit one has no room in the windows. */
+int pci_bars_assign(struct pci_host *host, struct error *err);
 
 struct pci_host_state {
 	struct pci_state pci;

@@ -8,7 +8,7 @@
 
 #define REGION_FLAGS                                                                               \
 	(VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE | VFIO_REGION_INFO_FLAG_MMAP)
-#define CONFIG_MIN_LEN 256
+#define CONFIG_STD_LEN 256 /* without extended capabilities */
 
 /* An area that does not lie in its region is not worth more than none. */
 static void add_area(struct vfio_answers *a, unsigned bar,
@@ -95,12 +95,13 @@ static int ask_config(struct vfio_dev *dev, struct error *err)
 	int rc = ask_region(dev, VFIO_PCI_CONFIG_REGION_INDEX, &u, err);
 	if (rc)
 		return rc;
-	if (u.info.size < CONFIG_MIN_LEN)
+	if (u.info.size < PCI_STD_HEADER_SIZEOF)
 		return error_set(err, ENOTSUP, "%s: config space of %llu bytes", dev->dev.name,
 				 u.info.size);
 	dev->answers.config_off = u.info.offset;
+	/* Words as the guest reads them: the kernel's sample mtty has 255 bytes. */
 	dev->answers.config_len =
-		u.info.size < PCI_CONFIG_LEN ? (uint32_t)u.info.size : PCI_CONFIG_LEN;
+		u.info.size < PCI_CONFIG_LEN ? (uint32_t)u.info.size & ~3u : PCI_CONFIG_LEN;
 	return 0;
 }
 
@@ -108,10 +109,16 @@ static int ask_irqs(struct vfio_dev *dev, struct error *err)
 {
 	for (unsigned i = 0; i <= VFIO_PCI_MSIX_IRQ_INDEX; i++) {
 		struct vfio_irq_info irq = {.argsz = sizeof(irq), .index = i};
-		int rc = vm_call(dev->fd, VFIO_DEVICE_GET_IRQ_INFO, &irq, err,
-				 "%s: interrupts of kind %u", dev->dev.name, i);
-		if (rc < 0)
-			return rc;
+		long rc = vm_ioctl(dev->fd, VFIO_DEVICE_GET_IRQ_INFO, &irq);
+		/* How mediated devices say that they have none of that kind. */
+		if (rc == -EINVAL)
+			irq.flags = 0;
+		else if (rc < 0)
+			return error_errno(err, (int)-rc, "%s: interrupts of kind %u",
+					   dev->dev.name, i);
+		if (i == VFIO_PCI_MSIX_IRQ_INDEX)
+			dev->answers.traits |=
+				irq.flags & VFIO_IRQ_INFO_NORESIZE ? 0 : VFIO_TRAIT_ONE_BY_ONE;
 		dev->answers.irq_count[i] = irq.flags & VFIO_IRQ_INFO_EVENTFD ? irq.count : 0;
 	}
 	return 0;
@@ -129,7 +136,7 @@ static int ask(struct vfio_dev *dev, struct error *err)
 	    info.num_irqs <= VFIO_PCI_MSIX_IRQ_INDEX)
 		return error_set(err, ENOTSUP, "%s: not a PCI device", dev->dev.name);
 	dev->answers = (struct vfio_answers){.known = 1};
-	dev->answers.can_reset = (info.flags & VFIO_DEVICE_FLAGS_RESET) != 0;
+	dev->answers.traits = info.flags & VFIO_DEVICE_FLAGS_RESET ? VFIO_TRAIT_RESET : 0;
 	rc = ask_config(dev, err);
 	/* Who does not want the ROM does not ask for it: that alone turns on decoding in the device. */
 	for (unsigned i = 0; !rc && i < PCI_BARS; i++)
@@ -141,7 +148,7 @@ static int ask(struct vfio_dev *dev, struct error *err)
 
 static bool cap_fits(uint32_t cap, uint32_t len)
 {
-	return !cap || (cap >= PCI_STD_HEADER_SIZEOF && range_fits(cap, len, CONFIG_MIN_LEN));
+	return !cap || (cap >= PCI_STD_HEADER_SIZEOF && range_fits(cap, len, CONFIG_STD_LEN));
 }
 
 static const char *regions_flaw(const struct vfio_answers *a)
@@ -165,9 +172,9 @@ static const char *regions_flaw(const struct vfio_answers *a)
 
 static const char *answers_flaw(const struct vfio_answers *a)
 {
-	if (a->known != 1 || a->can_reset > 1)
+	if (a->known != 1 || a->traits & ~VFIO_TRAITS)
 		return "value of a flag";
-	if (a->config_len < CONFIG_MIN_LEN || a->config_len > PCI_CONFIG_LEN ||
+	if (a->config_len < PCI_STD_HEADER_SIZEOF || a->config_len > PCI_CONFIG_LEN ||
 	    a->config_off > INT64_MAX - PCI_CONFIG_LEN)
 		return "place of config space";
 	/* The lengths of MSI and MSI-X depend on what stands in them: msi_init, msix_init. */

@@ -15,12 +15,26 @@
 #define STD_CAPS_END	 0x100
 #define EXT_CAPS_START	 0x100
 
-/* Extended capabilities that act on more than the device itself, or on what is emulated here. */
-static const uint16_t hidden_ext[] = {
-	PCI_EXT_CAP_ID_ARI,   PCI_EXT_CAP_ID_ATS, PCI_EXT_CAP_ID_SRIOV, PCI_EXT_CAP_ID_MRIOV,
-	PCI_EXT_CAP_ID_MCAST, PCI_EXT_CAP_ID_PRI, PCI_EXT_CAP_ID_REBAR, EXT_CAP_VF_REBAR,
-	PCI_EXT_CAP_ID_PASID, PCI_EXT_CAP_ID_DPC, PCI_EXT_CAP_ID_L1SS,	PCI_EXT_CAP_ID_PTM,
-	PCI_EXT_CAP_ID_DOE,
+/* Extended capabilities that act on more than the device itself, or on what is emulated here, and their lengths (PCI
+ * Express 6.0, 7.8 and 7.9). Between capabilities some devices have registers that their drivers need. */
+static const struct {
+	uint16_t id;
+	uint16_t len; /* 0: up to the next one */
+	bool rebar;   /* and 8 bytes for each resizable BAR */
+} hidden_ext[] = {
+	{.id = PCI_EXT_CAP_ID_ARI, .len = PCI_EXT_CAP_ARI_SIZEOF},
+	{.id = PCI_EXT_CAP_ID_ATS, .len = PCI_EXT_CAP_ATS_SIZEOF},
+	{.id = PCI_EXT_CAP_ID_SRIOV, .len = PCI_EXT_CAP_SRIOV_SIZEOF},
+	{.id = PCI_EXT_CAP_ID_MRIOV},
+	{.id = PCI_EXT_CAP_ID_MCAST, .len = 0x30},
+	{.id = PCI_EXT_CAP_ID_PRI, .len = PCI_EXT_CAP_PRI_SIZEOF},
+	{.id = PCI_EXT_CAP_ID_REBAR, .len = 4, .rebar = true},
+	{.id = EXT_CAP_VF_REBAR, .len = 4, .rebar = true},
+	{.id = PCI_EXT_CAP_ID_PASID, .len = PCI_EXT_CAP_PASID_SIZEOF},
+	{.id = PCI_EXT_CAP_ID_DPC},
+	{.id = PCI_EXT_CAP_ID_L1SS, .len = 0x14},
+	{.id = PCI_EXT_CAP_ID_PTM, .len = 0xc},
+	{.id = PCI_EXT_CAP_ID_DOE, .len = 0x18},
 };
 
 static void emulate(struct vfio_dev *dev, unsigned off, unsigned len)
@@ -61,6 +75,7 @@ static int take_msix(struct vfio_dev *dev, unsigned cap, struct error *err)
 	int rc = msix_init(&dev->msix, &dev->pci, cap, &dev->state.msix, err);
 	if (rc)
 		return rc;
+	dev->msix.vec.use = vfio_msix_use;
 	dev->answers.msix_cap = cap;
 	emulate(dev, cap, MSIX_CAP_LEN);
 	return 0;
@@ -111,16 +126,8 @@ static int walk_std_caps(struct vfio_dev *dev, struct error *err)
 	return 0;
 }
 
-static bool ext_cap_hidden(unsigned id)
-{
-	for (unsigned i = 0; i < ARRAY_LEN(hidden_ext); i++)
-		if (hidden_ext[i] == id)
-			return true;
-	return false;
-}
-
-/* A capability's length is not in it: it reaches to the next one above, or to the end. */
-static unsigned ext_cap_end(const struct vfio_dev *dev, unsigned cap)
+/* Where the next capability above begins, or the end: an unknown one reaches so far, and none goes beyond. */
+static unsigned ext_cap_limit(const struct vfio_dev *dev, unsigned cap)
 {
 	unsigned end = dev->answers.config_len, at = EXT_CAPS_START;
 	for (unsigned guard = 0; at >= EXT_CAPS_START && guard < 1024; guard++) {
@@ -131,6 +138,22 @@ static unsigned ext_cap_end(const struct vfio_dev *dev, unsigned cap)
 	return end;
 }
 
+/* How much of the capability at @cap must not be seen; 0: it may be. */
+static unsigned ext_cap_hidden(const struct vfio_dev *dev, unsigned cap)
+{
+	unsigned id = pci_config_get(&dev->pci, cap, 2), i = 0;
+	while (i < ARRAY_LEN(hidden_ext) && hidden_ext[i].id != id)
+		i++;
+	if (i == ARRAY_LEN(hidden_ext))
+		return 0;
+	unsigned len = hidden_ext[i].len, room = ext_cap_limit(dev, cap) - cap;
+	if (hidden_ext[i].rebar && room >= 12)
+		len += 8 * (pci_config_get(&dev->pci, cap + PCI_REBAR_CTRL, 4) >>
+				    PCI_REBAR_CTRL_NBAR_SHIFT &
+			    7);
+	return len && len < room ? len : room;
+}
+
 /* Leaves a null capability: nothing of it is seen or reached, and the chain goes on. */
 static void walk_ext_caps(struct vfio_dev *dev)
 {
@@ -138,13 +161,12 @@ static void walk_ext_caps(struct vfio_dev *dev)
 	if (dev->answers.config_len < PCI_CONFIG_LEN)
 		return;
 	for (unsigned guard = 0; cap >= EXT_CAPS_START && guard < 1024; guard++) {
-		uint32_t header = pci_config_get(&dev->pci, cap, 4);
-		unsigned next = header >> 20 & 0xffc;
-		if (ext_cap_hidden(header & 0xffff)) {
-			unsigned end = ext_cap_end(dev, cap);
-			memset(dev->state.pci.config + cap, 0, end - cap);
+		unsigned next = pci_config_get(&dev->pci, cap, 4) >> 20 & 0xffc;
+		unsigned len = ext_cap_hidden(dev, cap);
+		if (len) {
+			memset(dev->state.pci.config + cap, 0, len);
 			pci_config_set(&dev->pci, cap, 4, (uint32_t)next << 20);
-			emulate(dev, cap, end - cap);
+			emulate(dev, cap, len);
 		}
 		cap = next;
 	}
@@ -156,6 +178,9 @@ static void emulate_header(struct vfio_dev *dev)
 	emulate(dev, PCI_BASE_ADDRESS_0, 6 * 4);
 	emulate(dev, PCI_ROM_ADDRESS, 4);
 	emulate(dev, PCI_INTERRUPT_LINE, 1);
+	/* What a device has not even of the standard part is zero. */
+	if (dev->answers.config_len < STD_CAPS_END)
+		emulate(dev, dev->answers.config_len, STD_CAPS_END - dev->answers.config_len);
 }
 
 /* The kind of a BAR is in its register's low bits, which vfio-pci shows as the hardware has them. */

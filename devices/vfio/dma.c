@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Guest memory in the IOMMU: one mapping per region, IOVA equal to guest physical address. A
- * mapping outlives the process: VFIO_DMA_UNMAP_FLAG_VADDR makes it forget the host address,
- * VFIO_DMA_MAP_FLAG_VADDR gives it another one, and DMA goes on all the time (linux/vfio.h). The
- * kernel takes any address: that it is the right memory is ours to see.
- */
-
+/* Guest memory in the IOMMU: one mapping per region, DMA address equal to guest physical address. */
 #include "devices/vfio/vfio.h"
 #include "vmm/machine.h"
 
@@ -17,31 +11,46 @@ uint64_t vfio_dma_len(const struct vfio_container *c)
 	return sum;
 }
 
-static void *range_hva(const struct vfio_container *c, uint32_t i)
+void *vfio_dma_hva(const struct vfio_container *c, uint32_t i)
 {
 	return ram_at(&c->dev.m->ram, c->state.iova[i], c->state.len[i]);
 }
 
-static int range_map(const struct vfio_container *c, uint32_t i, uint32_t flags)
-{
-	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map),
-		.flags = flags,
-		.vaddr = (uintptr_t)range_hva(c, i),
-		.iova = c->state.iova[i],
-		.size = c->state.len[i],
-	};
-	return map.vaddr ? (int)vm_ioctl(c->fd, VFIO_IOMMU_MAP_DMA, &map) : -EFAULT;
-}
-
-static int range_failed(const struct vfio_container *c, uint32_t i, int code, const char *what,
-			struct error *err)
+int vfio_dma_failed(const struct vfio_container *c, uint32_t i, int code, const char *what,
+		    struct error *err)
 {
 	/* Locked memory is the likely reason for ENOMEM, and the only one with a remedy. */
 	if (code == ENOMEM && vfio_explain_memlock(vfio_dma_len(c), err))
 		return -ENOMEM;
 	return error_end(err, EXIT_HOST, code, "vfio-container: %s of guest memory 0x%lx+0x%lx: %m",
 			 what, c->state.iova[i], c->state.len[i]);
+}
+
+#define MAX_RANGES 64
+
+/* The host keeps addresses for itself: message interrupts, and what its firmware or processor reserves. */
+static int range_allowed(const struct vfio_container *c, uint32_t i, struct error *err)
+{
+	struct vfio_iova_range r[MAX_RANGES];
+	uint64_t first = c->state.iova[i], last = first + c->state.len[i] - 1, end = 0;
+	unsigned n = c->iommu->ranges(c, r, MAX_RANGES);
+	for (unsigned k = 0; k < n; k++) {
+		if (first >= r[k].start && last <= r[k].end)
+			return 0;
+		if (first >= r[k].start && first <= r[k].end)
+			end = r[k].end;
+	}
+	if (!n)
+		return 0;
+	error_end(
+		err, EXIT_HOST, ERANGE,
+		"vfio-container: guest memory 0x%lx to 0x%lx: this host's IOMMU reserves addresses "
+		"from 0x%lx on",
+		first, last, end ? end + 1 : first);
+	if (first && end)
+		return error_hint(err, "--mem %luM fits",
+				  (c->state.offset[i] + end + 1 - first) / MIB);
+	return error_hint(err, "/sys/kernel/iommu_groups/*/reserved_regions lists them");
 }
 
 int vfio_dma_map(struct vfio_container *c, struct error *err)
@@ -54,9 +63,12 @@ int vfio_dma_map(struct vfio_container *c, struct error *err)
 	}
 	c->state.nranges = r->nregions;
 	for (uint32_t i = 0; i < c->state.nranges; i++) {
-		int rc = range_map(c, i, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
+		int rc = range_allowed(c, i, err);
+		if (rc)
+			return rc;
+		rc = c->iommu->map(c, i);
 		if (rc < 0)
-			return range_failed(c, i, -rc, "DMA mapping", err);
+			return vfio_dma_failed(c, i, -rc, "DMA mapping", err);
 	}
 	return 0;
 }
@@ -68,36 +80,9 @@ int vfio_dma_check(const struct vfio_container *c, struct error *err)
 	bool same = s->nranges == r->nregions && s->nranges <= RAM_MAX_REGIONS;
 	for (uint32_t i = 0; same && i < s->nranges; i++)
 		same = s->iova[i] == r->gpa[i] && s->len[i] == r->len[i] &&
-		       s->offset[i] == r->offset[i] && range_hva(c, i);
+		       s->offset[i] == r->offset[i] && vfio_dma_hva(c, i);
 	if (!same)
 		return error_set(err, EBADMSG,
 				 "vfio-container: the DMA ranges are not the guest's memory");
-	return 0;
-}
-
-/* The incumbent's address goes, ours comes; DMA goes on all the time. In a second try, after a failure in between, there
- * is none that could go (EINVAL). */
-static int range_renew(struct vfio_container *c, uint32_t i)
-{
-	struct vfio_iommu_type1_dma_unmap unmap = {
-		.argsz = sizeof(unmap),
-		.flags = VFIO_DMA_UNMAP_FLAG_VADDR,
-		.iova = c->state.iova[i],
-		.size = c->state.len[i],
-	};
-	int rc = (int)vm_ioctl(c->fd, VFIO_IOMMU_UNMAP_DMA, &unmap);
-	if (rc < 0 && rc != -EINVAL)
-		return rc;
-	return range_map(c, i, VFIO_DMA_MAP_FLAG_VADDR);
-}
-
-int vfio_dma_renew(struct device *dev, struct error *err)
-{
-	struct vfio_container *c = (struct vfio_container *)dev;
-	for (uint32_t i = 0; i < c->state.nranges; i++) {
-		int rc = range_renew(c, i);
-		if (rc < 0)
-			return range_failed(c, i, -rc, "new DMA address", err);
-	}
 	return 0;
 }

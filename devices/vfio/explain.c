@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* What keeps a device from being passed through, and what to do about it. */
-#include <ctype.h>
 #include <dirent.h>
 #include <limits.h>
 #include <linux/capability.h>
@@ -8,6 +7,7 @@
 #include <sys/utsname.h>
 
 #include "devices/vfio/vfio.h"
+#include "vmm/base/users.h"
 
 #define LIST_LEN 400 /* of culprits in a message */
 
@@ -23,19 +23,32 @@ static void link_name(const char *path, char *name, size_t size)
 	snprintf(name, size, "%.*s", (int)size - 1, slash ? slash + 1 : target);
 }
 
-static void driver_of(const char *bdf, char *name, size_t size)
+/* The name of a mediated device is a UUID. */
+static bool is_mdev(const char *id)
+{
+	return strchr(id, '-') != NULL;
+}
+
+/* @below: the device's folder in sysfs. */
+static void sysfs_path(char *path, const char *id, const char *below)
+{
+	snprintf(path, PATH_MAX, "%s/bus/%s/devices/%s%s", vfio_host.sys,
+		 is_mdev(id) ? "mdev" : "pci", id, below);
+}
+
+static void driver_of(const char *id, char *name, size_t size)
 {
 	char path[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s/driver", vfio_host.sys, bdf);
+	sysfs_path(path, id, "/driver");
 	link_name(path, name, size);
 }
 
-static int no_group(const char *bdf, struct error *err)
+static int no_group(const char *id, struct error *err)
 {
 	char path[PATH_MAX], cpu[4096] = "";
 	snprintf(path, sizeof(path), "%s/cpuinfo", vfio_host.proc);
 	file_read_text(path, cpu, sizeof(cpu)); /* longer than the buffer: the vendor comes early */
-	error_end(err, EXIT_HOST, ENODEV, "vfio %s: the device is in no IOMMU group", bdf);
+	error_end(err, EXIT_HOST, ENODEV, "vfio %s: the device is in no IOMMU group", id);
 	if (strstr(cpu, "AuthenticAMD"))
 		return error_hint(err,
 				  "enable AMD-Vi (IOMMU) in the firmware, and boot the host with "
@@ -44,34 +57,47 @@ static int no_group(const char *bdf, struct error *err)
 			       "intel_iommu=on (dmesg | grep -e DMAR -e AMD-Vi)");
 }
 
-static int wrong_driver(const char *bdf, const char *driver, struct error *err)
+static int wrong_driver(const char *id, const char *driver, struct error *err)
 {
 	if (*driver)
-		error_end(err, EXIT_HOST, EBUSY, "vfio %s: the device belongs to driver %s", bdf,
+		error_end(err, EXIT_HOST, EBUSY, "vfio %s: the device belongs to driver %s", id,
 			  driver);
 	else
-		error_end(err, EXIT_HOST, ENODEV, "vfio %s: the device has no driver", bdf);
-	return error_hint(err, "give it to vfio-pci: molt-vfio-bind %s (and back: --restore)", bdf);
+		error_end(err, EXIT_HOST, ENODEV, "vfio %s: the device has no driver", id);
+	return error_hint(err, "give it to vfio-pci: molt-vfio-bind %s (and back: --restore)", id);
 }
 
-int vfio_explain_device(const char *bdf, unsigned *group, struct error *err)
+static int no_device(const char *id, struct error *err)
+{
+	error_end(err, EXIT_HOST, ENODEV, "vfio %s: there is no such %s device", id,
+		  is_mdev(id) ? "mediated" : "PCI");
+	if (is_mdev(id))
+		return error_hint(err,
+				  "ls /sys/bus/mdev/devices; one is made by: echo %s > "
+				  "/sys/class/mdev_bus/PARENT/mdev_supported_types/TYPE/create",
+				  id);
+	return error_hint(err, "lspci -D lists those there are");
+}
+
+int vfio_explain_device(const char *id, unsigned *group, struct error *err)
 {
 	char path[PATH_MAX], name[256];
-	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s", vfio_host.sys, bdf);
-	if (access(path, F_OK)) {
-		error_end(err, EXIT_HOST, ENODEV, "vfio %s: there is no such PCI device", bdf);
-		return error_hint(err, "lspci -D lists those there are");
-	}
-	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s/iommu_group", vfio_host.sys, bdf);
+	sysfs_path(path, id, "");
+	if (access(path, F_OK))
+		return no_device(id, err);
+	sysfs_path(path, id, "/iommu_group");
 	link_name(path, name, sizeof(name));
 	char *end;
 	unsigned long number = strtoul(name, &end, 10);
-	if (!*name || *end || number > INT_MAX)
-		return no_group(bdf, err);
-	*group = (unsigned)number;
-	driver_of(bdf, name, sizeof(name));
-	/* vfio-pci, or a vendor's variant of it (mlx5-vfio-pci). */
-	return strstr(name, "vfio") ? 0 : wrong_driver(bdf, name, err);
+	bool found = *name && !*end && number <= INT_MAX;
+	/* A mediated device has a group only where the kernel still has groups (CONFIG_VFIO_GROUP). */
+	if (!found && (group || !is_mdev(id)))
+		return no_group(id, err);
+	if (group)
+		*group = (unsigned)number;
+	driver_of(id, name, sizeof(name));
+	/* vfio-pci, or a vendor's variant of it (mlx5-vfio-pci). A mediated device belongs to who made it. */
+	return is_mdev(id) || strstr(name, "vfio") ? 0 : wrong_driver(id, name, err);
 }
 
 int vfio_explain_container(int code, struct error *err)
@@ -86,58 +112,89 @@ int vfio_explain_container(int code, struct error *err)
 	return error_hint(err, "load the driver: modprobe vfio-pci");
 }
 
-/* Names of processes that have @path open, as far as /proc lets us see; returns how many. */
-static unsigned list_holders(const char *path, char *list, size_t size)
+bool vfio_node(const char *id, char *node, size_t size)
 {
-	char name[PATH_MAX], target[PATH_MAX], comm[64];
-	unsigned found = 0;
-	size_t used = 0;
-	DIR *proc = opendir(vfio_host.proc);
-	struct dirent *p, *f;
-
-	list[0] = 0;
-	while (proc && (p = readdir(proc))) {
-		if (!isdigit((unsigned char)p->d_name[0]))
-			continue;
-		snprintf(name, sizeof(name), "%s/%s/fd", vfio_host.proc, p->d_name);
-		DIR *fds = opendir(name);
-		bool holds = false;
-		while (fds && !holds && (f = readdir(fds))) {
-			ssize_t n = readlinkat(dirfd(fds), f->d_name, target, sizeof(target) - 1);
-			target[n > 0 ? n : 0] = 0;
-			holds = !strcmp(target, path);
-		}
-		if (fds)
-			closedir(fds);
-		if (!holds)
-			continue;
-		snprintf(name, sizeof(name), "%s/%s/comm", vfio_host.proc, p->d_name);
-		if (file_read_text(name, comm, sizeof(comm)) < 0)
-			comm[0] = 0;
-		if (used < size)
-			used += (size_t)snprintf(list + used, size - used, "%s%s (%s)",
-						 found ? ", " : "", p->d_name, comm);
-		found++;
-	}
-	if (proc)
-		closedir(proc);
-	return found;
+	char path[PATH_MAX];
+	sysfs_path(path, id, "/vfio-dev");
+	DIR *dir = opendir(path);
+	struct dirent *e;
+	*node = 0;
+	while (dir && !*node && (e = readdir(dir)))
+		if (e->d_name[0] != '.')
+			snprintf(node, size, "%s/vfio/devices/%s", vfio_host.dev, e->d_name);
+	if (dir)
+		closedir(dir);
+	return *node;
 }
 
-int vfio_explain_group(const char *bdf, unsigned group, int code, struct error *err)
+/* It may be open by its group's node or by its own (Linux 6.6); the other one is refused then. */
+static int in_use(const char *id, const char *group, struct error *err)
 {
-	char path[PATH_MAX], list[LIST_LEN];
-	snprintf(path, sizeof(path), "%s/vfio/%u", vfio_host.dev, group);
-	error_end(err, EXIT_HOST, code, "vfio %s: %s: %m", bdf, path);
+	char node[PATH_MAX], users[FILE_USERS_LEN];
+	vfio_node(id, node, sizeof(node));
+	if ((*group && file_users(vfio_host.proc, group, users, sizeof(users))) ||
+	    (*node && file_users(vfio_host.proc, node, users, sizeof(users))))
+		return error_hint(err, "%s has it open: end it first", users);
+	return error_hint(err, "another process has it open: sudo fuser -v %s%s%s", group,
+			  *group && *node ? " " : "", node);
+}
+
+int vfio_explain_node(const char *id, const char *path, int code, struct error *err)
+{
+	char group_path[PATH_MAX] = "", name[256];
+	error_end(err, EXIT_HOST, code, "vfio %s: %s: %m", id, path ?: "a node of its own");
 	if (code == EACCES || code == EPERM)
 		return error_hint(err, "sudo chown %d %s", (int)getuid(), path);
-	if (code == EBUSY && list_holders(path, list, sizeof(list)))
-		return error_hint(err, "IOMMU group %u is held by process %s: end it first", group,
-				  list);
+	if (code == EBUSY || code == EINVAL) {
+		char link[PATH_MAX];
+		sysfs_path(link, id, "/iommu_group");
+		link_name(link, name, sizeof(name));
+		snprintf(group_path, sizeof(group_path), "%s/vfio/%s", vfio_host.dev, name);
+		return in_use(id, group_path, err);
+	}
+	return error_hint(err,
+			  "iommufd needs devices' own nodes (Linux 6.6, CONFIG_VFIO_DEVICE_CDEV): "
+			  "iommu=type1 does without");
+}
+
+int vfio_explain_iommufd(int code, struct error *err)
+{
+	if (code == ENOTTY) {
+		error_end(err, EXIT_HOST, code,
+			  "%s/iommu: this kernel's iommufd has no file mappings", vfio_host.dev);
+		return error_hint(err, "they came with Linux 6.14: iommu=type1 does without");
+	}
+	error_end(err, EXIT_HOST, code, "%s/iommu: %m", vfio_host.dev);
+	if (code == EACCES || code == EPERM)
+		return error_hint(err,
+				  "chmod 0666 %s/iommu: it is harmless, only the nodes in "
+				  "%s/vfio/devices give access to devices",
+				  vfio_host.dev, vfio_host.dev);
+	return error_hint(err,
+			  "modprobe iommufd; kernels built without it (CONFIG_IOMMUFD) have type1 "
+			  "only: iommu=type1");
+}
+
+int vfio_explain_group(const char *id, unsigned group, int code, struct error *err)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/vfio/%u", vfio_host.dev, group);
+	error_end(err, EXIT_HOST, code, "vfio %s: %s: %m", id, path);
+	if (code == EACCES || code == EPERM)
+		return error_hint(err, "sudo chown %d %s", (int)getuid(), path);
 	if (code == EBUSY)
-		return error_hint(err, "another process holds IOMMU group %u: sudo fuser -v %s",
-				  group, path);
-	return error_hint(err, "modprobe vfio-pci, then molt-vfio-bind %s", bdf);
+		return in_use(id, path, err);
+	return error_hint(err, "modprobe vfio-pci, then molt-vfio-bind %s", id);
+}
+
+int vfio_explain_open(const char *id, unsigned group, int code, struct error *err)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/vfio/%u", vfio_host.dev, group);
+	error_end(err, EXIT_HOST, code, "vfio %s: opening the device: %m", id);
+	if (code == EBUSY)
+		return in_use(id, path, err);
+	return error_hint(err, "the reason is in the kernel log: dmesg | grep %s", id);
 }
 
 /* Drivers that do not make a group unusable (linux drivers/vfio/group.c), and no driver at all. */
@@ -147,7 +204,7 @@ static bool driver_harmless(const char *driver)
 	       !strcmp(driver, "pcieport");
 }
 
-int vfio_explain_viable(const char *bdf, unsigned group, struct error *err)
+int vfio_explain_viable(const char *id, unsigned group, struct error *err)
 {
 	char path[PATH_MAX], driver[256], list[LIST_LEN] = "", bind[LIST_LEN] = "";
 	size_t used = 0, bind_used = 0;
@@ -155,7 +212,7 @@ int vfio_explain_viable(const char *bdf, unsigned group, struct error *err)
 	DIR *dir = opendir(path);
 	struct dirent *e;
 	while (dir && (e = readdir(dir))) {
-		if (e->d_name[0] == '.' || !strcmp(e->d_name, bdf))
+		if (e->d_name[0] == '.' || !strcmp(e->d_name, id))
 			continue;
 		driver_of(e->d_name, driver, sizeof(driver));
 		if (driver_harmless(driver))
@@ -170,15 +227,15 @@ int vfio_explain_viable(const char *bdf, unsigned group, struct error *err)
 	if (dir)
 		closedir(dir);
 	error_end(err, EXIT_HOST, EBUSY,
-		  "vfio %s: IOMMU group %u is not viable: the host still uses %s", bdf, group,
+		  "vfio %s: IOMMU group %u is not viable: the host still uses %s", id, group,
 		  *list ? list : "a device of it");
 	return error_hint(err, "all devices of a group go together: molt-vfio-bind%s",
 			  *bind ? bind : " each of them");
 }
 
-int vfio_explain_iommu(const char *bdf, int code, struct error *err)
+int vfio_explain_iommu(const char *id, int code, struct error *err)
 {
-	error_end(err, EXIT_HOST, code, "vfio %s: putting its group under the IOMMU: %m", bdf);
+	error_end(err, EXIT_HOST, code, "vfio %s: putting its group under the IOMMU: %m", id);
 	if (code == EPERM)
 		return error_hint(
 			err, "the host has no interrupt remapping: enable it in the firmware "
@@ -237,15 +294,16 @@ static void find_mdev(unsigned group, char *name, size_t size)
 int vfio_explain_update(const struct vfio_container *c, struct error *err)
 {
 	char mdev[256];
-	for (unsigned i = 0; i < c->ngroups; i++) {
-		find_mdev(c->groups[i].number, mdev, sizeof(mdev));
+	for (unsigned i = 0; i < c->nfiles; i++) {
+		find_mdev(c->files[i].number, mdev, sizeof(mdev));
 		if (!*mdev)
 			continue;
 		error_end(err, EXIT_REFUSED, EOPNOTSUPP,
 			  "%s (IOMMU group %u) is a mediated device: the kernel may touch guest "
 			  "memory at its old address at any time",
-			  mdev, c->groups[i].number);
-		return error_hint(err, "a guest with a mediated device cannot be updated in place");
+			  mdev, c->files[i].number);
+		return error_hint(err, "start the guest with iommu=iommufd (Linux 6.14): there it "
+				       "can be updated in place");
 	}
 	struct utsname uts;
 	uname(&uts);

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Interrupts of a passed-through device: INTx until the guest's driver enables MSI or MSI-X, and
+ * Interrupts of a passed-through device: INTx (intx.c) until the guest's driver enables MSI or MSI-X, and
  * again when that is disabled. Nothing here runs when an interrupt comes: irqfds carry it into the
- * guest. Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by
- * name.
+ * guest. Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by name.
  */
 #include <linux/pci_regs.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
-#include "devices/vfio/vfio.h"
+#include "devices/vfio/irq.h"
 #include "vmm/machine.h"
 
-/* INTx has two: the trigger and what unmasks it. */
 static void irq_name(const struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned i, char *name)
 {
+	static const char *const intx[INTX_FDS] = {
+		[INTX_TRIGGER] = "", [INTX_UNMASK] = "-unmask", [INTX_LINE] = "-line"};
 	if (mode == VFIO_IRQ_INTX)
-		snprintf(name, FDSET_NAME_LEN, "vfio:%s:intx%s", dev->bdf, i ? "-unmask" : "");
+		snprintf(name, FDSET_NAME_LEN, "vfio:%s:intx%s", dev->id, intx[i]);
 	else
-		snprintf(name, FDSET_NAME_LEN, "vfio:%s:%s:%u", dev->bdf,
+		snprintf(name, FDSET_NAME_LEN, "vfio:%s:%s:%u", dev->id,
 			 mode == VFIO_IRQ_MSIX ? "msix" : "msi", i);
 }
 
@@ -37,22 +38,17 @@ static uint32_t mode_index(enum vfio_irq_mode mode)
 static int eventfd_keep(struct vfio_dev *dev, const char *name, struct error *err)
 {
 	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (fd < 0) {
-		int code = errno;
-		error_errno(err, code, "%s: eventfd", dev->dev.name);
-		if (code == EMFILE)
-			error_hint(err, "raise the limit of open files (ulimit -n, LimitNOFILE=)");
-		return -code;
-	}
+	if (fd < 0)
+		return error_errno(err, errno, "eventfd %s", name);
 	int rc = fdset_keep(&dev->dev.m->fds, name, fd, err);
 	if (rc)
 		close(fd);
 	return rc ? rc : fd;
 }
 
-/* Hands @n eventfds to the device. 0; positive: the host has only so many; -errno. */
-static int set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const int32_t *fds,
-		    uint32_t n)
+/* Hands @n eventfds (-1: none) to the device, from vector @start on. 0; positive: the host has only so many; -errno. */
+int vfio_set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const int32_t *fds,
+		  uint32_t start, uint32_t n)
 {
 	size_t size = sizeof(struct vfio_irq_set) + n * sizeof(*fds);
 	struct vfio_irq_set *set = calloc(1, size);
@@ -62,6 +58,7 @@ static int set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const
 		.argsz = (uint32_t)size,
 		.flags = action | (n ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
 		.index = index,
+		.start = start,
 		.count = n,
 	};
 	if (n)
@@ -71,7 +68,7 @@ static int set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const
 	return (int)rc;
 }
 
-static void warn(struct vfio_dev *dev, const char *what, const struct error *err)
+void vfio_irq_warn(struct vfio_dev *dev, const char *what, const struct error *err)
 {
 	if (!log_guest_ok(&dev->complaints, 5))
 		return;
@@ -80,22 +77,7 @@ static void warn(struct vfio_dev *dev, const char *what, const struct error *err
 		log_warn("%s: %s", dev->dev.name, err->hint);
 }
 
-static void intx_register(struct vfio_dev *dev, int fd, int unmask_fd)
-{
-	unsigned pin = pci_config_get(&dev->pci, PCI_INTERRUPT_PIN, 1);
-	struct error err = {0};
-	irq_remove(&dev->dev.m->irq, &dev->intx); /* of a state that was loaded before */
-	dev->intx = (struct irq_source){.kind = IRQ_LEVEL,
-					.fd = fd,
-					.unmask_fd = unmask_fd,
-					.gsi = pci_intx_gsi(&dev->pci, pin)};
-	irq_add(&dev->dev.m->irq, &dev->intx);
-	if (irq_set_wanted(&dev->dev.m->irq, &dev->intx, true, &err))
-		warn(dev, "INTx", &err);
-}
-
-static void eventfds_close(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned from,
-			   unsigned to)
+void vfio_eventfds_close(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned from, unsigned to)
 {
 	char name[FDSET_NAME_LEN];
 	for (unsigned i = from; i < to; i++) {
@@ -104,26 +86,34 @@ static void eventfds_close(struct vfio_dev *dev, enum vfio_irq_mode mode, unsign
 	}
 }
 
-static int eventfds_open(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
-			 struct error *err)
+int vfio_eventfds_open(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
+		       struct error *err)
 {
 	char name[FDSET_NAME_LEN];
 	for (unsigned i = 0; i < n; i++) {
 		irq_name(dev, mode, i, name);
 		fds[i] = eventfd_keep(dev, name, err);
 		if (fds[i] < 0) {
-			eventfds_close(dev, mode, 0, i);
+			vfio_eventfds_close(dev, mode, 0, i);
 			return fds[i];
 		}
 	}
 	return 0;
 }
 
-static int eventfds_get(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
-			struct error *err)
+static bool unused(const struct vfio_dev *dev, unsigned i)
+{
+	return dev->state.irq_unused[i / 8] >> i % 8 & 1;
+}
+
+int vfio_eventfds_get(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
+		      struct error *err)
 {
 	char name[FDSET_NAME_LEN];
 	for (unsigned i = 0; i < n; i++) {
+		fds[i] = -1;
+		if (mode == VFIO_IRQ_MSIX && unused(dev, i))
+			continue;
 		irq_name(dev, mode, i, name);
 		fds[i] = fdset_get(&dev->dev.m->fds, name);
 		if (fds[i] < 0)
@@ -133,67 +123,136 @@ static int eventfds_get(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned 
 	return 0;
 }
 
-/* The kernel masks the line when it fires; the guest's EOI comes back through the unmask
- * eventfd. */
-static int intx_enable(struct vfio_dev *dev, struct error *err)
+int vfio_irq_start(struct vfio_dev *dev, struct error *err)
 {
-	const uint32_t intx = VFIO_PCI_INTX_IRQ_INDEX;
-	int32_t fd[2] = {-1, -1};
-	int rc = eventfds_open(dev, VFIO_IRQ_INTX, 2, fd, err);
-	if (rc)
-		return rc;
-	rc = set_irqs(dev, intx, VFIO_IRQ_SET_ACTION_TRIGGER, &fd[0], 1);
-	if (!rc) {
-		rc = set_irqs(dev, intx, VFIO_IRQ_SET_ACTION_UNMASK, &fd[1], 1);
-		if (rc)
-			set_irqs(dev, intx, VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0);
-	}
-	if (rc) {
-		eventfds_close(dev, VFIO_IRQ_INTX, 0, 2);
-		return error_errno(err, rc < 0 ? -rc : EIO, "%s: enabling INTx", dev->dev.name);
-	}
-	intx_register(dev, fd[0], fd[1]);
-	dev->state.irq_mode = VFIO_IRQ_INTX;
+	dev->started = true;
+	if (dev->dev.m->fresh)
+		return vfio_has_pin(dev) ? vfio_intx_enable(dev, err) : 0;
+	/* What the guest has unmasked in an access that the pause met has no eventfd yet. */
+	if (dev->state.irq_mode == VFIO_IRQ_MSIX)
+		msix_update(&dev->msix);
 	return 0;
 }
 
-static bool has_pin(const struct vfio_dev *dev)
+#define HOST_HINT "have the host's other devices use fewer interrupts: /proc/interrupts lists them"
+
+/* Has the host give @n vectors, with the eventfds that are not -1. A host that is short of vectors says how many it can
+ * give. Returns how many it gave, or -errno. */
+static int host_vectors(struct vfio_dev *dev, enum vfio_irq_mode mode, const int32_t *fds,
+			unsigned n, struct error *err)
 {
-	unsigned pin = pci_config_get(&dev->pci, PCI_INTERRUPT_PIN, 1);
-	return pin >= 1 && pin <= 4 && dev->answers.irq_count[VFIO_PCI_INTX_IRQ_INDEX];
+	unsigned want = n;
+	int rc;
+	while ((rc = vfio_set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, fds, 0, n)) >
+		       0 &&
+	       (unsigned)rc < n)
+		n = (unsigned)rc;
+	if (!rc)
+		return (int)n;
+	rc = error_errno(err, rc < 0 ? -rc : ENOSPC, "enabling %u vectors", want);
+	return rc == -ENOSPC ? error_hint(err, HOST_HINT) : rc;
 }
 
-int vfio_irq_start(struct vfio_dev *dev, struct error *err)
+static void warn_fewer(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, unsigned want)
 {
-	return has_pin(dev) ? intx_enable(dev, err) : 0;
+	struct error err = {0};
+	char what[64];
+	error_set(&err, ENOSPC, "the host has no more");
+	error_hint(&err, HOST_HINT);
+	snprintf(what, sizeof(what), "only %u of %u %s vectors work", n, want,
+		 mode == VFIO_IRQ_MSIX ? "MSI-X" : "MSI");
+	vfio_irq_warn(dev, what, &err);
 }
 
-static int vectors_enable(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned want,
-			  struct error *err)
+static bool any_used(const struct vfio_dev *dev)
 {
-	struct pci_vectors *vec = mode_vectors(dev, mode);
-	int32_t fds[MSIX_MAX_VECTORS];
-	unsigned n = want;
-	int rc = eventfds_open(dev, mode, n, fds, err);
+	for (unsigned i = 0; i < dev->state.irq_vectors; i++)
+		if (!unused(dev, i))
+			return true;
+	return false;
+}
+
+/* For clients of the control socket, and an update. Descriptors are given out from the lowest on. */
+static bool spare_left(int fd)
+{
+	struct rlimit limit;
+	return getrlimit(RLIMIT_NOFILE, &limit) || (rlim_t)fd + VFIO_SPARE_FDS < limit.rlim_cur;
+}
+
+/* A vector of MSI-X gets its eventfd when the guest first unmasks it: most devices have more vectors than drivers use,
+ * and each takes a descriptor. Until then the device keeps it pending in hardware. A successor waits until it has the
+ * guest. */
+void vfio_msix_use(struct pci_vectors *vec, unsigned i)
+{
+	struct vfio_dev *dev = (struct vfio_dev *)vec->owner;
+	struct error err = {0};
+	char name[FDSET_NAME_LEN], what[48];
+	if (!dev->started || dev->state.irq_mode != VFIO_IRQ_MSIX || i >= dev->state.irq_vectors)
+		return;
+	irq_name(dev, VFIO_IRQ_MSIX, i, name);
+	int32_t fd = eventfd_keep(dev, name, &err);
+	int rc = fd < 0 ? fd : 0;
+	if (!rc && !spare_left(fd) && any_used(dev))
+		rc = error_errno(&err, EMFILE, "the last %d descriptors are left to others",
+				 VFIO_SPARE_FDS);
+	if (!rc)
+		rc = vfio_set_irqs(dev, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, &fd,
+				   i, 1);
+	if (!rc) {
+		dev->state.irq_unused[i / 8] &= (uint8_t) ~(1u << i % 8);
+		pci_vector_set_fd(vec, i, fd);
+		return;
+	}
+	if (fd >= 0)
+		fdset_close(&dev->dev.m->fds, name);
+	if (!err.code) {
+		error_errno(&err, rc < 0 ? -rc : ENOSPC, "the host does not give it");
+		error_hint(&err, HOST_HINT);
+	}
+	snprintf(what, sizeof(what), "MSI-X vector %u stays silent", i);
+	vfio_irq_warn(dev, what, &err);
+}
+
+static int msix_enable(struct vfio_dev *dev, unsigned want, struct error *err)
+{
+	int32_t none[MSIX_MAX_VECTORS];
+	/* With none at all the guest should know at once. */
+	fd_auto int one = eventfd(0, EFD_CLOEXEC);
+	if (one < 0)
+		return error_errno(err, errno, "eventfd");
+	memset(none, -1, sizeof(none));
+	bool one_by_one = dev->answers.traits & VFIO_TRAIT_ONE_BY_ONE;
+	int n = host_vectors(dev, VFIO_IRQ_MSIX, none, one_by_one ? 1 : want, err);
+	if (n < 0)
+		return n;
+	if (one_by_one)
+		n = (int)want;
+	dev->state.irq_mode = VFIO_IRQ_MSIX;
+	dev->state.irq_vectors = (uint32_t)n;
+	memset(dev->state.irq_unused, 0xff, sizeof(dev->state.irq_unused));
+	if ((unsigned)n < want)
+		warn_fewer(dev, VFIO_IRQ_MSIX, (unsigned)n, want);
+	return 0;
+}
+
+/* Most devices have no mask for vectors of MSI: all that were asked for are used. */
+static int msi_enable(struct vfio_dev *dev, unsigned want, struct error *err)
+{
+	int32_t fds[MSI_MAX_VECTORS];
+	int rc = vfio_eventfds_open(dev, VFIO_IRQ_MSI, want, fds, err);
 	if (rc)
 		return rc;
-	/* A host that is short of vectors says how many it can give. */
-	while ((rc = set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, fds, n)) > 0 &&
-	       (unsigned)rc < n) {
-		eventfds_close(dev, mode, (unsigned)rc, n);
-		n = (unsigned)rc;
-	}
-	if (rc) {
-		eventfds_close(dev, mode, 0, n);
-		return error_errno(err, rc < 0 ? -rc : ENOSPC, "%s: enabling %u %s vectors",
-				   dev->dev.name, want, mode == VFIO_IRQ_MSIX ? "MSI-X" : "MSI");
-	}
-	for (unsigned i = 0; i < n; i++)
-		pci_vector_set_fd(vec, i, fds[i]);
-	dev->state.irq_mode = mode;
-	dev->state.irq_vectors = n;
-	if (n < want && log_guest_ok(&dev->complaints, 5))
-		log_warn("%s: the host gives %u of %u vectors", dev->dev.name, n, want);
+	int n = host_vectors(dev, VFIO_IRQ_MSI, fds, want, err);
+	vfio_eventfds_close(dev, VFIO_IRQ_MSI, n < 0 ? 0 : (unsigned)n, want);
+	if (n < 0)
+		return n;
+	for (unsigned i = 0; i < (unsigned)n; i++)
+		pci_vector_set_fd(&dev->msi.vec, i, fds[i]);
+	dev->state.irq_mode = VFIO_IRQ_MSI;
+	dev->state.irq_vectors = (uint32_t)n;
+	memset(dev->state.irq_unused, 0, sizeof(dev->state.irq_unused));
+	if ((unsigned)n < want)
+		warn_fewer(dev, VFIO_IRQ_MSI, (unsigned)n, want);
 	return 0;
 }
 
@@ -204,36 +263,43 @@ static void irq_disable(struct vfio_dev *dev)
 		return;
 	/* First out of KVM, then off in the device, then closed. */
 	if (mode == VFIO_IRQ_INTX)
-		irq_remove(&dev->dev.m->irq, &dev->intx);
+		vfio_intx_remove(dev);
 	else
 		pci_vectors_release(mode_vectors(dev, mode));
-	set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0);
-	eventfds_close(dev, mode, 0, mode == VFIO_IRQ_INTX ? 2 : dev->state.irq_vectors);
+	vfio_set_irqs(dev, mode_index(mode), VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0, 0);
+	vfio_eventfds_close(dev, mode, 0,
+			    mode == VFIO_IRQ_INTX ? INTX_FDS : dev->state.irq_vectors);
 	dev->state.irq_mode = VFIO_IRQ_NONE;
 	dev->state.irq_vectors = 0;
 }
 
 /* The guest set or cleared the enable bit of MSI or MSI-X. */
-static void mode_change(struct vfio_dev *dev, enum vfio_irq_mode mode, bool on, unsigned vectors)
+static int mode_change(struct vfio_dev *dev, enum vfio_irq_mode mode, bool on, unsigned vectors)
 {
 	struct error err = {0};
 	if (!on && dev->state.irq_mode != mode && dev->state.irq_mode != VFIO_IRQ_NONE)
-		return; /* the guest had both on, and the other one is served */
+		return 0; /* the guest had both on, and the other one is served */
 	irq_disable(dev);
-	if (on && vectors_enable(dev, mode, vectors, &err))
-		warn(dev, "stays without interrupts", &err);
-	if (!on && has_pin(dev) && intx_enable(dev, &err))
-		warn(dev, "stays without interrupts", &err);
+	int rc = !on			 ? 0
+		 : mode == VFIO_IRQ_MSIX ? msix_enable(dev, vectors, &err)
+					 : msi_enable(dev, vectors, &err);
+	if (rc)
+		vfio_irq_warn(dev, mode == VFIO_IRQ_MSIX ? "MSI-X stays off" : "MSI stays off",
+			      &err);
+	if ((rc || !on) && vfio_has_pin(dev) && vfio_intx_enable(dev, &err))
+		vfio_irq_warn(dev, "stays without interrupts", &err);
+	return rc;
 }
 
-static void msix_changed(struct msix *msix, bool on)
+static int msix_changed(struct msix *msix, bool on)
 {
-	mode_change((struct vfio_dev *)msix->pci->owner, VFIO_IRQ_MSIX, on, msix->vec.n);
+	return mode_change((struct vfio_dev *)msix->pci->owner, VFIO_IRQ_MSIX, on, msix->vec.n);
 }
 
-static void msi_changed(struct msi *msi, bool on)
+static int msi_changed(struct msi *msi, bool on)
 {
-	mode_change((struct vfio_dev *)msi->pci->owner, VFIO_IRQ_MSI, on, msi_vectors_used(msi));
+	return mode_change((struct vfio_dev *)msi->pci->owner, VFIO_IRQ_MSI, on,
+			   msi_vectors_used(msi));
 }
 
 void vfio_irq_init(struct vfio_dev *dev)
@@ -242,21 +308,10 @@ void vfio_irq_init(struct vfio_dev *dev)
 	dev->msi.changed = msi_changed;
 }
 
-static int bad_state(const struct vfio_dev *dev, const char *what, struct error *err)
+int vfio_irq_bad_state(const struct vfio_dev *dev, const char *what, struct error *err)
 {
 	return error_set(err, EBADMSG, "%s: interrupt mode %u with %u vectors: %s", dev->dev.name,
 			 dev->state.irq_mode, dev->state.irq_vectors, what);
-}
-
-static int intx_load(struct vfio_dev *dev, struct error *err)
-{
-	int32_t fd[2] = {-1, -1};
-	if (!has_pin(dev) || dev->state.irq_vectors)
-		return bad_state(dev, "the device has no interrupt pin", err);
-	int rc = eventfds_get(dev, VFIO_IRQ_INTX, 2, fd, err);
-	if (!rc)
-		intx_register(dev, fd[0], fd[1]);
-	return rc;
 }
 
 static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enabled,
@@ -266,8 +321,8 @@ static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enab
 	unsigned n = dev->state.irq_vectors;
 	int32_t fds[MSIX_MAX_VECTORS];
 	if (!enabled || !n || n > vec->n)
-		return bad_state(dev, "the device's capability disagrees", err);
-	int rc = eventfds_get(dev, mode, n, fds, err);
+		return vfio_irq_bad_state(dev, "the device's capability disagrees", err);
+	int rc = vfio_eventfds_get(dev, mode, n, fds, err);
 	if (rc)
 		return rc;
 	for (unsigned i = 0; i < vec->n; i++)
@@ -283,7 +338,7 @@ static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enab
 static void forget_others(struct vfio_dev *dev, enum vfio_irq_mode mode)
 {
 	if (mode != VFIO_IRQ_INTX)
-		irq_remove(&dev->dev.m->irq, &dev->intx);
+		vfio_intx_remove(dev);
 	for (unsigned i = 0; dev->pci.msix && mode != VFIO_IRQ_MSIX && i < dev->msix.vec.n; i++)
 		pci_vector_set_fd(&dev->msix.vec, i, -1);
 	for (unsigned i = 0; dev->pci.msi && mode != VFIO_IRQ_MSI && i < dev->msi.vec.n; i++)
@@ -300,14 +355,14 @@ int vfio_irq_load(struct vfio_dev *dev, struct error *err)
 		return rc;
 	switch (dev->state.irq_mode) {
 	case VFIO_IRQ_NONE:
-		return dev->state.irq_vectors ? bad_state(dev, "no mode", err) : 0;
+		return dev->state.irq_vectors ? vfio_irq_bad_state(dev, "no mode", err) : 0;
 	case VFIO_IRQ_INTX:
-		return intx_load(dev, err);
+		return vfio_intx_load(dev, err);
 	case VFIO_IRQ_MSI:
 		return vectors_load(dev, VFIO_IRQ_MSI, dev->pci.msi && dev->msi.enabled, err);
 	case VFIO_IRQ_MSIX:
 		return vectors_load(dev, VFIO_IRQ_MSIX, dev->pci.msix && dev->msix.enabled, err);
 	default:
-		return bad_state(dev, "no such mode", err);
+		return vfio_irq_bad_state(dev, "no such mode", err);
 	}
 }

@@ -66,13 +66,49 @@ static bool mappable(const struct vfio_region *r, uint64_t pos, uint64_t *stop)
 	return yes;
 }
 
+static uint64_t bar_len(const struct vfio_region *r, uint32_t flags)
+{
+	uint64_t len = r->index == PCI_BAR_ROM ? 2048 : flags & PCI_BAR_IO ? 4 : 16;
+	while (len < r->len && len << 1)
+		len <<= 1;
+	return len;
+}
+
+/* A BAR is at a multiple of its length in the guest, wherever that moves it. So it is in the host, up to the largest
+ * huge page: KVM and vfio-pci map huge pages only where host and guest address agree modulo their size
+ * (docs/kernel-facts.md). */
+static uint64_t bar_align(const struct vfio_region *r)
+{
+	uint64_t len = bar_len(r, r->dev->state.pci.bar_flags[r->index]);
+	return len < GIB ? len : GIB;
+}
+
+static int region_reserve(struct vfio_region *r, struct error *err)
+{
+	uint64_t len = bar_len(r, r->dev->state.pci.bar_flags[r->index]) + bar_align(r);
+	void *room = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED) {
+		error_end(err, EXIT_HOST, errno, "%s: %lu MiB of address space for BAR %u: %m",
+			  r->dev->dev.name, len / MIB, r->index);
+		return error_hint(err, "raise the limit of address space (ulimit -v)");
+	}
+	r->room = room;
+	r->room_len = len;
+	return 0;
+}
+
+/* In place of what was reserved there, so that it goes with that. */
 static int part_mmap(struct vfio_dev *dev, struct vfio_part *part, struct error *err)
 {
-	const struct vfio_region *r = part->region;
+	struct vfio_region *r = part->region;
 	int prot = (r->flags & VFIO_REGION_INFO_FLAG_READ ? PROT_READ : 0) |
 		   (r->flags & VFIO_REGION_INFO_FLAG_WRITE ? PROT_WRITE : 0);
-	void *hva =
-		mmap(NULL, part->len, prot, MAP_SHARED, dev->fd, (off_t)(r->fd_off + part->off));
+	int rc = r->room ? 0 : region_reserve(r, err);
+	if (rc)
+		return rc;
+	uint8_t *bar = (uint8_t *)align_up((uintptr_t)r->room, bar_align(r));
+	void *hva = mmap(bar + part->off, part->len, prot, MAP_SHARED | MAP_FIXED, dev->fd,
+			 (off_t)(r->fd_off + part->off));
 	if (hva == MAP_FAILED)
 		return error_errno(err, errno, "%s: mapping 0x%lx bytes of BAR %u", dev->dev.name,
 				   part->len, r->index);
@@ -117,14 +153,6 @@ static int region_cut(struct vfio_dev *dev, struct vfio_region *r, struct error 
 	return 0;
 }
 
-static uint64_t bar_len(const struct vfio_region *r, uint32_t flags)
-{
-	uint64_t len = r->index == PCI_BAR_ROM ? 2048 : flags & PCI_BAR_IO ? 4 : 16;
-	while (len < r->len && len << 1)
-		len <<= 1;
-	return len;
-}
-
 /* As the answers have it; *@at: the first of its areas there, and then of the next one's. */
 static void region_fill(struct vfio_dev *dev, unsigned bar, uint32_t *at)
 {
@@ -164,9 +192,8 @@ int vfio_regions_init(struct vfio_dev *dev, struct error *err)
 void vfio_regions_free(struct vfio_dev *dev)
 {
 	for (unsigned i = 0; i < PCI_BARS; i++)
-		for (unsigned k = 0; k < dev->regions[i].nparts; k++)
-			if (dev->regions[i].parts[k].hva)
-				munmap(dev->regions[i].parts[k].hva, dev->regions[i].parts[k].len);
+		if (dev->regions[i].room)
+			munmap(dev->regions[i].room, dev->regions[i].room_len);
 }
 
 static struct bus *bar_bus(struct vfio_dev *dev, unsigned bar)

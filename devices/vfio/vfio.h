@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * VFIO passthrough (legacy type1 container and groups; linux/vfio.h). Kept over an update: the
- * container "container0", groups "vfio-group:N", devices "vfio:BDF" and their eventfds
- * "vfio:BDF:intx", ":intx-unmask", ":msi:N", ":msix:N".
+ * VFIO passthrough (linux/vfio.h). Kept over an update: the IOMMU's "container0" with groups "vfio-group:N", or
+ * "iommufd0"; devices "vfio:ID" and their eventfds "vfio:ID:intx", ":intx-unmask", ":msi:N", ":msix:N", ":err", ":req". ID is the
+ * device's name in sysfs: a PCI address, or the UUID of a mediated device.
  *
  * Taking over an open device means touching nothing of it: no reset, no VFIO_DEVICE_SET_IRQS, no
  * access to config space or BARs, and no queries (struct vfio_answers). Only mmap() and new DMA
@@ -14,51 +14,16 @@
 
 #include "devices/pci/msi.h"
 #include "devices/pci/pci.h"
+#include "devices/vfio/iommu.h"
 #include "vmm/device.h"
 #include "vmm/irq.h"
 #include "vmm/ram.h"
 
-#define VFIO_MAX_GROUPS 32
 #define VFIO_MAX_PARTS	16
 #define VFIO_MAX_SPARSE 8
-#define VFIO_BDF_LEN	16
-
-/* ---- container.c: DMA. One per machine, brought along by the first VFIO device. ---- */
-
-struct vfio_container_state {
-	uint64_t iova[RAM_MAX_REGIONS]; /* as mapped: equal to guest physical addresses */
-	uint64_t len[RAM_MAX_REGIONS];
-	uint64_t offset[RAM_MAX_REGIONS]; /* in the file of guest memory */
-	uint32_t nranges;
-	uint32_t ngroups;
-	uint32_t groups[VFIO_MAX_GROUPS];
-};
-
-struct vfio_container {
-	struct device dev;
-	int fd;
-	int kvm_fd; /* KVM-VFIO device; -1 while there is none */
-	unsigned ngroups;
-	struct {
-		unsigned number;
-		int fd;
-	} groups[VFIO_MAX_GROUPS];
-	struct vfio_container_state state;
-};
-
-extern const struct device_class vfio_container_class;
-
-/* The descriptor of IOMMU group @number, opened and put into the container for its first device
- * @bdf. */
-int vfio_container_group(struct vfio_container *c, unsigned number, const char *bdf,
-			 struct error *err);
-
-/* dma.c: guest memory in the IOMMU. renew: the ranges get this process's addresses; check: they are
- * guest memory. */
-int vfio_dma_map(struct vfio_container *c, struct error *err);
-int vfio_dma_renew(struct device *container, struct error *err);
-int vfio_dma_check(const struct vfio_container *c, struct error *err);
-uint64_t vfio_dma_len(const struct vfio_container *c);
+#define VFIO_ID_LEN	40
+#define VFIO_NODE_LEN	64
+#define VFIO_SPARE_FDS	32 /* that eventfds leave, where they are short: for clients and an update */
 
 /* ---- device.c: one device ---- */
 
@@ -79,9 +44,16 @@ struct vfio_region {
 	struct {
 		uint64_t off, len;
 	} sparse[VFIO_MAX_SPARSE]; /* what may be mmap()ed; none: all of it, if the flag says so */
+	uint8_t *room; /* address space reserved for the mapped parts; NULL: there are none */
+	uint64_t room_len;
 	unsigned nparts;
 	struct vfio_part parts[VFIO_MAX_PARTS];
 };
+
+#define VFIO_TRAIT_RESET 0x1u /* it can be reset */
+#define VFIO_TRAIT_ONE_BY_ONE                                                                      \
+	0x2u /* the host may be asked for one vector of MSI-X at a time (Linux 6.5) */
+#define VFIO_TRAITS 0x3u
 
 /* What the device was asked when it was first opened. One that is taken over is not asked again:
  * the ROM's region info alone turns on decoding in it, and one that sleeps or is dead answers
@@ -96,7 +68,7 @@ struct vfio_answers {
 	uint32_t sparse_words;
 	uint32_t known; /* 0: a state of 0.1.0, which has none of this */
 	uint32_t config_len;
-	uint32_t can_reset;
+	uint32_t traits; /* VFIO_TRAIT_ */
 	uint32_t irq_count[VFIO_PCI_MSIX_IRQ_INDEX + 1];
 	uint32_t pm_cap, msi_cap, msix_cap;   /* in config space; 0: none */
 	uint8_t emulated[PCI_CONFIG_LEN / 8]; /* one bit per byte of config space: the shadow's */
@@ -108,9 +80,11 @@ struct vfio_answers {
 		FIELD_ARRAY_SINCE(S, m.region_len, v), FIELD_ARRAY_SINCE(S, m.region_flags, v),    \
 		FIELD_ARRAY_SINCE(S, m.region_sparse, v),                                          \
 		FIELD_ARRAY_LEN_SINCE(S, m.sparse, m.sparse_words, v),                             \
-		FIELD_ARRAY_SINCE(S, m.irq_count, v), FIELD_U_SINCE(S, m.can_reset, v, 0),         \
+		FIELD_ARRAY_SINCE(S, m.irq_count, v), FIELD_U_SINCE(S, m.traits, v, 0),            \
 		FIELD_U_SINCE(S, m.pm_cap, v, 0), FIELD_U_SINCE(S, m.msi_cap, v, 0),               \
 		FIELD_U_SINCE(S, m.msix_cap, v, 0), FIELD_RAW_SINCE(S, m.emulated, v)
+
+enum vfio_trouble { VFIO_TROUBLE_ERROR, VFIO_TROUBLE_REQUEST, VFIO_TROUBLES };
 
 enum vfio_irq_mode { VFIO_IRQ_NONE, VFIO_IRQ_INTX, VFIO_IRQ_MSI, VFIO_IRQ_MSIX };
 
@@ -120,7 +94,12 @@ struct vfio_state {
 	struct msi_state msi;
 	uint32_t ident;	      /* device ID << 16 | vendor ID */
 	uint32_t irq_mode;    /* enum vfio_irq_mode */
-	uint32_t irq_vectors; /* that have an eventfd in modes MSI and MSIX */
+	uint32_t irq_vectors; /* that the host gives in modes MSI and MSIX */
+	/* Of them, one bit each: those without an eventfd, as the guest has not unmasked them yet. */
+	uint8_t irq_unused[MSIX_MAX_VECTORS / 8];
+	/* Mode INTX: the device takes no eventfd to be unmasked by, as some mediated ones do not. */
+	uint32_t unmask_by_call;
+	uint32_t trouble; /* bits of enum vfio_trouble: what has come */
 	struct vfio_answers answers;
 };
 
@@ -128,16 +107,28 @@ struct vfio_dev {
 	struct device dev;
 	struct pci_dev pci;
 	struct vfio_container *container;
-	char bdf[VFIO_BDF_LEN]; /* with domain */
-	bool rom;
+	char id[VFIO_ID_LEN]; /* its name in sysfs */
+	int iommu;	      /* enum vfio_iommu_kind that the option asks for; -1: any */
+	bool rom, noreset;
+	bool give_back; /* the guest is asked to end when the host wants the device (unbind=poweroff) */
+	bool has_token;
+	uint8_t token
+		[16]; /* a UUID that a virtual function and its physical one share (vf_token=) */
 	int fd;
-	bool ready; /* the answers are there, and what follows from them */
+	bool started; /* this process has the guest: the device may be told something */
+	bool ready;   /* the answers are there, and what follows from them */
 	struct vfio_answers answers;
 	struct vfio_region regions[PCI_BARS]; /* by BAR number */
 	uint8_t emulated[PCI_CONFIG_LEN];     /* 1: the byte is the shadow's */
 	struct msix msix;
 	struct msi msi;
 	struct irq_source intx;
+	/* Where it is unmasked by a call: what the device signals, watched by the event loop; -1: it is not so. And has the
+	 * device signalled since the last EOI? */
+	int intx_trigger;
+	bool intx_fired;
+	int trouble_fd
+		[VFIO_TROUBLES]; /* watched; -1: none. Owned by the table of kept descriptors */
 	struct vfio_state state;
 	unsigned complaints;
 };
@@ -164,10 +155,17 @@ void vfio_regions_free(struct vfio_dev *dev);
 int vfio_bar_map(struct pci_dev *pci, unsigned bar, uint64_t addr, struct error *err);
 void vfio_bar_unmap(struct pci_dev *pci, unsigned bar, uint64_t addr);
 
-/* irq.c. start gives a fresh device its INTx; load takes the eventfds that the state names. */
+/* irq.c. start gives a fresh device its INTx, and one that was taken over what the guest has asked for meanwhile; load takes the eventfds that the state names. */
 void vfio_irq_init(struct vfio_dev *dev);
 int vfio_irq_start(struct vfio_dev *dev, struct error *err);
 int vfio_irq_load(struct vfio_dev *dev, struct error *err);
+void vfio_msix_use(struct pci_vectors *vec, unsigned i);
+void vfio_intx_remove(struct vfio_dev *dev);
+
+/* trouble.c. start asks a fresh guest's device to be told; load takes the eventfds that were handed over. */
+int vfio_trouble_start(struct vfio_dev *dev, struct error *err);
+int vfio_trouble_load(struct vfio_dev *dev, struct error *err);
+void vfio_trouble_end(struct vfio_dev *dev);
 
 /* ---- explain.c: what is wrong with the host, and the remedy. Exit code EXIT_HOST. ---- */
 
@@ -177,12 +175,18 @@ struct vfio_host {
 };
 extern struct vfio_host vfio_host;
 
-/* Does the device exist, have an IOMMU group and a VFIO driver? Gives the group. */
-int vfio_explain_device(const char *bdf, unsigned *group, struct error *err);
+/* Does the device exist, have an IOMMU group and a VFIO driver? Gives the group unless @group is NULL. */
+int vfio_explain_device(const char *id, unsigned *group, struct error *err);
+/* The device's own node (Linux 6.6), which iommufd needs. False: it has none. */
+bool vfio_node(const char *id, char *path, size_t size);
+int vfio_explain_node(const char *id, const char *path, int code, struct error *err);
+/* @code ENOTTY: no file mappings. */
+int vfio_explain_iommufd(int code, struct error *err);
 int vfio_explain_container(int code, struct error *err);
-int vfio_explain_group(const char *bdf, unsigned group, int code, struct error *err);
-int vfio_explain_viable(const char *bdf, unsigned group, struct error *err);
-int vfio_explain_iommu(const char *bdf, int code, struct error *err);
+int vfio_explain_group(const char *id, unsigned group, int code, struct error *err);
+int vfio_explain_open(const char *id, unsigned group, int code, struct error *err);
+int vfio_explain_viable(const char *id, unsigned group, struct error *err);
+int vfio_explain_iommu(const char *id, int code, struct error *err);
 /* May this process lock @len bytes? -ENOMEM with the remedy if not. */
 int vfio_explain_memlock(uint64_t len, struct error *err);
 /* VFIO_UPDATE_VADDR is not there: a mediated device in one of the groups, or an old kernel. */

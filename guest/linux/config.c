@@ -76,6 +76,8 @@ static bool setting_apply(struct config *cfg, const char *key, const char *value
 		return name_copy(cfg->irq, sizeof(cfg->irq), value);
 	if (!strcmp(key, "disk"))
 		return name_copy(cfg->disk, sizeof(cfg->disk), value);
+	if (!strcmp(key, "tty"))
+		return name_copy(cfg->tty, sizeof(cfg->tty), value);
 	if (!strcmp(key, "ip"))
 		return inet_pton(AF_INET, value, &cfg->ip) == 1;
 	if (!strcmp(key, "peer"))

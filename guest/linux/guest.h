@@ -25,6 +25,7 @@ struct config {
 	char ifname[16];	  /* molt.if */
 	char irq[32];		  /* molt.irq: what the NIC is called in /proc/interrupts */
 	char disk[32];	   /* molt.disk: write, read and check this block device all the time */
+	char tty[32];	   /* molt.tty: send to this serial port all the time what it sends back */
 	uint32_t ip, peer; /* molt.ip, molt.peer: network byte order */
 };
 
@@ -145,6 +146,18 @@ struct disk_stats {
 /** Starts the thread that writes and checks the device at @path. 0 or -errno after a FAIL line. */
 int disk_start(const char *path);
 void disk_report(struct disk_stats *out);
+
+/* ---- a serial port under load (tty.c) ---- */
+
+struct tty_stats {
+	uint64_t sent, received;
+	uint64_t bad; /* bytes that are not those that were due, or more than were sent */
+	uint64_t max_ns;
+};
+
+/** Starts the thread that sends and receives by the port at @path. 0 or -errno after a FAIL line. */
+int tty_start(const char *path);
+void tty_report(struct tty_stats *out);
 
 /* ---- what a script may ask for while the guest runs (inspect.c) ---- */
 

@@ -45,6 +45,7 @@ static void account_format(const struct guest *g, char *out, size_t size)
 	const struct ping_stats *p = &g->ping.stats;
 	const struct udp_stats *u = &g->udp.stats;
 	struct disk_stats d;
+	struct tty_stats t;
 	int len;
 
 	len = snprintf(out, size,
@@ -64,13 +65,20 @@ static void account_format(const struct guest *g, char *out, size_t size)
 				" udp_bad=%" PRIu64 " udp_sockdrop=%" PRIu64,
 				u->recv, u->first, u->last, udp_missing(&g->udp), u->dup, u->order,
 				u->bad, u->sockdrop);
-	if (!g->cfg.disk[0] || len <= 0 || (size_t)len >= size)
+	if (g->cfg.disk[0] && len > 0 && (size_t)len < size) {
+		disk_report(&d);
+		len += snprintf(out + len, size - (size_t)len,
+				" disk_writes=%" PRIu64 " disk_reads=%" PRIu64 " disk_bad=%" PRIu64
+				" disk_errs=%" PRIu64 " disk_max_us=%" PRIu64 " disk_irqs=%" PRIu64,
+				d.writes, d.reads, d.bad, d.errs, d.max_ns / 1000, d.irqs);
+	}
+	if (!g->cfg.tty[0] || len <= 0 || (size_t)len >= size)
 		return;
-	disk_report(&d);
+	tty_report(&t);
 	snprintf(out + len, size - (size_t)len,
-		 " disk_writes=%" PRIu64 " disk_reads=%" PRIu64 " disk_bad=%" PRIu64
-		 " disk_errs=%" PRIu64 " disk_max_us=%" PRIu64 " disk_irqs=%" PRIu64,
-		 d.writes, d.reads, d.bad, d.errs, d.max_ns / 1000, d.irqs);
+		 " tty_sent=%" PRIu64 " tty_recv=%" PRIu64 " tty_bad=%" PRIu64
+		 " tty_max_us=%" PRIu64,
+		 t.sent, t.received, t.bad, t.max_ns / 1000);
 }
 
 static void beat(struct guest *g)
@@ -173,6 +181,8 @@ static int start(struct guest *g)
 	if (g->listening && udp_open(&g->udp, &g->cfg))
 		return -EIO;
 	if (g->cfg.disk[0] && disk_start(g->cfg.disk))
+		return -EIO;
+	if (g->cfg.tty[0] && tty_start(g->cfg.tty))
 		return -EIO;
 	if (g->cfg.counter && counter_start())
 		return -EAGAIN;

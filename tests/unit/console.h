@@ -27,10 +27,10 @@
 
 static struct {
 	int fd;
-	uint32_t events;
 	loop_handler handler;
 	void *opaque;
 } watches[8];
+static int epoll_fd = -1;
 
 static int stopped;
 static int loop_error; /* what adding a descriptor fails with, negative */
@@ -62,9 +62,10 @@ int loop_add(struct loop *loop, int fd, uint32_t events, loop_handler handler, v
 	while (watches[i].handler)
 		i++;
 	watches[i].fd = fd;
-	watches[i].events = events;
 	watches[i].handler = handler;
 	watches[i].opaque = opaque;
+	struct epoll_event ev = {.events = events, .data.u32 = (uint32_t)i};
+	assert_int_equal(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &ev), 0);
 	return 0;
 }
 
@@ -72,8 +73,8 @@ int loop_modify(struct loop *loop, int fd, uint32_t events)
 {
 	int i = watch_of(fd);
 	assert_int_not_equal(i, -1);
-	watches[i].events = events;
-	return 0;
+	struct epoll_event ev = {.events = events, .data.u32 = (uint32_t)i};
+	return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &ev);
 }
 
 void loop_remove(struct loop *loop, int fd)
@@ -81,22 +82,25 @@ void loop_remove(struct loop *loop, int fd)
 	int i = watch_of(fd);
 	assert_int_not_equal(i, -1);
 	watches[i].handler = NULL;
+	assert_int_equal(epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL), 0);
+}
+
+/* Forgets all that is watched, as a new program does. */
+static inline void loop_renew(void)
+{
+	memset(watches, 0, sizeof(watches));
+	close(epoll_fd);
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 }
 
 /* Runs handlers until nothing is ready any more; a loop that never rests fails. */
 static inline void turn(void)
 {
-	for (int round = 0; round < 1000; round++) {
-		bool idle = true;
-		for (int i = 0; i < 8; i++) {
-			struct pollfd p = {.fd = watches[i].fd, .events = (short)watches[i].events};
-			if (!watches[i].handler || poll(&p, 1, 0) <= 0)
-				continue;
-			idle = false;
-			watches[i].handler(watches[i].opaque, (uint32_t)p.revents);
-		}
-		if (idle)
+	struct epoll_event ev;
+	for (int round = 0; round < 8000; round++) {
+		if (epoll_wait(epoll_fd, &ev, 1, 0) <= 0)
 			return;
+		watches[ev.data.u32].handler(watches[ev.data.u32].opaque, ev.events);
 	}
 	fail_msg("the event loop never rests");
 }
@@ -157,7 +161,7 @@ static inline void take_over(const char *spec)
 
 	if (state_save(&m.tree, &m.fds, &header, blob_data, sizeof(blob_data), &len, &err))
 		fail_msg("save: %s", err.text);
-	memset(watches, 0, sizeof(watches));
+	loop_renew();
 	pool_free(m.console);
 	pool_free(m.fds.e);
 	m.fds = fds;
@@ -176,7 +180,7 @@ static inline void take_over(const char *spec)
 
 static inline int setup(void **state)
 {
-	memset(watches, 0, sizeof(watches));
+	loop_renew();
 	memset(&m, 0, sizeof(m));
 	pthread_mutex_init(&m.lock, NULL);
 	ngot = 0;

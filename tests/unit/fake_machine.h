@@ -35,11 +35,14 @@ static struct {
 	int fds[4096];			      /* by descriptor: GSI + 1 of its irqfd, 0: none */
 	struct kvm_irq_routing_entry msi[64]; /* of the last routing table */
 	unsigned nmsi;
-	int slot_error;	 /* errno value that vm_slot_add fails with */
-	int irqfd_error; /* the same when an irqfd is attached */
+	int slot_error;	       /* errno value that vm_slot_add fails with */
+	int irqfd_error;       /* the same when an irqfd is attached */
+	unsigned irqfd_errors; /* how often; 0: always */
 	void *slot_hva[VM_MAX_SLOTS];
-	unsigned slot_calls;					 /* slots added and removed */
-	unsigned uploads;					 /* of routing tables */
+	unsigned slot_calls;		  /* slots added and removed */
+	unsigned uploads;		  /* of routing tables */
+	uint64_t mmio64_base, mmio64_len; /* 0: FAKE_MMIO64 and 64 GiB */
+	unsigned address_bits;
 	long (*ioctl)(int fd, unsigned long request, void *arg); /* everything else */
 } fake;
 
@@ -48,8 +51,12 @@ long vm_ioctl(int fd, unsigned long request, void *arg)
 	if (request == KVM_IRQFD) {
 		const struct kvm_irqfd *irqfd = arg;
 		bool off = irqfd->flags & KVM_IRQFD_FLAG_DEASSIGN;
-		if (!off && fake.irqfd_error)
-			return -fake.irqfd_error;
+		if (!off && fake.irqfd_error) {
+			int error = fake.irqfd_error;
+			if (fake.irqfd_errors && !--fake.irqfd_errors)
+				fake.irqfd_error = 0;
+			return -error;
+		}
 		assert_true(irqfd->fd < ARRAY_LEN(fake.fds));
 		assert_int_equal(fake.fds[irqfd->fd], off ? irqfd->gsi + 1 : 0);
 		fake.fds[irqfd->fd] = off ? 0 : (int)irqfd->gsi + 1;
@@ -135,8 +142,9 @@ FAKE_LINKAGE void arch_pci_layout(const struct machine *m, struct arch_pci_layou
 					.ecam_len = MIB,
 					.mmio32_base = FAKE_MMIO32,
 					.mmio32_len = 256 * MIB,
-					.mmio64_base = FAKE_MMIO64,
-					.mmio64_len = 64 * GIB,
+					.mmio64_base = fake.mmio64_base ?: FAKE_MMIO64,
+					.mmio64_len = fake.mmio64_len ?: 64 * GIB,
+					.address_bits = fake.address_bits,
 					.config_port = 0xcf8,
 					.pio_base = FAKE_PIO,
 					.pio_len = 0xe000,
@@ -280,7 +288,6 @@ static inline int fake_load_again(struct machine *m, const struct fake_blob *b, 
 {
 	struct state_blob *blob = calloc(1, sizeof(*blob));
 	assert_non_null(blob);
-	m->fds.n = 0;
 	int rc = state_open(blob, b->data, b->len, err);
 	if (!rc)
 		rc = fdset_list(&m->fds, blob, err);

@@ -10,6 +10,7 @@
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 
 #include "devices/vfio/vfio.h"
@@ -48,7 +49,7 @@ struct fake_range {
 /* What the device was told of its interrupts. */
 struct fake_irqs {
 	uint32_t index; /* of the kind that is on: VFIO_PCI_*_IRQ_INDEX; ~0: none */
-	unsigned fds;
+	unsigned fds, used;
 	bool unmask_set;
 };
 
@@ -61,10 +62,14 @@ static struct {
 	struct fake_range ranges[RAM_MAX_REGIONS];
 	unsigned nranges;
 	int map_error;
+	uint64_t iova_end; /* last DMA address of the host; 0: of 64 bits */
 	unsigned resets, set_irqs, update_vaddr;
 	unsigned kvm_groups;
 	uint32_t irq_index; /* of the kind that is on: VFIO_PCI_*_IRQ_INDEX; ~0: none */
-	unsigned irq_fds, irq_room;
+	unsigned irq_fds, irq_used,
+		irq_room;      /* vectors that the host gives, that have an eventfd, that it has */
+	bool dynamic;	       /* it gives one at a time */
+	int32_t trouble_fd[2]; /* errors, requests */
 	bool unmask_set;
 } vf;
 
@@ -105,14 +110,20 @@ static void fake_device_fill(void)
 	config_le(MSIX_CAP + PCI_MSIX_FLAGS, NVEC - 1, 2);
 	config_le(MSIX_CAP + PCI_MSIX_TABLE, 0x2000 | 0, 4);
 	config_le(MSIX_CAP + PCI_MSIX_PBA, 0x9000 | 2, 4);
-	/* AER, SR-IOV, serial number, and behind it in the chain but before it in place: ARI. */
+	/* AER, SR-IOV, serial number, and behind it in the chain but before it in place: ARI; resizable BARs, two of
+	 * them. Behind ARI and those are registers that no capability names. */
 	config_le(0x100, PCI_EXT_CAP_ID_ERR | 1 << 16 | 0x180u << 20, 4);
 	config_le(0x180, PCI_EXT_CAP_ID_SRIOV | 1 << 16 | 0x1c0u << 20, 4);
 	config_le(0x184, 0x5a5a5a5a, 4);
 	config_le(0x1c0, PCI_EXT_CAP_ID_DSN | 1 << 16 | 0x160u << 20, 4);
 	config_le(0x1c4, 0x12345678, 4);
-	config_le(0x160, PCI_EXT_CAP_ID_ARI | 1 << 16, 4);
+	config_le(0x160, PCI_EXT_CAP_ID_ARI | 1 << 16 | 0x200u << 20, 4);
 	config_le(0x164, 0x77777777, 4);
+	config_le(0x168, 0x0badcafe, 4);
+	config_le(0x200, PCI_EXT_CAP_ID_REBAR | 1 << 16, 4);
+	config_le(0x208, 2 << PCI_REBAR_CTRL_NBAR_SHIFT, 4);
+	config_le(0x210, 0x77777777, 4);
+	config_le(0x214, 0x600df00d, 4);
 	assert_int_equal(ftruncate(vf.device, 0x600000), 0);
 }
 
@@ -185,8 +196,36 @@ static long fake_region_info(struct vfio_region_info *info)
 	return 0;
 }
 
+/* As the kernel: the first call says how many there are; where they are given one at a time, later ones more. */
+static long fake_set_vectors(const struct vfio_irq_set *set)
+{
+	int32_t fd;
+	uint32_t end = set->start + set->count;
+	if (vf.irq_index == ~0u) {
+		if (end > vf.irq_room)
+			return vf.irq_room ? (long)vf.irq_room : -ENOSPC;
+		vf.irq_index = set->index;
+		vf.irq_fds = end;
+	} else if (vf.irq_index != set->index || (end > vf.irq_fds && !vf.dynamic)) {
+		return -EINVAL; /* one kind at a time */
+	} else if (end > vf.irq_fds && vf.irq_fds == vf.irq_room) {
+		return -ENOSPC;
+	} else if (end > vf.irq_fds) {
+		vf.irq_fds++;
+	}
+	for (uint32_t i = 0; i < set->count; i++) {
+		memcpy(&fd, set->data + i * sizeof(fd), sizeof(fd));
+		vf.irq_used += fd >= 0;
+	}
+	return 0;
+}
+
 static long fake_set_irqs(const struct vfio_irq_set *set)
 {
+	if (set->index > VFIO_PCI_MSIX_IRQ_INDEX) { /* errors and requests */
+		memcpy(&vf.trouble_fd[set->index - VFIO_PCI_ERR_IRQ_INDEX], set->data, 4);
+		return 0;
+	}
 	vf.set_irqs++;
 	if (set->flags & VFIO_IRQ_SET_ACTION_UNMASK) {
 		assert_int_equal(set->index, VFIO_PCI_INTX_IRQ_INDEX);
@@ -197,14 +236,14 @@ static long fake_set_irqs(const struct vfio_irq_set *set)
 	if (!set->count) {
 		assert_int_equal(vf.irq_index, set->index);
 		vf.irq_index = ~0u;
-		vf.irq_fds = 0;
+		vf.irq_fds = vf.irq_used = 0;
 		vf.unmask_set = false;
 		return 0;
 	}
-	if (vf.irq_index != ~0u) /* one kind at a time */
+	if (set->index != VFIO_PCI_INTX_IRQ_INDEX)
+		return fake_set_vectors(set);
+	if (vf.irq_index != ~0u)
 		return -EINVAL;
-	if (set->index != VFIO_PCI_INTX_IRQ_INDEX && set->count > vf.irq_room)
-		return vf.irq_room ? (long)vf.irq_room : -ENOSPC;
 	vf.irq_index = set->index;
 	vf.irq_fds = set->count;
 	return 0;
@@ -222,7 +261,7 @@ static long fake_device_ioctl(unsigned long request, void *arg)
 	} else if (request == VFIO_DEVICE_GET_IRQ_INFO) {
 		static const unsigned count[] = {1, NMSI, NVEC, 1, 1};
 		struct vfio_irq_info *info = arg;
-		info->flags = VFIO_IRQ_INFO_EVENTFD;
+		info->flags = VFIO_IRQ_INFO_EVENTFD | (vf.dynamic ? 0 : VFIO_IRQ_INFO_NORESIZE);
 		info->count = count[info->index];
 	} else if (request == VFIO_DEVICE_SET_IRQS) {
 		return fake_set_irqs(arg);
@@ -234,12 +273,34 @@ static long fake_device_ioctl(unsigned long request, void *arg)
 	return 0;
 }
 
+/* Behind another capability, two ranges of DMA addresses: with the gap for message interrupts between them. */
+static long fake_iommu_info(struct vfio_iommu_type1_info *info)
+{
+	struct {
+		struct vfio_info_cap_header other;
+		uint64_t nothing;
+		struct vfio_iommu_type1_info_cap_iova_range cap;
+		struct vfio_iova_range range[2];
+	} caps = {.other = {.id = VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, .version = 1},
+		  .cap = {.header = {.id = VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, .version = 1},
+			  .nr_iovas = 2},
+		  .range = {{0, 0xfedfffff}, {0xfef00000, vf.iova_end ?: UINT64_MAX}}};
+	assert_true(info->argsz >= sizeof(*info) + sizeof(caps));
+	caps.other.next = sizeof(*info) + offsetof(typeof(caps), cap);
+	info->flags = VFIO_IOMMU_INFO_CAPS;
+	info->cap_offset = sizeof(*info);
+	memcpy(info + 1, &caps, sizeof(caps));
+	info->argsz = sizeof(*info) + sizeof(caps);
+	return 0;
+}
+
 /* The interrupts of vf are the first device's. */
 static void fake_swap_irqs(void)
 {
-	struct fake_irqs first = {vf.irq_index, vf.irq_fds, vf.unmask_set};
+	struct fake_irqs first = {vf.irq_index, vf.irq_fds, vf.irq_used, vf.unmask_set};
 	vf.irq_index = vf.second_irqs.index;
 	vf.irq_fds = vf.second_irqs.fds;
+	vf.irq_used = vf.second_irqs.used;
 	vf.unmask_set = vf.second_irqs.unmask_set;
 	vf.second_irqs = first;
 }
@@ -270,6 +331,8 @@ static long fake_vfio_ioctl(int fd, unsigned long request, void *arg)
 		return fake_map(arg);
 	if (request == VFIO_IOMMU_UNMAP_DMA)
 		return fake_unmap(arg);
+	if (request == VFIO_IOMMU_GET_INFO)
+		return fake_iommu_info(arg);
 	if (request == VFIO_CHECK_EXTENSION)
 		return (uintptr_t)arg == VFIO_UPDATE_VADDR ? vf.update_vaddr : 1;
 	fail_msg("container ioctl 0x%lx", request);
@@ -321,7 +384,7 @@ static int fake_vfio_teardown(void **state)
 }
 
 /* Memory in two regions, in a mapping of its own as every program has. */
-static struct machine *vfio_machine(bool fresh)
+static inline struct machine *vfio_machine_of(const char *arg, bool fresh)
 {
 	struct machine *m = fake_machine(fresh);
 	struct error err = {0};
@@ -333,9 +396,27 @@ static struct machine *vfio_machine(bool fresh)
 					  .offset = {0, 48 * MIB}};
 	m->ram.hva = mmap(NULL, FAKE_RAM_LEN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(m->ram.hva, MAP_FAILED);
-	if (machine_add_device(m, &vfio_class, BDF, &err))
+	if (machine_add_device(m, &vfio_class, arg, &err) ||
+	    loop_init(&m->loop, "test", SECCOMP_LOOP, &m->lock, &err))
 		fail_msg("%s", err.text);
 	return m;
+}
+
+static inline struct machine *vfio_machine(bool fresh)
+{
+	return vfio_machine_of(BDF, fresh);
+}
+
+/* What the machine's event loop would do now. Returns how many descriptors were served. */
+static inline unsigned serve_loop(struct machine *m)
+{
+	struct epoll_event ev;
+	unsigned n = 0;
+	for (; epoll_wait(m->loop.epoll_fd, &ev, 1, 0) == 1; n++) {
+		struct loop_watch *w = ev.data.ptr;
+		w->handler(w->opaque, ev.events);
+	}
+	return n;
 }
 
 static inline struct vfio_dev *vfio_of(struct machine *m)
@@ -366,10 +447,33 @@ static inline struct machine *vfio_running(void)
 	return m;
 }
 
+/* 0.1.0 had an eventfd for each vector, used or not. */
+static inline void fake_all_vectors(struct machine *m)
+{
+	char name[FDSET_NAME_LEN];
+	struct error err = {0};
+	for (unsigned i = 0; i < NVEC; i++) {
+		snprintf(name, sizeof(name), "vfio:" BDF ":msix:%u", i);
+		if (fdset_get(&m->fds, name) < 0)
+			assert_int_equal(fdset_keep(&m->fds, name, eventfd(0, EFD_CLOEXEC), &err),
+					 0);
+	}
+}
+
 static void vfio_machine_free(struct machine *m)
 {
+	int epoll_fd = m->loop.epoll_fd;
 	munmap(m->ram.hva, FAKE_RAM_LEN);
+	struct loop_watch *next;
+	for (unsigned i = m->ndevices; i-- > 0;)
+		device_destroy(m->devices[i]);
+	m->ndevices = 0;
+	for (struct loop_watch *w = m->loop.watches; w; w = next) {
+		next = w->next;
+		free(w);
+	}
 	fake_destroy(m);
+	close(epoll_fd);
 }
 
 #endif

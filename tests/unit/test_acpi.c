@@ -22,7 +22,7 @@ void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 
 static int build(uint32_t cpus, uint64_t *rsdp_gpa, struct error *err)
 {
-	memset(machine.ram.hva, 0xa5, MIB); /* memory from --mem path= need not be zero */
+	memset(machine.ram.hva, 0xa5, MIB); /* whatever is there */
 	machine.opt.cpus = cpus;
 	return acpi_build(&machine, rsdp_gpa, err);
 }

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/base/error.h"
@@ -27,6 +29,34 @@ static void errors_carry_object_cause_and_remedy(void **state)
 	assert_int_equal(error_set(&err, EINVAL, "plain"), -EINVAL);
 	assert_string_equal(err.text, "plain");
 	assert_string_equal(err.hint, "");
+}
+
+/* What is short is not the object's, whatever that was: nobody's remedy takes the place of this one. */
+static void the_limit_of_descriptors_has_its_own_remedy(void **state)
+{
+	const struct rlimit limit = {77, 1024};
+	struct error err;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	error_errno(&err, EMFILE, "file x");
+	error_hint(&err, "chmod 755 x");
+	error_prefix(&err, "device");
+	assert_string_equal(err.text, "device: file x: Too many open files");
+	assert_non_null(strstr(err.hint, "77"));
+	assert_non_null(strstr(err.hint, "ulimit -n"));
+	error_errno(&err, ENOENT, "file x");
+	assert_string_equal(err.hint, "");
+}
+
+static void the_soft_limit_of_descriptors_is_raised(void **state)
+{
+	struct rlimit files;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	files.rlim_cur = 50;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+	fd_limit_raise();
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	assert_true(files.rlim_max > 50);
+	assert_int_equal(files.rlim_cur, files.rlim_max);
 }
 
 static void errors_never_overflow(void **state)
@@ -105,6 +135,28 @@ static void descriptors(void **state)
 	assert_int_equal(fd_set_cloexec(-1, true), -EBADF);
 }
 
+/* Whatever the limit is by now. */
+static void what_was_inherited_is_closed(void **state)
+{
+	pid_t pid = fork();
+	if (!pid) {
+		const struct rlimit low = {100, 1024};
+		int kept = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 700);
+		int many[] = {dup(STDERR_FILENO), dup(STDERR_FILENO),
+			      fcntl(STDERR_FILENO, F_DUPFD, 800)};
+		setrlimit(RLIMIT_NOFILE, &low);
+		fd_close_inherited();
+		bool fine = kept >= 700 && many[2] >= 800 && fcntl(kept, F_GETFD) >= 0 &&
+			    fcntl(STDERR_FILENO, F_GETFD) >= 0;
+		for (unsigned i = 0; i < ARRAY_LEN(many); i++)
+			fine = fine && fcntl(many[i], F_GETFD) < 0;
+		_exit(fine ? 0 : 1);
+	}
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void guest_messages_are_limited(void **state)
 {
 	unsigned counter = 0, shown = 0;
@@ -117,10 +169,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(errors_carry_object_cause_and_remedy),
+		cmocka_unit_test(the_limit_of_descriptors_has_its_own_remedy),
+		cmocka_unit_test(the_soft_limit_of_descriptors_is_raised),
 		cmocka_unit_test(errors_never_overflow),
 		cmocka_unit_test(ranges_do_not_wrap),
 		cmocka_unit_test(alignment_and_loads),
 		cmocka_unit_test(descriptors),
+		cmocka_unit_test(what_was_inherited_is_closed),
 		cmocka_unit_test(guest_messages_are_limited),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

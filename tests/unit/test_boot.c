@@ -178,6 +178,20 @@ static void memory_map(void **state)
 	assert_int_equal(ram.nregions, 1);
 	assert_int_equal(arch_ram_layout(&ram, 300 * GIB, NULL), 0);
 	assert_int_equal(ram.gpa[1] + ram.len[1], 301 * GIB);
+	/* Around what is AMD's below 1 TiB: with not a page in it, or all that is left above it. */
+	assert_int_equal(arch_ram_layout(&ram, 1011 * GIB, NULL), 0);
+	assert_int_equal(ram.nregions, 2);
+	assert_int_equal(ram.gpa[1] + ram.len[1], LAYOUT_HT_BASE);
+	assert_int_equal(arch_ram_layout(&ram, 2048 * GIB, NULL), 0);
+	assert_int_equal(ram.nregions, 3);
+	assert_int_equal(ram.gpa[1] + ram.len[1], LAYOUT_HT_BASE);
+	assert_int_equal(ram.offset[2], 1011 * GIB);
+	assert_int_equal(ram.gpa[2], 1024 * GIB);
+	assert_int_equal(ram.len[2], 1037 * GIB);
+	n = boot_memmap(&ram, r);
+	assert_true(n <= BOOT_MAX_RANGES);
+	assert_int_equal(r[n - 1].gpa, 1024 * GIB);
+	assert_true(arch_ram_layout(&ram, 4097 * GIB, NULL) < 0);
 	assert_true(arch_ram_layout(&ram, 31 * MIB, &err) < 0);
 	assert_int_equal(err.exit, EXIT_CONFIG);
 	assert_true(arch_ram_layout(&ram, 64 * MIB + 1, NULL) < 0);

@@ -2,6 +2,7 @@
 /* The console on stdio: pipes, files, a terminal; and its state. */
 #include "tests/unit/console.h"
 
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 /* --- stdio --- */
@@ -175,6 +176,25 @@ static struct termios terminal(void)
 	return t;
 }
 
+/* Keys, once they have come through the terminal; and what it shows. */
+static void type(const char *text)
+{
+	int before = 0, now = 0;
+	ioctl(0, FIONREAD, &before);
+	put(master, text);
+	for (int i = 0; i < 2000 && now - before < (int)strlen(text); i++) {
+		usleep(i ? 1000 : 0);
+		ioctl(0, FIONREAD, &now);
+	}
+}
+
+static const char *shown(void)
+{
+	struct pollfd p = {.fd = master, .events = POLLIN};
+	poll(&p, 1, 2000);
+	return read_all(master);
+}
+
 static bool is_raw(void)
 {
 	struct termios t;
@@ -199,12 +219,12 @@ static void raw_and_back(void **state)
 	struct termios before = terminal();
 	start("stdio");
 	assert_true(is_raw());
-	put(master, "a\rb\3\4");
+	type("a\rb\3\4");
 	turn();
 	assert_int_equal(ngot, 5);
 	assert_memory_equal(got, "a\rb\3\4", 5);
 	guest_writes("x\n");
-	assert_string_equal(read_all(master), "x\n");
+	assert_string_equal(shown(), "x\n");
 	terminal_restore();
 	assert_restored(&before);
 	terminal_restore();
@@ -216,12 +236,12 @@ static void settings_travel(void **state)
 {
 	struct termios before = terminal();
 	start("stdio");
-	put(master, "\1"); /* half an escape travels too */
+	type("\1"); /* half an escape travels too */
 	turn();
 	take_over("stdio");
 	assert_true(is_raw());
 	assert_int_equal(ngot, 0);
-	put(master, "x");
+	type("x");
 	turn();
 	assert_int_equal(stopped, 128 + SIGTERM);
 	console_close(m.console);
@@ -233,18 +253,77 @@ static void escapes(void **state)
 {
 	terminal();
 	start("stdio");
-	put(master, "a\1ab\1\1c\1lx");
+	type("a\1ab\1\1c\1lx");
 	turn();
 	assert_int_equal(ngot, 8);
 	assert_memory_equal(got, "a\1b\1c\1lx", 8);
-	put(master, "\1?");
+	type("\1?");
 	turn();
-	assert_non_null(strstr(read_all(master), "Ctrl-a x"));
+	assert_non_null(strstr(shown(), "Ctrl-a x"));
 	assert_int_equal(stopped, 0);
-	put(master, "\1x");
+	type("\1x");
 	turn();
 	assert_int_equal(stopped, 128 + SIGTERM);
 	assert_int_equal(ngot, 8);
+	close(master);
+}
+
+/* The guest has stopped reading: escapes count all the same, keys beyond the buffer are dropped. */
+static void escapes_of_a_guest_that_does_not_read(void **state)
+{
+	char paste[1001];
+	memset(paste, 'p', 1000);
+	paste[1000] = 0;
+	terminal();
+	start("stdio");
+	appetite = 0;
+	type("ab");
+	turn();
+	type(paste); /* the guest may just be slow: the terminal keeps it */
+	turn();
+	assert_int_equal(m.console->state.in_len, 2);
+	sleep(1);
+	type("\1");
+	turn();
+	assert_int_equal(m.console->state.in_len, CONSOLE_INPUT_LEN);
+	assert_int_equal(stopped, 0);
+	type("?");
+	turn();
+	assert_non_null(strstr(shown(), "Ctrl-a x"));
+	type("\1x");
+	turn();
+	assert_int_equal(stopped, 128 + SIGTERM);
+	appetite = sizeof(got);
+	console_ready(m.console);
+	assert_int_equal(ngot, CONSOLE_INPUT_LEN);
+	assert_memory_equal(got, "abppp", 5);
+	type("on");
+	turn();
+	assert_int_equal(ngot, CONSOLE_INPUT_LEN + 2);
+	close(master);
+}
+
+/* One byte a round, far longer than a second in all. */
+static void a_paste_into_a_slow_guest(void **state)
+{
+	char paste[2001];
+	terminal();
+	start("stdio");
+	for (int i = 0; i < 2000; i++)
+		paste[i] = (char)('a' + i % 26);
+	paste[2000] = 0;
+	appetite = 0;
+	type(paste);
+	turn();
+	for (int i = 0; i < 2000; i++) {
+		if (i % 500 == 0)
+			usleep(600000);
+		appetite = 1;
+		console_ready(m.console);
+		turn();
+	}
+	assert_int_equal(ngot, 2000);
+	assert_memory_equal(got, paste, 2000);
 	close(master);
 }
 
@@ -255,6 +334,7 @@ static int die(int sig)
 	for (int s = 1; s < 32; s++)
 		signal(s, SIG_DFL);
 	pthread_mutex_init(&m.lock, NULL);
+	loop_renew();
 	if (open_console("stdio") || console_start(m.console, &err) || !is_raw())
 		return 3;
 	if (!sig)
@@ -301,6 +381,22 @@ static void a_stuck_terminal_does_not_block(void **state)
 	close(master);
 }
 
+static void a_terminal_that_is_gone(void **state)
+{
+	int to[2], from[2], null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	terminal();
+	assert_false(fd_hung_up(0));
+	close(master);
+	assert_true(fd_hung_up(0));
+	assert_false(fd_hung_up(null));
+	assert_false(fd_hung_up(-1));
+	pipes(to, from);
+	close(to[1]); /* its end is nobody's hangup */
+	assert_false(fd_hung_up(0));
+	close(from[0]);
+	close(null);
+}
+
 /* --- all --- */
 
 static void none(void **state)
@@ -345,8 +441,11 @@ int main(int argc, char **argv)
 		TEST(raw_and_back),
 		TEST(settings_travel),
 		TEST(escapes),
+		TEST(escapes_of_a_guest_that_does_not_read),
+		TEST(a_paste_into_a_slow_guest),
 		TEST(restored_when_killed),
 		TEST(a_stuck_terminal_does_not_block),
+		TEST(a_terminal_that_is_gone),
 		TEST(none),
 		TEST(hostile_state),
 		TEST(the_state_table_is_whole),

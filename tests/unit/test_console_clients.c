@@ -77,6 +77,7 @@ static void a_late_reader_of_a_pty_sees_the_end(void **state)
 	assert_string_equal(p, "");
 
 	put(fd, "in\r");
+	poll(&(struct pollfd){.fd = m.console->in_fd, .events = POLLIN}, 1, 2000);
 	turn();
 	assert_memory_equal(got, "in\r", 3);
 	close(fd);
@@ -119,6 +120,36 @@ static int client(void)
 	assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	turn();
 	return fd;
+}
+
+/* What a client has typed into a guest that does not read must not keep others out once it is gone. */
+static void a_client_that_leaves_input_behind(void **state)
+{
+	start_unix();
+	appetite = 0;
+	int one = client();
+	put(one, "stuck");
+	turn();
+	close(one);
+	int two = client(); /* the guest may still read it */
+	assert_non_null(strstr(read_all(two), "client already"));
+	close(two);
+	m.console->taken_ns = 0;
+	two = client();
+	assert_string_equal(read_all(two), "");
+	guest_writes("here");
+	assert_string_equal(read_all(two), "here");
+	appetite = 100;
+	console_ready(m.console);
+	assert_int_equal(ngot, 5);
+	put(two, "on");
+	turn();
+	assert_memory_equal(got, "stuckon", 7);
+	m.console->taken_ns = 0;
+	int three = client(); /* the one that is there stays */
+	assert_non_null(strstr(read_all(three), "client already"));
+	close(three);
+	close(two);
 }
 
 static void clients_of_a_socket(void **state)
@@ -247,7 +278,6 @@ static void save(struct saved *to)
 static void load(const struct saved *from)
 {
 	static struct state_blob blob;
-	m.fds.n = 0;
 	int rc = state_open(&blob, from->data, from->len, &err);
 	if (!rc)
 		rc = fdset_list(&m.fds, &blob, &err);
@@ -262,7 +292,7 @@ static void load(const struct saved *from)
 /* Another program takes over: only descriptors are left. */
 static void successor(const struct saved *offered, const struct saved *last)
 {
-	memset(watches, 0, sizeof(watches));
+	loop_renew();
 	pool_free(m.console);
 	m.console = NULL;
 	m.tree.n = 0;
@@ -314,6 +344,83 @@ static void a_client_that_leaves_between_two_loads(void **state)
 	close(fd);
 }
 
+/* A file of the test's folder, all of it. */
+static const char *content(const char *name)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	const char *text = read_all(fd);
+	close(fd);
+	return text;
+}
+
+/* Over an update too, also where that was offered the file of before. */
+static void a_file_that_is_rotated(void **state)
+{
+	static struct saved offered, last;
+	char path[64], old[64];
+	snprintf(path, sizeof(path), "%s/log", folder);
+	snprintf(old, sizeof(old), "%s/old", folder);
+	snprintf(socket_spec, sizeof(socket_spec), "file:%s", path);
+	start(socket_spec);
+	guest_writes("one\n");
+	assert_int_equal(rename(path, old), 0);
+	guest_writes("two\n");
+	assert_int_equal(console_reopen(m.console, &err), 0);
+	guest_writes("three\n");
+	assert_string_equal(content("old"), "one\ntwo\n");
+	assert_string_equal(content("log"), "three\n");
+	save(&offered);
+	assert_int_equal(rename(path, old), 0);
+	assert_int_equal(console_reopen(m.console, &err), 0);
+	save(&last);
+	successor(&offered, &last);
+	assert_int_equal(console_start(m.console, &err), 0);
+	guest_writes("four\n");
+	assert_string_equal(content("log"), "four\n");
+	assert_int_equal(rename(path, old), 0);
+	assert_int_equal(console_reopen(m.console, &err), 0);
+	guest_writes("five\n");
+	assert_string_equal(content("log"), "five\n");
+	/* What cannot be opened leaves the one that is open. */
+	unlink(path);
+	assert_int_equal(mkdir(path, 0700), 0);
+	unsigned n = m.fds.n;
+	assert_int_equal(console_reopen(m.console, &err), -EISDIR);
+	assert_int_equal(m.fds.n, n);
+	assert_int_equal(m.console->out_fd, fdset_get(&m.fds, "console"));
+	assert_int_equal(fcntl(m.console->out_fd, F_GETFD), FD_CLOEXEC);
+}
+
+/* What the former file has not taken goes to the next one. */
+static void a_full_fifo_that_is_rotated(void **state)
+{
+	static char all[262144];
+	char path[64], spec[80], line[16];
+	int sent = 0;
+	snprintf(path, sizeof(path), "%s/log", folder);
+	snprintf(spec, sizeof(spec), "file:%s", path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	start(spec);
+	do
+		snprintf(line, sizeof(line), "%08d\n", sent++);
+	while (guest_writes(line) == 9);
+	assert_true(watch_of(m.console->out_fd) >= 0);
+	unlink(path);
+	assert_int_equal(console_reopen(m.console, &err), 0);
+	assert_int_equal(drained, 1);
+	assert_int_equal(m.console->state.unsent, 0);
+	turn();
+	strcpy(all, read_all(fd));
+	close(fd);
+	strcat(all, content("log"));
+	for (int i = 0; i < sent - 1; i++)
+		assert_int_equal(strtol(all + i * 9, NULL, 10), i);
+}
+
 /* What the first state had in its rings beyond the end of the second's was the guest's, and is gone. */
 static void nothing_of_a_longer_state_is_left(void **state)
 {
@@ -339,10 +446,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(appends_to_a_file),
 		TEST(a_file_that_cannot_be_opened),
+		TEST(a_file_that_is_rotated),
+		TEST(a_full_fifo_that_is_rotated),
 		TEST(a_full_disk_does_not_stop_the_guest),
 		TEST(a_late_reader_of_a_pty_sees_the_end),
 		TEST(a_link_is_not_stolen),
 		TEST(clients_of_a_socket),
+		TEST(a_client_that_leaves_input_behind),
 		TEST(a_late_client_gets_whole_last_lines),
 		TEST(a_client_that_does_not_read),
 		TEST(stale_sockets_go_and_live_ones_stay),

@@ -39,7 +39,8 @@ static void make(uint32_t vendor_ecx)
 		      {0xa, 1},	       {0xb, 2},	{0xd, 20},	 {0x12, 3},
 		      {0x14, 2},       {0x1d, 2},	{0x1e, 1},	 {0x1f, 4},
 		      {0x40000000, 1}, {0x40000001, 1}, {0x80000001, 1}, {0x80000008, 1},
-		      {0x8000000a, 1}, {0x8000001d, 4}, {0x8000001e, 1}, {0x80000022, 1}};
+		      {0x8000000a, 1}, {0x8000001d, 4}, {0x8000001e, 1}, {0x80000022, 1},
+		      {0x29, 2},       {0x80000030, 1}};
 	cpuid.head.nent = 0;
 	for (unsigned i = 0; i < ARRAY_LEN(leaves); i++)
 		for (uint32_t k = 0; k < leaves[i].indices; k++)
@@ -66,31 +67,62 @@ static void make(uint32_t vendor_ecx)
 #define AMD   0x444d4163
 #define INTEL 0x6c65746e
 
+/* What nobody saves is not shown, be it known today or not. */
 static void hides_what_is_not_carried(void **state)
 {
 	make(INTEL);
 	cpuid_filter(&cpuid.head, true);
-	assert_int_equal(need(1, 0)->ecx & (1 << 5), 0);	  /* VMX */
-	assert_int_equal(need(0x80000001, 0)->ecx & (1 << 2), 0); /* SVM */
-	assert_int_equal(need(0x80000001, 0)->ecx & 0x11800000, 0);
-	assert_int_equal(need(7, 0)->edx & 0x03400000, 0); /* AMX */
-	assert_int_equal(need(7, 1)->eax & (1 << 21), 0);
-	assert_int_equal(need(7, 1)->edx & (1 << 8), 0);
-	assert_int_equal(need(0xd, 0)->eax & 0x60000, 0);
-	assert_int_equal(need(0xd, 1)->eax & (1 << 4), 0);
-	assert_int_equal(need(0x40000001, 0)->eax & 0x4410, 0); /* async page faults */
-	static const uint32_t gone[] = {0xa, 0x12, 0x14, 0x1d, 0x1e, 0x8000000a, 0x80000022};
+	static const struct {
+		uint32_t function, index;
+		enum { EAX, EBX, ECX, EDX } reg;
+		uint32_t bits;
+	} hidden[] = {
+		{0x1, 0, ECX, 1 << 5 | 1 << 2 | 1 << 15}, /* VMX, 64-bit debug store, PDCM */
+		{0x1, 0, EDX, 1 << 21},			  /* debug store */
+		{0x7, 0, EBX,
+		 1 << 2 | 1 << 25 | 1 << 22}, /* SGX, processor trace, one of tomorrow's */
+		{0x7, 0, ECX, 1 << 7 | 1 << 23 | 1 << 30}, /* shadow stacks, key locker, SGX */
+		{0x7, 0, EDX,
+		 1 << 5 | 1 << 19 | 1 << 20}, /* user interrupts, branch records, IBT */
+		{0x7, 0, EDX, 1 << 22 | 1 << 24 | 1 << 25}, /* AMX */
+		{0x7, 1, EAX, 1 << 17 | 1 << 21},	    /* FRED, AMX */
+		{0x7, 1, EBX, ~0u},			    /* a register of tomorrow's */
+		{0x7, 1, EDX, 1 << 8},			    /* AMX */
+		{0xd, 0, EAX, ~0x2ffu},			    /* XCR0 beyond PKRU */
+		{0xd, 0, EDX, ~0u},
+		{0xd, 1, EAX, 1 << 4},				  /* XFD */
+		{0xd, 1, ECX, ~0u},				  /* XSS */
+		{0x40000001, 0, EAX, 1 << 4 | 1 << 10 | 1 << 14}, /* async page faults */
+		{0x80000001, 0, ECX, 1 << 2 | 1 << 12 | 0x19800000},
+		{0x80000008, 0, EBX, 1 << 1},
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(hidden); i++) {
+		const struct kvm_cpuid_entry2 *e = need(hidden[i].function, hidden[i].index);
+		const uint32_t reg[] = {e->eax, e->ebx, e->ecx, e->edx};
+		if (reg[hidden[i].reg] & hidden[i].bits)
+			fail_msg("0x%x.%u, register %u shows 0x%x", e->function, e->index,
+				 hidden[i].reg, reg[hidden[i].reg] & hidden[i].bits);
+	}
+	static const uint32_t gone[] = {0xa,  0x12,	  0x14,	      0x1d,	  0x1e,
+					0x29, 0x8000000a, 0x8000001f, 0x80000022, 0x80000030};
 	for (unsigned i = 0; i < ARRAY_LEN(gone); i++)
 		for (uint32_t k = 0; k < 4; k++)
 			assert_null(find(gone[i], k));
-	assert_null(find(0xd, 17));
-	assert_null(find(0xd, 18));
-	need(0xd, 16);
-	need(0xd, 19);
-	/* all the rest stays */
-	assert_int_equal(need(7, 0)->ebx, ~(1u << 2 | 1u << 25));
-	assert_int_equal(need(0x40000001, 0)->eax, ~0x4410u);
+	for (uint32_t i = 0; i < 20; i++)
+		assert_int_equal(find(0xd, i) != NULL, i < 8 || i == 9);
+}
+
+static void shows_what_is(void **state)
+{
+	make(INTEL);
+	cpuid_filter(&cpuid.head, true);
+	assert_int_equal(need(7, 0)->eax, 2);
+	assert_int_equal(need(7, 0)->ebx, ~(1u << 2 | 1u << 12 | 1u << 15 | 1u << 22 | 1u << 25));
+	assert_int_equal(need(1, 0)->ecx & 0xb0982203, 0xb0982203); /* SSE3 to RDRAND */
+	assert_int_equal(need(1, 0)->eax, ~0u);
+	assert_int_equal(need(0x80000001, 0)->edx >> 29 & 1, 1); /* long mode */
 	assert_int_equal(need(0x80000008, 0)->eax, ~0u);
+	assert_int_equal(need(0xd, 0)->eax, 0x2ff);
 	/* the largest area is that of what remains */
 	need(0xd, 0)->eax = 7;
 	cpuid_filter(&cpuid.head, true);
@@ -166,11 +198,13 @@ static void few_leaves(void **state)
 
 	make(INTEL);
 	while (cpuid.head.nent < CPUID_MAX_ENTRIES)
-		cpuid.entries[cpuid.head.nent++] = (struct kvm_cpuid_entry2){.function = 0x99};
+		cpuid.entries[cpuid.head.nent++] =
+			(struct kvm_cpuid_entry2){.function = 0x4, .index = 9};
 	cpuid_filter(&cpuid.head, true);
 	assert_true(cpuid.head.nent <= CPUID_MAX_ENTRIES);
 	for (uint32_t i = 0; i < CPUID_MAX_ENTRIES; i++) /* none of which goes away */
-		cpuid.entries[i] = (struct kvm_cpuid_entry2){.function = 0x99 * !!i, .eax = 0x1f};
+		cpuid.entries[i] =
+			(struct kvm_cpuid_entry2){.function = 0x4 * !!i, .index = i, .eax = 0x1f};
 	cpuid.head.nent = CPUID_MAX_ENTRIES;
 	cpuid_filter(&cpuid.head, true);
 	assert_int_equal(cpuid.head.nent, CPUID_MAX_ENTRIES);
@@ -202,14 +236,32 @@ static void on_this_host(void **state)
 	close(m.vm.kvm_fd);
 }
 
+static void address_bits_are_those_that_a_guest_can_use(void **state)
+{
+	static const struct {
+		uint32_t eax;
+		unsigned bits;
+	} cases[] = {{0x3027, 39},   {0x302e, 46},   {0x3934, 52}, {0x303934, 48},
+		     {0x34302e, 46}, {0x303930, 48}, {0, 36},	   {0x20, 36}};
+	make(AMD);
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		need(0x80000008, 0)->eax = cases[i].eax;
+		assert_int_equal(cpuid_address_bits(&cpuid.head), cases[i].bits);
+	}
+	cpuid.head.nent = 1;
+	assert_int_equal(cpuid_address_bits(&cpuid.head), 36);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hides_what_is_not_carried),
+		cmocka_unit_test(shows_what_is),
 		cmocka_unit_test(deadline_timer),
 		cmocka_unit_test(topology),
 		cmocka_unit_test(few_leaves),
 		cmocka_unit_test(on_this_host),
+		cmocka_unit_test(address_bits_are_those_that_a_guest_can_use),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

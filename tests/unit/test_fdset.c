@@ -20,7 +20,6 @@ static size_t len;
 
 static int keep_some(void **state)
 {
-	set.n = 0;
 	fdset_keep(&set, "ram0", memfd_create("a", MFD_CLOEXEC), NULL);
 	fdset_keep(&set, "null", open("/dev/null", O_RDONLY | O_CLOEXEC), NULL);
 	fdset_keep(&set, "irq", eventfd(0, EFD_CLOEXEC), NULL);
@@ -44,7 +43,6 @@ static int save(void)
 static int adopt(struct fdset *into, struct error *err)
 {
 	struct state_blob blob;
-	into->n = 0;
 	assert_int_equal(state_open(&blob, buf, len, err), 0);
 	return fdset_list(into, &blob, err);
 }
@@ -75,18 +73,100 @@ static void grows_up_to_its_limit(void **state)
 	struct fdset big = {0};
 	struct error err;
 	char name[16];
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < FDSET_MAX; i++) {
 		snprintf(name, sizeof(name), "fd%d", i);
 		assert_int_equal(fdset_keep(&big, name, STDERR_FILENO, &err), 0);
 	}
-	/* The other entries are not looked at: names differ. */
-	struct fdset full = {
-		.e = pool_alloc(FDSET_MAX, sizeof(*full.e)), .n = FDSET_MAX, .room = FDSET_MAX};
-	assert_non_null(full.e);
-	memcpy(full.e, big.e, big.n * sizeof(*big.e));
-	assert_int_equal(fdset_keep(&full, "more", STDERR_FILENO, &err), -ENOSPC);
-	pool_free(full.e);
+	assert_int_equal(fdset_keep(&big, "more", STDERR_FILENO, &err), -ENOSPC);
 	pool_free(big.e);
+}
+
+/* How many entries are looked at until each is found once. Each entry is in one chain. */
+static unsigned steps(const struct fdset *s, enum fdset_key by)
+{
+	unsigned sum = 0, found = 0;
+	for (unsigned i = 0; i < s->room; i++) {
+		unsigned depth = 0;
+		for (unsigned at = s->first[by * s->room + i]; at; at = s->e[at - 1].next[by]) {
+			assert_true(at <= s->n);
+			assert_true(++depth <= s->n);
+			sum += depth;
+			found++;
+		}
+	}
+	assert_int_equal(found, s->n);
+	return sum;
+}
+
+static void assert_found_at_once(struct fdset *s)
+{
+	for (unsigned i = 0; i < s->n; i++)
+		assert_int_equal(fdset_get(s, s->e[i].name), s->e[i].fd);
+	assert_true(steps(s, FDSET_BY_NAME) <= 2 * s->n);
+	assert_int_equal(steps(s, FDSET_BY_NUMBER), s->n);
+}
+
+#define MANY 600
+
+/* Adds, removes, renames and receives, beside a list of the names that must be there. */
+static void found_at_once_whatever_has_changed(void **state)
+{
+	struct fdset s = {0}, listed = {0};
+	struct error err;
+	char name[2][FDSET_NAME_LEN];
+	struct {
+		int fd; /* -1: not there */
+		bool renamed;
+	} want[MANY];
+	for (unsigned i = 0; i < MANY; i++) {
+		want[i].fd = -1;
+		want[i].renamed = false;
+	}
+	uint32_t random = 1;
+	for (unsigned round = 0; round < 6 * MANY; round++) {
+		random = random * 1664525 + 1013904223;
+		unsigned i = round < MANY ? round : (random >> 8) % MANY;
+		snprintf(name[0], sizeof(name[0]), "vfio:0000:00:05.0:msix:%u", i);
+		snprintf(name[1], sizeof(name[1]), "renamed:%u", i);
+		const char *now = name[want[i].renamed];
+		assert_int_equal(fdset_get(&s, now), want[i].fd);
+		assert_int_equal(fdset_get(&s, name[!want[i].renamed]), -1);
+		if (want[i].fd < 0 || random >> 30 == 0) {
+			want[i].fd = eventfd(0, EFD_CLOEXEC);
+			int rc = random >> 29 & 1 ? fdset_receive(&s, now, round, want[i].fd, &err)
+						  : fdset_replace(&s, now, want[i].fd, &err);
+			assert_int_equal(rc, 0);
+		} else if (random >> 30 == 1) {
+			fdset_rename(&s, now, name[!want[i].renamed]);
+			want[i].renamed = !want[i].renamed;
+		} else {
+			fdset_close(&s, now);
+			want[i].fd = -1;
+		}
+		if (round % 100 == 0 || round == MANY)
+			assert_found_at_once(&s);
+	}
+	/* And a table that is read, twice into the same one. */
+	static uint64_t large[1 << 14];
+	static const struct state_header header = {"v", "b"};
+	struct state_tree none = {.n = 0};
+	struct state_blob blob;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(state_save(&none, &s, &header, large, sizeof(large), &len, &err),
+				 0);
+		assert_int_equal(state_open(&blob, large, len, &err), 0);
+		assert_int_equal(fdset_list(&listed, &blob, &err), 0);
+		assert_int_equal(listed.n, s.n);
+		assert_found_at_once(&listed);
+		assert_int_equal(state_open(&blob, large, len, &err), 0);
+		assert_int_equal(fdset_match(&s, &blob, &err), 0);
+		fdset_close(&s, s.e[0].name);
+	}
+	while (s.n)
+		fdset_close(&s, s.e[s.n / 2].name);
+	assert_int_equal(steps(&s, FDSET_BY_NAME), 0);
+	pool_free(s.e);
+	pool_free(listed.e);
 }
 
 static void adoption(void **state)
@@ -115,8 +195,9 @@ static void untaken_ones_are_closed(void **state)
 	assert_true(fcntl(set.e[1].fd, F_GETFD) >= 0);
 	assert_int_equal(fcntl(set.e[2].fd, F_GETFD), -1);
 	fdset_close(&other, "null");
-	set.n = 0;
 	pool_free(other.e);
+	pool_free(set.e);
+	set = (struct fdset){0};
 }
 
 struct raw {
@@ -228,6 +309,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(table, keep_some, drop_all),
 		cmocka_unit_test_setup_teardown(grows_up_to_its_limit, keep_some, drop_all),
+		cmocka_unit_test(found_at_once_whatever_has_changed),
 		cmocka_unit_test_setup_teardown(adoption, keep_some, drop_all),
 		cmocka_unit_test_setup_teardown(untaken_ones_are_closed, keep_some, drop_all),
 		cmocka_unit_test_setup_teardown(hostile_tables, keep_some, drop_all),

@@ -231,7 +231,6 @@ static void generations_of_another_number(void **state)
 	for (int n = -1; n <= 16; n++) {
 		const uint32_t number[2] = {cpu_to_fdt32((uint32_t)set.e[0].fd), 0};
 		const uint64_t ids[3] = {0};
-		listed.n = 0;
 		blob_begin(buf, sizeof(buf) / 2);
 		fdt_begin_node(buf, "fds");
 		fdt_property(buf, "names", "a", 2);

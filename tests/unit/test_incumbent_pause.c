@@ -104,6 +104,29 @@ static void handed_over(void **state)
 	assert_int_equal(kill(successor[0], 0), 0); /* it lives */
 }
 
+/* The program that the state names, which is the next update's. */
+static void assert_next_program(const char *path)
+{
+	static struct state_blob parsed;
+	static struct program theirs;
+	const struct state_section s = {
+		.node = "program", .cls = &program_state_class, .state = &theirs};
+	struct blob blob;
+	assert_int_equal(blob_adopt(&blob, state_fd, &err), 0);
+	assert_int_equal(state_open(&parsed, blob.map, (size_t)heard.value, &err), 0);
+	assert_int_equal(state_load_section(&parsed, &s, &err), 0);
+	assert_string_equal(theirs.path, path);
+	blob_close(&blob);
+	handover_unmap(page);
+}
+
+static void another_program_stays(void **state)
+{
+	begin_with(&(struct incumbent_request){.path = "/opt/molt"});
+	assert_true(into_the_pause(commit_and_say_so, 0));
+	assert_next_program("/opt/molt");
+}
+
 static void commit_and_die(void)
 {
 	handover_decide(page, HANDOVER_COMMITTED);
@@ -195,6 +218,17 @@ static void refused_in_the_pause(void **state)
 static void say_done(void)
 {
 	wire_send(peer, PROTOCOL_DONE, 0, NULL, 0, NULL, 0, NULL);
+}
+
+static void a_refused_program_is_not_the_next(void **state)
+{
+	begin_with(&(struct incumbent_request){.path = "/opt/molt"});
+	assert_false(into_the_pause(say_no, 0));
+	assert_resumed("/opt/molt cannot take over", 150);
+	assert_string_equal(p.path, "/usr/bin/molt");
+	again();
+	assert_true(into_the_pause(commit_and_say_so, 0));
+	assert_next_program("/usr/bin/molt");
 }
 
 /* The word decides, whatever is said. */
@@ -292,7 +326,7 @@ static void taken_by_another(void **state)
 	peer = ends[1];
 	assert_true(into_the_pause(commit_and_say_so, 0));
 	assert_int_equal(hand.exit_code, EXIT_POWEROFF);
-	after_the_pause();
+	assert_next_program("/usr/bin/molt"); /* that sets its own */
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -301,12 +335,14 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(handed_over),
+		TEST(another_program_stays),
 		TEST(handed_over_to_the_dead),
 		TEST(silent_in_the_pause),
 		TEST(absurd_values),
 		TEST(dead_in_the_pause),
 		TEST(garbage_in_the_pause),
 		TEST(refused_in_the_pause),
+		TEST(a_refused_program_is_not_the_next),
 		TEST(done_without_the_word),
 		TEST(acknowledged_for_ever),
 		TEST(opened_meanwhile),

@@ -11,6 +11,7 @@
 #include "cpr/handover/parent.c" /* NOLINT: its table of children is looked into */
 
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "tests/unit/fds.h"
@@ -176,6 +177,21 @@ static void a_successor_is_started(void **state)
 	wire_close_fds(&msg);
 }
 
+/* Its children inherit that: each interrupt vector of a device needs a descriptor in a worker. */
+static void may_open_what_the_hard_limit_allows(void **state)
+{
+	struct rlimit was, files;
+	getrlimit(RLIMIT_NOFILE, &was);
+	files = was;
+	files.rlim_cur = 200;
+	setrlimit(RLIMIT_NOFILE, &files);
+	spawn_error = ENOMEM;
+	assert_int_equal(start_first(&err), -ENOMEM);
+	getrlimit(RLIMIT_NOFILE, &files);
+	setrlimit(RLIMIT_NOFILE, &was);
+	assert_int_equal(files.rlim_cur, was.rlim_max);
+}
+
 static void a_program_that_does_not_start(void **state)
 {
 	spawn_error = ENOEXEC;
@@ -293,6 +309,75 @@ static void signals_are_kept_until_served(void **state)
 	for (unsigned i = 0; i < 100; i++)
 		pass_on(SIGTERM);
 	assert_int_equal(self.npending, PENDING_MAX);
+}
+
+/* None ends this process by itself: the worker would be killed, and its terminal stay raw. */
+static void signals_that_would_end_it(void **state)
+{
+	const int signals[] = {SIGTERM, SIGINT,	   SIGHUP,  SIGQUIT, SIGALRM, SIGUSR2,	SIGVTALRM,
+			       SIGPROF, SIGSTKFLT, SIGPOLL, SIGPWR,  SIGXCPU, SIGRTMIN, SIGRTMAX};
+	sigset_t before_set;
+	sigprocmask(SIG_SETMASK, NULL, &before_set);
+	assert_int_equal(block_signals(false, &err), 0);
+	raise(SIGXFSZ);
+	for (unsigned i = 0; i < ARRAY_LEN(signals); i++) {
+		raise(signals[i]);
+		take_signals();
+		assert_true(hears(0, LINK_SIGNAL));
+		assert_int_equal(msg.value, signals[i]);
+		tells(0, LINK_TAKEN, signals[i]);
+		assert_int_equal(round_(), -1);
+	}
+	fd_close(&self.signals);
+	signal(SIGXFSZ, SIG_IGN); /* discards what is pending */
+	signal(SIGXFSZ, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &before_set, NULL);
+}
+
+static void gets(uint32_t sig, int32_t code, pid_t from)
+{
+	const struct signalfd_siginfo info = {
+		.ssi_signo = sig, .ssi_code = code, .ssi_pid = (uint32_t)from};
+	int ends[2];
+	assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+	assert_int_equal(write(ends[1], &info, sizeof(info)), sizeof(info));
+	self.signals = ends[0];
+	take_signals();
+	fd_close(&self.signals);
+	close(ends[1]);
+	assert_true(hears(0, LINK_SIGNAL));
+	tells(0, LINK_TAKEN, msg.value);
+	assert_int_equal(round_(), -1);
+}
+
+/* The kernel says so, or the shell, whose terminal is gone; another's SIGHUP does not, nor any with nohup. */
+static void a_terminal_that_hangs_up(void **state)
+{
+	int input = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_int_equal(unlockpt(master), 0);
+	int slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_int_equal(dup2(slave, STDIN_FILENO), STDIN_FILENO);
+	close(slave);
+	gets(SIGHUP, SI_USER, getsid(0));
+	assert_int_equal(msg.value, SIGHUP);
+	gets(SIGHUP, SI_KERNEL, 0);
+	assert_int_equal(msg.value, LINK_HANGUP);
+	close(master);
+	gets(SIGHUP, SI_USER, getsid(0));
+	assert_int_equal(msg.value, LINK_HANGUP);
+	gets(SIGHUP, SI_USER, getsid(0) + 1);
+	assert_int_equal(msg.value, SIGHUP);
+	gets(SIGTERM, SI_KERNEL, 0);
+	assert_int_equal(msg.value, SIGTERM);
+	signal(SIGHUP, SIG_IGN);
+	gets(SIGHUP, SI_USER, getsid(0));
+	assert_int_equal(msg.value, SIGHUP);
+	gets(SIGHUP, SI_KERNEL, 0);
+	assert_int_equal(msg.value, SIGHUP);
+	signal(SIGHUP, SIG_DFL);
+	dup2(input, STDIN_FILENO);
+	close(input);
 }
 
 /* Up to the question whether the worker can do without its parent for a moment. */
@@ -421,6 +506,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_successor_is_started),
+		TEST(may_open_what_the_hard_limit_allows),
 		TEST(a_program_that_does_not_start),
 		TEST(only_the_owner_may_ask),
 		TEST(the_guest_changes_hands),
@@ -428,6 +514,8 @@ int main(void)
 		TEST(an_heir_that_does_not_take_over),
 		TEST(whose_status),
 		TEST(signals_are_kept_until_served),
+		TEST(signals_that_would_end_it),
+		TEST(a_terminal_that_hangs_up),
 		TEST(not_rehearsed),
 		TEST(rehearsed_without_a_word),
 		TEST(an_exec_that_is_refused),

@@ -34,11 +34,12 @@ static const struct device_class dummy_class = {.name = "dummy",
 						.init = dummy_init,
 						.destroy = dummy_destroy};
 
-static void dummy_changed(struct msi *msi, bool on)
+static int dummy_changed(struct msi *msi, bool on)
 {
 	struct dummy *d = (struct dummy *)msi->pci->owner;
 	d->turned_on += on;
 	d->turned_off += !on;
+	return 0;
 }
 
 /* A running machine with a device that has MSI of these flags. */

@@ -5,8 +5,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cpr/state/fdset.h"
@@ -135,33 +138,133 @@ static void an_unnamed_file_in_a_folder(void **state)
 	assert_int_equal(mkdir(folder, 0700), 0);
 }
 
-static void a_named_file_grows_and_never_shrinks(void **state)
+static char file[64]; /* in the folder, not there yet */
+
+static int setup_file(void **state)
 {
-	char path[64];
-	struct stat st;
-	snprintf(path, sizeof(path), "%s/file", folder);
-	assert_int_equal(create(path, SIZE), 0);
-	assert_int_equal(stat(path, &st), 0);
-	assert_int_equal(st.st_mode & 0777, 0600);
-	fdset_close(&fds, "ram0");
-	assert_int_equal(create(path, 2 * SIZE), 0);
-	assert_true(file_size() == 2 * SIZE);
-	fdset_close(&fds, "ram0");
-	assert_int_equal(create(path, SIZE), -EFBIG);
-	assert_int_equal(err.exit, EXIT_CONFIG);
-	stat(path, &st);
-	assert_true(st.st_size == 2 * SIZE);
+	int rc = setup(state);
+	snprintf(file, sizeof(file), "%s/file", folder);
+	return rc;
 }
 
+static void write_file(const char *text)
+{
+	FILE *f = fopen(file, "w");
+	assert_non_null(f);
+	assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+	assert_int_equal(fclose(f), 0);
+}
+
+static void a_new_file_and_an_empty_one(void **state)
+{
+	struct stat st;
+	assert_int_equal(create(file, SIZE), 0);
+	assert_int_equal(stat(file, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_true(st.st_size == SIZE);
+	fdset_close(&fds, "ram0");
+	write_file("");
+	assert_int_equal(create(file, SIZE), 0);
+	assert_true(file_size() == SIZE);
+}
+
+/* A former guest's memory, or any file at all: it stays as it is, smaller or larger than the guest. */
+static void a_file_that_is_not_empty_is_nobodys(void **state)
+{
+	static const uint64_t sizes[] = {SIZE / 2, SIZE, 2 * SIZE};
+	char text[8] = "";
+	for (unsigned i = 0; i < ARRAY_LEN(sizes); i++) {
+		struct stat st;
+		write_file("precious");
+		assert_int_equal(truncate(file, (off_t)sizes[i]), 0);
+		assert_int_equal(create(file, SIZE), -EEXIST);
+		assert_int_equal(err.exit, EXIT_CONFIG);
+		assert_non_null(strstr(err.text, file));
+		assert_non_null(strstr(err.hint, "remove this one"));
+		assert_int_equal(stat(file, &st), 0);
+		assert_true((uint64_t)st.st_size == sizes[i]);
+		int fd = open(file, O_RDONLY);
+		assert_int_equal(read(fd, text, sizeof(text)), sizeof(text));
+		assert_memory_equal(text, "precious", sizeof(text));
+		close(fd);
+	}
+}
+
+/* The start has failed after all: the next one may take the file. */
+static void a_file_without_a_guest_is_empty_again(void **state)
+{
+	assert_int_equal(create(file, SIZE), 0);
+	assert_int_equal(ram_map(&ram, &err), 0);
+	ram.hva[12345] = 77;
+	ram_abandon(&fds);
+	fdset_close(&fds, "ram0");
+	munmap(ram.hva, SIZE);
+	assert_int_equal(create(file, SIZE), 0);
+	assert_int_equal(ram_map(&ram, &err), 0);
+	assert_int_equal(ram.hva[12345], 0);
+	fdset_close(&fds, "ram0");
+	ram_abandon(&fds); /* there is none: nothing */
+	assert_int_equal(create(NULL, SIZE), 0);
+	ram_abandon(&fds); /* sealed */
+	assert_true(file_size() == SIZE);
+}
+
+/* Its descriptor is handed over as this one is: while one is left another guest gets nothing. */
 static void a_file_in_use_is_not_taken(void **state)
 {
-	char path[64];
-	snprintf(path, sizeof(path), "%s/file", folder);
-	int fd = open(path, O_RDWR | O_CREAT, 0600);
-	assert_int_equal(flock(fd, LOCK_EX), 0);
-	assert_int_equal(create(path, SIZE), -EBUSY);
-	close(fd);
-	assert_int_equal(create(path, SIZE), 0);
+	struct ram_options opt = {.size = SIZE};
+	struct fdset other = {0};
+	struct ram second;
+	snprintf(opt.path, sizeof(opt.path), "%s", file);
+	assert_int_equal(create(file, SIZE), 0);
+	int successors = fcntl(ram.fd, F_DUPFD_CLOEXEC, 0);
+	fdset_close(&fds, "ram0");
+	assert_int_equal(ram_create(&second, &opt, &other, &err), -EBUSY);
+	assert_int_equal(err.exit, EXIT_CONFIG);
+	assert_non_null(strstr(err.text, "in use"));
+	assert_int_equal(truncate(file, 0), 0); /* it is the lock that counts */
+	assert_int_equal(ram_create(&second, &opt, &other, &err), -EBUSY);
+	close(successors);
+	assert_int_equal(ram_create(&second, &opt, &other, &err), 0);
+	fdset_close(&other, "ram0");
+	pool_free(other.e);
+}
+
+static void who_has_the_file_is_named(void **state)
+{
+	char user[128];
+	assert_int_equal(create(file, SIZE), 0);
+	assert_int_equal(pwrite(ram.fd, "1", 1, 0), 1);
+	pid_t pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		prctl(PR_SET_NAME, "molt-other");
+		while (pwrite(ram.fd, "", 1, 0) == 1)
+			pause();
+		_exit(1);
+	}
+	for (char named = 1; named; usleep(1000))
+		assert_int_equal(pread(ram.fd, &named, 1, 0), 1);
+	fdset_close(&fds, "ram0");
+	assert_int_equal(create(file, SIZE), -EBUSY);
+	snprintf(user, sizeof(user), "%s is in use by process %d (molt-other)", file, (int)pid);
+	if (!strstr(err.text, user))
+		fail_msg("'%s' does not say '%s'", err.text, user);
+	assert_non_null(strstr(err.hint, "end that process"));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+static void a_device_begins_with_zeros(void **state)
+{
+	static uint8_t memory[2][PAGE_LEN];
+	struct ram device = {.fd = open("/dev/null", O_RDWR), .hva = memory[0]};
+	device.state.size = PAGE_LEN;
+	memset(memory, 0xa5, sizeof(memory));
+	ram_clear(&device);
+	assert_int_equal(memory[0][0] | memory[0][PAGE_LEN - 1], 0);
+	assert_int_equal(memory[1][0], 0xa5);
+	close(device.fd);
 }
 
 static void files_of_other_kinds(void **state)
@@ -254,7 +357,8 @@ static void the_state_table_is_whole(void **state)
 	assert_int_equal(unit_uncovered(&ram_state_class), sizeof(struct ram_state));
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST_FILE(name) cmocka_unit_test_setup_teardown(name, setup_file, teardown)
 
 int main(void)
 {
@@ -263,8 +367,12 @@ int main(void)
 		TEST(mapped_aligned_and_not_dumped),
 		TEST(lookups_stay_inside_one_region),
 		TEST(an_unnamed_file_in_a_folder),
-		TEST(a_named_file_grows_and_never_shrinks),
-		TEST(a_file_in_use_is_not_taken),
+		TEST_FILE(a_new_file_and_an_empty_one),
+		TEST_FILE(a_file_that_is_not_empty_is_nobodys),
+		TEST_FILE(a_file_without_a_guest_is_empty_again),
+		TEST_FILE(a_file_in_use_is_not_taken),
+		TEST_FILE(who_has_the_file_is_named),
+		TEST(a_device_begins_with_zeros),
 		TEST(files_of_other_kinds),
 		TEST(huge_pages_that_are_not_there),
 		TEST(collapsing_keeps_the_contents),

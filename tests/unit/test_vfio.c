@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A passed-through device: config space, BARs, interrupts. */
+#include <sys/resource.h>
+
 #include "tests/unit/fake_vfio.h"
 
 #define SLOT 1
@@ -23,8 +25,11 @@ static void config_view(void **state)
 	assert_int_equal(config_get(m, SLOT, 0x184, 4), 0);
 	assert_int_equal(config_get(m, SLOT, 0x1c0, 2), PCI_EXT_CAP_ID_DSN);
 	assert_int_equal(config_get(m, SLOT, 0x1c4, 4), 0x12345678);
-	assert_int_equal(config_get(m, SLOT, 0x160, 4), 0);
+	assert_int_equal(config_get(m, SLOT, 0x160, 4), 0x200u << 20);
 	assert_int_equal(config_get(m, SLOT, 0x164, 4), 0);
+	assert_int_equal(config_get(m, SLOT, 0x168, 4), 0x0badcafe);
+	assert_int_equal(config_get(m, SLOT, 0x210, 4), 0);
+	assert_int_equal(config_get(m, SLOT, 0x214, 4), 0x600df00d);
 	vfio_machine_free(m);
 }
 
@@ -178,87 +183,6 @@ static void sleeping_device(void **state)
 	vfio_machine_free(m);
 }
 
-static void unmask_vector(struct machine *m, unsigned i)
-{
-	uint64_t entry = bar_addr(m, 0) + 0x2000 + 16 * i;
-	guest_write(&m->mmio, entry, 8, 0xfee00000);
-	guest_write(&m->mmio, entry + 8, 8, 0x40 + i);
-}
-
-static void interrupt_kinds(void **state)
-{
-	struct machine *m = vfio_running();
-	struct vfio_dev *dev = vfio_of(m);
-	unsigned base = m->fds.n;
-	assert_int_equal(vf.resets, 1);
-	/* INTx from the start. */
-	assert_int_equal(vf.irq_index, VFIO_PCI_INTX_IRQ_INDEX);
-	assert_true(vf.unmask_set);
-	assert_int_equal(fake.fds[dev->intx.fd], 17 + 1);
-	/* MSI-X: all vectors have an eventfd, those that are not masked an irqfd. */
-	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
-	unmask_vector(m, 3);
-	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
-	assert_int_equal(vf.irq_index, VFIO_PCI_MSIX_IRQ_INDEX);
-	assert_int_equal(vf.irq_fds, NVEC);
-	assert_int_equal(m->fds.n, base - 2 + NVEC);
-	assert_int_equal(fake.irqfds, 1);
-	assert_int_equal(fake.msi[0].u.msi.data, 0x43);
-	unmask_vector(m, 7);
-	assert_int_equal(fake.irqfds, 2);
-	uint64_t one = 1;
-	assert_int_equal(write(dev->msix.vec.src[5].fd, &one, 8), 8);
-	assert_int_equal(guest_read(&m->mmio, bar_addr(m, 2) + 0x9000, 8), 1 << 5);
-	/* Back to INTx. */
-	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, 0);
-	assert_int_equal(vf.irq_index, VFIO_PCI_INTX_IRQ_INDEX);
-	assert_int_equal(m->fds.n, base);
-	assert_int_equal(fake.irqfds, 1);
-	/* MSI with two of its four vectors, the second masked. */
-	config_put(m, SLOT, MSI_CAP + PCI_MSI_ADDRESS_LO, 4, 0xfee00000);
-	config_put(m, SLOT, MSI_CAP + PCI_MSI_DATA_64, 2, 0x51);
-	config_put(m, SLOT, MSI_CAP + PCI_MSI_MASK_64, 4, 2);
-	config_put(m, SLOT, MSI_CAP + PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_ENABLE | 1 << 4);
-	assert_int_equal(vf.irq_index, VFIO_PCI_MSI_IRQ_INDEX);
-	assert_int_equal(vf.irq_fds, 2);
-	assert_int_equal(fake.irqfds, 1);
-	assert_int_equal(fake.msi[0].u.msi.data, 0x50);
-	assert_int_equal(write(dev->msi.vec.src[1].fd, &one, 8), 8);
-	assert_int_equal(config_get(m, SLOT, MSI_CAP + PCI_MSI_PENDING_64, 4), 2);
-	config_put(m, SLOT, MSI_CAP + PCI_MSI_MASK_64, 4, 0);
-	assert_int_equal(fake.irqfds, 2);
-	assert_int_equal(config_get(m, SLOT, MSI_CAP + PCI_MSI_PENDING_64, 4), 0);
-	/* Both at once is a guest's mistake: the last one wins, and the first one's end is none. */
-	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
-	assert_int_equal(vf.irq_index, VFIO_PCI_MSIX_IRQ_INDEX);
-	config_put(m, SLOT, MSI_CAP + PCI_MSI_FLAGS, 2, 0);
-	assert_int_equal(vf.irq_index, VFIO_PCI_MSIX_IRQ_INDEX);
-	vfio_machine_free(m);
-}
-
-static void host_short_of_vectors(void **state)
-{
-	struct machine *m = vfio_running();
-	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
-	vf.irq_room = 3;
-	unmask_vector(m, 2);
-	unmask_vector(m, 3);
-	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
-	assert_int_equal(vf.irq_fds, 3);
-	assert_int_equal(fake.irqfds, 1); /* vector 3 has nothing behind it */
-	assert_int_equal(vfio_of(m)->state.irq_vectors, 3);
-	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, 0);
-	/* None at all: the device stays silent, and comes back to INTx afterwards. */
-	vf.irq_room = 0;
-	unsigned fds = m->fds.n;
-	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
-	assert_int_equal(vfio_of(m)->state.irq_mode, VFIO_IRQ_NONE);
-	assert_int_equal(m->fds.n, fds - 2);
-	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, 0);
-	assert_int_equal(vfio_of(m)->state.irq_mode, VFIO_IRQ_INTX);
-	vfio_machine_free(m);
-}
-
 /* A device that goes leaves nothing of its own in the machine's list of interrupts. */
 static void destroyed_with_intx(void **state)
 {
@@ -273,11 +197,26 @@ static void destroyed_with_intx(void **state)
 	vfio_machine_free(m);
 }
 
+static void reserved_addresses(void **state)
+{
+	struct machine *m = vfio_machine(true);
+	struct error err = {0};
+	vf.iova_end = 4 * GIB - 1;
+	assert_int_equal(fdset_keep(&m->fds, "container0", vf.container, &err), 0);
+	assert_int_equal(fdset_keep(&m->fds, "vfio-group:7", vf.group, &err), 0);
+	assert_int_equal(fdset_keep(&m->fds, "vfio:" BDF, vf.device, &err), 0);
+	assert_int_equal(fake_realize(m, &err), 0);
+	assert_int_equal(fake_reset(m, &err), -ERANGE);
+	assert_non_null(strstr(err.text, "reserves addresses from 0x100000000 on"));
+	vfio_machine_free(m);
+}
+
 static void options(void **state)
 {
 	static const struct {
-		const char *arg, *bdf; /* NULL: refused */
+		const char *arg, *id; /* NULL: refused */
 		bool rom;
+		int iommu; /* enum vfio_iommu_kind + 1; 0: any */
 	} cases[] = {
 		{"0000:00:05.0", "0000:00:05.0", true},
 		{"00:1f.7", "0000:00:1f.7", true},
@@ -291,17 +230,38 @@ static void options(void **state)
 		{"00:05.0x", NULL, false},
 		{"00:05.0,rom=maybe", NULL, false},
 		{"00:05.0,rom", NULL, false},
+		{"10000:e1:00.0", "10000:e1:00.0", true},
+		{"00:05.0,iommu=type1", "0000:00:05.0", true, 1},
+		{"00:05.0,iommu=iommufd,rom=off", "0000:00:05.0", false, 2},
+		{"00:05.0,iommu=", NULL, false},
+		{"00:05.0,", NULL, false},
+		{"mdev:83B8F4F2-509f-382f-3c1e-e6bfe0fa1001",
+		 "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", true},
+		{"/sys/bus/mdev/devices/83b8f4f2-509f-382f-3c1e-e6bfe0fa1001/,iommu=iommufd",
+		 "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", true, 2},
+		{"/sys/bus/pci/devices/0000:00:05.0", "0000:00:05.0", true},
+		{"mdev:83b8f4f2-509f-382f-3c1e-e6bfe0fa100", NULL, false},
+		{"mdev:83b8f4f2-509f-382f-3c1e-e6bfe0fa10011", NULL, false},
+		{"mdev:83b8f4f2x509f-382f-3c1e-e6bfe0fa1001", NULL, false},
+		{"83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", NULL, false},
+		{"/sys/class/net/eth0", NULL, false},
+		{"/", NULL, false},
+		{"00:05.0,noreset", "0000:00:05.0", true},
+		{"00:05.0,noreset=on", NULL, false},
+		{"00:05.0,vf_token=bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3", "0000:00:05.0", true},
+		{"00:05.0,vf_token=bd8d9d2b", NULL, false},
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
 		struct machine *m = fake_machine(true);
 		struct error err = {0};
 		int rc = machine_add_device(m, &vfio_class, cases[i].arg, &err);
-		if (!cases[i].bdf) {
+		if (!cases[i].id) {
 			assert_int_equal(rc, -EINVAL);
 			assert_int_equal(err.exit, EXIT_USAGE);
 		} else {
 			assert_int_equal(rc, 0);
-			assert_string_equal(vfio_of(m)->bdf, cases[i].bdf);
+			assert_string_equal(vfio_of(m)->id, cases[i].id);
+			assert_int_equal(vfio_of(m)->iommu, cases[i].iommu - 1);
 			assert_int_equal(vfio_of(m)->rom, cases[i].rom);
 			/* The container comes before it. */
 			assert_ptr_equal(m->devices[1], &container_of(m)->dev);
@@ -315,13 +275,85 @@ static void options(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fake_vfio_setup, fake_vfio_teardown)
 
+/* BAR 2 has 4 GiB, all of it mappable but for the pending bits. */
+static long wide_bar(int fd, unsigned long request, void *arg)
+{
+	struct vfio_region_info *info = arg;
+	long rc = fake_vfio_ioctl(fd, request, arg);
+	if (request == VFIO_DEVICE_GET_REGION_INFO && info->index == 2) {
+		info->size = 4 * GIB;
+		info->flags = 7;
+		info->cap_offset = 0;
+	}
+	return rc;
+}
+
+/* KVM uses a huge page only where both addresses agree modulo its size, vfio-pci where the host's is aligned. */
+static void slots_are_aligned(struct machine *m, unsigned bar)
+{
+	const struct pci_bar *b = &vfio_of(m)->pci.bars[bar];
+	uint64_t align = b->len < GIB ? b->len : GIB;
+	unsigned found = 0;
+	assert_true(b->mapped);
+	for (unsigned i = 0; i < VM_MAX_SLOTS; i++) {
+		uint64_t gpa = m->vm.slots[i].gpa;
+		if (!m->vm.slots[i].len || gpa < b->addr || gpa - b->addr >= b->len)
+			continue;
+		assert_int_equal((gpa ^ (uintptr_t)fake.slot_hva[i]) & (align - 1), 0);
+		found++;
+	}
+	assert_int_equal(found, 2);
+}
+
+static bool is_mapped(const void *hva)
+{
+	unsigned char resident;
+	return !mincore((void *)(uintptr_t)hva, PAGE_LEN, &resident);
+}
+
+static void bars_lie_in_the_host_as_in_the_guest(void **state)
+{
+	const unsigned slot = 1;
+	struct error err = {0};
+	fake.ioctl = wide_bar;
+	struct machine *a = vfio_running();
+	config_put(a, slot, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	slots_are_aligned(a, 0);
+	slots_are_aligned(a, 2);
+	/* The guest moves it: aligned as well, without another mapping. */
+	const void *hva = vfio_of(a)->regions[2].parts[0].hva;
+	config_put(a, slot, PCI_BASE_ADDRESS_3, 4, (FAKE_MMIO64 + 8 * GIB) >> 32);
+	assert_int_equal(vfio_of(a)->pci.bars[2].addr, FAKE_MMIO64 + 8 * GIB);
+	assert_ptr_equal(vfio_of(a)->regions[2].parts[0].hva, hva);
+	slots_are_aligned(a, 2);
+
+	assert_int_equal(irq_detach_all(&a->irq, &err), 0);
+	struct fake_blob blob = fake_save(a);
+	struct machine *b = vfio_machine(false);
+	if (fake_load(b, &blob, &err))
+		fail_msg("%s", err.text);
+	slots_are_aligned(b, 0);
+	slots_are_aligned(b, 2);
+
+	/* Of the mapping and what was reserved around it nothing stays. */
+	const struct vfio_region *r = &vfio_of(b)->regions[2];
+	const uint8_t *first = r->parts[0].hva, *last = first + 4 * GIB - PAGE_LEN;
+	const uint8_t *trapped = first + r->parts[1].off;
+	assert_true(is_mapped(first) && is_mapped(trapped) && is_mapped(last));
+	vfio_machine_free(b);
+	assert_false(is_mapped(first) || is_mapped(trapped) || is_mapped(last));
+	free(blob.data);
+	vfio_machine_free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(config_view),	     TEST(config_writes),   TEST(bars_in_parts),
-		TEST(bar_in_the_way),	     TEST(sleeping_device), TEST(interrupt_kinds),
-		TEST(host_short_of_vectors), TEST(options),	    TEST(odd_lengths),
-		TEST(destroyed_with_intx),
+		TEST(config_view),	   TEST(config_writes),
+		TEST(bars_in_parts),	   TEST(bar_in_the_way),
+		TEST(sleeping_device),	   TEST(options),
+		TEST(reserved_addresses),  TEST(odd_lengths),
+		TEST(destroyed_with_intx), TEST(bars_lie_in_the_host_as_in_the_guest),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

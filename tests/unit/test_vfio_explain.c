@@ -186,6 +186,28 @@ static void group_not_opened(void **state)
 	assert_says(&err, "vfio/9", "modprobe vfio-pci");
 }
 
+/* By the device's own node nobody needs the group, which is refused as well. */
+static void device_in_use(void **state)
+{
+	struct error err = {0};
+	char holder[160];
+	make_device(BDF, "9", "vfio-pci");
+	assert_int_equal(vfio_explain_open(BDF, 9, EBUSY, &err), -EBUSY);
+	assert_says(&err, BDF, "fuser -v");
+	assert_int_equal(err.exit, EXIT_HOST);
+	make_dir("sys/bus/pci/devices/" BDF "/vfio-dev/vfio3");
+	make_dir("proc/4242/fd");
+	make_file("proc/4242/comm", "qemu-system-x86\n");
+	snprintf(holder, sizeof(holder), "%s/vfio/devices/vfio3", dev_dir);
+	make_link("proc/4242/fd/17", holder);
+	assert_int_equal(vfio_explain_open(BDF, 9, EBUSY, &err), -EBUSY);
+	assert_says(&err, BDF, "process 4242 (qemu-system-x86)");
+	assert_int_equal(vfio_explain_group(BDF, 9, EBUSY, &err), -EBUSY);
+	assert_says(&err, BDF, "process 4242 (qemu-system-x86)");
+	assert_int_equal(vfio_explain_open(BDF, 9, EIO, &err), -EIO);
+	assert_says(&err, BDF, "dmesg");
+}
+
 static void container_and_iommu(void **state)
 {
 	struct error err = {0};
@@ -201,15 +223,15 @@ static void container_and_iommu(void **state)
 static void update_refused(void **state)
 {
 	struct error err = {0};
-	struct vfio_container c = {.ngroups = 1};
-	c.groups[0].number = 9;
+	struct vfio_container c = {.nfiles = 1};
+	c.files[0].number = 9;
 	make_device(BDF, "9", "vfio-pci");
 	assert_int_equal(vfio_explain_update(&c, &err), -EOPNOTSUPP);
 	assert_says(&err, "VFIO_UPDATE_VADDR", "5.12");
 	assert_int_equal(err.exit, EXIT_REFUSED);
 	make_dir("sys/kernel/iommu_groups/9/devices/83b8f4f2-509f-382f/mdev_type");
 	assert_int_equal(vfio_explain_update(&c, &err), -EOPNOTSUPP);
-	assert_says(&err, "83b8f4f2-509f-382f", "mediated");
+	assert_says(&err, "83b8f4f2-509f-382f", "iommu=iommufd");
 }
 
 static void capability_counts(void **state)
@@ -225,9 +247,9 @@ static void capability_counts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(device_fit),     TEST(device_unfit),      TEST(group_not_viable),
-		TEST(big_group),      TEST(group_not_opened),  TEST(container_and_iommu),
-		TEST(update_refused), TEST(capability_counts),
+		TEST(device_fit),	   TEST(device_unfit),	   TEST(group_not_viable),
+		TEST(big_group),	   TEST(group_not_opened), TEST(device_in_use),
+		TEST(container_and_iommu), TEST(update_refused),   TEST(capability_counts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A passed-through device over an update: DMA addresses, eventfds by name, and nothing touched. */
+#include <signal.h>
 #include <sys/resource.h>
 
 #include "tests/unit/fake_vfio.h"
@@ -390,7 +391,7 @@ static void spoil_range_count(struct vfio_dev *dev, struct vfio_container *c)
 
 static void spoil_group(struct vfio_dev *dev, struct vfio_container *c)
 {
-	c->groups[0].number = 8;
+	c->files[0].number = 8;
 }
 
 static void spoil_more_groups(struct vfio_dev *dev, struct vfio_container *c)
@@ -400,8 +401,8 @@ static void spoil_more_groups(struct vfio_dev *dev, struct vfio_container *c)
 
 static void spoil_fewer_groups(struct vfio_dev *dev, struct vfio_container *c)
 {
-	c->groups[c->ngroups].number = 9; /* whose descriptor is not handed over */
-	c->groups[c->ngroups++].fd = vf.group;
+	c->files[c->nfiles].number = 9; /* whose descriptor is not handed over */
+	c->files[c->nfiles++].fd = vf.group;
 }
 
 static void hostile_state(void **state)
@@ -414,6 +415,81 @@ static void hostile_state(void **state)
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(spoils); i++)
 		refused(spoils[i]);
+}
+
+/* A vector that the guest wants and that had no eventfd gets one from who has the guest, not from who will have it. */
+static void wanted_later(void **state)
+{
+	struct error err = {0};
+	struct machine *m = vfio_running();
+	guest_driver(m);
+	vfio_of(m)->started = false; /* as if descriptors were short */
+	uint64_t entry = pci_bar_addr(&vfio_of(m)->pci, 0) + 0x2000 + 16 * 4;
+	guest_write(&m->mmio, entry, 8, 0xfee00000);
+	guest_write(&m->mmio, entry + 8, 8, 0x44);
+	assert_int_equal(vfio_of(m)->msix.vec.src[4].fd, -1);
+	struct fake_blob blob;
+	update(m, &blob);
+	unsigned calls = vf.device_calls;
+	struct machine *next = vfio_machine(false);
+	if (fake_load(next, &blob, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(vf.device_calls, calls);
+	assert_int_equal(vfio_of(next)->msix.vec.src[4].fd, -1);
+	assert_int_equal(vfio_class.start(&vfio_of(next)->dev, &err), 0);
+	assert_true(vfio_of(next)->msix.vec.src[4].fd >= 0);
+	assert_int_equal(vf.device_calls, calls + 1);
+	irq_attach_all(&next->irq, IRQ_MSI);
+	assert_int_equal(fake.irqfds, 3);
+	vfio_machine_free(next);
+	vfio_machine_free(m);
+	free(blob.data);
+}
+
+static volatile sig_atomic_t woken;
+static void wake(int sig)
+{
+	woken++;
+}
+
+/* The host's word about a device reaches the leader once, over an update too, and the state remembers it. */
+static void trouble(void **state)
+{
+	const uint64_t one = 1;
+	struct error err = {0};
+	signal(MACHINE_WAKE_SIGNAL, wake);
+	woken = 0;
+	struct machine *m = vfio_running();
+	struct device *dev = &vfio_of(m)->dev;
+	m->leader = pthread_self();
+	vfio_of(m)->give_back = true;
+	assert_null(dev->trouble);
+	assert_int_equal(write(vf.trouble_fd[0], &one, sizeof(one)), sizeof(one));
+	assert_int_equal(serve_loop(m), 1);
+	assert_int_equal(woken, 1);
+	assert_true(dev->told && !dev->ends_guest);
+	assert_non_null(strstr(dev->trouble, "has failed"));
+	assert_int_equal(write(vf.trouble_fd[0], &one, sizeof(one)), sizeof(one));
+	assert_int_equal(serve_loop(m), 1);
+	assert_int_equal(woken, 1);
+
+	struct fake_blob blob;
+	update(m, &blob);
+	assert_int_equal(write(vf.trouble_fd[1], &one, sizeof(one)), sizeof(one));
+	struct machine *next = vfio_machine(false);
+	vfio_of(next)->give_back = true;
+	next->leader = pthread_self();
+	if (fake_load(next, &blob, &err))
+		fail_msg("%s", err.text);
+	assert_non_null(strstr(vfio_of(next)->dev.trouble, "has failed"));
+	assert_false(vfio_of(next)->dev.told);
+	assert_int_equal(serve_loop(next), 1);
+	assert_int_equal(woken, 2);
+	assert_true(vfio_of(next)->dev.told && vfio_of(next)->dev.ends_guest);
+	assert_non_null(strstr(vfio_of(next)->dev.trouble, "wanted back"));
+	vfio_machine_free(next);
+	vfio_machine_free(m);
+	free(blob.data);
 }
 
 static void fields_cover(void **state)
@@ -435,6 +511,7 @@ int main(void)
 		TEST(taken_over_intx), TEST(mixed_ranges),
 		TEST(memlock_refuses), TEST(taken_in_a_second_try),
 		TEST(kernel_refuses),  TEST(hostile_state),
+		TEST(wanted_later),    TEST(trouble),
 		TEST(fields_cover),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 
 /* Of an error that the caller does not want: what error_hint() and the like return. */
 static _Thread_local int unwanted;
@@ -13,6 +14,18 @@ static _Thread_local int unwanted;
 static int code_of(const struct error *err)
 {
 	return err ? err->code : unwanted;
+}
+
+/* Of a limit, which is not the object's: no caller knows better. */
+static void begin_hint(struct error *err)
+{
+	struct rlimit files;
+	err->hint[0] = 0;
+	if (err->code == EMFILE && !getrlimit(RLIMIT_NOFILE, &files))
+		snprintf(err->hint, sizeof(err->hint),
+			 "raise the limit of open files, now %llu: ulimit -n, LimitNOFILE= of a "
+			 "systemd unit, or for a running guest prlimit --nofile, parent and worker",
+			 (unsigned long long)files.rlim_cur);
 }
 
 int error_end(struct error *err, enum exit_code exit, int code, const char *fmt, ...)
@@ -24,7 +37,7 @@ int error_end(struct error *err, enum exit_code exit, int code, const char *fmt,
 	}
 	err->code = code;
 	err->exit = exit;
-	err->hint[0] = 0;
+	begin_hint(err);
 	errno = code; /* for %m */
 	va_start(ap, fmt);
 	vsnprintf(err->text, sizeof(err->text), fmt, ap);
@@ -36,10 +49,33 @@ int error_hint(struct error *err, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
-	if (err)
+	if (err && err->code != EMFILE)
 		vsnprintf(err->hint, sizeof(err->hint), fmt, ap);
 	va_end(ap);
 	return -code_of(err);
+}
+
+int error_file_hint(struct error *err)
+{
+	static const struct {
+		int code;
+		const char *remedy;
+	} remedies[] = {
+		{ENOENT, "check the path: a file or folder of it does not exist"},
+		{ENOTDIR, "check the path: a part of it is no folder"},
+		{EISDIR, "give the path of a file: this is a folder"},
+		{EACCES, "let this user have it (chmod, chown), or give another path"},
+		{EPERM, "let this user have it (chmod, chown), or give another path"},
+		{EROFS, "give a path on a file system that can be written"},
+		{ENOSPC, "make room on that file system, or give another path"},
+		{EDQUOT, "make room on that file system, or give another path"},
+		{ENAMETOOLONG, "give a shorter path"},
+		{ELOOP, "check the symbolic links of the path"},
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(remedies); i++)
+		if (remedies[i].code == code_of(err))
+			return error_hint(err, "%s", remedies[i].remedy);
+	return error_hint(err, "give another path");
 }
 
 int error_prefix(struct error *err, const char *fmt, ...)

@@ -33,7 +33,13 @@ int error_end(struct error *err, enum exit_code exit, int code, const char *fmt,
 #define error_set(err, code, ...)	 error_end(err, EXIT_INTERNAL, code, __VA_ARGS__)
 #define error_errno(err, code, fmt, ...) error_set(err, code, fmt ": %m", ##__VA_ARGS__)
 
-/* Adds the remedy. Returns -err->code, or of this thread's last error when @err is NULL. */
+/* Of a file that the user has named: EXIT_CONFIG, and the remedy that goes with @code. */
+#define error_file(err, code, fmt, ...)                                                            \
+	(error_end(err, EXIT_CONFIG, code, fmt ": %m", ##__VA_ARGS__), error_file_hint(err))
+int error_file_hint(struct error *err) __attribute__((cold));
+
+/* Adds the remedy; of EMFILE there is one already, which stays. Returns -err->code, or of this thread's last error when
+ * @err is NULL. */
 int error_hint(struct error *err, const char *fmt, ...) __attribute__((cold, format(printf, 2, 3)));
 
 /* Puts "prefix: " before the text. Returns -err->code. */

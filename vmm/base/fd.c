@@ -4,7 +4,11 @@
 
 #include "vmm/base/base.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 void fd_close(int *fd)
 {
@@ -20,17 +24,26 @@ int fd_set_cloexec(int fd, bool on)
 	return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0) < 0 ? -errno : 0;
 }
 
-#define FD_MOST 65536
+void fd_limit_raise(void)
+{
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files))
+		return;
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
+}
 
+/* There are few, while their numbers may go up to a hard limit of a million. */
 void fd_close_inherited(void)
 {
-	long most = sysconf(_SC_OPEN_MAX);
-	most = most > 0 && most < FD_MOST ? most : FD_MOST;
-	for (int fd = STDERR_FILENO + 1; fd < most; fd++) {
-		int flags = fcntl(fd, F_GETFD);
-		if (flags >= 0 && !(flags & FD_CLOEXEC))
+	DIR *dir = opendir("/proc/self/fd");
+	for (struct dirent *d; dir && (d = readdir(dir));) {
+		int fd = atoi(d->d_name); /* of "." and "..": 0 */
+		if (fd > STDERR_FILENO && !(fcntl(fd, F_GETFD) & FD_CLOEXEC))
 			close(fd);
 	}
+	if (dir)
+		closedir(dir);
 }
 
 int fd_set_nonblock(int fd, bool on)
@@ -40,6 +53,15 @@ int fd_set_nonblock(int fd, bool on)
 		return -errno;
 	flags = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
 	return fcntl(fd, F_SETFL, flags) < 0 ? -errno : 0;
+}
+
+bool fd_hung_up(int fd)
+{
+	struct pollfd p = {.fd = fd};
+	struct stat st;
+	/* It is none any more to isatty(); a pipe that has ended looks the same to poll. */
+	return !fstat(fd, &st) && S_ISCHR(st.st_mode) && poll(&p, 1, 0) > 0 &&
+	       (p.revents & POLLHUP);
 }
 
 int fd_write_all(int fd, const void *buf, size_t len)

@@ -15,10 +15,16 @@ void fd_close(int *fd);
 /* Sets or clears close-on-exec. Returns 0 or -errno. */
 int fd_set_cloexec(int fd, bool on);
 
+/* Raises the soft limit of open files to the hard one: for this process, and those that it starts from here on. */
+void fd_limit_raise(void);
+
 /* Closes what this process was started with beyond the standard ones and nobody has made close-on-exec. */
 void fd_close_inherited(void);
 
 int fd_set_nonblock(int fd, bool on);
+
+/* Is @fd a terminal whose other side is gone? */
+bool fd_hung_up(int fd);
 
 /* write()s or read()s all of @len, through EINTR. Returns 0 or -errno (-EIO at end of file). */
 int fd_write_all(int fd, const void *buf, size_t len);

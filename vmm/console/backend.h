@@ -27,16 +27,18 @@ struct console_state {
 struct console {
 	struct machine *m;
 	const struct console_backend *be;
+	const char *arg; /* what follows the colon of --console, or NULL */
 	struct console_state state;
 	int in_fd, out_fd;		/* -1: none (now); may be the same one */
 	int listen_fd;			/* unix: where clients come from, or -1 */
 	char path[CLAIM_PATH_LEN];	/* of the socket or link that goes away at the end, or "" */
 	uint32_t in_events, out_events; /* watched now */
 	bool started;
-	bool terminal;	 /* input is a terminal we use: escapes count */
-	bool unwatched;	 /* input is a file without epoll: read when there is room */
-	bool delivering; /* inside the reader */
-	bool warned;	 /* that output is lost */
+	bool terminal;	   /* input is a terminal we use: escapes count */
+	bool unwatched;	   /* input is a file without epoll: read when there is room */
+	bool delivering;   /* inside the reader */
+	bool warned;	   /* that output is lost */
+	uint64_t taken_ns; /* input waits since then, or part of it was taken */
 	uint32_t ring_loaded, in_loaded; /* bytes of the state that was loaded last */
 	unsigned complaints;
 	console_reader reader;
@@ -48,9 +50,11 @@ struct console_backend {
 	const char *name; /* the word of --console */
 	bool lossless;	  /* output waits for the host, instead of dropping the oldest */
 	bool history;	  /* what was sent is remembered for a client that comes late */
-	/* NULL: nothing to open. @arg: what follows the colon, or NULL. Sets in_fd, out_fd,
-	 * listen_fd: the kept descriptors, or freshly opened ones. */
+	/* NULL: nothing to open. Sets in_fd, out_fd, listen_fd: the kept descriptors, or freshly
+	 * opened ones. */
 	int (*open)(struct console *con, const char *arg, struct error *err);
+	/* Of a file, whatever is kept: returns a descriptor for out_fd, "console" in the table. */
+	int (*anew)(const char *arg, struct error *err);
 	/* A state is loaded: descriptors that come and go are taken again. */
 	void (*reload)(struct console *con);
 	loop_handler accept;		       /* listen_fd is readable */
@@ -63,6 +67,8 @@ extern const struct console_backend console_stdio, console_file, console_pty, co
 
 /* Watches what there is to wait for: input that has room, output that is unsent. */
 void console_watch(struct console *con);
+/* Input waits, and the guest has taken none for a second. */
+bool console_stuck(const struct console *con);
 /* Before the client's descriptor is closed: in_fd and out_fd become -1. */
 void console_detach(struct console *con);
 /* To a client that comes late: the ring's whole lines count as unsent. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Where the console's bytes go: stdio, file, pty, unix, none. */
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -64,20 +65,29 @@ const struct console_backend console_none = {
 
 /* --- file --- */
 
-static int file_open(struct console *con, const char *arg, struct error *err)
+static int file_anew(const char *arg, struct error *err)
+{
+	/* Non-blocking for what is no regular file: a serial line, a FIFO. */
+	int fd = open(arg, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+	if (fd >= 0)
+		return fd;
+	int rc = error_file(err, errno, "console: file %.300s", arg);
+	return rc == -ENXIO ? error_hint(err, "start the reader of that FIFO first") : rc;
+}
+
+static void file_reload(struct console *con)
 {
 	con->out_fd = fdset_get(&con->m->fds, "console");
+}
+
+static int file_open(struct console *con, const char *arg, struct error *err)
+{
+	file_reload(con);
 	if (con->out_fd >= 0)
 		return 0;
-	/* Non-blocking for what is no regular file: a serial line, a FIFO. */
-	con->out_fd =
-		open(arg, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
-	if (con->out_fd < 0) {
-		int code = errno;
-		error_errno(err, code, "console: file %.300s", arg);
-		return code == ENXIO ? error_hint(err, "start the reader of that FIFO first")
-				     : -code;
-	}
+	con->out_fd = file_anew(arg, err);
+	if (con->out_fd < 0)
+		return con->out_fd;
 	return console_keep(con, "console", &con->out_fd, err);
 }
 
@@ -85,6 +95,8 @@ const struct console_backend console_file = {
 	.name = "file",
 	.lossless = true,
 	.open = file_open,
+	.anew = file_anew,
+	.reload = file_reload,
 };
 
 /* Takes @path: nothing but a stale @type (S_IFSOCK, S_IFLNK) may be there, and is removed
@@ -119,7 +131,7 @@ static int pty_link(struct console *con, const char *link, const char *path, str
 	if (rc)
 		return rc;
 	if (symlink(path, link) < 0)
-		return error_errno(err, errno, "console: link %.300s", link);
+		return error_file(err, errno, "console: link %.300s", link);
 	return 0;
 }
 
@@ -194,6 +206,19 @@ static void unix_reload(struct console *con)
 	con->in_fd = con->out_fd = fdset_get(&con->m->fds, "console-client");
 }
 
+static void unix_hangup(struct console *con)
+{
+	console_detach(con);
+	fdset_close(&con->m->fds, "console-client");
+}
+
+/* Its end is not seen while what it has sent waits for the guest. */
+static bool unix_left(const struct console *con)
+{
+	struct pollfd p = {.fd = con->in_fd};
+	return console_stuck(con) && poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
+}
+
 static void unix_accept(void *opaque, uint32_t events)
 {
 	struct console *con = opaque;
@@ -201,6 +226,8 @@ static void unix_accept(void *opaque, uint32_t events)
 	int fd = accept4(con->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)
 		return;
+	if (con->in_fd >= 0 && unix_left(con))
+		unix_hangup(con);
 	if (con->in_fd >= 0) {
 		send(fd, busy, sizeof(busy) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 		close(fd);
@@ -214,12 +241,6 @@ static void unix_accept(void *opaque, uint32_t events)
 	con->in_fd = con->out_fd = fd;
 	console_replay(con);
 	console_watch(con);
-}
-
-static void unix_hangup(struct console *con)
-{
-	console_detach(con);
-	fdset_close(&con->m->fds, "console-client");
 }
 
 const struct console_backend console_unix = {

@@ -13,6 +13,8 @@
 #define DROP_LEN    (CONSOLE_RING_LEN / 4)
 #define CTRL_A	    1
 #define QUIT_STATUS (128 + SIGTERM)
+#define STUCK_NS    1000000000ull /* a guest that takes no input for so long is not waited for */
+#define READS_MAX   64		  /* for one key: more than a terminal holds back */
 
 static const struct console_backend *const backends[] = {
 	&console_stdio, &console_file, &console_pty, &console_unix, &console_none,
@@ -55,7 +57,10 @@ static int watch_fd(struct console *con, int fd, uint32_t *now, uint32_t want, l
 void console_watch(struct console *con)
 {
 	const struct console_state *s = &con->state;
-	uint32_t in = con->unwatched || s->in_len ? 0 : EPOLLIN;
+	/* While input waits for the guest the host holds back the rest. A terminal tells of each new
+	 * key all the same: it may be an escape. */
+	uint32_t busy = con->terminal ? EPOLLIN | EPOLLET : 0;
+	uint32_t in = con->unwatched ? 0 : s->in_len ? busy : EPOLLIN;
 	uint32_t out = s->unsent ? EPOLLOUT : 0;
 	int rc;
 
@@ -244,17 +249,41 @@ static void deliver(struct console *con)
 	size_t n = con->reader(con->opaque, s->in, s->in_len);
 	con->delivering = false;
 	s->in_len -= (uint32_t)n;
+	if (n)
+		con->taken_ns = now_ns();
 	memmove(s->in, s->in + n, s->in_len);
 	explicit_bzero(s->in + s->in_len, n); /* it may have been a password */
 }
 
-/* Reads once, when the reader has taken all there was. False at the end, for now or ever. */
+bool console_stuck(const struct console *con)
+{
+	return con->state.in_len && now_ns() - con->taken_ns >= STUCK_NS;
+}
+
+/* Adds what fits to what waits for the guest. */
+static void append(struct console *con, const uint8_t *buf, uint32_t n)
+{
+	struct console_state *s = &con->state;
+	uint32_t room = CONSOLE_INPUT_LEN - s->in_len;
+	if (!s->in_len)
+		con->taken_ns = now_ns();
+	if (n > room && log_guest_ok(&con->complaints, 3))
+		log_warn("console: the guest reads no input: keys are dropped; Ctrl-a x ends it");
+	if (n > room)
+		n = room;
+	memcpy(s->in + s->in_len, buf, n);
+	s->in_len += n;
+}
+
+/* Reads once, when the reader has taken all there was; of a terminal, for the escapes, also when
+ * the guest is stuck. False at the end, for now or ever. */
 static bool read_input(struct console *con)
 {
 	struct console_state *s = &con->state;
 	uint8_t buf[CONSOLE_INPUT_LEN - 1]; /* filter_escapes may add one */
+	uint8_t keys[CONSOLE_INPUT_LEN];
 
-	if (s->in_len || con->in_fd < 0)
+	if (con->in_fd < 0 || (s->in_len && !(con->terminal && console_stuck(con))))
 		return false;
 	ssize_t n = read(con->in_fd, buf, sizeof(buf));
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -268,15 +297,23 @@ static bool read_input(struct console *con)
 		}
 		return false;
 	}
-	if (con->terminal) {
-		s->in_len = filter_escapes(con, buf, (uint32_t)n, s->in);
-	} else {
-		memcpy(s->in, buf, (size_t)n);
-		s->in_len = (uint32_t)n;
-	}
+	if (con->terminal)
+		append(con, keys, filter_escapes(con, buf, (uint32_t)n, keys));
+	else
+		append(con, buf, (uint32_t)n);
 	explicit_bzero(buf, sizeof(buf));
+	explicit_bzero(keys, sizeof(keys));
 	deliver(con);
 	return true;
+}
+
+/* Reads all that the terminal holds: it tells of the next key only. */
+static void read_behind(struct console *con)
+{
+	struct pollfd p = {.fd = con->in_fd, .events = POLLIN};
+	for (unsigned i = 0; i < READS_MAX && con->state.in_len; i++)
+		if (poll(&p, 1, 0) <= 0 || !read_input(con))
+			break;
 }
 
 static void on_input(void *opaque, uint32_t events)
@@ -284,8 +321,12 @@ static void on_input(void *opaque, uint32_t events)
 	struct console *con = opaque;
 	if (con->in_fd == con->out_fd && (events & EPOLLOUT))
 		on_output(con, events);
-	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-		read_input(con);
+	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+		if (con->state.in_len)
+			read_behind(con);
+		else
+			read_input(con);
+	}
 	console_watch(con);
 }
 
@@ -352,9 +393,10 @@ int console_open(struct machine *m, const char *spec, struct console **out, stru
 	for (unsigned i = 0; i < ARRAY_LEN(backends); i++)
 		if (!strncmp(backends[i]->name, spec, n) && !backends[i]->name[n])
 			con->be = backends[i];
+	con->arg = colon ? colon + 1 : NULL;
 	int rc = con->be ? 0 : error_set(err, EINVAL, "console: no kind %.100s", spec);
 	if (!rc && con->be->open)
-		rc = con->be->open(con, colon ? colon + 1 : NULL, err);
+		rc = con->be->open(con, con->arg, err);
 	struct state_section section = {
 		.node = "console",
 		.cls = &console_state_class,
@@ -386,14 +428,34 @@ int console_start(struct console *con, struct error *err)
 	if (con->terminal && !con->state.raw) {
 		rc = terminal_raw(con->in_fd, con->state.termios, err);
 		con->state.raw = !rc;
+		if (rc == -EIO) /* closed already: SIGHUP says what becomes of the guest */
+			rc = 0;
 	}
 	if (!rc && con->listen_fd >= 0)
 		rc = loop_add(&con->m->loop, con->listen_fd, EPOLLIN, con->be->accept, con, err);
 	if (!rc) {
 		con->started = true;
+		con->taken_ns = now_ns();
 		on_output(con, 0);
 		console_ready(con);
 	}
+	pthread_mutex_unlock(&con->m->lock);
+	return rc;
+}
+
+int console_reopen(struct console *con, struct error *err)
+{
+	int fd = con->be->anew ? con->be->anew(con->arg, err) : 0;
+	if (fd <= 0)
+		return fd;
+	pthread_mutex_lock(&con->m->lock);
+	watch_fd(con, con->out_fd, &con->out_events, 0, on_output);
+	int rc = fdset_replace(&con->m->fds, "console", fd, err);
+	if (rc)
+		close(fd);
+	con->out_fd = rc ? -1 : fd;
+	con->warned = false;
+	on_output(con, 0); /* what the former one has not taken */
 	pthread_mutex_unlock(&con->m->lock);
 	return rc;
 }

@@ -36,5 +36,9 @@ void console_ready(struct console *con);
  * somebody else's to put back. */
 int console_start(struct console *con, struct error *err);
 
+/* A file that may have been rotated away is opened anew. Where that fails the one that is open stays. Takes the device
+ * lock. */
+int console_reopen(struct console *con, struct error *err);
+
 /* At the end of the machine: flushes, puts the terminal back, removes the socket or link. */
 void console_close(struct console *con);

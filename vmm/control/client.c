@@ -2,20 +2,19 @@
 /* The verbs of `molt` that ask a running guest, and their side of the control socket. */
 #include "vmm/control/client.h"
 
-#include <dirent.h>
 #include <getopt.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 
 #include "vmm/base/json.h"
+#include "vmm/control/fleet.h"
 #include "vmm/control/request.h"
 
-#define EXPLAIN_S 5 /* a guest that is stopped says nothing */
+#define ANSWER_S   10 /* a guest that is stopped must not hang who asks it */
+#define NUMBER_MAX 86400
 
 struct arguments {
 	const char *target, *exe;
-	bool check, json;
+	bool check, json, all, go_on;
+	unsigned timeout_s, parallel;
 };
 
 /* What a verb takes, and what it does with a guest that was asked: returns the exit status. */
@@ -23,48 +22,122 @@ struct verb {
 	const char *name, *usage, *help;
 	int (*run)(const struct verb *v, struct client_link *l, const struct arguments *a);
 	void (*show)(const char *answer);
-	bool update; /* takes --check and --exe */
+	unsigned timeout_s; /* of each wait for an answer, by default; 0: as long as it takes */
+	bool update;	    /* takes --check, --exe and --all */
+	bool no_guest;	    /* is not about one */
 };
 
-static int usage(const struct verb *v, FILE *out)
+static int usage(const struct verb *v)
 {
-	fprintf(out,
-		"usage: molt %s %s\n%s\n"
-		"GUEST is its --name, or the path of its control socket (with a slash in it).\n",
-		v->name, v->usage, v->help);
-	return out == stdout ? 0 : EXIT_USAGE;
-}
-
-/* -1: go on; otherwise the exit status. */
-static int parse(const struct verb *v, int argc, char *argv[], struct arguments *a)
-{
-	static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
-					      {"help", no_argument, NULL, 'h'},
-					      {"check", no_argument, NULL, 'c'},
-					      {"exe", required_argument, NULL, 'e'},
-					      {0}};
-	for (int c; (c = getopt_long(argc - 1, argv + 1, "h", longs, NULL)) != -1;) {
-		if (c == 'h')
-			return usage(v, stdout);
-		else if (c == 'j')
-			a->json = true;
-		else if (c == 'c' && v->update)
-			a->check = true;
-		else if (c == 'e' && v->update)
-			a->exe = optarg;
-		else
-			return usage(v, stderr);
-	}
-	if (optind != argc - 2)
-		return usage(v, stderr);
-	a->target = argv[argc - 1];
-	return -1;
+	printf("usage: molt %s %s\n%s\n"
+	       "GUEST is its --name, or the path of its control socket (with a slash in it).\n",
+	       v->name, v->usage, v->help);
+	return 0;
 }
 
 static int fail(const struct error *err)
 {
 	log_error(err);
 	return (int)err->exit;
+}
+
+static int refuse(const struct verb *v, const char *what, const char *word)
+{
+	struct error err;
+	error_end(&err, EXIT_USAGE, EINVAL, "molt %s: %s%.200s", v->name, what, word);
+	error_hint(&err, "molt %s %s", v->name, v->usage);
+	return fail(&err);
+}
+
+static int unexpected(const struct verb *v, const char *word)
+{
+	char quoted[208];
+	snprintf(quoted, sizeof(quoted), "'%.200s'", word);
+	return refuse(v, "unexpected argument ", quoted);
+}
+
+static bool number(const char *word, unsigned least, unsigned *out)
+{
+	char *end;
+	unsigned long n = strtoul(word, &end, 10);
+	*out = (unsigned)n;
+	return *word >= '0' && *word <= '9' && !*end && n >= least && n <= NUMBER_MAX;
+}
+
+static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
+				      {"help", no_argument, NULL, 'h'},
+				      {"timeout", required_argument, NULL, 't'},
+				      {"check", no_argument, NULL, 'c'},
+				      {"exe", required_argument, NULL, 'e'},
+				      {"all", no_argument, NULL, 'a'},
+				      {"parallel", required_argument, NULL, 'p'},
+				      {"keep-going", no_argument, NULL, 'k'},
+				      {0}};
+
+/* One option of this verb; 0, or the exit status. */
+static int take_option(const struct verb *v, int c, struct arguments *a)
+{
+	switch (c) {
+	case 'j':
+		a->json = true;
+		return 0;
+	case 't':
+		return number(optarg, 0, &a->timeout_s)
+			       ? 0
+			       : refuse(v, "--timeout: not a number of seconds: ", optarg);
+	case 'c':
+		a->check = true;
+		return 0;
+	case 'e':
+		a->exe = optarg;
+		return *optarg ? 0 : refuse(v, "--exe: the file's name is empty", "");
+	case 'a':
+		a->all = true;
+		return 0;
+	case 'k':
+		a->go_on = true;
+		return 0;
+	default:
+		return number(optarg, 1, &a->parallel)
+			       ? 0
+			       : refuse(v, "--parallel: not a number of guests: ", optarg);
+	}
+}
+
+/* -1: go on; otherwise the exit status. */
+static int parse(const struct verb *v, int argc, char *argv[], struct arguments *a)
+{
+	char **words = argv + 1;
+	opterr = 0;
+	for (int c, at = 0; (c = getopt_long(argc - 1, words, ":h", longs, &at)) != -1;) {
+		const char letter[] = {'-', (char)optopt, 0};
+		char name[32];
+		snprintf(name, sizeof(name), "--%s", longs[at].name);
+		if (c == 'h')
+			return usage(v);
+		if (c == ':')
+			return refuse(v, words[optind - 1], ": what belongs to it is missing");
+		if (c == '?')
+			return unexpected(v, optopt && !strchr("jhtceapk", optopt)
+						     ? letter
+						     : words[optind - 1]);
+		if (strchr("ceapk", c) && !v->update)
+			return unexpected(v, name);
+		int rc = take_option(v, c, a);
+		if (rc)
+			return rc;
+	}
+	bool guest = !v->no_guest && !a->all;
+	if (guest && optind == argc - 1)
+		return refuse(v, "GUEST is missing", "");
+	if (optind < argc - 1 - guest)
+		return unexpected(v, words[optind + guest]);
+	if (guest && !*words[optind])
+		return refuse(v, "GUEST is empty", "");
+	if (!a->all && (a->go_on || a->parallel > 1))
+		return refuse(v, "--parallel and --keep-going go with --all", "");
+	a->target = guest ? words[optind] : NULL;
+	return -1;
 }
 
 static void show_reason(const char *answer, const char *what)
@@ -77,21 +150,6 @@ static void show_reason(const char *answer, const char *what)
 			log_info("  reason: %s", json_text(r, text, sizeof(text)));
 	if (json_get_text(answer, "remedy", text, sizeof(text))[0])
 		log_info("  remedy: %s", text);
-}
-
-void client_explain(struct client_link *l, struct error *err)
-{
-	struct error ignored;
-	char reason[sizeof(err->text)], remedy[sizeof(err->hint)];
-	const struct timeval long_enough = {.tv_sec = EXPLAIN_S};
-	shutdown(l->fd, SHUT_WR);
-	setsockopt(l->fd, SOL_SOCKET, SO_RCVTIMEO, &long_enough, sizeof(long_enough));
-	const char *answer = client_line(l, &ignored);
-	if (!answer || !json_get(answer, "reason"))
-		return;
-	error_set(err, EOPNOTSUPP, "%s", json_get_text(answer, "reason", reason, sizeof(reason)));
-	error_hint(err, "%s", json_get_text(answer, "remedy", remedy, sizeof(remedy)));
-	error_exit(err, EXIT_REFUSED);
 }
 
 static bool says(const char *answer, const char *key, const char *value)
@@ -192,190 +250,61 @@ static int run_update(const struct verb *v, struct client_link *l, const struct 
 }
 
 static const struct verb verbs[] = {
-	{"status", "GUEST [--json]", "Says how a guest is, and whether it can be updated now.",
-	 run_simple, client_show_status},
-	{"stop", "GUEST [--json]",
+	{"list", "[--json] [--timeout S]",
+	 "Lists this user's guests that have a --name: how they are, and whether they can be\n"
+	 "updated now.",
+	 .timeout_s = ANSWER_S, .no_guest = true},
+	{"status", "GUEST [--json] [--timeout S]",
+	 "Says how a guest is, and whether it can be updated now.", run_simple, client_show_status,
+	 ANSWER_S},
+	{"stop", "GUEST [--json] [--timeout S]",
 	 "Presses the guest's power button, as SIGTERM does. Pressing it again does no\n"
 	 "more: after --stop-timeout the guest is ended.",
-	 run_simple, show_stop},
-	{"events", "GUEST",
+	 run_simple, show_stop, ANSWER_S},
+	{"events", "GUEST [--timeout S]",
 	 "Prints a line of JSON for everything that happens, until the guest ends.", run_events},
-	{"update", "GUEST [--check] [--exe FILE] [--json]",
-	 "Replaces the guest's molt by the file that is now where it was started from, or\n"
-	 "by FILE, and waits for the outcome. --check only says whether it could be done.\n"
+	{"update",
+	 "GUEST|--all [--check] [--exe FILE] [--json] [--timeout S]\n"
+	 "                   [--parallel N] [--keep-going]",
+	 "Replaces the guest's molt by FILE, or by what is now at the path of the last --exe,\n"
+	 "or where it was started from, and waits for the outcome. FILE is the program of the\n"
+	 "next update as well. --check only says whether it could be done. --all: every guest\n"
+	 "that molt list shows, N at a time (1), until one refuses, or all with --keep-going.\n"
 	 "Exit status: 0 done, 70 refused or failed and the guest runs on.",
 	 run_update, .update = true},
 };
 
+static int run_one(const struct verb *v, const struct arguments *a, const char *request)
+{
+	struct client_link l;
+	struct error err;
+	if (client_connect(&l, a->target, a->timeout_s, &err))
+		return fail(&err);
+	int rc = client_send(&l, request, &err) ? fail(&err) : v->run(v, &l, a);
+	client_close(&l);
+	return rc;
+}
+
 int client_run(int argc, char *argv[])
 {
 	char request[CONTROL_LINE_LEN + 64];
-	struct arguments a = {0};
-	struct client_link l;
 	struct error err;
 	const struct verb *v = verbs;
 
 	while (strcmp(v->name, argv[1]))
 		v++;
+	struct arguments a = {.timeout_s = v->timeout_s, .parallel = 1};
 	int rc = parse(v, argc, argv, &a);
 	if (rc >= 0)
 		return rc;
-	if (make_request(v, &a, request, sizeof(request), &err) ||
-	    client_connect(&l, a.target, &err))
+	if (v->no_guest)
+		return fleet_list(a.json, a.timeout_s);
+	if (make_request(v, &a, request, sizeof(request), &err))
 		return fail(&err);
-	rc = client_send(&l, request, &err) ? fail(&err) : v->run(v, &l, &a);
-	client_close(&l);
-	return rc;
-}
-
-/* ---- the connection: finding the socket, and whole lines ---- */
-
-#define LINE_MAX_LEN (1 << 20)
-
-/* Names of the sockets in the folder of named guests: "a, b, c", or "". */
-static void list_guests(char *buf, size_t size)
-{
-	static const char end[] = ".sock";
-	char dir[CONTROL_PATH_LEN];
-	size_t n = 0;
-	buf[0] = 0;
-	DIR *d = control_rundir(dir, sizeof(dir), NULL) ? NULL : opendir(dir);
-	for (struct dirent *e; d && (e = readdir(d));) {
-		size_t len = strlen(e->d_name), stem = len - strlen(end);
-		if (len <= strlen(end) || strcmp(e->d_name + stem, end) || stem + n + 3 > size)
-			continue;
-		n += (size_t)snprintf(buf + n, size - n, "%s%.*s", n ? ", " : "", (int)stem,
-				      e->d_name);
-	}
-	if (d)
-		closedir(d);
-}
-
-static int no_guest(const char *target, const char *path, int code, struct error *err)
-{
-	char names[400], dir[CONTROL_PATH_LEN] = "the run directory";
-	if (code == ECONNREFUSED)
-		error_set(err, code, "guest %.100s: nobody listens at %s: it has ended", target,
-			  path);
-	else
-		error_errno(err, code, "guest %.100s: %s", target, path);
-	list_guests(names, sizeof(names));
-	control_rundir(dir, sizeof(dir), NULL);
-	if (code == EACCES)
-		error_hint(err, "ask as the user who runs the guest, or as root");
-	else if (names[0])
-		error_hint(err, "guests with a socket in %s: %s", dir, names);
-	else
-		error_hint(err,
-			   "no guest has a socket in %s: molt run --name NAME makes one; "
-			   "for --control PATH give that path, with a slash in it",
-			   dir);
-	return error_exit(err, EXIT_CONFIG);
-}
-
-int client_connect(struct client_link *l, const char *target, struct error *err)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	*l = (struct client_link){.fd = -1};
-	int rc = control_socket_path(target, addr.sun_path, err);
-	if (rc)
-		return rc;
-	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (l->fd < 0)
-		return error_errno(err, errno, "socket");
-	if (!connect(l->fd, (const struct sockaddr *)&addr, sizeof(addr)))
-		return 0;
-	rc = no_guest(target, addr.sun_path, errno, err);
-	client_close(l);
-	return rc;
-}
-
-int client_send(struct client_link *l, const char *line, struct error *err)
-{
-	size_t len = strlen(line);
-	while (len) {
-		ssize_t n = send(l->fd, line, len, MSG_NOSIGNAL);
-		if (n < 0 && errno == EINTR)
-			continue;
-		/* What it has to say about that can still be read. */
-		if (n < 0 && errno == EPIPE)
-			return 0;
-		if (n < 0)
-			return error_errno(err, errno, "asking the guest");
-		line += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-int client_send_fd(struct client_link *l, const char *line, int fd, struct error *err)
-{
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = {0};
-	struct iovec part = {(void *)line, strlen(line)};
-	struct msghdr msg = {.msg_iov = &part,
-			     .msg_iovlen = 1,
-			     .msg_control = control.room,
-			     .msg_controllen = sizeof(control.room)};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	if (sendmsg(l->fd, &msg, MSG_NOSIGNAL) != (ssize_t)part.iov_len)
-		return error_errno(err, errno, "asking the guest");
-	return 0;
-}
-
-static int make_room(struct client_link *l, struct error *err)
-{
-	if (l->len < l->room)
-		return 0;
-	size_t room = l->room ? 2 * l->room : 16384;
-	if (room > LINE_MAX_LEN)
-		return error_set(err, EMSGSIZE, "the guest answers with a line of over %d bytes",
-				 LINE_MAX_LEN / 2);
-	char *buf = realloc(l->buf, room);
-	if (!buf)
-		return error_errno(err, ENOMEM, "an answer of %zu bytes", room);
-	l->buf = buf;
-	l->room = room;
-	return 0;
-}
-
-char *client_line(struct client_link *l, struct error *err)
-{
-	l->len -= l->used;
-	if (l->used)
-		memmove(l->buf, l->buf + l->used, l->len);
-	l->used = 0;
-	for (;;) {
-		char *end = l->len ? memchr(l->buf, '\n', l->len) : NULL;
-		if (end) {
-			*end = 0;
-			l->used = (size_t)(end - l->buf) + 1;
-			return l->buf;
-		}
-		if (make_room(l, err))
-			return NULL;
-		ssize_t n = recv(l->fd, l->buf + l->len, l->room - l->len, 0);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			error_set(err, EPIPE, "the connection was closed without an answer");
-			return NULL;
-		}
-		l->len += (size_t)n;
-	}
-}
-
-void client_close(struct client_link *l)
-{
-	fd_close(&l->fd);
-	free(l->buf);
-	*l = (struct client_link){.fd = -1};
+	if (!a.all)
+		return run_one(v, &a, request);
+	return fleet_update(&(struct fleet_update){
+		.request = request, .parallel = a.parallel, .go_on = a.go_on, .json = a.json});
 }
 
 /* ---- `molt status` for people ---- */
@@ -391,6 +320,14 @@ static void show_time(const char *label, uint64_t s)
 {
 	printf("%-*s%lu d %02lu:%02lu:%02lu\n", COLUMN, label, s / 86400, s / 3600 % 24,
 	       s / 60 % 60, s % 60);
+}
+
+/* What the host has said about the device. */
+static void show_trouble(const char *name, const char *device)
+{
+	char text[200];
+	if (json_get_text(device, "trouble", text, sizeof(text))[0])
+		printf("  %-*s %s\n", 24, name, text);
 }
 
 static void show_devices(const char *devices)
@@ -409,8 +346,10 @@ static void show_devices(const char *devices)
 		json_get_text(d, "name", name, sizeof(name));
 		if (!strcmp(json_get_text(d, "kept", text, sizeof(text)), "true")) {
 			printf("  %-*s can be kept\n", 24, name);
+			show_trouble(name, d);
 			continue;
 		}
+		show_trouble(name, d);
 		json_get_text(d, "reason", text, sizeof(text));
 		printf("  %-*s cannot be kept now: %s\n", 24, name, text);
 		if (json_get_text(d, "remedy", text, sizeof(text))[0])

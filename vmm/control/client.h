@@ -5,7 +5,7 @@
 
 #include "vmm/base/base.h"
 
-/* The verb that is argv[1]: status, update, stop or events. Gets all of main's arguments and
+/* The verb that is argv[1]: list, status, update, stop or events. Gets all of main's arguments and
  * returns the exit status. */
 int client_run(int argc, char *argv[]);
 void client_show_status(const char *answer);
@@ -18,10 +18,18 @@ struct client_link {
 	int fd;
 	char *buf;		/* owned */
 	size_t len, room, used; /* bytes in it; of these the line returned last */
+	unsigned timeout_s;	/* of each wait; 0: for ever */
 };
 
-/* @target: name or path. Errors say which guests there are. */
-int client_connect(struct client_link *l, const char *target, struct error *err);
+#define CLIENT_NAME_LEN 64
+
+/* Names of the guests whose sockets are in the run directory, living or not, in order. How many, or -errno; @names is the
+ * caller's to free. */
+int client_guests(char (**names)[CLIENT_NAME_LEN], struct error *err);
+
+/* @target: name or path. Errors say which guests there are; -ETIMEDOUT: it does not speak. */
+int client_connect(struct client_link *l, const char *target, unsigned timeout_s,
+		   struct error *err);
 int client_send(struct client_link *l, const char *line, struct error *err);
 /* The same with a descriptor, which stays the caller's. */
 int client_send_fd(struct client_link *l, const char *line, int fd, struct error *err);

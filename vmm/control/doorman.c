@@ -107,9 +107,10 @@ static int make_rundir(struct error *err)
 	if (rc)
 		return rc;
 	if ((mkdir(dir, 0700) < 0 && errno != EEXIST) || lstat(dir, &st) < 0)
-		return error_errno(err, errno, "folder %s of the control socket", dir);
+		return error_file(err, errno, "folder %s of the control socket", dir);
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH))) {
-		error_set(err, EPERM, "%s: not a folder that only this user may write", dir);
+		error_end(err, EXIT_CONFIG, EPERM, "%s: not a folder that only this user may write",
+			  dir);
 		return error_hint(err, "remove it, or chmod 700 %s", dir);
 	}
 	return 0;

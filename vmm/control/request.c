@@ -86,8 +86,11 @@ int control_rundir(char *buf, size_t size, struct error *err)
 		return error_hint(
 			err, "log in through a session manager, set it, or give the socket's path");
 	}
-	if ((size_t)snprintf(buf, size, "%s/molt", base) >= size)
-		return error_set(err, ENAMETOOLONG, "XDG_RUNTIME_DIR %.100s is too long", base);
+	if ((size_t)snprintf(buf, size, "%s/molt", base) >= size) {
+		error_end(err, EXIT_CONFIG, ENAMETOOLONG, "XDG_RUNTIME_DIR %.100s is too long",
+			  base);
+		return error_file_hint(err);
+	}
 	return 0;
 }
 

@@ -30,7 +30,7 @@ struct control_request {
 	bool check; /* update: only say whether it could be done */
 	int peer;   /* take: its socket, the receiver's; -1: none came. Set by control_take() */
 	int pid;    /* of whoever asks */
-	char exe[CONTROL_EXE_LEN]; /* update: program file, absolute; "": where molt was started from */
+	char exe[CONTROL_EXE_LEN]; /* update: program file, absolute; "": that of the last update, or where molt was started from */
 };
 
 int control_request_parse(struct control_request *req, const char *line, size_t len,

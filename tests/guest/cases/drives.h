@@ -60,6 +60,8 @@ int drive_skew(struct session *s, unsigned updates);
 int drive_control(struct session *s, unsigned updates);
 /* Signals and requests that come while an update is under way. */
 int drive_busy(struct session *s, unsigned updates);
+/* molt on a terminal that is closed, and signals that end it. */
+int drive_terminal(struct session *s, unsigned updates);
 /* As process 1 of a container. */
 int drive_container(struct session *s, unsigned updates);
 /* States that KVM gives, and may refuse to take. */

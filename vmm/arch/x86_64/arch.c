@@ -36,6 +36,7 @@ void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 		.mmio32_len = LAYOUT_MMIO32_LEN,
 		.mmio64_base = m->arch->state.mmio64_base,
 		.mmio64_len = m->arch->state.mmio64_len,
+		.address_bits = m->arch->address_bits,
 		.config_port = LAYOUT_PCI_CONFIG_PORT,
 		.pio_base = LAYOUT_PIO_BASE,
 		.pio_len = LAYOUT_PIO_LEN,
@@ -44,39 +45,28 @@ void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 	};
 }
 
-/* Width of the host's guest physical addresses (CPUID 0x80000008 EAX[7:0]); 36: it does not say. */
-static unsigned physical_bits(const struct machine *m)
-{
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[CPU_MAX_CPUID];
-	} c = {.head.nent = CPU_MAX_CPUID};
-	if (vm_ioctl(m->vm.kvm_fd, KVM_GET_SUPPORTED_CPUID, &c) < 0)
-		return 36;
-	for (uint32_t i = 0; i < c.head.nent; i++)
-		if (c.entries[i].function == 0x80000008 && (c.entries[i].eax & 0xff) >= 36)
-			return c.entries[i].eax & 0xff;
-	return 36;
-}
-
-/* What four levels of nested page tables and most IOMMUs can reach, with room to spare. */
-#define MAX_BITS 46
-
-/* The window for 64-bit BARs: the third quarter of the address space (AMD keeps the end of it for
- * HyperTransport), or what RAM leaves of that. */
-static void choose_mmio64(struct machine *m)
+static int choose_mmio64(struct machine *m, struct error *err)
 {
 	const struct ram_state *r = &m->ram.state;
-	unsigned bits = physical_bits(m);
-	uint64_t space = 1ull << (bits < MAX_BITS ? bits : MAX_BITS), end = space / 4 * 3;
-	uint64_t base = space / 2,
-		 ram_end = align_up(r->gpa[r->nregions - 1] + r->len[r->nregions - 1], GIB);
-	if (ram_end > base)
-		base = ram_end;
-	if (base >= end)
-		return;
-	m->arch->state.mmio64_base = base;
-	m->arch->state.mmio64_len = end - base < 256 * GIB ? end - base : 256 * GIB;
+	struct x86_state *s = &m->arch->state;
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[CPUID_MAX_ENTRIES];
+	} c;
+	int rc = cpuid_make(m, &c.head, err);
+	if (rc)
+		return rc;
+	uint64_t end = r->gpa[r->nregions - 1] + r->len[r->nregions - 1];
+	m->arch->address_bits = cpuid_address_bits(&c.head);
+	if (end > 1ull << m->arch->address_bits) {
+		error_end(err, EXIT_HOST, ERANGE,
+			  "guest memory reaches %lu GiB, the guest's processor %llu GiB (%u "
+			  "address bits)",
+			  end / GIB, (1ull << m->arch->address_bits) / GIB, m->arch->address_bits);
+		return error_hint(err, "less --mem, or a host with more address bits");
+	}
+	layout_mmio64(m->arch->address_bits, end, &s->mmio64_base, &s->mmio64_len);
+	return 0;
 }
 
 int arch_init(struct machine *m, struct error *err)
@@ -101,10 +91,9 @@ int arch_init(struct machine *m, struct error *err)
 				 "this host's XSAVE area has %u bytes, molt carries %d",
 				 arch->xsave_len, CPU_MAX_XSAVE);
 	arch->caps = (has[1] ? ARCH_CAP_XSAVE : 0) | (has[2] ? ARCH_CAP_XCRS : 0);
-	if (m->fresh)
-		choose_mmio64(m);
 	struct state_section s = {.node = "x86", .cls = &x86_state_class, .state = &arch->state};
-	return state_register(&m->tree, &s, err);
+	int rc = m->fresh ? choose_mmio64(m, err) : 0;
+	return rc ? rc : state_register(&m->tree, &s, err);
 }
 
 int arch_boot(struct machine *m, struct error *err)

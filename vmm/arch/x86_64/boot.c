@@ -33,9 +33,10 @@ int boot_file_open(struct boot_file *file, const char *path, const char *what, s
 	/* O_NONBLOCK: a named pipe must not hold us up before fstat tells what it is. */
 	file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (file->fd < 0 || fstat(file->fd, &st) < 0)
-		rc = error_end(err, EXIT_CONFIG, errno, "%s %s: %m", what, path);
+		rc = error_file(err, errno, "%s %s", what, path);
 	else if (!S_ISREG(st.st_mode))
-		rc = error_end(err, EXIT_CONFIG, EINVAL, "%s %s: not a regular file", what, path);
+		rc = (error_end(err, EXIT_CONFIG, EINVAL, "%s %s: not a regular file", what, path),
+		      error_file_hint(err));
 	if (rc)
 		fd_close(&file->fd);
 	file->len = (uint64_t)st.st_size;

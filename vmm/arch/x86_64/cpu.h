@@ -53,6 +53,9 @@ void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, uint32_t ncpus);
 /* The pure part of cpuid_make, for its test: hides features in @c. */
 void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline);
 
+/* Width of the physical addresses that a guest with it can use; 36: it does not say. */
+unsigned cpuid_address_bits(const struct kvm_cpuid2 *c);
+
 /* ---- what x86-64 keeps per machine ---- */
 
 /* What the guest was given and what KVM holds for the whole VM: state node "x86". */
@@ -70,6 +73,7 @@ struct arch {
 	struct x86_state state;
 	uint32_t xsave_len;    /* bytes of the XSAVE area on this host */
 	uint32_t caps;	       /* ARCH_CAP_*, looked up once */
+	uint32_t address_bits; /* of a new guest's physical addresses */
 	struct reader *reader; /* warm.c; NULL: there is none */
 };
 

@@ -11,48 +11,112 @@
 #define BIT(n) (1u << (n))
 #define ANY    0xffffffffu /* every index of a leaf */
 
+#define XCR0_SHOWN 0x2ffu
+#define XCR0_LAST  9 /* PKRU */
+
 enum reg { EAX, EBX, ECX, EDX };
 
-/* Bits taken away: state behind them would be lost in an update. */
+/*
+ * What a guest may see of what KVM offers: what is behind it is in the saved state (registers, XSAVE up to PKRU, the MSRs
+ * that KVM lists), or there is nothing behind it. A newer kernel may offer more: it stays hidden until somebody has looked
+ * whether it can be saved. Not here for that reason: VMX and SVM, the PMU and debug store, last branch records, processor
+ * trace, SGX, AMX with XFD, shadow stacks and indirect branch tracking (SSP has no MSR), FRED, user interrupts, key locker.
+ */
 static const struct {
 	uint32_t function, index;
 	enum reg reg;
 	uint32_t bits;
-} hidden[] = {
-	{0x1, 0, ECX, BIT(5)},			/* VMX */
-	{0x80000001, 0, ECX, BIT(2) | BIT(12)}, /* SVM, SKINIT */
-	{0x1, 0, ECX, BIT(2) | BIT(15)},	/* 64-bit debug store, PDCM: the PMU */
-	{0x1, 0, EDX, BIT(21)},			/* debug store */
-	{0x80000001, 0, ECX, BIT(23) | BIT(24) | BIT(27) | BIT(28)}, /* AMD's PMU */
-	{0x7, 0, EDX, BIT(19)},					     /* last branch records */
-	{0x7, 0, EBX, BIT(2) | BIT(25)},			     /* SGX, processor trace */
-	{0x7, 0, ECX, BIT(30)},					     /* SGX launch control */
-	{0x7, 0, EDX, BIT(22) | BIT(24) | BIT(25)},		     /* AMX: BF16, tiles, INT8 */
-	{0x7, 1, EAX, BIT(21)},					     /* AMX FP16 */
-	{0x7, 1, EDX, BIT(8)},					     /* AMX complex */
-	{0xd, 0, EAX, BIT(17) | BIT(18)}, /* XCR0: tile configuration and data */
-	{0xd, 1, EAX, BIT(4)},		  /* XFD, used with AMX only */
+} shown[] = {
+	/* SSE3, PCLMUL, SSSE3, FMA, CX16, PCID, SSE4.1, SSE4.2, x2APIC, MOVBE, POPCNT, TSC deadline, AES,
+	 * XSAVE, OSXSAVE, AVX, F16C, RDRAND, hypervisor */
+	{0x1, 0, ECX, 0xfffa3203},
+	{0x1, 0, EDX, 0x1f8bfbff},
+	/* FSGSBASE, TSC_ADJUST, BMI1, HLE, AVX2, FDP_EXCPTN_ONLY, SMEP, BMI2, ERMS, INVPCID, RTM, ZERO_FCS_FDS,
+	 * MPX, AVX512F, AVX512DQ, RDSEED, ADX, SMAP, AVX512IFMA, CLFLUSHOPT, CLWB, AVX512PF, AVX512ER,
+	 * AVX512CD, SHA, AVX512BW, AVX512VL */
+	{0x7, 0, EBX, 0xfdbf6ffb},
+	/* AVX512VBMI, UMIP, PKU, OSPKE, WAITPKG, AVX512_VBMI2, GFNI, VAES, VPCLMULQDQ, AVX512_VNNI,
+	 * AVX512_BITALG, AVX512_VPOPCNTDQ, LA57, RDPID, BUS_LOCK_DETECT, CLDEMOTE, MOVDIRI, MOVDIR64B */
+	{0x7, 0, ECX, 0x1b415f7e},
+	/* AVX512_4VNNIW, AVX512_4FMAPS, FSRM, AVX512_VP2INTERSECT, MD_CLEAR, SERIALIZE, TSXLDTRK, AVX512_FP16,
+	 * SPEC_CTRL, STIBP, FLUSH_L1D, ARCH_CAPABILITIES, SSBD */
+	{0x7, 0, EDX, 0xbc81451c},
+	/* SHA512, SM3, SM4, AVX_VNNI, AVX512_BF16, CMPCCXADD, FZRM, FSRS, FSRC, LKGS, WRMSRNS, AVX_IFMA, LAM,
+	 * MOVRS */
+	{0x7, 1, EAX, 0x848c1cb7},
+	/* MSR_IMM */
+	{0x7, 1, ECX, 0x00000020},
+	/* AVX_VNNI_INT8, AVX_NE_CONVERT, AVX_VNNI_INT16, PREFETCHITI, AVX10 */
+	{0x7, 1, EDX, 0x00084430},
+	/* PSFD, IPRED_CTRL, RRSBA_CTRL, DDPD_U, BHI_CTRL, MCDT_NO */
+	{0x7, 2, EDX, 0x0000003f},
+	/* LAHF, CMP_LEGACY, CR8_LEGACY, ABM, SSE4A, MISALIGNSSE, 3DNOWPREFETCH, OSVW, XOP, FMA4, TBM, TOPOEXT */
+	{0x80000001, 0, ECX, 0x00610bf3},
+	{0x80000001, 0, EDX, 0xefd3fbff},
+	/* CONSTANT_TSC */
+	{0x80000007, 0, EDX, 0x00000100},
+	/* CLZERO, XSAVEERPTR, WBNOINVD, IBPB, IBRS, STIBP, STIBP_ALWAYS_ON, IBRS_SAME_MODE, EFER_LMSLE_MBZ,
+	 * SSBD, VIRT_SSBD, SSB_NO, PSFD, IBPB_RET */
+	{0x80000008, 0, EBX, 0x571ad205},
+	/* NO_NESTED_DATA_BP, WRMSR_XX_BASE_NS, LFENCE_RDTSC, VERW_CLEAR, NULL_SEL_CLR_BASE, AUTOIBRS,
+	 * NO_SMM_CTL_MSR, GP_ON_USER_CPUID, PREFETCHI, AVX512_BMM, SBPB, IBPB_BRTYPE, SRSO_NO,
+	 * SRSO_USER_KERNEL_NO */
+	{0x80000021, 0, EAX, 0x78920367},
+	/* TSA_SQ_NO, TSA_L1_NO */
+	{0x80000021, 0, ECX, 0x00000006},
+	/* XCR0: x87, SSE, AVX, MPX, AVX-512, PKRU; no part of XSS */
+	{0xd, 0, EAX, XCR0_SHOWN},
+	{0xd, 0, EDX, 0},
+	{0xd, 1, EAX, 0xf}, /* XSAVEOPT, XSAVEC, XGETBV1, XSAVES */
+	{0xd, 1, ECX, 0},
+	{0xd, 1, EDX, 0},
+	/* clock sources, steal time, EOI, unhalt, TLB flush, IPIs, polling, yield, extended destination IDs, migration
+	 * control; no asynchronous page faults */
 	{KVM_CPUID_FEATURES, 0, EAX,
-	 BIT(KVM_FEATURE_ASYNC_PF) | BIT(KVM_FEATURE_ASYNC_PF_VMEXIT) |
-		 BIT(KVM_FEATURE_ASYNC_PF_INT)},
+	 BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |
+		 BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_STEAL_TIME) |
+		 BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_PV_UNHALT) |
+		 BIT(KVM_FEATURE_PV_TLB_FLUSH) | BIT(KVM_FEATURE_PV_SEND_IPI) |
+		 BIT(KVM_FEATURE_POLL_CONTROL) | BIT(KVM_FEATURE_PV_SCHED_YIELD) |
+		 BIT(KVM_FEATURE_MSI_EXT_DEST_ID) | BIT(KVM_FEATURE_HC_MAP_GPA_RANGE) |
+		 BIT(KVM_FEATURE_MIGRATION_CONTROL) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT)},
 };
 
-/* Leaves that belong to them, taken away whole. */
+/* Leaves that are shown at all, with the largest index. The registers of 7 and beyond that no row above names are not: a
+ * register is where new features come. */
 static const struct {
-	uint32_t function, index;
-} hidden_leaves[] = {
-	{0xa, ANY},	   /* PMU */
-	{0xd, 17},	   /* XSAVE: tile configuration */
-	{0xd, 18},	   /* tile data */
-	{0x12, ANY},	   /* SGX */
-	{0x14, ANY},	   /* processor trace */
-	{0x1c, ANY},	   /* last branch records */
-	{0x1d, ANY},	   /* tiles */
-	{0x1e, ANY},	   /* tile multiplication */
-	{0x8000000a, ANY}, /* SVM */
-	{0x8000001f, ANY}, /* SEV */
-	{0x80000022, ANY}, /* AMD's PMU */
-	{0x80000026, ANY}, /* AMD's extended topology: 0xb says it all */
+	uint32_t function, last;
+	bool features; /* its registers other than those above are zero */
+} leaves[] = {
+	{0x0, 0, false},	 /* vendor */
+	{0x1, 0, false},	 /* family, features */
+	{0x2, 0, false},	 /* caches */
+	{0x4, ANY, false},	 /* caches */
+	{0x6, 0, false},	 /* APIC timer */
+	{0x7, 2, true},		 /* features; EAX of index 0 is the last index */
+	{0xb, ANY, false},	 /* topology */
+	{0xd, XCR0_LAST, false}, /* XSAVE */
+	{0x15, 0, false},	 /* TSC frequency */
+	{0x16, 0, false},	 /* processor frequency */
+	{0x1f, ANY, false},	 /* topology */
+	{0x24, 1, false},	 /* AVX10 */
+	{KVM_CPUID_SIGNATURE, 0, false},
+	{KVM_CPUID_FEATURES, 0, false},
+	{0x80000000, 0, false},
+	{0x80000001, 0, false},
+	{0x80000002, 0, false},
+	{0x80000003, 0, false}, /* name */
+	{0x80000004, 0, false},
+	{0x80000005, 0, false}, /* caches */
+	{0x80000006, 0, false},
+	{0x80000007, 0, true},	/* power: the TSC's */
+	{0x80000008, 0, false}, /* address widths, features */
+	{0x80000019, 0, false}, /* TLBs */
+	{0x8000001a, 0, false}, /* widths of execution units */
+	{0x8000001d, ANY, false},
+	{0x8000001e, 0, false}, /* caches, topology */
+	{0x80000020, 0, true},
+	{0x80000021, 0, true},
 };
 
 static uint32_t *reg_of(struct kvm_cpuid_entry2 *e, enum reg reg)
@@ -105,15 +169,44 @@ static void make_topology_leaf(struct kvm_cpuid2 *c, uint32_t function)
 			.function = function, .index = i, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX};
 }
 
+/* The leaf's place in the table above, or -1. XSAVE's indices are components: those of XCR0 that are shown. */
+static int leaf_of(const struct kvm_cpuid_entry2 *e)
+{
+	if (e->function == 0xd && e->index > 1 &&
+	    (e->index > XCR0_LAST || !(XCR0_SHOWN & BIT(e->index))))
+		return -1;
+	for (unsigned i = 0; i < ARRAY_LEN(leaves); i++)
+		if (leaves[i].function == e->function && e->index <= leaves[i].last)
+			return (int)i;
+	return -1;
+}
+
+static void show(struct kvm_cpuid_entry2 *e, bool features)
+{
+	for (enum reg reg = EAX; reg <= EDX; reg++) {
+		bool last_index = e->function == 0x7 && !e->index && reg == EAX;
+		uint32_t bits = features && !last_index ? 0 : ~0u;
+		for (unsigned i = 0; i < ARRAY_LEN(shown); i++)
+			if (shown[i].function == e->function && shown[i].index == e->index &&
+			    shown[i].reg == reg)
+				bits = shown[i].bits;
+		*reg_of(e, reg) &= bits;
+		if (last_index && *reg_of(e, reg) > 2)
+			*reg_of(e, reg) = 2;
+	}
+}
+
 void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline)
 {
-	for (uint32_t i = 0; i < ARRAY_LEN(hidden_leaves); i++)
-		remove_leaf(c, hidden_leaves[i].function, hidden_leaves[i].index);
-	for (uint32_t i = 0; i < ARRAY_LEN(hidden); i++) {
-		struct kvm_cpuid_entry2 *e = find(c, hidden[i].function, hidden[i].index);
-		if (e)
-			*reg_of(e, hidden[i].reg) &= ~hidden[i].bits;
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < c->nent; i++) {
+		int leaf = leaf_of(&c->entries[i]);
+		if (leaf < 0)
+			continue;
+		c->entries[n] = c->entries[i];
+		show(&c->entries[n++], leaves[leaf].features);
 	}
+	c->nent = n;
 	struct kvm_cpuid_entry2 *e = find(c, 1, 0);
 	if (e) {
 		e->ecx |= BIT(31); /* a hypervisor is present */
@@ -122,6 +215,21 @@ void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline)
 	fix_xsave_size(c);
 	make_topology_leaf(c, 0xb);
 	make_topology_leaf(c, 0x1f);
+}
+
+/* Leaf 0x80000008, EAX: bits 7:0, and 23:16 where nested page tables reach less (0: they do not). */
+unsigned cpuid_address_bits(const struct kvm_cpuid2 *c)
+{
+	for (uint32_t i = 0; i < c->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &c->entries[i];
+		uint32_t bits = e->eax & 0xff, guest = e->eax >> 16 & 0xff;
+		if (e->function != 0x80000008)
+			continue;
+		if (guest && guest < bits)
+			bits = guest;
+		return bits < 36 ? 36 : bits;
+	}
+	return 36;
 }
 
 int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err)

@@ -8,9 +8,12 @@
 
 #include "vmm/base/base.h"
 
-/* Guest physical memory, in bytes. RAM is [0, low end) and, beyond 3 GiB, [4 GiB, ...). */
+/* Guest physical memory, in bytes. RAM is [0, low end) and, beyond 3 GiB, [4 GiB, ...), but for the last 12 GiB below
+ * 1 TiB: they belong to HyperTransport on AMD's hosts, whose IOMMU does not take them as DMA addresses. */
 #define LAYOUT_RAM_MIN	   0x02000000ull
-#define LAYOUT_RAM_MAX	   0x10000000000ull /* 1 TiB; the MMIO window above needs room too */
+#define LAYOUT_RAM_MAX	   0x40000000000ull /* 4 TiB: a KVM memory slot ends at 8 */
+#define LAYOUT_HT_BASE	   0xfd00000000ull
+#define LAYOUT_HT_END	   0x10000000000ull
 #define LAYOUT_RAM_LOW_END 0xc0000000ull
 #define LAYOUT_RAM_HIGH	   0x100000000ull
 #define LAYOUT_MMIO32_BASE 0xc0000000ull
@@ -67,3 +70,7 @@
 #define LAYOUT_INTX_GSI	  16 /* INTA..INTD of slot 0: 16 to 19 */
 
 #define LAYOUT_CMOS_CENTURY 0x32
+
+/* The PCI window for 64-bit BARs, of a guest with physical addresses of @bits and memory up to
+ * @ram_end; length 0: there is no room for one. */
+void layout_mmio64(unsigned bits, uint64_t ram_end, uint64_t *base, uint64_t *len);

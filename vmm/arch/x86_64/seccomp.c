@@ -42,22 +42,8 @@ void arch_seccomp_return(void *ucontext, long value)
 	uc->uc_mcontext.gregs[REG_RAX] = value;
 }
 
-/* The filter sees the address behind the instruction. */
+/* seccomp_call.S */
 extern const char seccomp_call_pass[];
-__asm__(".text\n"
-	".globl arch_seccomp_call\n"
-	"arch_seccomp_call:\n"
-	"	mov %rdi, %rax\n"
-	"	mov %rsi, %r11\n"
-	"	mov 0(%r11), %rdi\n"
-	"	mov 8(%r11), %rsi\n"
-	"	mov 16(%r11), %rdx\n"
-	"	mov 24(%r11), %r10\n"
-	"	mov 32(%r11), %r8\n"
-	"	mov 40(%r11), %r9\n"
-	"	syscall\n"
-	"seccomp_call_pass:\n"
-	"	ret\n");
 
 uintptr_t arch_seccomp_pass(void)
 {

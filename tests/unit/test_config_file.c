@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* Options from a file, in the place of --config. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+#include "vmm/config_file.h"
+
+static char path[] = "/tmp/molt-config.XXXXXX";
+
+static void content(const char *text)
+{
+	FILE *f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+/* The words after "molt run", joined by "|"; NULL: refused with @err. */
+static const char *expand(struct error *err, ...)
+{
+	static char joined[4096];
+	static char *words[16];
+	char **argv = words;
+	int argc = 0;
+	va_list list;
+	va_start(list, err);
+	for (char *w; (w = va_arg(list, char *));)
+		words[argc++] = w;
+	va_end(list);
+	words[argc] = NULL;
+	if (config_file_expand(&argc, &argv, err))
+		return NULL;
+	assert_null(argv[argc]);
+	joined[0] = 0;
+	for (int i = 0; i < argc; i++)
+		snprintf(joined + strlen(joined), sizeof(joined) - strlen(joined), "%s%s",
+			 i ? "|" : "", argv[i]);
+	return joined;
+}
+
+static void in_its_place(void **state)
+{
+	struct error err = {0};
+	content("# a guest\n"
+		"kernel = /boot/vmlinuz\n"
+		"\n"
+		"  cmdline=console=ttyS0 root=/dev/sda\t \n"
+		"vfio = 00:05.0,rom=off\n"
+		"vfio = 00:06.0\n"
+		"insecure-exe\n"
+		"name =\n"
+		"report = --odd");
+	assert_string_equal(
+		expand(&err, "run", "--mem", "1G", "--config", path, "--cpus", "2", NULL),
+		"run|--mem|1G|--kernel=/boot/vmlinuz|--cmdline=console=ttyS0 "
+		"root=/dev/sda|--vfio=00:05.0,rom=off|--vfio=00:06.0|--insecure-exe|"
+		"--name=|--report=--odd|--cpus|2");
+	char word[64];
+	snprintf(word, sizeof(word), "--config=%s", path);
+	content("mem = 64M\n");
+	assert_string_equal(expand(&err, "run", word, word, NULL), "run|--mem=64M|--mem=64M");
+	assert_string_equal(expand(&err, "run", "--mem", "64M", NULL), "run|--mem|64M");
+	assert_string_equal(expand(&err, "run", "--config", NULL), "run|--config");
+	content("");
+	assert_string_equal(expand(&err, "run", word, NULL), "run");
+}
+
+static void refused(void **state)
+{
+	static const struct {
+		const char *text, *says;
+	} cases[] = {
+		{"kernel = a\n= b\n", "line 2"},	{"--kernel = a\n", "line 1: no name"},
+		{"two words = a\n", "line 1: no name"}, {"\n\nconfig = other\n", "line 3"},
+		{"Kernel = a\n", "line 1: no name"},
+	};
+	struct error err;
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		content(cases[i].text);
+		err = (struct error){0};
+		assert_null(expand(&err, "run", "--config", path, NULL));
+		if (!strstr(err.text, cases[i].says) || !strstr(err.text, path))
+			fail_msg("%s: %s", cases[i].text, err.text);
+		assert_int_equal(err.exit, EXIT_CONFIG);
+		assert_true(err.hint[0]);
+	}
+	assert_null(expand(&err, "run", "--config", "/nonexistent/file", NULL));
+	assert_int_equal(err.code, ENOENT);
+	assert_int_equal(err.exit, EXIT_CONFIG);
+	assert_null(expand(&err, "run", "--config", "/dev/zero", NULL));
+	assert_true(err.hint[0] || strstr(err.text, "longer"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(in_its_place),
+		cmocka_unit_test(refused),
+	};
+	close(mkstemp(path));
+	int rc = cmocka_run_group_tests(tests, NULL, NULL);
+	remove(path);
+	return rc;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* The --report file: appended to, opened anew after it was rotated, kept where that fails. */
+#include "tests/unit/unit.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cpr/handover/report.h"
+#include "vmm/base/reasons.h"
+#include "vmm/machine.h"
+
+static struct machine m;
+static struct error err;
+static char folder[32] = "/tmp/molt-report.XXXXXX", path[64], old[64];
+
+static void refuse(const char *why)
+{
+	static const struct reasons none;
+	error_set(&err, EINVAL, "%s", why);
+	report_refused(&m, &err, &none, 0);
+}
+
+/* How many records the file has. */
+static unsigned records(const char *file)
+{
+	char line[4096];
+	unsigned n = 0;
+	FILE *f = fopen(file, "r");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		n++;
+	fclose(f);
+	return n;
+}
+
+static void rotated(void **state)
+{
+	assert_int_equal(report_open(&m, &err), 0);
+	refuse("one");
+	assert_int_equal(rename(path, old), 0);
+	refuse("two");
+	assert_int_equal(report_reopen(&m, &err), 0);
+	refuse("three");
+	assert_int_equal(records(old), 2);
+	assert_int_equal(records(path), 1);
+	assert_int_equal(m.fds.n, 1);
+}
+
+static void a_file_that_cannot_be_opened(void **state)
+{
+	assert_int_equal(rename(path, old), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(report_reopen(&m, &err), -EISDIR);
+	assert_non_null(strstr(err.text, path));
+	refuse("four");
+	assert_int_equal(records(old), 2);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(report_reopen(&m, &err), 0);
+	refuse("five");
+	assert_int_equal(records(path), 1);
+}
+
+static void none(void **state)
+{
+	static struct machine quiet;
+	assert_int_equal(report_reopen(&quiet, &err), 0);
+	assert_int_equal(quiet.fds.n, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(rotated),
+		cmocka_unit_test(a_file_that_cannot_be_opened),
+		cmocka_unit_test(none),
+	};
+	if (!mkdtemp(folder))
+		return 1;
+	snprintf(path, sizeof(path), "%s/report", folder);
+	snprintf(old, sizeof(old), "%s/old", folder);
+	m.opt.report = path;
+	pthread_mutex_init(&m.lock, NULL);
+	int failed = cmocka_run_group_tests_name("report", tests, NULL, NULL);
+	while (m.fds.n)
+		fdset_close(&m.fds, m.fds.e[0].name);
+	pool_free(m.fds.e);
+	unlink(path);
+	unlink(old);
+	rmdir(folder);
+	return failed;
+}
