@@ -79,7 +79,11 @@ unsigned session_children(const struct session *s, const char *name, pid_t *pid)
 pid_t session_worker(const struct session *s)
 {
 	pid_t workers[MAX_CHILDREN];
-	unsigned n = children(s, "molt-worker", workers, MAX_CHILDREN);
+	unsigned n = 0;
+
+	/* The kernel's list leaves some out when a child before them ends while it is read (proc(5)). */
+	for (unsigned look = 0; !n && look < 3; look++)
+		n = children(s, "molt-worker", workers, MAX_CHILDREN);
 	return n ? workers[n - 1] : 0;
 }
 
