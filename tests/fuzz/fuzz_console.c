@@ -35,7 +35,7 @@ static void expect_byte(uint8_t c)
 static void console_new(bool terminal)
 {
 	int in[2], out[2];
-	memset(watches, 0, sizeof(watches));
+	loop_renew();
 	memset(&m, 0, sizeof(m));
 	pthread_mutex_init(&m.lock, NULL);
 	ngot = nexpected = 0;

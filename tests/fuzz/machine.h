@@ -103,7 +103,8 @@ static long fuzz_ioctl(int fd, unsigned long request, void *arg)
 	case KVM_SET_MSRS:
 		return msrs->nmsrs;
 	case KVM_GET_SUPPORTED_CPUID:
-		return -ENOTTY;
+		((struct kvm_cpuid2 *)arg)->nent = 0;
+		return 0;
 	default:
 		return 0;
 	}
@@ -191,6 +192,7 @@ static void fuzz_free(struct machine *m)
 	pool_free(m->vcpus);
 	pool_free(m->arch);
 	struct console *con = m->console;
+	vfio_devices_free(m);
 	fake_destroy(m);
 	pool_free(con);
 }

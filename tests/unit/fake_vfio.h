@@ -460,10 +460,9 @@ static inline void fake_all_vectors(struct machine *m)
 	}
 }
 
-static void vfio_machine_free(struct machine *m)
+/* The devices, and then the loop that they were watched by. */
+static void vfio_devices_free(struct machine *m)
 {
-	int epoll_fd = m->loop.epoll_fd;
-	munmap(m->ram.hva, FAKE_RAM_LEN);
 	struct loop_watch *next;
 	for (unsigned i = m->ndevices; i-- > 0;)
 		device_destroy(m->devices[i]);
@@ -472,8 +471,14 @@ static void vfio_machine_free(struct machine *m)
 		next = w->next;
 		free(w);
 	}
+	close(m->loop.epoll_fd);
+}
+
+static void vfio_machine_free(struct machine *m)
+{
+	munmap(m->ram.hva, FAKE_RAM_LEN);
+	vfio_devices_free(m);
 	fake_destroy(m);
-	close(epoll_fd);
 }
 
 #endif
