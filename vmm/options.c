@@ -6,7 +6,6 @@
 #include <getopt.h>
 
 #define MEM_MIN	  (32 * MIB)
-#define HUGE_LEN  (2 * MIB)
 #define LONG_BASE 256 /* getopt_long's value of table entry 0 */
 
 const char *const options_groups[GROUP_COUNT] = {
@@ -36,18 +35,27 @@ static int parse_file(struct options *opt, const struct option_entry *o, const c
 	return *text ? parse_string(opt, o, text, err) : usage(err, o, text, "a file name");
 }
 
-static int parse_number(struct options *opt, const struct option_entry *o, const char *text,
-			struct error *err)
+/* Decimal digits and nothing else, from @min to @max. */
+static bool number_of(const char *text, uint32_t min, uint32_t max, uint32_t *out)
 {
 	char *end;
 	errno = 0;
 	unsigned long long v = strtoull(text, &end, 10);
-	if (!isdigit((unsigned char)*text) || *end || errno || v < o->min || v > o->max) {
+	if (!isdigit((unsigned char)*text) || *end || errno || v < min || v > max)
+		return false;
+	*out = (uint32_t)v;
+	return true;
+}
+
+static int parse_number(struct options *opt, const struct option_entry *o, const char *text,
+			struct error *err)
+{
+	uint32_t n;
+	if (!number_of(text, o->min, o->max, &n)) {
 		char expected[64];
 		snprintf(expected, sizeof(expected), "a number from %u to %u", o->min, o->max);
 		return usage(err, o, text, expected);
 	}
-	uint32_t n = (uint32_t)v;
 	memcpy((char *)opt + o->offset, &n, sizeof(n));
 	return 0;
 }
@@ -90,14 +98,20 @@ static int parse_mem_word(struct ram_options *mem, const struct option_entry *o,
 {
 	if (!strcmp(word, "hugetlb=2M")) {
 		mem->hugetlb = 2;
+	} else if (!strcmp(word, "hugetlb=1G")) {
+		mem->hugetlb = 1024;
 	} else if (!strcmp(word, "collapse")) {
 		mem->collapse = true;
 	} else if (!strncmp(word, "path=", 5) && word[5]) {
 		if (strlen(word + 5) >= sizeof(mem->path))
 			return usage(err, o, word, "a shorter path");
 		strcpy(mem->path, word + 5);
+	} else if (!strncmp(word, "node=", 5)) {
+		if (!number_of(word + 5, 0, RAM_MAX_NODES - 1, &mem->node))
+			return usage(err, o, word, "the number of a NUMA node of the host");
+		mem->bind = true;
 	} else {
-		return usage(err, o, word, "hugetlb=2M, collapse or path=FILE");
+		return usage(err, o, word, "hugetlb=2M, hugetlb=1G, collapse, node=N or path=FILE");
 	}
 	return 0;
 }
@@ -115,7 +129,7 @@ static int parse_mem(struct options *opt, const struct option_entry *o, const ch
 	if (options_parse_size(strsep(&rest, ","), &mem->size))
 		return usage(err, o, text,
 			     "a size like 256M or 4G (a number alone is MiB), then "
-			     "[,hugetlb=2M][,collapse][,path=FILE]");
+			     "[,hugetlb=2M|1G][,collapse][,node=N][,path=FILE]");
 	if (mem->size < MEM_MIN || mem->size % PAGE_LEN)
 		return usage(err, o, text,
 			     "at least 32M (a number alone is MiB), in whole pages of 4 KiB");
@@ -124,12 +138,19 @@ static int parse_mem(struct options *opt, const struct option_entry *o, const ch
 		if (rc)
 			return rc;
 	}
-	if (mem->hugetlb && mem->size % HUGE_LEN)
-		return usage(err, o, text, "a multiple of 2M with hugetlb=2M");
-	if (mem->hugetlb && (mem->collapse || mem->path[0]))
+	if (mem->hugetlb && mem->size % (mem->hugetlb * MIB))
 		return usage(err, o, text,
-			     "hugetlb=2M alone: its pages are huge already, and it makes its own "
-			     "file (path= may name one on a hugetlbfs instead)");
+			     mem->hugetlb == 2 ? "a multiple of 2M with hugetlb=2M"
+					       : "a multiple of 1G with hugetlb=1G");
+	if (mem->hugetlb && (mem->collapse || mem->path[0]))
+		return usage(
+			err, o, text,
+			"hugetlb= without collapse and path=: its pages are huge already, and it "
+			"makes its own file (path= may name one on a hugetlbfs instead)");
+	if (mem->bind && mem->path[0])
+		return usage(
+			err, o, text,
+			"node= without path=: only a file that molt makes itself keeps its node");
 	return 0;
 }
 
@@ -214,15 +235,17 @@ const struct option_entry options_table[] = {
 	 parse_file, AT(initrd)},
 	{"cmdline", 'p', "STRING", "Kernel command line, for example \"console=ttyS0\".", "",
 	 GROUP_GUEST, parse_string, AT(cmdline)},
-	{"mem", 'm', "SIZE[,hugetlb=2M][,collapse][,path=FILE]",
+	{"mem", 'm', "SIZE[,hugetlb=2M|1G][,collapse][,node=N][,path=FILE]",
 	 "Guest memory: a number alone is MiB, or it ends with B, K, M, G or T; at least 32M. "
-	 "hugetlb=2M "
-	 "takes reserved huge pages (sysctl vm.nr_hugepages). collapse touches all memory at start "
+	 "hugetlb= takes reserved huge pages of that size (sysctl vm.nr_hugepages; those of 1G are "
+	 "best reserved on the kernel's command line). collapse touches all memory at start "
 	 "and asks for huge pages, where the host does not give them by itself: this costs about 3 "
-	 "ms per MiB at start and makes the guest faster after an update. path=FILE uses a file "
+	 "ms per MiB at start and makes the guest faster after an update. node=N takes memory of "
+	 "that "
+	 "NUMA node of the host only, and updates keep it there. path=FILE uses a file "
 	 "that is new or empty (on /dev/shm, a hugetlbfs), a DAX device, which is cleared first, "
-	 "or "
-	 "an unnamed file in a folder, and may not contain a comma; without it memory is a sealed "
+	 "or an unnamed file in a folder, and may not contain a comma; without it memory is a "
+	 "sealed "
 	 "memfd. FILE is the guest's alone while it lives, and afterwards keeps what it had in "
 	 "memory: remove it then.",
 	 "256M", GROUP_GUEST, parse_mem},

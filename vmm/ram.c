@@ -4,9 +4,11 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <linux/mempolicy.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
@@ -22,6 +24,9 @@
 /* linux/memfd.h: newer than some C libraries. */
 #ifndef MFD_HUGE_2MB
 #define MFD_HUGE_2MB (21u << 26)
+#endif
+#ifndef MFD_HUGE_1GB
+#define MFD_HUGE_1GB (30u << 26)
 #endif
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008u /* 6.3 */
@@ -60,14 +65,17 @@ static int open_memfd(const struct ram_options *opt, struct error *err)
 {
 	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 	if (opt->hugetlb)
-		flags |= MFD_HUGETLB | MFD_HUGE_2MB;
+		flags |= MFD_HUGETLB | (opt->hugetlb == 2 ? MFD_HUGE_2MB : MFD_HUGE_1GB);
 	int fd = memfd_create("molt-ram0", flags | MFD_NOEXEC_SEAL);
 	if (fd < 0 && errno == EINVAL) /* before 6.3 */
 		fd = memfd_create("molt-ram0", flags);
 	if (fd >= 0)
 		return fd;
-	return error_end(err, EXIT_HOST, errno, "guest memory: memfd%s: %m",
-			 opt->hugetlb ? " of huge pages" : "");
+	if (!opt->hugetlb)
+		return error_end(err, EXIT_HOST, errno, "guest memory: memfd: %m");
+	error_end(err, EXIT_HOST, errno, "guest memory: memfd of pages of %u MiB: %m",
+		  opt->hugetlb);
+	return error_hint(err, "ls /sys/kernel/mm/hugepages says which sizes the host has");
 }
 
 /* An unnamed file in folder @path. */
@@ -136,8 +144,35 @@ static int no_huge_pages(struct ram *ram, int code, struct error *err)
 	return error_exit(err, EXIT_HOST);
 }
 
+/*
+ * The policy of a file of shmem or hugetlbfs is set through any mapping of it and stays with the file (mbind(2)), so an
+ * update has nothing to do. Before the first page is taken.
+ */
+static int bind_node(const struct ram *ram, uint32_t node, struct error *err)
+{
+	unsigned long mask[RAM_MAX_NODES / (8 * sizeof(long))] = {0};
+	char online[64] = "";
+	void *map = mmap(NULL, ram->state.size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, ram->fd, 0);
+	if (map == MAP_FAILED)
+		return error_end(err, EXIT_HOST, errno, "guest memory: mapping %lu MiB: %m",
+				 ram->state.size / MIB);
+	mask[node / (8 * sizeof(long))] = 1ul << node % (8 * sizeof(long));
+	/* The kernel looks at one bit less than it is told. */
+	long rc = syscall(SYS_mbind, map, ram->state.size, MPOL_BIND, mask, RAM_MAX_NODES + 1, 0);
+	int code = errno;
+	munmap(map, ram->state.size);
+	if (!rc)
+		return 0;
+	error_end(err, EXIT_HOST, code, "guest memory: NUMA node %u: %s", node, strerror(code));
+	if (code == ENOSYS)
+		return error_hint(err, "this kernel is without NUMA: leave node= out");
+	file_read_text("/sys/devices/system/node/has_memory", online, sizeof(online));
+	return error_hint(err, "nodes with memory that this process may use are among %s", online);
+}
+
 /* What is in a file is somebody's, a former guest's perhaps: this one would read it and write over it. */
-static int size_regular(struct ram *ram, uint64_t present, const char *what, struct error *err)
+static int size_regular(struct ram *ram, const struct ram_options *opt, uint64_t present,
+			const char *what, struct error *err)
 {
 	if (present) {
 		error_end(err, EXIT_CONFIG, EEXIST,
@@ -151,6 +186,9 @@ static int size_regular(struct ram *ram, uint64_t present, const char *what, str
 		return error_end(err, EXIT_HOST, errno,
 				 "guest memory: %.300s: growing to %lu MiB: %m", what,
 				 ram->state.size / MIB);
+	int rc = opt->bind ? bind_node(ram, opt->node, err) : 0;
+	if (rc)
+		return rc;
 	/* Huge pages that are not there would be a SIGBUS of the guest later: take them now. */
 	if (ram->state.page_len > PAGE_LEN &&
 	    fallocate(ram->fd, 0, 0, (off_t)ram->state.size) < 0) {
@@ -188,7 +226,7 @@ static int size_file(struct ram *ram, const struct ram_options *opt, struct erro
 				 "guest memory: %.300s is no regular file, folder or device "
 				 "DAX",
 				 what);
-	return size_regular(ram, (uint64_t)st.st_size, what, err);
+	return size_regular(ram, opt, (uint64_t)st.st_size, what, err);
 }
 
 static int create_file(struct ram *ram, const struct ram_options *opt, struct error *err)

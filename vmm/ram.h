@@ -8,17 +8,20 @@
 struct fdset;
 
 #define RAM_MAX_REGIONS 4
+#define RAM_MAX_NODES	1024 /* a kernel's most: CONFIG_NODES_SHIFT is at most 10 */
 
 struct ram_options {
 	uint64_t size;	  /* bytes */
-	uint32_t hugetlb; /* 0, or 2: hugetlb pages of 2 MiB */
+	uint32_t hugetlb; /* 0, or MiB of a hugetlb page: 2, 1024 */
 	bool collapse;	  /* touch and collapse into huge pages at start */
+	bool bind;	  /* to @node */
+	uint32_t node;	  /* NUMA node of the host, below RAM_MAX_NODES */
 	char path[4096];  /* "" for a memfd; a file, or a folder for an unnamed one */
 };
 
 struct ram_state {
 	uint64_t size;
-	uint64_t page_len; /* of the backing file: 4096, 2 MiB */
+	uint64_t page_len; /* of the backing file: 4096, 2 MiB, 1 GiB */
 	uint32_t nregions;
 	uint32_t reserved;
 	uint64_t gpa[RAM_MAX_REGIONS];

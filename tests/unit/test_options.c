@@ -133,6 +133,11 @@ static void memory(void **state)
 {
 	assert_int_equal(parse("-k k -m 512M,hugetlb=2M"), 0);
 	assert_int_equal(opt.mem.hugetlb, 2);
+	assert_false(opt.mem.bind);
+	assert_int_equal(parse("-k k -m 2G,hugetlb=1G,node=3"), 0);
+	assert_int_equal(opt.mem.hugetlb, 1024);
+	assert_true(opt.mem.bind);
+	assert_int_equal(opt.mem.node, 3);
 	assert_int_equal(parse("-k k -m 512M,path=/dev/shm,collapse"), 0);
 	assert_string_equal(opt.mem.path, "/dev/shm");
 	assert_true(opt.mem.collapse);
@@ -168,10 +173,16 @@ static void refusals(void **state)
 		{"-k k -m 33554433B", "--mem", "whole pages"},
 		{"-k k -m 64M,", "--mem: ''", "hugetlb=2M"},
 		{"-k k -m 64M,huge", "--mem: 'huge'", "hugetlb=2M"},
-		{"-k k -m 64M,hugetlb=1G", "--mem", "hugetlb=2M"},
+		{"-k k -m 64M,hugetlb=4M", "--mem: 'hugetlb=4M'", "hugetlb=1G"},
+		{"-k k -m 1025M,hugetlb=1G", "--mem", "multiple of 1G"},
+		{"-k k -m 64M,node=", "--mem: 'node='", "NUMA node"},
+		{"-k k -m 64M,node=x", "--mem: 'node=x'", "NUMA node"},
+		{"-k k -m 64M,node=-1", "--mem", "NUMA node"},
+		{"-k k -m 64M,node=1024", "--mem", "NUMA node"},
+		{"-k k -m 64M,node=0,path=x", "--mem", "without path="},
 		{"-k k -m 65M,hugetlb=2M", "--mem", "multiple of 2M"},
-		{"-k k -m 64M,hugetlb=2M,collapse", "--mem", "alone"},
-		{"-k k -m 64M,hugetlb=2M,path=x", "--mem", "alone"},
+		{"-k k -m 64M,hugetlb=2M,collapse", "--mem", "without collapse"},
+		{"-k k -m 64M,hugetlb=2M,path=x", "--mem", "without collapse"},
 		{"-k k -m 64M,path=", "--mem", "path=FILE"},
 		{"-k k --console tty", "--console: 'tty'", "unix:PATH"},
 		{"-k k --console file:", "--console: 'file:'", "file:PATH"},

@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mempolicy.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -283,13 +285,57 @@ static void files_of_other_kinds(void **state)
 /* On a host without that many reserved pages: told at start, with the number; no SIGBUS later. */
 static void huge_pages_that_are_not_there(void **state)
 {
-	struct ram_options opt = {.size = 1024 * GIB, .hugetlb = 2};
+	static const struct {
+		uint32_t mib;
+		const char *text, *hint;
+	} sizes[] = {
+		{2, "524288 huge pages of 2 MiB", "vm.nr_hugepages"},
+		{1024, "1024 huge pages of 1024 MiB", "hugepagesz=1G"},
+	};
+	unsigned done = 0;
+	for (unsigned i = 0; i < ARRAY_LEN(sizes); i++) {
+		struct ram_options opt = {.size = 1024 * GIB, .hugetlb = sizes[i].mib};
+		int rc = ram_create(&ram, &opt, &fds, &err);
+		if (rc == -ENOSYS || strstr(err.text, "memfd of pages"))
+			continue; /* a kernel without hugetlbfs, or a processor without such pages */
+		assert_int_not_equal(rc, 0);
+		assert_non_null(strstr(err.text, sizes[i].text));
+		assert_non_null(strstr(err.hint, sizes[i].hint));
+		assert_int_equal(err.exit, EXIT_HOST);
+		done++;
+	}
+	if (!done)
+		skip();
+}
+
+/* The file keeps its node for whoever maps it: a successor has nothing to set. */
+static void memory_of_one_node(void **state)
+{
+	struct ram_options opt = {.size = SIZE, .bind = true};
+	unsigned long mask[RAM_MAX_NODES / 64] = {0};
+	int mode = -1;
 	int rc = ram_create(&ram, &opt, &fds, &err);
-	if (rc == -ENOSYS || strstr(err.text, "memfd of huge pages"))
-		skip(); /* a kernel without hugetlbfs */
-	assert_int_not_equal(rc, 0);
-	assert_non_null(strstr(err.text, "524288 huge pages of 2 MiB"));
-	assert_non_null(strstr(err.hint, "vm.nr_hugepages"));
+	if (rc == -ENOSYS)
+		skip(); /* a kernel without NUMA */
+	assert_int_equal(rc, 0);
+	assert_int_equal(ram_map(&ram, &err), 0);
+	assert_int_equal(
+		syscall(SYS_get_mempolicy, &mode, mask, RAM_MAX_NODES + 1, ram.hva, MPOL_F_ADDR),
+		0);
+	assert_int_equal(mode, MPOL_BIND);
+	assert_int_equal(mask[0], 1);
+	assert_int_equal(mask[1], 0);
+}
+
+static void a_node_that_is_not_there(void **state)
+{
+	struct ram_options opt = {.size = SIZE, .bind = true, .node = RAM_MAX_NODES - 1};
+	int rc = ram_create(&ram, &opt, &fds, &err);
+	if (rc == -ENOSYS)
+		skip();
+	assert_int_equal(rc, -EINVAL);
+	assert_non_null(strstr(err.text, "NUMA node 1023"));
+	assert_non_null(strstr(err.hint, "are among 0"));
 	assert_int_equal(err.exit, EXIT_HOST);
 }
 
@@ -375,6 +421,8 @@ int main(void)
 		TEST(a_device_begins_with_zeros),
 		TEST(files_of_other_kinds),
 		TEST(huge_pages_that_are_not_there),
+		TEST(memory_of_one_node),
+		TEST(a_node_that_is_not_there),
 		TEST(collapsing_keeps_the_contents),
 		TEST(adopted),
 		TEST(hostile_state_is_not_adopted),

@@ -54,6 +54,7 @@ const struct test_case test_cases[] = {
 	{"level", "level", drive_level, 1, 60, 0, 3000, {TESTDEV_LEVEL}},
 	{"level-hold", "level", drive_level, 1, 48, 5000, 15000, {TESTDEV_LEVEL, HOLD(30)}},
 	{"mem-file", "gap", drive_plain, 1, 20, 0, 5000, {"--mem", "64M,path=%D/memory"}},
+	{"mem-node", "gap", drive_plain, 1, 20, 0, 5000, {"--mem", "64M,node=0"}},
 	{"control", "gap", drive_control, 1, 3, 0, 0, {CONTROL}},
 	{"control-busy", "gap", drive_busy, 1, 4, 0, 0, {CONTROL, "--stop-timeout", "0"}},
 	{"terminal", "gap", drive_terminal, 1, 1, 0, 0},
