@@ -22,8 +22,10 @@
 #include "vmm/base/pool.h"
 
 #define PREPARE_MS 150
-#define GREETING   "molt-handover 1 1\nother\n00\n"
-#define KINDS	   12 /* PROTOCOL_HELLO to PROTOCOL_DONE, and one more on either side */
+#define UPDATE_MS                                                                                  \
+	10000 /* a thread of the test answers, on a machine that does other things as well */
+#define GREETING "molt-handover 1 1\nother\n00\n"
+#define KINDS	 12 /* PROTOCOL_HELLO to PROTOCOL_DONE, and one more on either side */
 
 static struct machine m;
 static struct program p;
@@ -54,6 +56,7 @@ static int setup(void **state)
 	pthread_mutex_init(&m.lock, NULL);
 	m.stop_code = -1;
 	m.opt.prepare_timeout_ms = PREPARE_MS;
+	m.opt.update_timeout_ms = UPDATE_MS;
 	snprintf(p.path, sizeof(p.path), "/usr/bin/molt");
 	memcpy(p.args, args, sizeof(args));
 	p.args_len = sizeof(args);

@@ -150,6 +150,7 @@ static void do_nothing(void)
 static void silent_in_the_pause(void **state)
 {
 	begun();
+	m.opt.update_timeout_ms = 0; /* as by default */
 	assert_false(into_the_pause(do_nothing, 0));
 	assert_resumed("did not take over in time (200 ms)", 1000);
 }
@@ -160,6 +161,7 @@ static void absurd_values(void **state)
 	static const int64_t values[] = {-1, INT64_MIN, 1};
 	begun();
 	for (unsigned i = 0; i < ARRAY_LEN(values); i++) {
+		m.opt.update_timeout_ms = 0; /* as by default */
 		assert_false(into_the_pause(do_nothing, values[i]));
 		assert_resumed("(200 ms)", 1000);
 		again();
@@ -175,6 +177,7 @@ static void absurd_values(void **state)
 		assert_in_range(pause_commit_ns(&self), 200 * NS_PER_MS, 10000 * NS_PER_MS);
 		again();
 	}
+	m.opt.update_timeout_ms = 0;
 	assert_false(into_the_pause(do_nothing, 20000000));
 	assert_resumed("(400 ms)", 1500);
 }
@@ -188,7 +191,7 @@ static void dead_in_the_pause(void **state)
 {
 	begun();
 	assert_false(into_the_pause(die, 0));
-	assert_resumed("ended before it had taken over", 150);
+	assert_resumed("ended before it had taken over", UPDATE_MS / 2);
 }
 
 static void say_garbage(void)
@@ -200,7 +203,7 @@ static void garbage_in_the_pause(void **state)
 {
 	begun();
 	assert_false(into_the_pause(say_garbage, 0));
-	assert_resumed("4 bytes that are no message", 150);
+	assert_resumed("4 bytes that are no message", UPDATE_MS / 2);
 }
 
 static void say_no(void)
@@ -212,7 +215,7 @@ static void refused_in_the_pause(void **state)
 {
 	begun();
 	assert_false(into_the_pause(say_no, 0));
-	assert_resumed("cannot take over: ?[2Jno?way", 150);
+	assert_resumed("cannot take over: ?[2Jno?way", UPDATE_MS / 2);
 }
 
 static void say_done(void)
@@ -224,7 +227,7 @@ static void a_refused_program_is_not_the_next(void **state)
 {
 	begin_with(&(struct incumbent_request){.path = "/opt/molt"});
 	assert_false(into_the_pause(say_no, 0));
-	assert_resumed("/opt/molt cannot take over", 150);
+	assert_resumed("/opt/molt cannot take over", UPDATE_MS / 2);
 	assert_string_equal(p.path, "/usr/bin/molt");
 	again();
 	assert_true(into_the_pause(commit_and_say_so, 0));
@@ -236,7 +239,7 @@ static void done_without_the_word(void **state)
 {
 	begun();
 	assert_false(into_the_pause(say_done, 0));
-	assert_resumed("makes no sense now (message 10)", 150);
+	assert_resumed("makes no sense now (message 10)", UPDATE_MS / 2);
 }
 
 static void say_got_for_ever(void)
@@ -250,6 +253,7 @@ static void say_got_for_ever(void)
 static void acknowledged_for_ever(void **state)
 {
 	begun();
+	m.opt.update_timeout_ms = 0; /* as by default */
 	assert_false(into_the_pause(say_got_for_ever, 0));
 	assert_resumed("did not take over in time", 1000);
 }
@@ -280,6 +284,7 @@ static void open_unanswered(struct machine *m_)
 static void opened_and_never_acknowledged(void **state)
 {
 	begun();
+	m.opt.update_timeout_ms = 0; /* as by default */
 	hand.on_pause = open_unanswered;
 	assert_false(into_the_pause(do_nothing, 0));
 	assert_false(fcntl(state_fd, F_GET_SEALS) & F_SEAL_SEAL); /* no state follows then */
