@@ -105,7 +105,7 @@ static int kvm_file(const struct vfio_container *c, int32_t fd, uint64_t attr)
 	return (int)vm_ioctl(c->kvm_fd, KVM_SET_DEVICE_ATTR, &arg);
 }
 
-int vfio_container_tie(struct vfio_container *c, int fd, struct error *err)
+int vfio_container_tie(struct vfio_container *c, unsigned number, int fd, struct error *err)
 {
 	if (c->kvm_fd < 0) {
 		struct kvm_create_device create = {.type = KVM_DEV_TYPE_VFIO};
@@ -116,10 +116,11 @@ int vfio_container_tie(struct vfio_container *c, int fd, struct error *err)
 		fd_set_cloexec(c->kvm_fd, true);
 	}
 	int rc = kvm_file(c, fd, KVM_DEV_VFIO_GROUP_ADD);
-	if (rc < 0 && rc != -EEXIST)
-		return error_errno(err, -rc, "vfio-container: %s to KVM",
-				   c->iommu == &vfio_type1 ? "IOMMU group" : "device");
-	return 0;
+	if (rc >= 0 || rc == -EEXIST)
+		return 0;
+	if (c->iommu == &vfio_type1)
+		return error_errno(err, -rc, "vfio-container: IOMMU group %u to KVM", number);
+	return error_errno(err, -rc, "vfio-container: a device to KVM");
 }
 
 int vfio_container_add(struct vfio_container *c, unsigned number, int fd, struct error *err)
@@ -137,7 +138,7 @@ static int tie_all(struct vfio_container *c, struct error *err)
 {
 	int rc = 0;
 	for (unsigned i = 0; !rc && i < c->nfiles; i++)
-		rc = vfio_container_tie(c, c->files[i].fd, err);
+		rc = vfio_container_tie(c, c->files[i].number, c->files[i].fd, err);
 	return rc;
 }
 

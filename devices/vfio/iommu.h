@@ -76,7 +76,7 @@ extern const struct device_class vfio_container_class;
 /* container.c, for back-ends: one more group or device. KVM learns of all when a fresh guest is reset, or a successor
  * joins; tie tells it at once, for drivers that want to know the VM when they open the device. */
 int vfio_container_add(struct vfio_container *c, unsigned number, int fd, struct error *err);
-int vfio_container_tie(struct vfio_container *c, int fd, struct error *err);
+int vfio_container_tie(struct vfio_container *c, unsigned number, int fd, struct error *err);
 
 /* iommufd.c: is it what this host, its devices and this guest's memory are to have? @why not. */
 bool vfio_iommufd_usable(struct vfio_container *c, char *why, size_t size);

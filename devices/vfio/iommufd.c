@@ -126,7 +126,7 @@ static int iommufd_open_device(struct vfio_container *c, const struct vfio_dev *
 	if (fd < 0)
 		return vfio_explain_node(dev->id, path, errno, err);
 	/* Before it is bound, which opens it. */
-	rc = vfio_container_tie(c, fd, err);
+	rc = vfio_container_tie(c, 0, fd, err);
 	if (rc)
 		return rc;
 	struct vfio_cdev_bind bind = {.argsz = sizeof(bind), .iommufd = c->fd};

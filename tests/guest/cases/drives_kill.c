@@ -192,6 +192,24 @@ static bool all_gone(const pid_t *pids, unsigned n, pid_t *left)
 	return false;
 }
 
+/* What keeps it: its state (Z: its parent does not ask for it) and that of its parent, from /proc. */
+static void tell_left(struct session *s, const char *what, pid_t left)
+{
+	char stat[2][256] = {"gone", "gone"};
+	const pid_t of[2] = {left, s->pid};
+	for (unsigned i = 0; i < 2; i++) {
+		char path[32];
+		snprintf(path, sizeof(path), "/proc/%d/stat", (int)of[i]);
+		FILE *f = fopen(path, "re");
+		if (f && !fgets(stat[i], sizeof(stat[i]), f))
+			stat[i][0] = 0;
+		if (f)
+			fclose(f);
+		stat[i][strcspn(stat[i], "\n")] = 0;
+	}
+	session_fail(s, "%s: %.60s; its parent: %.60s", what, stat[0], stat[1]);
+}
+
 /* ---- the rows ---- */
 
 static enum outcome kill_successor(struct matrix *x)
@@ -203,7 +221,7 @@ static enum outcome kill_successor(struct matrix *x)
 	moment(s);
 	kill(pid, SIGKILL);
 	if (!all_gone(&pid, 1, &left)) {
-		session_fail(s, "SIGKILL does not end it");
+		tell_left(s, "SIGKILL does not end it", left);
 		return LOST;
 	}
 	if (!committed())
