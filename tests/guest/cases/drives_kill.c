@@ -26,7 +26,7 @@
 #define PAUSE_NS  1500000 /* somewhat more than the pause */
 #define STEP_NS	  60000	  /* of one of its steps */
 #define WAIT_MS	  30000
-#define GONE_MS	  3000
+#define GONE_MS	  10000
 #define TERMED	  (128 + SIGTERM) /* at once: --stop-timeout 0 */
 
 /* cpr/handover/page.h */
