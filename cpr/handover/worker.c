@@ -267,6 +267,19 @@ static int time_left_ms(void)
 	return next > now ? (int)((next - now) / NS_PER_MS) + 1 : 0;
 }
 
+/* What failed at the take-over, each second until it is done. */
+static void settle(uint64_t now)
+{
+	struct error err;
+	if (self.settle_ns && now >= self.settle_ns) {
+		self.settle_ns = 0;
+		if (!machine_settle(self.m, &err))
+			log_info("the devices' DMA addresses are this process's now");
+	}
+	if (self.m->unsettled && !self.settle_ns)
+		self.settle_ns = now + SETTLE_NS;
+}
+
 static void keep_deadlines(void)
 {
 	struct machine *m = self.m;
@@ -278,13 +291,7 @@ static void keep_deadlines(void)
 		machine_stop(m, 128 + self.stop.sig, "the guest did not power off in time");
 	if (self.parting_ns && now >= self.parting_ns + PARTING_NS)
 		go_alone("its new program does not speak");
-	if (m->unsettled && !self.settle_ns)
-		self.settle_ns = now + SETTLE_NS;
-	if (self.settle_ns && now >= self.settle_ns) {
-		self.settle_ns = 0;
-		if (!machine_settle(m, &err))
-			log_info("the devices' DMA addresses are this process's now");
-	}
+	settle(now);
 }
 
 /* Returns the exit code. */
