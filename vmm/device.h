@@ -45,6 +45,13 @@ struct device_class {
 	/* Successor, after commit: DMA addresses. Where it fails the guest runs, and it is tried
 	 * again. */
 	int (*take)(struct device *dev, struct error *err);
+	/* The guest runs, the event loop is about to. In a successor after the pause; again, where it has failed. */
+	int (*serve)(struct device *dev, struct error *err);
+	/* The guest runs, an update is near: takes on nothing new from now on. -EBUSY: something is under way, which
+	 * the error names; when it is done the device wakes the leader (MACHINE_WAKE_SIGNAL). */
+	int (*quiesce)(struct device *dev, struct error *err);
+	/* The update does not happen: goes on, with what came meanwhile. */
+	void (*resume)(struct device *dev);
 	void (*destroy)(struct device *dev); /* what is not in its struct; the machine is quiet */
 };
 

@@ -3,16 +3,14 @@
 
 #include "devices/pc/pc.h"
 #include "devices/vfio/vfio.h"
+#include "devices/virtio/disk.h"
 
 const struct device_class *const devices_fixed[] = {
 	&serial_class, &cmos_class, &power_class, &pci_host_class, NULL,
 };
 
 const struct device_class *const devices_optional[] = {
-	&vfio_class,
-	&vfio_container_class,
-	&testdev_class,
-	NULL,
+	&vfio_class, &vfio_container_class, &disk_class, &testdev_class, NULL,
 };
 
 const struct device_class *devices_find(const char *name)

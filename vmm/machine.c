@@ -230,7 +230,34 @@ int machine_start(struct machine *m, struct error *err)
 
 int machine_serve(struct machine *m, struct error *err)
 {
-	return console_start(m->console, err) ?: loop_start(&m->loop, err);
+	int rc = console_start(m->console, err);
+	pthread_mutex_lock(&m->lock);
+	rc = rc ?: each_device(m, STEP(serve), err);
+	pthread_mutex_unlock(&m->lock);
+	return rc ?: loop_start(&m->loop, err);
+}
+
+/* All of them, so that they get quiet at the same time. */
+int machine_quiesce(struct machine *m, struct error *err)
+{
+	int first = 0;
+	pthread_mutex_lock(&m->lock);
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		struct device *dev = m->devices[i];
+		int rc = dev->cls->quiesce ? dev->cls->quiesce(dev, first ? NULL : err) : 0;
+		first = first ? first : rc;
+	}
+	pthread_mutex_unlock(&m->lock);
+	return first;
+}
+
+void machine_resume(struct machine *m)
+{
+	pthread_mutex_lock(&m->lock);
+	for (unsigned i = 0; i < m->ndevices; i++)
+		if (m->devices[i]->cls->resume)
+			m->devices[i]->cls->resume(m->devices[i]);
+	pthread_mutex_unlock(&m->lock);
 }
 
 void machine_destroy(struct machine *m)

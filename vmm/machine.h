@@ -87,8 +87,13 @@ int machine_settle(struct machine *m, struct error *err);
  * taken over runs whatever is returned. */
 int machine_start(struct machine *m, struct error *err);
 
-/* Then what serves it from outside: console and event loop. */
+/* Then what serves it from outside: console, devices, event loop. */
 int machine_serve(struct machine *m, struct error *err);
+
+/* Before the pause, while the guest runs: devices take on nothing new. -EBUSY: one of them has something under way, and
+ * wakes the leader when it has not. resume: the update does not happen. */
+int machine_quiesce(struct machine *m, struct error *err);
+void machine_resume(struct machine *m);
 
 /* After the last guest instruction: vCPUs end, console is flushed, devices are destroyed. */
 void machine_destroy(struct machine *m);

@@ -262,6 +262,12 @@ const struct option_entry options_table[] = {
 	 "vf_token=UUID: "
 	 "what the owner of a virtual function's physical one has set. May be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
+	{"disk", 0, "PATH[,ro][,direct][,serial=TEXT]",
+	 "Give the guest a virtio disk in this file, a raw image or a block device, which no other "
+	 "program may write to meanwhile. ro: it cannot be written to, and several guests may have "
+	 "it. direct goes past the host's page cache. serial=TEXT: by what the guest finds it, at "
+	 "most 20 characters. PATH has no comma. May be repeated.",
+	 NULL, GROUP_DEVICES, parse_device},
 	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",
 	 "Where the serial console goes. On a terminal, Ctrl-a x quits and Ctrl-a ? helps. "
 	 "pty:LINK makes a symbolic link to the pseudo terminal. unix:PATH listens for one client, "

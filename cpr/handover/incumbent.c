@@ -24,6 +24,7 @@ static const char *const stage_names[] = {
 	[STAGE_HELLO] = "it to say that it is a molt",
 	[STAGE_FDS] = "it to take the descriptors",
 	[STAGE_BUILD] = "it to build the machine",
+	[STAGE_QUIESCE] = "devices to finish what is in flight",
 };
 
 static struct update self = {
@@ -74,6 +75,8 @@ static void send_away(void)
 	blob_close(&self.state);
 	handover_unmap(self.page);
 	self.page = NULL;
+	if (self.stage == STAGE_QUIESCE)
+		machine_resume(self.m);
 	self.stage = STAGE_NONE;
 	self.deadline_ns = 0;
 	self.progress[0] = 0;
@@ -269,9 +272,26 @@ static void on_no(const struct wire_message *msg)
 	refuse(&err, &reasons);
 }
 
-static void on_ready(const struct wire_message *msg)
+/* Devices have begun to take on nothing new: the pause follows when all that was in flight is done. */
+static void quiesce(void)
 {
 	struct error err;
+	if (machine_quiesce(self.m, &err)) {
+		if (now_ns() < self.deadline_ns)
+			return;
+		error_prefix(&err,
+			     "%.200s gets no guest whose devices do not finish in time (%u ms)",
+			     self.path, self.m->opt.prepare_timeout_ms);
+		error_hint(&err, "the time is --prepare-timeout; the host's log may say what is "
+				 "wrong with the disk");
+		refuse(&err, NULL);
+	} else if (pause_hand_over(&self, &err)) {
+		refuse(&err, NULL);
+	}
+}
+
+static void on_ready(const struct wire_message *msg)
+{
 	self.load_ns = msg->value > 0 ? (uint64_t)msg->value : 0;
 	handover_stamp(self.page, STAMP_READY);
 	if (self.check) {
@@ -279,8 +299,8 @@ static void on_ready(const struct wire_message *msg)
 		report_checked(self.m, NULL, NULL);
 		return;
 	}
-	if (pause_hand_over(&self, &err))
-		refuse(&err, NULL);
+	enter_stage(STAGE_QUIESCE);
+	quiesce();
 }
 
 /* Only what goes forward gives more time. */
@@ -319,6 +339,7 @@ static int on_message(struct wire_message *msg, struct error *err)
 			break;
 		on_ready(msg);
 		return 0;
+	case STAGE_QUIESCE:
 	case STAGE_START:
 	case STAGE_NONE:
 		break;
@@ -365,6 +386,8 @@ void incumbent_step(void)
 		gone(&err);
 		refuse(&err, NULL);
 	}
+	if (self.stage == STAGE_QUIESCE)
+		quiesce();
 	/* Also of one that talks without end. */
 	if (incumbent_busy() && now_ns() >= self.deadline_ns) {
 		too_slow(&err);

@@ -9,7 +9,7 @@
 
 #define NS_PER_MS 1000000ull
 
-enum stage { STAGE_NONE, STAGE_START, STAGE_HELLO, STAGE_FDS, STAGE_BUILD };
+enum stage { STAGE_NONE, STAGE_START, STAGE_HELLO, STAGE_FDS, STAGE_BUILD, STAGE_QUIESCE };
 
 struct update {
 	struct machine *m;

@@ -77,3 +77,18 @@ uint32_t pci_intx_gsi(const struct pci_dev *dev, unsigned pin)
 {
 	return dev->host->state.intx_gsi[((dev->devfn >> 3) + pin - 1) % 4];
 }
+
+void pci_intx_set(struct pci_dev *dev, bool level)
+{
+	const struct pci_host *host = dev->host;
+	uint32_t gsi = pci_intx_gsi(dev, 1);
+	bool any = false;
+	if (dev->line == level)
+		return;
+	dev->line = level;
+	for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
+		const struct pci_dev *other = host->slots[slot];
+		any |= other && other->line && pci_intx_gsi(other, 1) == gsi;
+	}
+	irq_pin(&dev->owner->m->irq, gsi, any);
+}

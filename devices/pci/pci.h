@@ -73,6 +73,7 @@ struct pci_dev {
 	unsigned devfn;
 	uint8_t wmask[PCI_CONFIG_LEN];
 	struct pci_bar bars[PCI_BARS];
+	bool line;	   /* asserts INTA (pci_intx_set), in this process's VM */
 	struct msi *msi;   /* set by msi_init */
 	struct msix *msix; /* set by msix_init */
 	unsigned complaints;
@@ -89,6 +90,10 @@ int pci_dev_load(struct pci_dev *dev, struct error *err);
 
 /* GSI of the device's interrupt pin: 1 for INTA to 4 for INTD (PCI Interrupt Pin register). */
 uint32_t pci_intx_gsi(const struct pci_dev *dev, unsigned pin);
+
+/* Asserts INTA of a device that has no eventfd for it, or no more. A line that several share is asserted as long as one
+ * of them asserts it. */
+void pci_intx_set(struct pci_dev *dev, bool level);
 
 /* config.c: the shadow itself, for its owner; and bits that the guest may write. */
 uint32_t pci_config_get(const struct pci_dev *dev, unsigned off, unsigned len);

@@ -37,7 +37,8 @@ static struct {
 	int peer; /* what it was given for the successor, a copy */
 	unsigned starts, owners;
 	/* the guest */
-	bool paused;
+	bool paused, quiet;
+	unsigned in_flight; /* keeps the devices from getting quiet */
 	unsigned pauses, resumes, builds, loads, takes;
 	/* what the operator was told */
 	unsigned started, progresses, refusals, checks, dones;
@@ -118,6 +119,18 @@ int worker_register(struct machine *m, struct program *p, struct error *err)
 }
 
 /* ---- the guest ---- */
+
+int machine_quiesce(struct machine *m, struct error *err)
+{
+	hand.quiet = true;
+	return hand.in_flight ? error_set(err, EBUSY, "disk a.raw: %u in flight", hand.in_flight)
+			      : 0;
+}
+
+void machine_resume(struct machine *m)
+{
+	hand.quiet = false;
+}
 
 int irq_detach_all(struct irq *irq, struct error *err)
 {

@@ -17,6 +17,7 @@
 #include "cpr/program.h"
 #include "cpr/inspect.h"
 #include "devices/pc/pc.h"
+#include "devices/virtio/disk.h"
 #include "tests/unit/blob.h"
 #include "tests/unit/tree.h"
 #include "vmm/arch/x86_64/cpu.h"
@@ -25,11 +26,13 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 22632
+#define GOLDEN_BYTES 27751
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
-	return request == KVM_IRQ_LINE ? 0 : fake_vfio_ioctl(fd, request, arg);
+	return request == KVM_IRQ_LINE || request == KVM_IOEVENTFD
+		       ? 0
+		       : fake_vfio_ioctl(fd, request, arg);
 }
 
 static int setup(void **state)
@@ -68,7 +71,8 @@ static void add(struct machine *m, const char *node, const struct state_class *c
 	assert_int_equal(state_register(&m->tree, &s, NULL), 0);
 }
 
-static struct machine *golden_machine(bool fresh, struct rest *rest)
+/* With a disk, unless a state is loaded that is older. */
+static struct machine *golden_machine(bool fresh, bool disk, struct rest *rest)
 {
 	static const struct device_class *const devices[] = {&serial_class, &cmos_class,
 							     &power_class};
@@ -86,7 +90,31 @@ static struct machine *golden_machine(bool fresh, struct rest *rest)
 		snprintf(arg, sizeof(arg), "trigger=%d", eventfd(0, 0));
 	if (machine_add_device(m, &testdev_class, arg, &err))
 		fail_msg("%s", err.text);
+	if (disk && machine_add_device(m, &disk_class, "disk.raw,serial=golden", &err))
+		fail_msg("%s", err.text);
+	if (disk && fresh)
+		assert_int_equal(fdset_keep(&m->fds, "disk@0:file", memfd_create("disk", 0), &err),
+				 0);
 	return m;
+}
+
+/* As a driver leaves it: one queue, its rings in memory, and an interrupt that is not acknowledged. */
+static void live_disk(struct disk *disk)
+{
+	struct virtio_state *s = &disk->state.virtio;
+	disk->state.sectors = 2048;
+	disk->state.block_len = 512;
+	s->features = 0x130000240;
+	s->status = 0xf;
+	s->isr = 1;
+	s->config_vector = 0;
+	s->feature_select = s->driver_feature_select = 1;
+	s->desc[0] = 0x100000;
+	s->avail[0] = 0x101000;
+	s->used[0] = 0x102000;
+	s->size[0] = 64;
+	s->enabled[0] = s->vector[0] = 1;
+	s->index[0] = 0xfffe;
 }
 
 /* What a guest and its host did to it: nothing stays at what it is after reset. */
@@ -126,11 +154,12 @@ static void live(struct machine *m, struct rest *rest)
 		guest_write(&m->mmio, table + 16 * i + 8, 8, 0x40 + i);
 	}
 	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	live_disk((struct disk *)machine_device(m, "disk", NULL));
 }
 
 static struct machine *golden_live(struct rest *rest)
 {
-	struct machine *m = golden_machine(true, rest);
+	struct machine *m = golden_machine(true, true, rest);
 	vfio_run(m);
 	live(m, rest);
 	return m;
@@ -177,7 +206,8 @@ static void *reloaded(const void *golden, size_t len, const struct machine *live
 	static struct rest rest;
 	struct error err = {0};
 	memset(&rest, 0xa5, sizeof(rest));
-	struct machine *m = golden_machine(false, &rest);
+	bool disk = memmem(golden, len, "disk@0", strlen("disk@0"));
+	struct machine *m = golden_machine(false, disk, &rest);
 	for (unsigned i = 0; i < live->fds.n; i++)
 		assert_int_equal(fdset_keep(&m->fds, live->fds.e[i].name, live->fds.e[i].fd, &err),
 				 0);

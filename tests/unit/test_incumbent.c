@@ -301,6 +301,66 @@ static void only_a_check(void **state)
 	assert_non_null(strstr(hand.text, "cannot take over: a (and 1 more)"));
 }
 
+/* What is in flight in devices is waited for while the guest runs. */
+static void devices_finish_first(void **state)
+{
+	begun();
+	to_stage(STAGE_BUILD);
+	hand.in_flight = 2;
+	say(PROTOCOL_READY);
+	step();
+	step();
+	assert_int_equal(self.stage, STAGE_QUIESCE);
+	assert_true(hand.quiet);
+	assert_int_equal(hand.pauses, 0);
+	hand.in_flight = 0;
+	hand.detach_error = EIO; /* the pause has begun */
+	step();
+	assert_string_equal(hand.text, "fake detach");
+	assert_false(hand.quiet);
+}
+
+static void devices_that_do_not_finish(void **state)
+{
+	begun();
+	to_stage(STAGE_BUILD);
+	hand.in_flight = 2;
+	say(PROTOCOL_READY);
+	step();
+	usleep((PREPARE_MS + 10) * 1000);
+	step();
+	assert_refused("disk a.raw: 2 in flight");
+	assert_non_null(strstr(hand.text, "150 ms"));
+	assert_int_equal(hand.pauses, 0);
+	assert_false(hand.quiet);
+}
+
+/* Whatever ends the update meanwhile, the devices go on. */
+static void called_off_while_devices_finish(void **state)
+{
+	begun();
+	for (unsigned how = 0; how < 4; how++) {
+		to_stage(STAGE_BUILD);
+		hand.in_flight = 1;
+		say(PROTOCOL_READY);
+		step();
+		assert_true(hand.quiet);
+		if (how == 0)
+			incumbent_cancel("the guest was asked to power off: /usr/bin/molt");
+		else if (how == 1)
+			say_text(PROTOCOL_NO, 0, "no more", 7);
+		else if (how == 2)
+			say(PROTOCOL_READY);
+		else
+			fd_close(&peer);
+		step();
+		assert_refused("");
+		assert_false(hand.quiet);
+		assert_int_equal(hand.pauses, 0);
+		again();
+	}
+}
+
 /* More than one message holds: each is acknowledged before the next, and all have names and generations. */
 static void many_descriptors(void **state)
 {
@@ -359,6 +419,9 @@ int main(void)
 		TEST(reasons_that_are_none),
 		TEST(progress_without_end),
 		TEST(only_a_check),
+		TEST(devices_finish_first),
+		TEST(devices_that_do_not_finish),
+		TEST(called_off_while_devices_finish),
 		TEST(many_descriptors),
 		TEST(greeted_twice_by_the_dead),
 	};

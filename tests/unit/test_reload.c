@@ -11,11 +11,12 @@
 
 #include "cpr/inspect.h"
 #include "devices/pc/pc.h"
+#include "devices/virtio/disk.h"
 #include "tests/unit/tree.h"
 #include "vmm/console/backend.h"
 #include "vmm/device.h"
 
-enum { FIRST = 1, SECOND, EDGE, LEVEL }; /* slots: passed through, and the tests' devices */
+enum { FIRST = 1, SECOND, EDGE, LEVEL, DISK }; /* slots: passed through, and the tests' devices */
 
 #define ECAM_ELSEWHERE 0xd0000000ull
 
@@ -26,7 +27,9 @@ void machine_stop(struct machine *m, int code, const char *reason)
 
 static long any_ioctl(int fd, unsigned long request, void *arg)
 {
-	return request == KVM_IRQ_LINE ? 0 : fake_vfio_ioctl(fd, request, arg);
+	return request == KVM_IRQ_LINE || request == KVM_IOEVENTFD
+		       ? 0
+		       : fake_vfio_ioctl(fd, request, arg);
 }
 
 static int setup(void **state)
@@ -58,6 +61,11 @@ static struct machine *reload_machine(bool fresh)
 		rc = machine_add_device(m, &testdev_class, edge, &err);
 	if (!rc)
 		rc = machine_add_device(m, &testdev_class, level, &err);
+	if (!rc)
+		rc = machine_add_device(m, &disk_class, "disk.raw", &err);
+	((struct disk *)machine_device(m, "disk", NULL))->state.block_len = 512;
+	if (!rc && fresh)
+		rc = fdset_keep(&m->fds, "disk@0:file", memfd_create("disk", 0), &err);
 	for (unsigned i = 0; !rc && devices_fixed[i]; i++)
 		if (devices_fixed[i] != &pci_host_class)
 			rc = machine_add_device(m, devices_fixed[i], NULL, &err);
@@ -76,7 +84,7 @@ static void reload_free(struct machine *m)
 
 static void quiet(struct machine *m)
 {
-	for (unsigned slot = FIRST; slot <= LEVEL; slot++)
+	for (unsigned slot = FIRST; slot <= DISK; slot++)
 		config_put(m, slot, PCI_COMMAND, 2, 0);
 	for (unsigned slot = FIRST; slot <= SECOND; slot++) {
 		config_put(m, slot, PM_CAP + PCI_PM_CTRL, 2, 0);
@@ -85,11 +93,12 @@ static void quiet(struct machine *m)
 		config_put(m, slot, MSI_CAP + PCI_MSI_FLAGS, 2, 0);
 	}
 	config_put(m, EDGE, 0x40 + PCI_MSIX_FLAGS, 2, 0);
+	config_put(m, DISK, 0x40 + PCI_MSIX_FLAGS, 2, 0);
 }
 
 static void decode(struct machine *m)
 {
-	for (unsigned slot = FIRST; slot <= LEVEL; slot++)
+	for (unsigned slot = FIRST; slot <= DISK; slot++)
 		config_put(m, slot, PCI_COMMAND, 2,
 			   PCI_COMMAND_MEMORY | PCI_COMMAND_IO | PCI_COMMAND_MASTER);
 }
@@ -213,6 +222,54 @@ static void intx_off(struct machine *m)
 	config_put(m, LEVEL, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_DISABLE);
 }
 
+static uint64_t disk_bar(struct machine *m)
+{
+	return pci_bar_addr(vfio_of(m)->pci.host->slots[DISK], 0);
+}
+
+/* A driver has started it: one queue of @size with rings at @gpa. */
+static void disk_started(struct machine *m, uint64_t gpa, uint32_t size)
+{
+	decode(m);
+	uint64_t bar = disk_bar(m);
+	const uint64_t regs[][3] = {
+		{20, 1, 0},
+		{20, 1, 3},
+		{8, 4, 1},
+		{12, 4, 1},
+		{20, 1, 11},
+		{22, 2, 0},
+		{24, 2, size},
+		{26, 2, 1},
+		{32, 4, (uint32_t)gpa},
+		{36, 4, gpa >> 32},
+		{40, 4, (uint32_t)gpa + 0x1000},
+		{44, 4, gpa >> 32},
+		{48, 4, (uint32_t)gpa + 0x2000},
+		{52, 4, gpa >> 32},
+		{28, 2, 1},
+		{20, 1, 15},
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(regs); i++)
+		guest_write(&m->mmio, bar + regs[i][0], (unsigned)regs[i][1], regs[i][2]);
+	assert_int_equal(((struct disk *)machine_device(m, "disk", NULL))->state.virtio.enabled[0],
+			 1);
+}
+
+static void disk_msix(struct machine *m)
+{
+	disk_started(m, 0x100000, 64);
+	guest_write(&m->mmio, disk_bar(m) + 0x4010, 8, 0xfee00000);
+	guest_write(&m->mmio, disk_bar(m) + 0x4018, 8, 0x51);
+	config_put(m, DISK, 0x40 + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+}
+
+static void disk_line(struct machine *m)
+{
+	disk_started(m, 4 * GIB, 128);
+	config_put(m, DISK, 0x40 + PCI_MSIX_FLAGS, 2, 0);
+}
+
 /* No guest can do that; a state can say it. */
 static void ecam_elsewhere(struct machine *m)
 {
@@ -263,6 +320,8 @@ static const struct {
 	{"MSI of 4", msi_four},
 	{"MSI of 1", msi_one},
 	{"INTx off", intx_off},
+	{"disk with MSI-X", disk_msix},
+	{"disk with its line", disk_line},
 	{"ECAM elsewhere", ecam_elsewhere},
 	{"old devices", old_devices},
 };
@@ -337,6 +396,17 @@ static void add_sources(struct lines *l, struct machine *m)
 		    fake.msi[i].u.msi.data);
 }
 
+/* Where the rings are, in each program's own mapping. */
+static void add_disk(struct lines *l, struct machine *m)
+{
+	const struct virtio_dev *v = &((struct disk *)machine_device(m, "disk", NULL))->virtio;
+	const struct virtq *q = &v->queue[0];
+	add(l, "disk rings %d %tx %tx %tx next %u quiet %d", q->desc != NULL,
+	    q->desc ? (uint8_t *)q->desc - m->ram.hva : 0,
+	    q->desc ? (uint8_t *)q->avail - m->ram.hva : 0,
+	    q->desc ? (uint8_t *)q->used - m->ram.hva : 0, q->next, v->quiet);
+}
+
 static void add_device(struct lines *l, const struct pci_dev *pci)
 {
 	for (unsigned i = 0; i < PCI_BARS; i++)
@@ -358,6 +428,7 @@ static struct lines view(struct machine *m)
 	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
 		if (host->slots[slot])
 			add_device(&l, host->slots[slot]);
+	add_disk(&l, m);
 	add(&l, "console fds %d %d terminal %d", m->console->in_fd, m->console->out_fd,
 	    m->console->terminal);
 	qsort(l.text, l.n, sizeof(l.text[0]), line_cmp);

@@ -11,7 +11,7 @@ enum seccomp_mode {
 	SECCOMP_OFF,
 };
 
-enum seccomp_thread { SECCOMP_VCPU, SECCOMP_LOOP, SECCOMP_CONTROL, SECCOMP_THREADS };
+enum seccomp_thread { SECCOMP_VCPU, SECCOMP_LOOP, SECCOMP_CONTROL, SECCOMP_DISK, SECCOMP_THREADS };
 
 /* What --sandbox says. A sanitizer's report needs calls that no filter could foresee. */
 #ifdef MOLT_SANITIZED

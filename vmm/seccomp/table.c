@@ -56,6 +56,7 @@ static const struct seccomp_row devices[] = {
 	SECCOMP_CALL(close),
 	SECCOMP_IOCTL(VFIO_DEVICE_SET_IRQS),
 	SECCOMP_IOCTL(KVM_IRQFD),
+	SECCOMP_IOCTL(KVM_IOEVENTFD), /* doorbells in a BAR that the guest moves */
 	SECCOMP_IOCTL(KVM_SET_GSI_ROUTING),
 	SECCOMP_IOCTL(KVM_SIGNAL_MSI),
 	SECCOMP_IOCTL(KVM_IRQ_LINE),
@@ -102,11 +103,20 @@ static const struct seccomp_row control[] = {
 	SECCOMP_CALL_IS(newfstatat, 3, AT_EMPTY_PATH),
 };
 
+/* Reads and writes one file, and says when it has. */
+static const struct seccomp_row disk[] = {
+	SECCOMP_CALL(preadv),
+	SECCOMP_CALL(pwritev),
+	SECCOMP_CALL(fdatasync),
+	SECCOMP_CALL(fallocate),
+};
+
 /* In the order in which the arguments of one call are tried: what is called most comes first. */
 static const struct seccomp_rows sets[SECCOMP_THREADS][3] = {
 	[SECCOMP_VCPU] = {SECCOMP_ROWS(vcpu), SECCOMP_ROWS(devices), SECCOMP_ROWS(any_thread)},
 	[SECCOMP_LOOP] = {SECCOMP_ROWS(loop), SECCOMP_ROWS(devices), SECCOMP_ROWS(any_thread)},
 	[SECCOMP_CONTROL] = {SECCOMP_ROWS(control), SECCOMP_ROWS(any_thread)},
+	[SECCOMP_DISK] = {SECCOMP_ROWS(disk), SECCOMP_ROWS(any_thread)},
 };
 
 static unsigned append(struct seccomp_row *out, unsigned n, const struct seccomp_rows *set)

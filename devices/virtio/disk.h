@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A disk for the guest (VIRTIO 1.2, 5.2) in a file or block device of the host. disk.c: the device; disk_request.c:
+ * what the guest asks for; disk_file.c: the file; disk_threads.c: who reads and writes it.
+ *
+ * Kept over an update: "disk@N:file", which is locked (F_OFD_SETLK) against a second writer: the lock belongs to
+ * the open file, so it goes along.
+ */
+#pragma once
+
+#include <limits.h>
+#include <linux/virtio_blk.h>
+#include <pthread.h>
+
+#include "devices/virtio/virtio.h"
+
+#define DISK_SECTOR  512 /* what the protocol counts in, whatever the disk has (5.2.4) */
+#define DISK_THREADS 4
+#define DISK_ID_LEN  VIRTIO_BLK_ID_BYTES
+
+/* What a back-end does. */
+enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD, DISK_ZERO, DISK_OPS };
+
+struct disk_request {
+	struct virtq_chain chain;
+	enum disk_op op;
+	uint64_t off, len; /* bytes of the file */
+	struct iovec *iov; /* of the chain: the data */
+	unsigned niov;
+	bool may_unmap;	 /* DISK_ZERO */
+	uint8_t *status; /* the last byte of the chain: VIRTIO_BLK_S_ */
+	int rc;		 /* 0 or -errno */
+	uint64_t since_ns;
+	bool busy;
+	struct disk_request *next;
+};
+
+struct disk_state {
+	struct virtio_state virtio;
+	uint64_t sectors;   /* of DISK_SECTOR bytes */
+	uint32_t block_len; /* logical block: what a write should be a multiple of */
+	uint32_t reserved;
+};
+
+struct disk {
+	struct device dev;
+	struct virtio_dev virtio;
+	char path[PATH_MAX];
+	char serial[DISK_ID_LEN + 1];
+	bool readonly, direct;
+	int fd; /* the table of kept descriptors owns it */
+	struct virtio_blk_config config;
+	struct disk_request *requests; /* VIRTIO_QUEUE_SIZE of them, owned */
+	struct disk_request *free;
+	unsigned complaints;
+
+	/* The threads, and what they share with the device, under their own lock. */
+	pthread_t thread[DISK_THREADS];
+	unsigned threads;
+	int done_fd; /* eventfd: something is done. The event loop watches it */
+	pthread_mutex_t lock;
+	pthread_cond_t work;
+	struct disk_request *todo, **todo_end, *done;
+	bool ending;
+
+	struct disk_state state;
+};
+
+extern const struct device_class disk_class;
+
+/* disk_file.c: opens and locks the file, and fills in the size of disk and block. A descriptor or -errno. */
+int disk_file_open(struct disk *disk, struct error *err);
+/* Does what @r says, on the calling thread: 0 or -errno. */
+int disk_file_do(const struct disk *disk, const struct disk_request *r);
+
+/* disk_request.c: takes what the guest has queued; ends what a back-end has done. Device lock held. */
+void disk_kick(struct virtio_dev *v, unsigned q);
+void disk_request_done(struct disk *disk, struct disk_request *r);
+void disk_oldest(struct virtio_dev *v, char *text, size_t size);
+
+/* disk_threads.c. init needs the event loop; start may be called again after it has failed. */
+int disk_threads_init(struct disk *disk, struct error *err);
+int disk_threads_start(struct disk *disk, struct error *err);
+void disk_threads_submit(struct disk *disk, struct disk_request *r);
+/* Nothing is in flight, or the threads are left alone. */
+void disk_threads_end(struct disk *disk);

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/* The file or block device behind a disk. */
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include "devices/virtio/disk.h"
+#include "vmm/base/users.h"
+
+#define BOUNCE_ALIGN PAGE_LEN
+#define ZEROES_LEN   (256 * KIB)
+
+static int in_use(const struct disk *disk, struct error *err)
+{
+	char users[FILE_USERS_LEN];
+	file_users("/proc", disk->path, users, sizeof(users));
+	error_end(err, EXIT_CONFIG, EBUSY, "disk %.300s is in use by %s", disk->path, users);
+	return error_hint(err, disk->readonly
+				       ? "end who writes to it, or give another file"
+				       : "end that process, or give another file; several guests "
+					 "may share one with ,ro");
+}
+
+/* Against other writers, and who writes against all others. Of the open file: it goes over updates, and ends with
+ * the guest. */
+static int lock(const struct disk *disk, int fd, struct error *err)
+{
+	struct flock whole = {.l_type = disk->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+	if (fcntl(fd, F_OFD_SETLK, &whole) == 0)
+		return 0;
+	if (errno == EAGAIN || errno == EACCES)
+		return in_use(disk, err);
+	error_end(err, EXIT_CONFIG, errno, "locking disk %.300s: %m", disk->path);
+	return error_hint(err, "its file system must have locks (fcntl(2), F_OFD_SETLK)");
+}
+
+/* Length of file and of its logical blocks, in bytes. */
+static int measure(const struct disk *disk, int fd, uint64_t *len, uint32_t *block,
+		   struct error *err)
+{
+	struct stat st;
+	int block_len = DISK_SECTOR;
+	if (fstat(fd, &st) < 0)
+		return error_file(err, errno, "disk %.300s", disk->path);
+	*len = (uint64_t)st.st_size;
+	if (S_ISBLK(st.st_mode) &&
+	    (ioctl(fd, BLKGETSIZE64, len) < 0 || ioctl(fd, BLKSSZGET, &block_len) < 0))
+		return error_file(err, errno, "size of disk %.300s", disk->path);
+	*block = (uint32_t)block_len;
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+		error_end(err, EXIT_CONFIG, EINVAL,
+			  "disk %.300s: neither a file nor a block device", disk->path);
+		return error_hint(err, "give an image in raw format, or a block device");
+	}
+	if (!*len || *len % DISK_SECTOR) {
+		error_end(err, EXIT_CONFIG, EINVAL,
+			  "disk %.300s: its %llu bytes are no multiple of %d", disk->path,
+			  (unsigned long long)*len, DISK_SECTOR);
+		return error_hint(err, "truncate -s SIZE makes it longer");
+	}
+	return 0;
+}
+
+int disk_file_open(struct disk *disk, struct error *err)
+{
+	int flags = (disk->readonly ? O_RDONLY : O_RDWR) | (disk->direct ? O_DIRECT : 0);
+	uint64_t len;
+	/* Non-blocking: a FIFO is refused, not waited for. */
+	fd_auto int fd = open(disk->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0 && disk->direct && errno == EINVAL) {
+		error_end(err, EXIT_CONFIG, EINVAL,
+			  "disk %.300s: its file system has no direct I/O", disk->path);
+		return error_hint(err, "leave out ,direct");
+	}
+	if (fd < 0)
+		return error_file(err, errno, "disk %.300s", disk->path);
+	int rc = measure(disk, fd, &len, &disk->state.block_len, err) ?: lock(disk, fd, err);
+	if (rc)
+		return rc;
+	disk->state.sectors = len / DISK_SECTOR;
+	rc = fd;
+	fd = -1;
+	return rc;
+}
+
+/* ---- what the guest asks for ---- */
+
+/* All of the buffers, in as many calls as it takes; or of @one in their place. */
+static int transfer(const struct disk *disk, const struct disk_request *r, const struct iovec *one)
+{
+	struct iovec copy[VIRTIO_MAX_BUFFERS], *iov = copy;
+	unsigned n = one ? 1 : r->niov;
+	off_t off = (off_t)r->off;
+	memcpy(copy, one ?: r->iov, n * sizeof(*copy));
+	while (n) {
+		ssize_t done = r->op == DISK_READ ? preadv(disk->fd, iov, (int)n, off)
+						  : pwritev(disk->fd, iov, (int)n, off);
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done <= 0) /* 0: the file has become shorter */
+			return done ? -errno : -EIO;
+		off += done;
+		iov_cut_front(&iov, &n, (size_t)done);
+	}
+	return 0;
+}
+
+/* Direct I/O wants memory that is aligned, of which a guest may know nothing. */
+static int bounced(const struct disk *disk, const struct disk_request *r)
+{
+	struct iovec one = {.iov_len = r->len};
+	if (posix_memalign(&one.iov_base, BOUNCE_ALIGN, r->len))
+		return -ENOMEM;
+	if (r->op == DISK_WRITE)
+		iov_read(r->iov, r->niov, one.iov_base, r->len);
+	int rc = transfer(disk, r, &one);
+	if (!rc && r->op == DISK_READ)
+		iov_write(r->iov, r->niov, one.iov_base, r->len);
+	free(one.iov_base);
+	return rc;
+}
+
+static int read_or_write(const struct disk *disk, const struct disk_request *r)
+{
+	int rc = transfer(disk, r, NULL);
+	return rc == -EINVAL && disk->direct ? bounced(disk, r) : rc;
+}
+
+static int flush(const struct disk *disk, const struct disk_request *r)
+{
+	return fdatasync(disk->fd) < 0 ? -errno : 0;
+}
+
+static int allocate(const struct disk *disk, const struct disk_request *r, int mode)
+{
+	int rc;
+	do
+		rc = fallocate(disk->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)r->off, (off_t)r->len);
+	while (rc < 0 && errno == EINTR);
+	return rc < 0 ? -errno : 0;
+}
+
+/* A hint: a file that cannot forget keeps what it has. */
+static int discard(const struct disk *disk, const struct disk_request *r)
+{
+	int rc = allocate(disk, r, FALLOC_FL_PUNCH_HOLE);
+	return rc == -EOPNOTSUPP ? 0 : rc;
+}
+
+static int write_zeroes(const struct disk *disk, const struct disk_request *r)
+{
+	static uint8_t zeroes[ZEROES_LEN] __attribute__((aligned(BOUNCE_ALIGN)));
+	struct disk_request part = {.op = DISK_WRITE, .off = r->off};
+	int rc = 0;
+	for (uint64_t left = r->len; !rc && left; left -= part.len, part.off += part.len) {
+		part.len = left < ZEROES_LEN ? left : ZEROES_LEN;
+		struct iovec iov = {.iov_base = zeroes, .iov_len = part.len};
+		rc = transfer(disk, &part, &iov);
+	}
+	return rc;
+}
+
+/* What has no quick way writes them. */
+static int zero(const struct disk *disk, const struct disk_request *r)
+{
+	int rc = allocate(disk, r, r->may_unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+	return rc == -EOPNOTSUPP ? write_zeroes(disk, r) : rc;
+}
+
+int disk_file_do(const struct disk *disk, const struct disk_request *r)
+{
+	static int (*const ops[DISK_OPS])(const struct disk *disk, const struct disk_request *r) = {
+		[DISK_READ] = read_or_write, [DISK_WRITE] = read_or_write, [DISK_FLUSH] = flush,
+		[DISK_DISCARD] = discard,    [DISK_ZERO] = zero,
+	};
+	return ops[r->op](disk, r);
+}

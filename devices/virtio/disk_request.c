@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/* What the guest asks of a disk (VIRTIO 1.2, 5.2.6): judged here, done by a back-end. */
+#include "devices/virtio/disk.h"
+#include "vmm/machine.h"
+
+static struct disk *disk_of(struct virtio_dev *v)
+{
+	return (struct disk *)v->owner;
+}
+
+/* @written: bytes of the buffers, beside the status. */
+static void give_back(struct disk *disk, struct disk_request *r, uint8_t status, uint64_t written)
+{
+	*r->status = status;
+	virtq_push(&disk->virtio, 0, r->chain.head, (uint32_t)written + 1);
+	r->busy = false;
+	r->next = disk->free;
+	disk->free = r;
+}
+
+void disk_request_done(struct disk *disk, struct disk_request *r)
+{
+	static const char *const what[DISK_OPS] = {[DISK_READ] = "reading",
+						   [DISK_WRITE] = "writing",
+						   [DISK_FLUSH] = "flushing",
+						   [DISK_DISCARD] = "discarding",
+						   [DISK_ZERO] = "zeroing"};
+	if (r->rc && log_guest_ok(&disk->complaints, 20))
+		log_warn("%s: %s at byte %llu: %s; the guest gets an error", disk->dev.name,
+			 what[r->op], (unsigned long long)r->off, strerror(-r->rc));
+	give_back(disk, r, r->rc ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK,
+		  !r->rc && r->op == DISK_READ ? r->len : 0);
+}
+
+/* Sectors [first, first + len / DISK_SECTOR) of the disk as a range of the file. */
+static bool range(const struct disk *disk, struct disk_request *r, uint64_t first, uint64_t len)
+{
+	if (len % DISK_SECTOR || !range_fits(first, len / DISK_SECTOR, disk->state.sectors))
+		return false;
+	r->off = first * DISK_SECTOR;
+	r->len = len;
+	return true;
+}
+
+/* Discard and write zeroes: one segment, as the configuration says. @out: the data of the request. */
+static uint8_t start_range(struct disk *disk, struct disk_request *r, const struct iovec *out,
+			   unsigned n)
+{
+	struct virtio_blk_discard_write_zeroes seg;
+	if (iov_size(out, n) != sizeof(seg))
+		return VIRTIO_BLK_S_IOERR;
+	iov_read(out, n, &seg, sizeof(seg));
+	/* Only zeroing has a flag (5.2.6.2). */
+	if (seg.flags & ~(r->op == DISK_ZERO ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0u))
+		return VIRTIO_BLK_S_UNSUPP;
+	r->may_unmap = seg.flags;
+	if (!seg.num_sectors ||
+	    !range(disk, r, seg.sector, (uint64_t)seg.num_sectors * DISK_SECTOR))
+		return VIRTIO_BLK_S_IOERR;
+	return VIRTIO_BLK_S_OK;
+}
+
+static uint8_t get_id(const struct disk *disk, const struct iovec *in, unsigned n,
+		      uint64_t *written)
+{
+	char id[DISK_ID_LEN] = {0};
+	memcpy(id, disk->serial, strnlen(disk->serial, sizeof(id)));
+	*written = iov_write(in, n, id, sizeof(id));
+	return VIRTIO_BLK_S_OK;
+}
+
+/* VIRTIO_BLK_S_OK: a back-end is to do it, unless *@written says that it is done. */
+static uint8_t judge(struct disk *disk, struct disk_request *r, uint64_t *written)
+{
+	struct iovec *out = r->chain.iov, *in = out + r->chain.out;
+	unsigned nout = r->chain.out, nin = r->chain.in;
+	struct virtio_blk_outhdr head;
+	if (iov_read(out, nout, &head, sizeof(head)) != sizeof(head))
+		return VIRTIO_BLK_S_IOERR;
+	iov_cut_front(&out, &nout, sizeof(head));
+	iov_cut_back(in, &nin, 1);
+	bool writes = head.type != VIRTIO_BLK_T_IN && head.type != VIRTIO_BLK_T_GET_ID &&
+		      head.type != VIRTIO_BLK_T_FLUSH;
+	if (writes && disk->readonly)
+		return VIRTIO_BLK_S_IOERR;
+	switch (head.type) {
+	case VIRTIO_BLK_T_IN:
+		r->op = DISK_READ;
+		r->iov = in;
+		r->niov = nin;
+		break;
+	case VIRTIO_BLK_T_OUT:
+		r->op = DISK_WRITE;
+		r->iov = out;
+		r->niov = nout;
+		break;
+	case VIRTIO_BLK_T_FLUSH:
+		r->op = DISK_FLUSH;
+		r->off = r->len = 0;
+		return VIRTIO_BLK_S_OK;
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		r->op = head.type == VIRTIO_BLK_T_DISCARD ? DISK_DISCARD : DISK_ZERO;
+		return start_range(disk, r, out, nout);
+	case VIRTIO_BLK_T_GET_ID:
+		return get_id(disk, in, nin, written);
+	default:
+		return VIRTIO_BLK_S_UNSUPP;
+	}
+	return range(disk, r, head.sector, iov_size(r->iov, r->niov)) ? VIRTIO_BLK_S_OK
+								      : VIRTIO_BLK_S_IOERR;
+}
+
+static uint8_t *status_of(const struct virtq_chain *chain)
+{
+	const struct iovec *last = &chain->iov[chain->out + chain->in - 1];
+	return chain->in ? (uint8_t *)last->iov_base + last->iov_len - 1 : NULL;
+}
+
+static void start(struct disk *disk, struct disk_request *r)
+{
+	uint64_t written = 0;
+	r->busy = true;
+	r->since_ns = now_ns();
+	r->may_unmap = false;
+	uint8_t status = judge(disk, r, &written);
+	if (status == VIRTIO_BLK_S_OK && !written)
+		disk_threads_submit(disk, r);
+	else
+		give_back(disk, r, status, written);
+}
+
+void disk_kick(struct virtio_dev *v, unsigned q)
+{
+	struct disk *disk = disk_of(v);
+	struct disk_request *r;
+	while ((r = disk->free) && virtq_pop(v, q, &r->chain)) {
+		disk->free = r->next;
+		r->status = status_of(&r->chain);
+		if (r->status) {
+			start(disk, r);
+			continue;
+		}
+		virtio_broken(v, "a request has no room for its status");
+		r->next = disk->free;
+		disk->free = r;
+		virtq_push(v, q, r->chain.head, 0);
+	}
+	virtq_notify(v, q);
+}
+
+void disk_oldest(struct virtio_dev *v, char *text, size_t size)
+{
+	static const char *const what[DISK_OPS] = {[DISK_READ] = "a read",
+						   [DISK_WRITE] = "a write",
+						   [DISK_FLUSH] = "a flush",
+						   [DISK_DISCARD] = "a discard",
+						   [DISK_ZERO] = "a write of zeroes"};
+	const struct disk *disk = disk_of(v);
+	const struct disk_request *oldest = NULL;
+	for (unsigned i = 0; i < VIRTIO_QUEUE_SIZE; i++) {
+		const struct disk_request *r = &disk->requests[i];
+		if (r->busy && (!oldest || r->since_ns < oldest->since_ns))
+			oldest = r;
+	}
+	if (oldest)
+		snprintf(text, size, "%s of %llu bytes at byte %llu, since %llu ms",
+			 what[oldest->op], (unsigned long long)oldest->len,
+			 (unsigned long long)oldest->off,
+			 (unsigned long long)((now_ns() - oldest->since_ns) / 1000000));
+}

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: MIT */
+/* A disk in a file, with its threads, against a driver that asks for anything. */
+#include "tests/unit/fake_virtio.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+
+#include "devices/virtio/disk.h"
+
+#define SECTORS	   4096u
+#define STATUS_GPA (DATA_GPA + 0x1000)
+#define BUF_GPA	   (HIGH_GPA + 0x2000)
+#define WAIT_MS	   20000
+
+static char image[] = "/tmp/molt-disk.XXXXXX";
+static int image_fd;
+static struct disk *disk;
+
+static void machine_with(const char *words)
+{
+	static char arg[128];
+	snprintf(arg, sizeof(arg), "%s%s", image, words);
+	m = virtio_machine(true, &disk_class, arg, NULL);
+	disk = (struct disk *)m->devices[1];
+}
+
+static void start_with(const char *words)
+{
+	machine_with(words);
+	virtio_run();
+	driver_start(disk->virtio.features);
+}
+
+static int setup(void **state)
+{
+	memset(&fake, 0, sizeof(fake));
+	strcpy(strrchr(image, '.'), ".XXXXXX");
+	image_fd = mkstemp(image);
+	assert_true(image_fd >= 0);
+	assert_int_equal(ftruncate(image_fd, SECTORS * DISK_SECTOR), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	if (m)
+		virtio_free();
+	m = NULL;
+	close(image_fd);
+	unlink(image);
+	return 0;
+}
+
+static void wait_done(void)
+{
+	uint64_t until = now_ns() + WAIT_MS * 1000000ull;
+	while (disk->virtio.in_flight) {
+		struct pollfd p = {.fd = m->loop.epoll_fd, .events = POLLIN};
+		poll(&p, 1, 100);
+		serve_loop();
+		if (now_ns() > until)
+			fail_msg("a request does not end");
+	}
+}
+
+/* One request of @len bytes at BUF_GPA: its status. */
+static uint8_t ask(uint32_t type, uint64_t sector, uint32_t len)
+{
+	bool in = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
+	struct virtio_blk_outhdr head = {.type = type, .sector = sector};
+	memcpy(mem(DATA_GPA), &head, sizeof(head));
+	*mem(STATUS_GPA) = 0xee;
+	desc_put(0, DATA_GPA, sizeof(head), VRING_DESC_F_NEXT, len ? 1 : 2);
+	desc_put(1, BUF_GPA, len, VRING_DESC_F_NEXT | (in ? VRING_DESC_F_WRITE : 0), 2);
+	desc_put(2, STATUS_GPA, 1, VRING_DESC_F_WRITE, 0);
+	offer(0);
+	ring_bell(&disk->virtio, 0);
+	serve_loop();
+	wait_done();
+	return *mem(STATUS_GPA);
+}
+
+static uint32_t written(void)
+{
+	return used_ring()->ring[(used_ring()->idx - 1) % QUEUE_LEN].len;
+}
+
+static void fill(uint8_t seed, uint32_t len)
+{
+	for (uint32_t i = 0; i < len; i++)
+		mem(BUF_GPA)[i] = (uint8_t)(seed + i * 7 + i / 512);
+}
+
+static void reads_and_writes(void **state)
+{
+	static uint8_t want[8192], got[8192];
+	start_with("");
+	assert_int_equal(reg_get(AT_CONFIG, 4), SECTORS);
+	fill(3, 8192);
+	memcpy(want, mem(BUF_GPA), 8192);
+	assert_int_equal(ask(VIRTIO_BLK_T_OUT, 5, 8192), VIRTIO_BLK_S_OK);
+	assert_int_equal(written(), 1);
+	assert_int_equal(pread(image_fd, got, 8192, 5 * DISK_SECTOR), 8192);
+	assert_memory_equal(got, want, 8192);
+	memset(mem(BUF_GPA), 0, 8192);
+	assert_int_equal(ask(VIRTIO_BLK_T_IN, 5, 8192), VIRTIO_BLK_S_OK);
+	assert_int_equal(written(), 8193);
+	assert_memory_equal(mem(BUF_GPA), want, 8192);
+	assert_int_equal(ask(VIRTIO_BLK_T_FLUSH, 0, 0), VIRTIO_BLK_S_OK);
+	/* The last sector, and the one behind it. */
+	assert_int_equal(ask(VIRTIO_BLK_T_OUT, SECTORS - 1, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(ask(VIRTIO_BLK_T_OUT, SECTORS, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ask(VIRTIO_BLK_T_OUT, SECTORS - 1, 1024), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ask(VIRTIO_BLK_T_IN, UINT64_MAX, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ask(VIRTIO_BLK_T_IN, 0, 511), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ask(77, 0, 512), VIRTIO_BLK_S_UNSUPP);
+	struct stat st;
+	assert_int_equal(fstat(image_fd, &st), 0);
+	assert_int_equal(st.st_size, SECTORS * DISK_SECTOR);
+}
+
+/* Header, data and status cut in any way (2.7.4). */
+static void cut_anyhow(void **state)
+{
+	start_with("");
+	fill(9, 512);
+	struct virtio_blk_outhdr head = {.type = VIRTIO_BLK_T_OUT, .sector = 8};
+	memcpy(mem(DATA_GPA), &head, sizeof(head));
+	memcpy(mem(DATA_GPA + 16), mem(BUF_GPA), 100);
+	desc_put(0, DATA_GPA, 5, VRING_DESC_F_NEXT, 1);
+	desc_put(1, DATA_GPA + 5, 111, VRING_DESC_F_NEXT, 2); /* rest of the header, and data */
+	desc_put(2, BUF_GPA + 100, 412, VRING_DESC_F_NEXT, 3);
+	desc_put(3, STATUS_GPA, 1, VRING_DESC_F_WRITE, 0);
+	offer(0);
+	ring_bell(&disk->virtio, 0);
+	serve_loop();
+	wait_done();
+	assert_int_equal(*mem(STATUS_GPA), VIRTIO_BLK_S_OK);
+	uint8_t got[512];
+	assert_int_equal(pread(image_fd, got, 512, 8 * DISK_SECTOR), 512);
+	assert_memory_equal(got, mem(BUF_GPA), 512);
+	/* And read: data and status in one buffer. */
+	head.type = VIRTIO_BLK_T_IN;
+	memcpy(mem(DATA_GPA), &head, sizeof(head));
+	desc_put(0, DATA_GPA, 16, VRING_DESC_F_NEXT, 1);
+	desc_put(1, DATA_GPA + 0x800, 513, VRING_DESC_F_WRITE, 0);
+	offer(0);
+	ring_bell(&disk->virtio, 0);
+	serve_loop();
+	wait_done();
+	assert_int_equal(*mem(DATA_GPA + 0x800 + 512), VIRTIO_BLK_S_OK);
+	assert_memory_equal(mem(DATA_GPA + 0x800), got, 512);
+}
+
+static uint8_t ask_range(uint32_t type, uint64_t sector, uint32_t n, uint32_t flags)
+{
+	struct virtio_blk_discard_write_zeroes seg = {sector, n, flags};
+	memcpy(mem(BUF_GPA), &seg, sizeof(seg));
+	return ask(type, 0, sizeof(seg));
+}
+
+static void discards_and_zeroes(void **state)
+{
+	static uint8_t ones[4096], got[4096], none[4096];
+	memset(ones, 0xff, sizeof(ones));
+	start_with("");
+	for (unsigned unmap = 0; unmap < 2; unmap++) {
+		assert_int_equal(pwrite(image_fd, ones, 4096, 0), 4096);
+		assert_int_equal(ask_range(VIRTIO_BLK_T_WRITE_ZEROES, 1, 3, unmap),
+				 VIRTIO_BLK_S_OK);
+		assert_int_equal(pread(image_fd, got, 4096, 0), 4096);
+		assert_memory_equal(got, ones, 512);
+		assert_memory_equal(got + 512, none, 1536);
+		assert_memory_equal(got + 2048, ones, 2048);
+	}
+	assert_int_equal(ask_range(VIRTIO_BLK_T_DISCARD, 0, 8, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(ask_range(VIRTIO_BLK_T_DISCARD, 0, 8, 1), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(ask_range(VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 2), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(ask_range(VIRTIO_BLK_T_DISCARD, SECTORS, 1, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ask_range(VIRTIO_BLK_T_DISCARD, 1, SECTORS, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ask_range(VIRTIO_BLK_T_DISCARD, UINT64_MAX, UINT32_MAX, 0),
+			 VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ask_range(VIRTIO_BLK_T_WRITE_ZEROES, 0, 0, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ask(VIRTIO_BLK_T_DISCARD, 0, 15), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ask(VIRTIO_BLK_T_DISCARD, 0, 32), VIRTIO_BLK_S_IOERR);
+}
+
+static void has_its_serial(void **state)
+{
+	start_with(",serial=root-of-all");
+	memset(mem(BUF_GPA), 0xff, 32);
+	assert_int_equal(ask(VIRTIO_BLK_T_GET_ID, 0, 20), VIRTIO_BLK_S_OK);
+	assert_string_equal((char *)mem(BUF_GPA), "root-of-all");
+	assert_int_equal(written(), 21);
+	assert_int_equal(ask(VIRTIO_BLK_T_GET_ID, 0, 4), VIRTIO_BLK_S_OK);
+	assert_int_equal(written(), 5);
+}
+
+static void readonly_is_never_written(void **state)
+{
+	start_with(",ro");
+	assert_true(disk->virtio.features >> VIRTIO_BLK_F_RO & 1);
+	assert_false(disk->virtio.features >> VIRTIO_BLK_F_DISCARD & 1);
+	fill(1, 512);
+	assert_int_equal(ask(VIRTIO_BLK_T_OUT, 0, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ask_range(VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ask(VIRTIO_BLK_T_IN, 0, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(fcntl(disk->fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+}
+
+/* Requests that are none: the guest gets what it can be told. */
+static void malformed(void **state)
+{
+	start_with("");
+	desc_put(0, DATA_GPA, 15, VRING_DESC_F_NEXT, 1); /* no whole header */
+	desc_put(1, STATUS_GPA, 1, VRING_DESC_F_WRITE, 0);
+	*mem(STATUS_GPA) = 0xee;
+	offer(0);
+	ring_bell(&disk->virtio, 0);
+	serve_loop();
+	assert_int_equal(*mem(STATUS_GPA), VIRTIO_BLK_S_IOERR);
+	assert_false(needs_reset());
+	desc_put(0, DATA_GPA, 16, 0, 0); /* no status */
+	offer(0);
+	ring_bell(&disk->virtio, 0);
+	serve_loop();
+	assert_true(needs_reset());
+	assert_int_equal(disk->virtio.in_flight, 0);
+	driver_start(disk->virtio.features);
+	assert_int_equal(ask(VIRTIO_BLK_T_IN, 0, 512), VIRTIO_BLK_S_OK);
+}
+
+/* The host's errors are the guest's. */
+static void host_errors(void **state)
+{
+	start_with("");
+	assert_int_equal(ftruncate(image_fd, 512), 0);
+	assert_int_equal(ask(VIRTIO_BLK_T_IN, 1, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(written(), 1);
+	assert_int_equal(ask(VIRTIO_BLK_T_IN, 0, 1024), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ask(VIRTIO_BLK_T_IN, 0, 512), VIRTIO_BLK_S_OK);
+	assert_false(needs_reset());
+}
+
+/* More than the queue has room for, many times. */
+static void many_at_once(void **state)
+{
+	start_with("");
+	for (unsigned round = 0; round < 50; round++) {
+		struct virtio_blk_outhdr head = {.type = VIRTIO_BLK_T_OUT, .sector = round};
+		memcpy(mem(DATA_GPA), &head, sizeof(head));
+		desc_put(0, DATA_GPA, 16, VRING_DESC_F_NEXT, 1);
+		desc_put(1, BUF_GPA, 512, VRING_DESC_F_NEXT, 2);
+		desc_put(2, STATUS_GPA, 1, VRING_DESC_F_WRITE, 0);
+		for (unsigned i = 0; i < QUEUE_LEN; i++)
+			offer(0);
+		ring_bell(&disk->virtio, 0);
+		serve_loop();
+		wait_done();
+	}
+	assert_int_equal(used_ring()->idx, 50 * QUEUE_LEN);
+}
+
+static void waits_for_threads(void **state)
+{
+	struct error err = {0};
+	machine_with("");
+	assert_int_equal(fake_realize(m, &err), 0);
+	assert_int_equal(fake_reset(m, &err), 0);
+	assert_int_equal(fake_start(m, &err), 0);
+	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	virtio_dev_serve(&disk->virtio); /* and nobody works */
+	driver_start(disk->virtio.features);
+	struct virtio_blk_outhdr head = {.type = VIRTIO_BLK_T_IN, .sector = 3};
+	memcpy(mem(DATA_GPA), &head, sizeof(head));
+	desc_put(0, DATA_GPA, 16, VRING_DESC_F_NEXT, 1);
+	desc_put(1, BUF_GPA, 513, VRING_DESC_F_WRITE, 0);
+	offer(0);
+	ring_bell(&disk->virtio, 0);
+	serve_loop();
+	assert_int_equal(disk_class.quiesce(m->devices[1], &err), -EBUSY);
+	assert_non_null(strstr(err.text, "a read of 512 bytes at byte 1536, since "));
+	assert_non_null(strstr(err.text, image));
+	assert_int_equal(disk_threads_start(disk, &err), 0);
+	wait_done();
+	assert_int_equal(disk_class.quiesce(m->devices[1], &err), 0);
+	/* The guest queues on; nothing is done with it until the update is called off. */
+	offer(0);
+	ring_bell(&disk->virtio, 0);
+	serve_loop();
+	assert_int_equal(disk->virtio.in_flight, 0);
+	assert_int_equal(used_ring()->idx, 1);
+	disk_class.resume(m->devices[1]);
+	serve_loop();
+	wait_done();
+	assert_int_equal(used_ring()->idx, 2);
+}
+
+static void one_writer(void **state)
+{
+	struct error err = {0};
+	start_with("");
+	struct disk other = {.readonly = false};
+	strcpy(other.path, image);
+	assert_int_equal(disk_file_open(&other, &err), -EBUSY);
+	assert_int_equal(err.exit, EXIT_CONFIG);
+	assert_non_null(strstr(err.text, image));
+	other.readonly = true;
+	assert_int_equal(disk_file_open(&other, &err), -EBUSY);
+	virtio_free();
+	start_with(",ro");
+	int fd = disk_file_open(&other, &err);
+	assert_true(fd >= 0);
+	close(fd);
+	other.readonly = false;
+	assert_int_equal(disk_file_open(&other, &err), -EBUSY);
+}
+
+static void what_is_no_disk(void **state)
+{
+	static const struct {
+		const char *path;
+		int code;
+	} none[] = {{"/tmp", EISDIR}, {"/dev/null", EINVAL}, {"/nowhere/at/all", ENOENT}};
+	struct error err;
+	struct disk d = {0};
+	for (unsigned i = 0; i < ARRAY_LEN(none); i++) {
+		strcpy(d.path, none[i].path);
+		assert_int_equal(disk_file_open(&d, &err), -none[i].code);
+		assert_int_equal(err.exit, EXIT_CONFIG);
+		assert_non_null(strstr(err.text, none[i].path));
+		assert_true(err.hint[0]);
+	}
+	strcpy(d.path, image);
+	assert_int_equal(ftruncate(image_fd, 513), 0);
+	assert_int_equal(disk_file_open(&d, &err), -EINVAL);
+	assert_int_equal(ftruncate(image_fd, 0), 0);
+	assert_int_equal(disk_file_open(&d, &err), -EINVAL);
+}
+
+static void options(void **state)
+{
+	static const char *const bad[] = {
+		"", ",ro", "a,rw", "a,", "a,serial=", "a,serial=123456789012345678901", "a,RO",
+	};
+	struct machine *plain = fake_machine(true);
+	struct error err;
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+		assert_int_equal(machine_add_device(plain, &disk_class, bad[i], &err), -EINVAL);
+		assert_int_equal(err.exit, EXIT_USAGE);
+	}
+	assert_int_equal(machine_add_device(plain, &disk_class,
+					    "/x y,direct,ro,serial=12345678901234567890", &err),
+			 0);
+	struct disk *d = (struct disk *)plain->devices[1];
+	assert_string_equal(d->path, "/x y");
+	assert_true(d->direct && d->readonly);
+	assert_int_equal(strlen(d->serial), 20);
+	fake_destroy(plain);
+}
+
+/* The size that the guest was told is state; one that cannot be is refused. */
+static void size_is_state(void **state)
+{
+	struct error err = {0};
+	start_with("");
+	assert_int_equal(ask(VIRTIO_BLK_T_IN, 0, 512), VIRTIO_BLK_S_OK);
+	disk->state.sectors -= 8;
+	for (unsigned bad = 0; bad < 2; bad++) {
+		disk->state.block_len = bad ? 0 : 512;
+		irq_detach_all(&m->irq, NULL);
+		struct fake_blob blob = fake_save(m);
+		struct machine *next = virtio_machine(false, &disk_class, image, m->ram.hva);
+		assert_int_equal(fake_load(next, &blob, &err), bad ? -EBADMSG : 0);
+		struct disk *d = (struct disk *)next->devices[1];
+		if (!bad)
+			assert_int_equal(d->config.capacity, SECTORS - 8);
+		virtio_leave(next);
+		free(blob.data);
+	}
+	assert_int_equal(unit_uncovered(disk_class.state), disk_class.state->size);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(reads_and_writes),
+		TEST(cut_anyhow),
+		TEST(discards_and_zeroes),
+		TEST(has_its_serial),
+		TEST(readonly_is_never_written),
+		TEST(malformed),
+		TEST(host_errors),
+		TEST(many_at_once),
+		TEST(waits_for_threads),
+		TEST(one_writer),
+		TEST(what_is_no_disk),
+		TEST(options),
+		TEST(size_is_state),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
