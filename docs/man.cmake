@@ -1,24 +1,22 @@
-# The man page and the completion: texts from docs/, the list of options from the program itself, so
-# that both say what this build understands.
-include(GNUInstallDirs)
-
-add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/molt.bash
-  COMMAND molt --completion > ${CMAKE_BINARY_DIR}/molt.bash
-  DEPENDS molt VERBATIM)
-add_custom_target(completion ALL DEPENDS ${CMAKE_BINARY_DIR}/molt.bash)
-install(FILES ${CMAKE_BINARY_DIR}/molt.bash
-  DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME molt)
-
+# The man pages. The list of options in molt(1) comes from the program itself, so that it says what this build
+# understands. Compressed, as distributions install them.
 find_program(SCDOC scdoc)
 if(NOT SCDOC)
-  message(WARNING "scdoc is missing: no man page (apt-get install scdoc)")
+  message(WARNING "scdoc is missing: no man pages (apt-get install scdoc)")
   return()
 endif()
-set(MAN_PAGE ${CMAKE_BINARY_DIR}/molt.1)
-add_custom_command(OUTPUT ${MAN_PAGE}
-  COMMAND ${CMAKE_COMMAND} -DMOLT=$<TARGET_FILE:molt> -DSCDOC=${SCDOC} -DOUT=${MAN_PAGE}
-    -DIN=${CMAKE_CURRENT_LIST_DIR}/molt.1.scd.in -P ${CMAKE_CURRENT_LIST_DIR}/man-page.cmake
-  DEPENDS molt ${CMAKE_CURRENT_LIST_DIR}/molt.1.scd.in ${CMAKE_CURRENT_LIST_DIR}/man-page.cmake
-  VERBATIM)
-add_custom_target(man ALL DEPENDS ${MAN_PAGE})
-install(FILES ${MAN_PAGE} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+set(MAN_PAGES)
+function(add_man_page source page)
+  set(out ${CMAKE_BINARY_DIR}/${page}.gz)
+  add_custom_command(OUTPUT ${out}
+    COMMAND ${CMAKE_COMMAND} -DMOLT=$<TARGET_FILE:molt> -DSCDOC=${SCDOC} -DOUT=${CMAKE_BINARY_DIR}/${page}
+      -DIN=${CMAKE_CURRENT_LIST_DIR}/${source} -P ${CMAKE_CURRENT_LIST_DIR}/man-page.cmake
+    DEPENDS molt ${CMAKE_CURRENT_LIST_DIR}/${source} ${CMAKE_CURRENT_LIST_DIR}/man-page.cmake
+    VERBATIM)
+  string(REGEX REPLACE ".*\\." "" section ${page})
+  install(FILES ${out} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
+  set(MAN_PAGES ${MAN_PAGES} ${out} PARENT_SCOPE)
+endfunction()
+add_man_page(molt.1.scd.in molt.1)
+add_man_page(molt-vfio-bind.8.scd molt-vfio-bind.8)
+add_custom_target(man ALL DEPENDS ${MAN_PAGES})

@@ -1,0 +1,7 @@
+# The Debian package and what is installed: tests/package/package says what each check is. They share what the first builds.
+foreach(check build lintian contents plain unit)
+  add_test(NAME package/${check} COMMAND ${CMAKE_CURRENT_LIST_DIR}/package ${check} ${CMAKE_BINARY_DIR}/tests/package)
+  set_tests_properties(package/${check} PROPERTIES LABELS package TIMEOUT 1200 SKIP_RETURN_CODE 77
+    FIXTURES_REQUIRED package)
+endforeach()
+set_tests_properties(package/build PROPERTIES FIXTURES_REQUIRED "" FIXTURES_SETUP package)
