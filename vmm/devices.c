@@ -6,7 +6,7 @@
 #include "devices/virtio/disk.h"
 
 const struct device_class *const devices_fixed[] = {
-	&serial_class, &cmos_class, &power_class, &pci_host_class, NULL,
+	&serial_class, &cmos_class, &power_class, &pci_host_class, &panic_class, NULL,
 };
 
 const struct device_class *const devices_optional[] = {

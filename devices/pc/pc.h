@@ -48,6 +48,10 @@ bool power_button(struct device *dev);
 extern const struct device_class power_class;
 extern const struct state_class power_state_class;
 
+/* ---- panic.c ---- */
+
+extern const struct device_class panic_class;
+
 /* ---- testdev.c ---- */
 
 extern const struct device_class testdev_class;

@@ -155,6 +155,7 @@ static int fuzz_build(struct machine *m, struct state_blob *blob, struct error *
 		{&serial_class, NULL},
 		{&cmos_class, NULL},
 		{&power_class, NULL},
+		{&panic_class, NULL},
 	};
 	const struct ram_state *r = &m->ram.state;
 	m->opt.cpus = 1;
@@ -407,6 +408,7 @@ static unsigned fuzz_areas(struct machine *m, struct area *out)
 		{true, LAYOUT_SERIAL_PORT, 8},
 		{true, LAYOUT_CMOS_PORT, 2},
 		{true, LAYOUT_POWER_PORT, 16},
+		{true, LAYOUT_PANIC_PORT, 1},
 		{true, LAYOUT_KEYBOARD_PORT, 1},
 	};
 	const struct pci_host *host = (struct pci_host *)machine_device(m, "pci-host", NULL);

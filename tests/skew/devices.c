@@ -128,5 +128,5 @@ static const struct device_class extra_class = {
 #endif
 
 const struct device_class *const devices_fixed[] = {
-	&serial_class, &skewed, &power_class, &pci_host_class, EXTRA NULL,
+	&serial_class, &skewed, &power_class, &pci_host_class, &panic_class, EXTRA NULL,
 };

@@ -239,6 +239,8 @@ static void dsdt_agrees_with_the_layout(void **state)
 		 {0x47, 1, B2(LAYOUT_SERIAL_PORT), B2(LAYOUT_SERIAL_PORT), 1, 8}},
 		{"serial interrupt", 3, {0x22, B2(1 << LAYOUT_SERIAL_IRQ)}},
 		{"clock ports", 8, {0x47, 1, B2(LAYOUT_CMOS_PORT), B2(LAYOUT_CMOS_PORT), 1, 2}},
+		{"panic port", 8, {0x47, 1, B2(LAYOUT_PANIC_PORT), B2(LAYOUT_PANIC_PORT), 1, 1}},
+		{"panic device", 9, "QEMU0001"},
 		{"\\_S5", 9, {'_', 'S', '5', '_', 0x12, 7, 4, 0x0a, LAYOUT_SLP_TYP_S5}},
 		{"INTx base", 3, {0x72, 0x0a, LAYOUT_INTX_GSI}}, /* AddOp, byte constant */
 	};

@@ -15,6 +15,7 @@ enum exit_code {
 	EXIT_CONFIG = 4, /* bad configuration: files, sizes, devices */
 	EXIT_RESET = 32,
 	EXIT_CRASH = 33, /* triple fault */
+	EXIT_PANIC = 34, /* the guest has said so (devices/pc/panic.c) */
 	EXIT_REFUSED = 70,
 };
 

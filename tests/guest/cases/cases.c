@@ -87,6 +87,7 @@ const struct test_case test_cases[] = {
 	{"sandbox-kill", "forbid", drive_forbid_kill, 2, 5, 0, 5000, {TESTDEV, SANDBOX(kill)}},
 	{"sandbox-log", "forbid", drive_forbid_log, 2, 5, 0, 5000, {TESTDEV, SANDBOX(log)}},
 	{"sandbox-off", "forbid", drive_forbid_off, 2, 5, 0, 5000, {TESTDEV, SANDBOX(off)}},
+	{"panic", "panic", drive_panic, 1, 10, 0, 5000},
 	/* Exact tests of what makes the pause (calls.h). */
 	{"calls-1", "gap", drive_calls, 1, 5, 0, 0, {"--mem", "256M", PATIENT}, .shipped = true},
 	{"calls-2", "gap", drive_calls, 2, 5, 0, 0, {"--mem", "256M", PATIENT}, .shipped = true},

@@ -17,13 +17,18 @@ static int wait_random(struct session *s)
 	return session_wait_us(s, t->min_us + session_random(s, t->max_us - t->min_us + 1));
 }
 
-int drive_plain(struct session *s, unsigned updates)
+int drive_updates(struct session *s, unsigned n)
 {
-	if (session_expect(s, "READY", BOOT_MS))
-		return -1;
-	for (unsigned i = 0; i < updates; i++)
+	for (unsigned i = 0; i < n; i++)
 		if (wait_random(s) || session_update(s))
 			return -1;
+	return 0;
+}
+
+int drive_plain(struct session *s, unsigned updates)
+{
+	if (session_expect(s, "READY", BOOT_MS) || drive_updates(s, updates))
+		return -1;
 	return session_wait_us(s, 20000) || session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
 }
 

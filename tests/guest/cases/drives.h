@@ -8,6 +8,8 @@
 
 struct session;
 
+/* @n updates, each after a random wait. */
+int drive_updates(struct session *s, unsigned n);
 /* Updates at random moments, then 'q'. */
 int drive_plain(struct session *s, unsigned updates);
 /* The same, asking the gap guest for its largest gap and its TSC around each. */
@@ -102,5 +104,7 @@ int drive_secrets(struct session *s, unsigned updates);
 int drive_forbid_kill(struct session *s, unsigned updates);
 int drive_forbid_log(struct session *s, unsigned updates);
 int drive_forbid_off(struct session *s, unsigned updates);
+/* The guest says that its kernel has panicked. */
+int drive_panic(struct session *s, unsigned updates);
 
 #endif

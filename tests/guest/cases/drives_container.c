@@ -80,14 +80,6 @@ static int children_are(struct session *s, unsigned n, const char *when)
 	return session_fail(s, "%u children %s, not %u", now, when, n);
 }
 
-static int updates_some(struct session *s, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (session_wait_us(s, session_random(s, s->test->max_us)) || session_update(s))
-			return -1;
-	return 0;
-}
-
 static struct tsc_bounds tsc[2];
 
 static int start(struct session *s)
@@ -135,7 +127,7 @@ static int orphan_rows(struct session *s)
 	for (unsigned i = 0; i < 8; i++) /* some of them end in the midst of it */
 		if (inside(s, leave_orphan, (int)session_random(s, 30000)))
 			return -1;
-	if (updates_some(s, 3) || children_are(s, 1, "after eight orphans and three updates"))
+	if (drive_updates(s, 3) || children_are(s, 1, "after eight orphans and three updates"))
 		return -1;
 	printf("  orphans                      reaped\n");
 	return session_settle(s) || tsc_sample(s, tsc) ? -1 : 0;
@@ -153,7 +145,7 @@ static int rehearsal_row(struct session *s)
 	for (unsigned ms = 0; !session_logged(s, "stays the old program"); ms++)
 		if (ms == REAP_MS || session_wait_us(s, 1000))
 			return session_fail(s, "the parent does not say that it stays");
-	return children_are(s, 1, "after a rehearsal that failed") || updates_some(s, 2) ||
+	return children_are(s, 1, "after a rehearsal that failed") || drive_updates(s, 2) ||
 			       session_settle(s) || tsc_sample(s, tsc)
 		       ? -1
 		       : 0;
@@ -166,20 +158,20 @@ int drive_container(struct session *s, unsigned updates)
 
 	alarm(0); /* each session has deadlines of its own */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	if (start(s) || updates_some(s, updates) || session_settle(s) || tsc_sample(s, tsc) ||
+	if (start(s) || drive_updates(s, updates) || session_settle(s) || tsc_sample(s, tsc) ||
 	    verb_run(s, &v, 0, "\"pid\":1,", "status", ARGS("--json")) || orphan_rows(s) ||
 	    rehearsal_row(s) || session_send(s, "q", 1) || session_finish(s))
 		return -1;
 	char pass[sizeof(s->line)];
 	memcpy(pass, s->line, sizeof(pass));
-	if (start(s) || updates_some(s, 1) || at_rest(s, &worker) || kill(s->pid, SIGTERM) ||
+	if (start(s) || drive_updates(s, 1) || at_rest(s, &worker) || kill(s->pid, SIGTERM) ||
 	    ends(s, worker, TERMED, "SIGTERM from outside"))
 		return -1;
-	if (start(s) || updates_some(s, 1) || at_rest(s, &worker) ||
+	if (start(s) || drive_updates(s, 1) || at_rest(s, &worker) ||
 	    inside(s, leave_orphan, ORPHAN_S * 1000000) || inside(s, send_signal, SIGTERM) ||
 	    ends(s, worker, TERMED, "SIGTERM from inside"))
 		return -1;
-	if (start(s) || updates_some(s, 1) || at_rest(s, &worker) || kill(worker, SIGKILL) ||
+	if (start(s) || drive_updates(s, 1) || at_rest(s, &worker) || kill(worker, SIGKILL) ||
 	    ends(s, worker, KILLED, "the worker is killed"))
 		return -1;
 	memcpy(s->line, pass, sizeof(pass));

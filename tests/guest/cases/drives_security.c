@@ -84,14 +84,6 @@ static int check_filters(struct session *s, bool on)
 	return s->error[0] ? -1 : 0;
 }
 
-static int updates_some(struct session *s, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (session_wait_us(s, session_random(s, s->test->max_us)) || session_update(s))
-			return -1;
-	return 0;
-}
-
 int drive_user(struct session *s, unsigned updates)
 {
 	char leader[16];
@@ -104,8 +96,8 @@ int drive_user(struct session *s, unsigned updates)
 	    !status_is(worker, leader, "CapPrm:", "0000000000000000") ||
 	    !status_is(worker, leader, "CapEff:", "0000000000000000"))
 		return session_fail(s, "molt is no ordinary user's process");
-	if (updates_some(s, updates / 2) || session_user_close(s) ||
-	    updates_some(s, updates - updates / 2) || check_filters(s, true))
+	if (drive_updates(s, updates / 2) || session_user_close(s) ||
+	    drive_updates(s, updates - updates / 2) || check_filters(s, true))
 		return -1;
 	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
 }
@@ -153,7 +145,7 @@ int drive_secrets(struct session *s, unsigned updates)
 	if (session_expect(s, "READY", BOOT_MS))
 		return -1;
 	for (unsigned i = 0; i < updates; i++) {
-		if (updates_some(s, 1))
+		if (drive_updates(s, 1))
 			return -1;
 		if (!count_pattern(s, true))
 			return session_fail(s, "the pattern is not in the guest's memory");
@@ -179,7 +171,7 @@ int drive_forbid_kill(struct session *s, unsigned updates)
 					   "not allowed", NULL};
 
 	s->forbidden = true;
-	if (session_expect(s, "READY", BOOT_MS) || updates_some(s, updates) ||
+	if (session_expect(s, "READY", BOOT_MS) || drive_updates(s, updates) ||
 	    check_filters(s, true) || session_send(s, "f", 1) || session_exits(s, VIOLATION) ||
 	    expect_logged(s, says))
 		return -1;
@@ -194,15 +186,15 @@ int drive_forbid_log(struct session *s, unsigned updates)
 
 	s->forbidden = true;
 	if (session_expect(s, "READY", BOOT_MS) || session_ask(s, 'f', "MADE 1") ||
-	    updates_some(s, updates) || session_ask(s, 'i', "MADE 2") || check_filters(s, true) ||
-	    updates_some(s, 1) || expect_logged(s, says))
+	    drive_updates(s, updates) || session_ask(s, 'i', "MADE 2") || check_filters(s, true) ||
+	    drive_updates(s, 1) || expect_logged(s, says))
 		return -1;
 	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
 }
 
 int drive_forbid_off(struct session *s, unsigned updates)
 {
-	if (session_expect(s, "READY", BOOT_MS) || updates_some(s, updates) ||
+	if (session_expect(s, "READY", BOOT_MS) || drive_updates(s, updates) ||
 	    session_ask(s, 'f', "MADE 1") || session_ask(s, 'i', "MADE 2") ||
 	    check_filters(s, false))
 		return -1;

@@ -132,5 +132,15 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "MOLT", "MOLTDSDT", 0x00000001)
                 IO (Decode16, 0x0070, 0x0070, 1, 2)
             })
         }
+
+        /* pvpanic: drivers look for this _HID. */
+        Device (PEVT)
+        {
+            Name (_HID, "QEMU0001")
+            Name (_CRS, ResourceTemplate ()
+            {
+                IO (Decode16, 0x0505, 0x0505, 1, 1)
+            })
+        }
     }
 }

@@ -51,6 +51,7 @@
 #define LAYOUT_CMOS_PORT       0x70
 #define LAYOUT_KEYBOARD_PORT   0x64
 #define LAYOUT_SERIAL_PORT     0x3f8
+#define LAYOUT_PANIC_PORT      0x505
 #define LAYOUT_POWER_PORT      0x600
 #define LAYOUT_POWER_LEN       0x10
 #define LAYOUT_PM1_EVT	       0x600
