@@ -168,17 +168,20 @@ static int parse_console(struct options *opt, const struct option_entry *o, cons
 	return usage(err, o, text, "stdio, pty, pty:LINK, file:PATH, unix:PATH or none");
 }
 
-static int parse_sandbox(struct options *opt, const struct option_entry *o, const char *text,
-			 struct error *err)
+/* One of the words of o->arg: its place there is the enum's value. */
+static int parse_choice(struct options *opt, const struct option_entry *o, const char *text,
+			struct error *err)
 {
-	static const char *const modes[] = {
-		[SECCOMP_KILL] = "kill", [SECCOMP_LOG] = "log", [SECCOMP_OFF] = "off"};
-	for (unsigned i = 0; i < ARRAY_LEN(modes); i++)
-		if (!strcmp(text, modes[i])) {
-			opt->sandbox = (enum seccomp_mode)i;
-			return 0;
-		}
-	return usage(err, o, text, "kill, log or off");
+	size_t len = strlen(text), n;
+	uint32_t i = 0;
+	for (const char *word = o->arg; *word; word += n + (word[n] == '|'), i++) {
+		n = strcspn(word, "|");
+		if (n != len || memcmp(word, text, n))
+			continue;
+		memcpy((char *)opt + o->offset, &i, sizeof(i));
+		return 0;
+	}
+	return usage(err, o, text, o->arg);
 }
 
 static int parse_name(struct options *opt, const struct option_entry *o, const char *text,
@@ -225,6 +228,9 @@ static int parse_config(struct options *opt, const struct option_entry *o, const
 	return usage(err, o, text, "a file name, before the guest is started");
 }
 
+_Static_assert(sizeof(enum seccomp_mode) == sizeof(uint32_t) &&
+		       sizeof(enum log_level) == sizeof(uint32_t),
+	       "parse_choice");
 #define AT(m) .offset = offsetof(struct options, m)
 
 const struct option_entry options_table[] = {
@@ -290,6 +296,13 @@ const struct option_entry options_table[] = {
 	 NULL, GROUP_RUN, parse_file, AT(take)},
 	{"report", 0, "FILE", "Append one JSON record to FILE for each update.", NULL, GROUP_RUN,
 	 parse_file, AT(report)},
+	{"log", 0, "FILE",
+	 "Append molt's messages to FILE, each with the time and its level, instead of writing "
+	 "them to "
+	 "standard error, which gets errors only. SIGHUP opens FILE anew.",
+	 NULL, GROUP_RUN, parse_file, AT(log)},
+	{"log-level", 0, "error|warning|info", "Of molt's messages leave out what matters less.",
+	 "info", GROUP_RUN, parse_choice, AT(log_level)},
 	{"stop-timeout", 0, "SECONDS",
 	 "After SIGTERM or SIGINT, how long the guest may take to power off.", "30", GROUP_RUN,
 	 parse_number, AT(stop_timeout_s), .min = 0, .max = 86400},
@@ -320,7 +333,7 @@ const struct option_entry options_table[] = {
 	 "What happens when a thread that serves the guest makes a system call that it has no need "
 	 "of: kill ends the guest with status 159, log lets the call pass. Both name it in the "
 	 "log. off puts no filters on.",
-	 SECCOMP_DEFAULT, GROUP_RUN, parse_sandbox},
+	 SECCOMP_DEFAULT, GROUP_RUN, parse_choice, AT(sandbox)},
 	{"testdev", 0, "ARGUMENT", "Add a test device. May be repeated.", NULL, GROUP_DEBUG,
 	 parse_device},
 	{"debug-hold", 0, "MS",

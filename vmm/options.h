@@ -3,6 +3,7 @@
  * come. */
 #pragma once
 
+#include "vmm/base/log.h"
 #include "vmm/ram.h"
 #include "vmm/seccomp/seccomp.h"
 
@@ -21,6 +22,8 @@ struct options {
 		*control;   /* --control: path with a slash, or "none"; NULL: by the name, if any */
 	const char *take;   /* --take GUEST: a running guest, instead of a new one; NULL */
 	const char *report; /* --report FILE: one JSON record per update is appended; NULL */
+	const char *log;    /* --log FILE: log lines are appended; NULL: stderr */
+	enum log_level log_level;    /* --log-level, LOG_LEVEL_INFO */
 	uint32_t stop_timeout_s;     /* --stop-timeout, 30: SIGTERM to forced end */
 	uint32_t update_timeout_ms;  /* --update-timeout, 0 (chosen): from STATE to commit */
 	uint32_t prepare_timeout_ms; /* --prepare-timeout, 10000 */

@@ -28,6 +28,8 @@ enum link_kind {
 	LINK_BACK,    /* and here it is */
 	/* the parent's next image, as a child in its rehearsal */
 	LINK_READY,
+	/* worker to parent */
+	LINK_LOG, /* of the parent's log lines; value: level; text: the guest's name; descriptor: the file, if any */
 };
 
 /* A SIGHUP that says that the terminal is gone. No signal has this number. */

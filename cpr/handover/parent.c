@@ -365,6 +365,11 @@ static void on_message(struct child *c, struct wire_message *msg)
 		if (c->role == CHILD_OWNER && self.parting_ns)
 			become_next();
 		break;
+	case LINK_LOG:
+		if (c->role == CHILD_OWNER)
+			log_adopt(msg->text, (enum log_level)msg->value,
+				  msg->nfds ? msg->fds[0] : -1);
+		break;
 	case LINK_READY:
 		c->ready = c->role == CHILD_REHEARSAL;
 		break;

@@ -2,7 +2,6 @@
 /* The log line, the JSON record and the supervisor's message of each update. */
 #include "cpr/handover/report.h"
 
-#include <fcntl.h>
 #include <time.h>
 
 #include "cpr/handover/page.h"
@@ -12,6 +11,7 @@
 #include "vmm/control/control.h"
 #include "vmm/machine.h"
 #include "vmm/notify.h"
+#include "vmm/outfile.h"
 
 /* Each phase lasts from the stamp before it to its own. The pause is what lies between PREPARE and
  * RUN. */
@@ -26,30 +26,14 @@ static const struct {
 	{"run", STAMP_RUN},
 };
 
-/* Closes a former one only when the new one is open. */
-static int open_file(struct machine *m, struct error *err)
-{
-	int fd = open(m->opt.report, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return error_file(err, errno, "--report %.300s", m->opt.report);
-	pthread_mutex_lock(&m->lock);
-	int rc = fdset_replace(&m->fds, "report", fd, err);
-	pthread_mutex_unlock(&m->lock);
-	if (rc)
-		close(fd);
-	return rc;
-}
-
 int report_open(struct machine *m, struct error *err)
 {
-	if (!m->opt.report || fdset_get(&m->fds, "report") >= 0)
-		return 0;
-	return open_file(m, err);
+	return outfile_open(m, "report", m->opt.report, err);
 }
 
 int report_reopen(struct machine *m, struct error *err)
 {
-	return m->opt.report ? open_file(m, err) : 0;
+	return outfile_reopen(m, "report", m->opt.report, err);
 }
 
 #define RECORD_LEN 32768

@@ -22,6 +22,7 @@
 #include "vmm/base/build.h"
 #include "vmm/base/reasons.h"
 #include "vmm/machine.h"
+#include "vmm/outfile.h"
 #include "vmm/sched.h"
 
 #define ANSWER_MS 60000 /* the incumbent has other things to do; its end is seen at once */
@@ -127,11 +128,7 @@ static int take_options(struct state_blob *state, struct error *err)
 	if (argc < 2)
 		return error_set(err, EBADMSG, "state program.args: %d arguments", argc);
 	rc = options_parse(&m->opt, argc - 2, argv + 2, err);
-	if (rc)
-		return rc;
-	if (m->opt.name)
-		log_set_name(m->opt.name);
-	return 0;
+	return rc ? rc : outfile_log(m, err);
 }
 
 /* As the incumbent's leader was; at first all but the nice value. */

@@ -22,6 +22,7 @@
 #include "vmm/control/control.h"
 #include "vmm/machine.h"
 #include "vmm/notify.h"
+#include "vmm/outfile.h"
 
 #define NS_PER_MS  1000000ull
 #define PARTING_NS (20000 * NS_PER_MS) /* until the parent's new image has spoken */
@@ -79,17 +80,29 @@ static void go_alone(const char *why)
 }
 
 /* The parent must know it: without an answer it would wait, or even end this worker. */
-static void tell_parent(enum link_kind kind, int64_t value)
+static void tell(enum link_kind kind, int64_t value, const char *text, int fd)
 {
 	struct error err;
-	int rc = self.link < 0 ? 0 : outbox_send(&self.out, self.link, kind, value, NULL, -1, &err);
+	int rc = self.link < 0 ? 0 : outbox_send(&self.out, self.link, kind, value, text, fd, &err);
 	if (rc == -EPIPE || rc == -ECONNRESET)
 		go_alone(err.text);
+}
+
+static void tell_parent(enum link_kind kind, int64_t value)
+{
+	tell(kind, value, NULL, -1);
+}
+
+/* The parent's own lines look like the worker's, and go where those go. */
+static void tell_log(void)
+{
+	tell(LINK_LOG, self.m->opt.log_level, self.m->opt.name, log_file());
 }
 
 void worker_owns(void)
 {
 	tell_parent(LINK_OWNER, 0);
+	tell_log();
 }
 
 static void on_parting(void)
@@ -105,6 +118,8 @@ static void on_back(void)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != self.parent)
 		go_alone("it ended right after its update");
+	else
+		tell_log();
 }
 
 /* ---- what is asked ---- */
@@ -124,9 +139,11 @@ static void begin_update(void)
 /* They may have been rotated away. */
 static void reopen_files(void)
 {
-	struct error err[2] = {0};
+	struct error err[3] = {0};
 	report_reopen(self.m, &err[0]);
 	console_reopen(self.m->console, &err[1]);
+	outfile_log_reopen(self.m, &err[2]);
+	tell_log();
 	for (unsigned i = 0; i < ARRAY_LEN(err); i++) {
 		if (!err[i].code)
 			continue;
@@ -376,9 +393,9 @@ static int make_guest(int argc, char *argv[], struct error *err)
 		rc = options_parse(&m->opt, argc - 2, argv + 2, err);
 	if (rc || m->opt.take)
 		return rc ? rc : take_guest(m->opt.take, err);
-	if (m->opt.name)
-		log_set_name(m->opt.name);
-	rc = worker_register(m, self.p, err);
+	rc = outfile_log(m, err) ?: worker_register(m, self.p, err);
+	if (!rc)
+		tell_log();
 	if (!rc)
 		rc = report_open(m, err);
 	if (!rc)

@@ -11,6 +11,7 @@
 #include "cpr/handover/parent.c" /* NOLINT: its table of children is looked into */
 
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -163,6 +164,28 @@ static void update_begins(void)
 	asks_for_a_successor(0);
 	assert_int_equal(round_(), -1);
 	assert_int_equal(nworkers, 2);
+}
+
+/* Where the worker's lines go: only its owner says so. */
+static void its_log_is_the_owners(void **state)
+{
+	int file = memfd_create("log", MFD_CLOEXEC), number = log_file();
+	char text[64] = "";
+	update_begins();
+	assert_int_equal(
+		wire_send(workers[1].link, LINK_LOG, LOG_LEVEL_INFO, "x", 1, &file, 1, &err), 0);
+	round_();
+	assert_int_equal(log_file(), number);
+	assert_int_equal(
+		wire_send(workers[0].link, LINK_LOG, LOG_LEVEL_WARNING, "web", 3, &file, 1, &err),
+		0);
+	round_();
+	log_info("left out");
+	log_warn("seen");
+	assert_true(pread(file, text, sizeof(text) - 1, 0) > 0);
+	assert_non_null(strstr(text, "Z warning molt[web]: seen\n"));
+	close(file);
+	before += number < 0; /* the log's own */
 }
 
 static void a_successor_is_started(void **state)
@@ -479,7 +502,7 @@ static void what_is_not_understood(void **state)
 {
 	int fd = eventfd(0, EFD_CLOEXEC);
 	for (uint32_t kind = 0; kind < 40; kind++)
-		if (kind != LINK_NOTIFY)
+		if (kind != LINK_NOTIFY && kind != LINK_LOG)
 			wire_send(workers[0].link, kind, kind, "x", 1, &fd, 1, &err);
 	close(fd);
 	assert_int_equal(round_(), -1);
@@ -524,6 +547,7 @@ int main(void)
 		TEST(for_the_supervisor),
 		TEST(what_is_not_understood),
 		TEST(a_socket_that_is_closed),
+		TEST(its_log_is_the_owners), /* last: a file stays the log's */
 	};
 	return cmocka_run_group_tests_name("parent", tests, NULL, NULL);
 }

@@ -18,7 +18,6 @@
 #include "tests/guest/runner/verb.h"
 
 #define BOOT_MS	  30000
-#define LOG_MS	  30000
 #define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 static const struct {
@@ -59,17 +58,6 @@ static int told_of_update(struct session *s)
 		       : 0;
 }
 
-static int logged(struct session *s, const char *text, unsigned times)
-{
-	for (unsigned ms = 0; session_logged(s, text) < times; ms += 10) {
-		if (ms > LOG_MS * s->set->slow)
-			return session_fail(s, "molt does not say '%s'", text);
-		if (session_wait_us(s, 10000))
-			return -1;
-	}
-	return 0;
-}
-
 /* The update with that program. */
 static int update(struct session *s, const char *fault)
 {
@@ -87,9 +75,10 @@ static int row_stays(struct session *s, const char *fault)
 	static const char stays[] = "stays the old program until the next update";
 	unsigned before = session_logged(s, stays);
 	/* Its program is that of the last good one, and then of the next. */
-	return update(s, fault) || logged(s, stays, before + 1) || session_same_pid(s) ||
-			       session_settle(s) || tsc_sample(s, tsc) || session_update(s) ||
-			       told_of_update(s) || session_settle(s) || tsc_sample(s, tsc)
+	return update(s, fault) || session_await_written(s, "log", stays, before + 1) ||
+			       session_same_pid(s) || session_settle(s) || tsc_sample(s, tsc) ||
+			       session_update(s) || told_of_update(s) || session_settle(s) ||
+			       tsc_sample(s, tsc)
 		       ? -1
 		       : 0;
 }
@@ -105,7 +94,7 @@ static int row_lost(struct session *s, unsigned row)
 	worker = (pid_t)session_worker(s);
 	snprintf(text, sizeof(text), "MAINPID=%d\n", (int)worker);
 	if (supervisor_told(s, worker, text, "runs on without its parent") ||
-	    logged(s, rows[row].says, 1))
+	    session_await_written(s, "log", rows[row].says, 1))
 		return -1;
 	if (!rows[row].lives)
 		waitpid(known, NULL, 0);

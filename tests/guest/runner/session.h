@@ -141,6 +141,10 @@ int session_program_of(const char *path, struct program_file *file);
 int session_exits(struct session *s, int code);
 /* How often is @text among molt's own messages? */
 unsigned session_logged(const struct session *s, const char *text);
+/* The same of another file in the session's folder. */
+unsigned session_written(const struct session *s, const char *file, const char *text);
+/* Waits until it is there @n times. */
+int session_await_written(struct session *s, const char *file, const char *text, unsigned n);
 
 /* Numbers of the last record. -1: not there. */
 int64_t record_number(const char *record, const char *key);

@@ -21,6 +21,7 @@
 #include "tests/guest/runner/session_user.h"
 
 #define CONTAINER  (CLONE_NEWPID | CLONE_NEWNS)
+#define LOG_MS	   30000u
 #define PREPARE_MS 10000u /* what molt gives by default, on a host that is not slow */
 #define SHOW_LOG   1500	  /* bytes of molt's messages shown with a failure */
 
@@ -216,9 +217,9 @@ int session_start(struct session *s, const struct settings *set, const struct te
 
 void session_end(struct session *s)
 {
-	static const char *const files[] = {"molt",   "molt.a",	  "molt.b", "molt.new",
-					    "report", "log",	  "fault",  "notify",
-					    "ctl",    "ctl.lock", "kept",   "kernel"};
+	static const char *const files[] = {"molt", "molt.a", "molt.b",	 "molt.new", "report",
+					    "log",  "fault",  "notify",	 "ctl",	     "ctl.lock",
+					    "kept", "kernel", "own.log", "own.log.1"};
 	char path[160];
 
 	session_kill(s);
@@ -237,12 +238,12 @@ void session_end(struct session *s)
 	free(s->gaps_ns);
 }
 
-unsigned session_logged(const struct session *s, const char *text)
+unsigned session_written(const struct session *s, const char *file, const char *text)
 {
 	char path[160];
 	unsigned n = 0;
 
-	snprintf(path, sizeof(path), "%s/log", s->dir);
+	snprintf(path, sizeof(path), "%s/%s", s->dir, file);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	off_t len = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
 	char *log = calloc(1, (size_t)len + 1);
@@ -253,6 +254,22 @@ unsigned session_logged(const struct session *s, const char *text)
 	if (fd >= 0)
 		close(fd);
 	return n;
+}
+
+unsigned session_logged(const struct session *s, const char *text)
+{
+	return session_written(s, "log", text);
+}
+
+int session_await_written(struct session *s, const char *file, const char *text, unsigned n)
+{
+	for (unsigned ms = 0; session_written(s, file, text) < n; ms += 10) {
+		if (ms > LOG_MS * s->set->slow)
+			return session_fail(s, "%s: '%s' is not there %u times", file, text, n);
+		if (session_wait_us(s, 10000))
+			return -1;
+	}
+	return 0;
 }
 
 void session_show(const struct session *s)
