@@ -8,7 +8,7 @@
 #include "cpr/inspect.h"
 #include "cpr/program.h"
 #include "vmm/base/build.h"
-#include "vmm/config_file.h"
+#include "vmm/base/config_file.h"
 #include "vmm/control/client.h"
 #include "vmm/machine.h"
 
@@ -86,6 +86,7 @@ static void usage(FILE *out)
 	fprintf(out, "usage: molt run OPTIONS    run a guest (molt run --help)\n"
 		     "       molt list [--json]\n"
 		     "       molt status GUEST [--json]\n"
+		     "       molt config GUEST [--json]\n"
 		     "       molt update GUEST|--all [--check] [--exe FILE] [--json]\n"
 		     "       molt stop GUEST [--json]\n"
 		     "       molt events GUEST\n"
@@ -118,6 +119,7 @@ static const struct {
 	{"state", state, NULL},
 	{"list", client_run, NULL},
 	{"status", client_run, NULL},
+	{"config", client_run, NULL},
 	{"update", client_run, NULL},
 	{"stop", client_run, NULL},
 	{"events", client_run, NULL},

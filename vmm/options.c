@@ -341,6 +341,32 @@ const struct option_entry options_table[] = {
 	 GROUP_DEBUG, parse_number, AT(hold_ms), .min = 0, .max = 3600000},
 };
 const unsigned options_table_len = ARRAY_LEN(options_table);
+_Static_assert(ARRAY_LEN(options_table) <= OPTIONS_MAX, "options.texts");
+
+static int take(struct options *opt, const struct option_entry *o, const char *text,
+		struct error *err)
+{
+	opt->texts[o - options_table] = text ?: "";
+	return o->parse(opt, o, text, err);
+}
+
+bool options_effective(const struct options *opt, unsigned index, const char **name,
+		       const char **text)
+{
+	for (unsigned i = 0; i < options_table_len; i++) {
+		const struct option_entry *o = &options_table[i];
+		if (o->parse == parse_device || !opt->texts[i] || index--)
+			continue;
+		*name = o->name;
+		*text = o->arg ? opt->texts[i] : NULL;
+		return true;
+	}
+	if (index >= opt->ndevices)
+		return false;
+	*name = opt->devices[index].cls;
+	*text = opt->devices[index].arg;
+	return true;
+}
 
 /* How many letters one word has and the other has not, in whatever order. */
 static int distance(const char *a, const char *b, size_t alen)
@@ -409,7 +435,7 @@ static int parse_words(struct options *opt, int argc, char **words, struct error
 		else
 			while (o->letter != c)
 				o++;
-		int rc = o->parse(opt, o, optarg, err);
+		int rc = take(opt, o, optarg, err);
 		if (rc)
 			return rc;
 	}
@@ -425,7 +451,7 @@ int options_parse(struct options *opt, int argc, char *const argv[], struct erro
 	memset(opt, 0, sizeof(*opt));
 	for (unsigned i = 0; i < options_table_len; i++) {
 		const struct option_entry *o = &options_table[i];
-		int rc = o->def ? o->parse(opt, o, o->def, err) : 0;
+		int rc = o->def ? take(opt, o, o->def, err) : 0;
 		if (rc)
 			return rc;
 	}

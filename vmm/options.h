@@ -9,6 +9,7 @@
 
 #define OPTIONS_MAX_DEVICES 32
 #define OPTIONS_MAX_CPUS    64
+#define OPTIONS_MAX	    48 /* entries of options_table */
 
 struct options {
 	const char *kernel;	/* -k */
@@ -36,10 +37,18 @@ struct options {
 		const char *arg;	/* "0000:00:05.0" */
 	} devices[OPTIONS_MAX_DEVICES]; /* in command line order */
 	unsigned ndevices;
+	/* Of each entry of options_table the text that counts, given or by default, "" where it takes none; NULL:
+	 * neither. Those of devices are above. */
+	const char *texts[OPTIONS_MAX];
 };
 
 /* Parses the words after `molt run`. Strings point into @argv. Exit code of errors: EXIT_USAGE. */
 int options_parse(struct options *opt, int argc, char *const argv[], struct error *err);
+
+/* One at a time what was in effect: options of the table in its order, then devices in the command line's. *@text: NULL
+ * for an option without argument. False: there is none of that index. */
+bool options_effective(const struct options *opt, unsigned index, const char **name,
+		       const char **text);
 
 /* "256M", "4G", "512B"; a number alone means MiB. Returns 0, -EINVAL or -ERANGE. */
 int options_parse_size(const char *text, uint64_t *out);

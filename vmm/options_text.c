@@ -110,7 +110,7 @@ void options_completion(FILE *out)
 		     "\t_init_completion -n : || return\n"
 		     "\t((EUID)) || dir=/run/molt\n"
 		     "\tif ((cword == 1)); then\n"
-		     "\t\tlist='run list status update stop events state --help --version'\n"
+		     "\t\tlist='run list status config update stop events state --help --version'\n"
 		     "\telif [[ ${words[1]} == state ]]; then\n"
 		     "\t\tlist='dump schema diff --json --dts'\n"
 		     "\telif [[ ${words[1]} != run ]]; then\n"

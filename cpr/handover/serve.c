@@ -12,12 +12,15 @@
 #include "vmm/base/build.h"
 #include "vmm/base/json.h"
 #include "vmm/base/reasons.h"
+#include "vmm/base/config_file.h"
 #include "vmm/control/control.h"
 #include "vmm/control/request.h"
 #include "vmm/machine.h"
 
 /* Each of the devices at its worst, and the last record. */
 #define ANSWER_LEN (MACHINE_MAX_DEVICES * 1536 + 16384)
+/* All arguments, each character escaped, and the defaults. */
+#define CONFIG_LEN (2 * PROGRAM_ARGS_LEN + OPTIONS_MAX * 128 + PROGRAM_PATH_LEN)
 
 static void begin(struct json *j, char *buf, size_t size, const char *event)
 {
@@ -111,6 +114,38 @@ static void status(struct machine *m, const struct program *p)
 	answer(m, &j);
 }
 
+static int put_options(struct json *j, const struct options *opt, struct error *err)
+{
+	const char *name, *text;
+	int rc = 0;
+	json_open(j, "options", '[');
+	for (unsigned i = 0; !rc && options_effective(opt, i, &name, &text); i++) {
+		rc = text ? config_file_check(name, text, err) : 0;
+		json_open(j, NULL, '{');
+		json_string(j, "name", name);
+		if (text)
+			json_string(j, "value", text);
+		json_close(j, '}');
+	}
+	json_close(j, ']');
+	return rc;
+}
+
+static void config(struct machine *m)
+{
+	static char buf[CONFIG_LEN];
+	char cwd[PROGRAM_PATH_LEN];
+	struct error err;
+	struct json j;
+	begin(&j, buf, sizeof(buf), "config");
+	put_version(&j);
+	json_string(&j, "folder", getcwd(cwd, sizeof(cwd)) ?: "");
+	if (put_options(&j, &m->opt, &err))
+		control_answer_error(m->control, &err);
+	else
+		answer(m, &j);
+}
+
 /* The outcome is told when it is known. */
 static void begin_update(struct machine *m, struct program *p, const struct control_request *req)
 {
@@ -146,6 +181,9 @@ bool serve_request(struct machine *m, struct program *p)
 	switch (req.word) {
 	case CONTROL_STATUS:
 		status(m, p);
+		return false;
+	case CONTROL_CONFIG:
+		config(m);
 		return false;
 	case CONTROL_TAKE:
 		if (req.peer < 0) {

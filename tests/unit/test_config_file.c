@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Options from a file, in the place of --config. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "tests/unit/unit.h"
-#include "vmm/config_file.h"
+#include "vmm/base/config_file.h"
+#include "vmm/options.h"
 
 static char path[] = "/tmp/molt-config.XXXXXX";
 
@@ -63,6 +65,9 @@ static void in_its_place(void **state)
 	assert_string_equal(expand(&err, "run", word, word, NULL), "run|--mem=64M|--mem=64M");
 	assert_string_equal(expand(&err, "run", "--mem", "64M", NULL), "run|--mem|64M");
 	assert_string_equal(expand(&err, "run", "--config", NULL), "run|--config");
+	content("cmdline = \" a b \"\ninitrd=\"\"\nkernel = \"x\nlog = \"\n");
+	assert_string_equal(expand(&err, "run", word, NULL),
+			    "run|--cmdline= a b |--initrd=|--kernel=\"x|--log=\"");
 	content("");
 	assert_string_equal(expand(&err, "run", word, NULL), "run");
 }
@@ -93,11 +98,70 @@ static void refused(void **state)
 	assert_true(err.hint[0] || strstr(err.text, "longer"));
 }
 
+/* What is in effect, a line each, as molt config prints it. */
+static void listing(const struct options *opt, char *out, size_t size)
+{
+	const char *name, *text;
+	FILE *f = fmemopen(out, size, "w");
+	for (unsigned i = 0; options_effective(opt, i, &name, &text); i++)
+		config_file_print(f, name, text);
+	fclose(f);
+}
+
+static void printed_and_read_again(void **state)
+{
+	static char *lines[][16] = {
+		{"-k", "vmlinuz"},
+		{"-k", "a = b", "-p", "# quiet  \"x\" = y", "--initrd=--odd", "-m", "64", "-m",
+		 "1G,collapse"},
+		{"-k", "\"k\"", "-p", " a  b "},
+		{"-k", "\"", "-p", "\"\""},
+		{"-k", "a\"", "-p", "\"a"},
+		{"-k", "\"\"\"", "-p", " "},
+		{"-k", "k", "--vfio", "05:00.0,rom=off", "--testdev", "trigger=3", "--vfio",
+		 "06:00.0", "--insecure-exe", "--sandbox", "off", "--name", "web", "--log", "/log"},
+	};
+	static char printed[4096], again[4096];
+	struct options opt;
+	struct error err = {0};
+	for (unsigned i = 0; i < ARRAY_LEN(lines); i++) {
+		char *words[] = {"--config", path, NULL}, **argv = words;
+		int argc = 0, n = 2;
+		while (lines[i][argc])
+			argc++;
+		assert_int_equal(options_parse(&opt, argc, lines[i], &err), 0);
+		listing(&opt, printed, sizeof(printed));
+		content(printed);
+		assert_int_equal(config_file_expand(&n, &argv, &err), 0);
+		assert_int_equal(options_parse(&opt, n, argv, &err), 0);
+		listing(&opt, again, sizeof(again));
+		assert_string_equal(printed, again);
+	}
+	/* The last one: devices in their order, of the others what counts, and defaults. */
+	assert_non_null(
+		strstr(printed, "vfio = 05:00.0,rom=off\ntestdev = trigger=3\nvfio = 06:00.0\n"));
+	assert_non_null(strstr(printed, "\ninsecure-exe\n"));
+	assert_non_null(strstr(printed, "\nmem = 256M\n"));
+	assert_null(strstr(printed, "take"));
+}
+
+static void what_no_line_can_say(void **state)
+{
+	struct error err;
+	assert_int_equal(config_file_check("cmdline", "", &err), 0);
+	assert_int_equal(config_file_check("cmdline", "a  b", &err), 0);
+	assert_int_equal(config_file_check("cmdline", "a\tb", &err), -EINVAL);
+	assert_int_equal(config_file_check("cmdline", "a\nb", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "--cmdline"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(in_its_place),
 		cmocka_unit_test(refused),
+		cmocka_unit_test(printed_and_read_again),
+		cmocka_unit_test(what_no_line_can_say),
 	};
 	close(mkstemp(path));
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include <getopt.h>
 
 #include "vmm/base/json.h"
+#include "vmm/base/config_file.h"
 #include "vmm/control/fleet.h"
 #include "vmm/control/request.h"
 
@@ -181,6 +182,22 @@ static void show_stop(const char *answer)
 	printf("power button pressed; the guest has %lu s\n", json_get_u64(answer, "timeout_s"));
 }
 
+/* As `molt run --config` reads it. */
+static void show_config(const char *answer)
+{
+	static char text[65536];
+	char name[64];
+	printf("# molt %s; relative paths were those of\n",
+	       json_get_text(answer, "version", name, sizeof(name)));
+	printf("# %s\n", json_get_text(answer, "folder", text, sizeof(text)));
+	for (const char *o = json_first(json_get(answer, "options")); o; o = json_next(o)) {
+		const char *value = json_get(o, "value");
+		json_get_text(o, "name", name, sizeof(name));
+		config_file_print(stdout, name,
+				  value ? json_text(value, text, sizeof(text)) : NULL);
+	}
+}
+
 static int run_events(const struct verb *v, struct client_link *l, const struct arguments *a)
 {
 	struct error err;
@@ -257,6 +274,10 @@ static const struct verb verbs[] = {
 	{"status", "GUEST [--json] [--timeout S]",
 	 "Says how a guest is, and whether it can be updated now.", run_simple, client_show_status,
 	 ANSWER_S},
+	{"config", "GUEST [--json] [--timeout S]",
+	 "Prints the options that a guest runs with, defaults too, as molt run --config reads\n"
+	 "them.",
+	 run_simple, show_config, ANSWER_S},
 	{"stop", "GUEST [--json] [--timeout S]",
 	 "Presses the guest's power button, as SIGTERM does. Pressing it again does no\n"
 	 "more: after --stop-timeout the guest is ended.",

@@ -10,6 +10,7 @@ static const struct {
 	{"status", CONTROL_STATUS, false},   {"update", CONTROL_UPDATE, true},
 	{"stop", CONTROL_STOP, false},	     {"events", CONTROL_EVENTS, false},
 	{"version", CONTROL_VERSION, false}, {"take", CONTROL_TAKE, false},
+	{"config", CONTROL_CONFIG, false},
 };
 
 /* The next word of *@text, and *@text moved behind it and its blanks. */
@@ -74,7 +75,7 @@ int control_request_parse(struct control_request *req, const char *line, size_t 
 			     : 0;
 	}
 	error_set(err, EINVAL, "unknown request '%.100s'", name);
-	return error_hint(err, "status, update, stop, events, version or take");
+	return error_hint(err, "status, update, stop, config, events, version or take");
 }
 
 int control_rundir(char *buf, size_t size, struct error *err)

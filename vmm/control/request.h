@@ -22,6 +22,7 @@ enum control_word {
 	CONTROL_STOP,
 	CONTROL_EVENTS,
 	CONTROL_VERSION,
+	CONTROL_CONFIG,
 	CONTROL_TAKE, /* give the guest to the process behind the descriptor that came along */
 };
 

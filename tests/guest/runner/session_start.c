@@ -217,9 +217,10 @@ int session_start(struct session *s, const struct settings *set, const struct te
 
 void session_end(struct session *s)
 {
-	static const char *const files[] = {"molt", "molt.a", "molt.b",	 "molt.new", "report",
-					    "log",  "fault",  "notify",	 "ctl",	     "ctl.lock",
-					    "kept", "kernel", "own.log", "own.log.1"};
+	static const char *const files[] = {
+		"molt",	   "molt.a",	"molt.b", "molt.new", "report",	     "log",
+		"fault",   "notify",	"ctl",	  "ctl.lock", "kept",	     "kernel",
+		"own.log", "own.log.1", "config", "own.ctl",  "own.ctl.lock"};
 	char path[160];
 
 	session_kill(s);

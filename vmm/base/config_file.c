@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* A file of options becomes words of the command line. */
-#include "vmm/config_file.h"
+#include "vmm/base/config_file.h"
 
 #include <ctype.h>
 #include <fcntl.h>
-#include <stdio.h>
 
 #define TEXT_MAX  (64 * 1024)
 #define WORDS_MAX 1024
@@ -46,6 +45,16 @@ static char *trim(char *text)
 	return text;
 }
 
+/* Quotes around a value keep blanks at its ends. */
+static char *unquote(char *value)
+{
+	size_t len = strlen(value);
+	if (len < 2 || value[0] != '"' || value[len - 1] != '"')
+		return value;
+	value[len - 1] = 0;
+	return value + 1;
+}
+
 /* "name = value" becomes "--name=value", which an option with a value understands whatever that begins with. */
 static int take_line(struct expanded *e, const char *path, unsigned number, char *line,
 		     struct error *err)
@@ -61,7 +70,7 @@ static int take_line(struct expanded *e, const char *path, unsigned number, char
 		return bad_line(path, number, "no name of an option", err);
 	if (!strcmp(name, "config"))
 		return bad_line(path, number, "a configuration file names no other one", err);
-	value = value ? trim(value) : NULL;
+	value = value ? unquote(trim(value)) : NULL;
 	char *word = room_text + room_used;
 	size_t room = sizeof(room_text) - room_used;
 	int n = snprintf(word, room, "--%s%s%s", name, value ? "=" : "", value ?: "");
@@ -116,4 +125,24 @@ int config_file_expand(int *argc, char ***argv, struct error *err)
 	*argc = e.n;
 	*argv = e.words;
 	return 0;
+}
+
+int config_file_check(const char *name, const char *text, struct error *err)
+{
+	for (; *text; text++)
+		if (iscntrl((uint8_t)*text)) {
+			error_set(err, EINVAL,
+				  "no line of a file can say --%s: it has a control character",
+				  name);
+			return error_hint(err, "the guest's command line is in /proc/PID/cmdline");
+		}
+	return 0;
+}
+
+void config_file_print(FILE *out, const char *name, const char *text)
+{
+	size_t len = text ? strlen(text) : 0;
+	bool quote = len && (strchr(" \"", text[0]) || text[len - 1] == ' ');
+	fprintf(out, "%s%s%s%s%s\n", name, text ? " = " : "", quote ? "\"" : "", text ?: "",
+		quote ? "\"" : "");
 }
