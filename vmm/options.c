@@ -154,6 +154,20 @@ static int parse_mem(struct options *opt, const struct option_entry *o, const ch
 	return 0;
 }
 
+static int parse_cpus(struct options *opt, const struct option_entry *o, const char *text,
+		      struct error *err)
+{
+	char n[8], expected[64];
+	const char *words = strchr(text, ',');
+	snprintf(n, sizeof(n), "%.*s", (int)strcspn(text, ","), text);
+	if (!number_of(n, 1, OPTIONS_MAX_CPUS, &opt->cpus)) {
+		snprintf(expected, sizeof(expected), "a number from 1 to %d", OPTIONS_MAX_CPUS);
+		return usage(err, o, text, expected);
+	}
+	const char *what = cpu_options_parse(&opt->cpu, opt->cpus, words ? words + 1 : NULL);
+	return what ? usage(err, o, text, what) : 0;
+}
+
 static int parse_console(struct options *opt, const struct option_entry *o, const char *text,
 			 struct error *err)
 {
@@ -255,8 +269,12 @@ const struct option_entry options_table[] = {
 	 "memfd. FILE is the guest's alone while it lives, and afterwards keeps what it had in "
 	 "memory: remove it then.",
 	 "256M", GROUP_GUEST, parse_mem},
-	{"cpus", 'c', "N", "Number of virtual CPUs.", "1", GROUP_GUEST, parse_number, AT(cpus),
-	 .min = 1, .max = OPTIONS_MAX_CPUS},
+	{"cpus", 'c', "N[,sockets=N][,cores=N][,threads=N][,affinity=SET[:SET]...]",
+	 "Number of virtual CPUs, and what the guest sees of their arrangement: threads of a core, "
+	 "cores of a socket; by default each is a core of one socket. affinity= says on which of "
+	 "the host's processors each may run, like 2:3:4-7+9, the last set for all further ones. "
+	 "What taskset(1) changes later is kept over updates.",
+	 "1", GROUP_GUEST, parse_cpus},
 	{"vfio", 0, "DEVICE[,WORD]...",
 	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0, or a mediated "
 	 "one, "
@@ -326,7 +344,8 @@ const struct option_entry options_table[] = {
 	{"config", 0, "FILE",
 	 "Read options from FILE, each on a line of its own: NAME = VALUE, or NAME, without the "
 	 "dashes; "
-	 "# begins a comment line. What comes later on the command line wins. The guest keeps what "
+	 "# begins a comment line, and double quotes around VALUE keep blanks at its ends. What "
+	 "comes later on the command line wins. The guest keeps what "
 	 "it was started with: no update reads FILE again.",
 	 NULL, GROUP_RUN, parse_config},
 	{"sandbox", 0, "kill|log|off",

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "vmm/base/log.h"
+#include "vmm/cpu_options.h"
 #include "vmm/ram.h"
 #include "vmm/seccomp/seccomp.h"
 
@@ -17,8 +18,9 @@ struct options {
 	const char *cmdline;	/* -p, "" by default */
 	struct ram_options mem; /* -m, 256 MiB by default; at least 32 MiB */
 	uint32_t cpus;		/* -c, 1 */
-	const char *console;	/* --console, "stdio" */
-	const char *name;	/* --name, NULL: none; [A-Za-z0-9_][A-Za-z0-9._-]{0,31} */
+	struct cpu_options cpu;
+	const char *console; /* --console, "stdio" */
+	const char *name;    /* --name, NULL: none; [A-Za-z0-9_][A-Za-z0-9._-]{0,31} */
 	const char
 		*control;   /* --control: path with a slash, or "none"; NULL: by the name, if any */
 	const char *take;   /* --take GUEST: a running guest, instead of a new one; NULL */

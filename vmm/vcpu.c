@@ -177,6 +177,22 @@ static int load(struct vcpu *cpu, struct error *err)
 	return rc;
 }
 
+/* Of a fresh guest, as --cpus says; later it is the operator's to change. */
+static int pin(const struct vcpu *cpu, struct error *err)
+{
+	const struct cpu_options *opt = &cpu->m->opt.cpu;
+	uint64_t mask[SCHED_AFFINITY_WORDS];
+	if (!opt->affinity)
+		return 0;
+	cpu_options_affinity(opt, cpu->index, mask);
+	if (syscall(SYS_sched_setaffinity, 0, sizeof(mask), mask) >= 0)
+		return 0;
+	error_end(err, EXIT_CONFIG, errno, "--cpus affinity=: vCPU %u: %m", cpu->index);
+	return error_hint(
+		err,
+		"the host's processors: lscpu -e; those that this process may use: taskset -p $$");
+}
+
 static void *thread(void *opaque)
 {
 	struct vcpu *cpu = opaque;
@@ -191,7 +207,7 @@ static void *thread(void *opaque)
 
 	int rc = 0;
 	if (cpu->m->fresh) {
-		rc = seccomp_enter(SECCOMP_VCPU, &err);
+		rc = pin(cpu, &err) ?: seccomp_enter(SECCOMP_VCPU, &err);
 		cpu->filtered = VCPU_FILTERED;
 	}
 	wait_built(gate);

@@ -64,6 +64,8 @@ static void make(uint32_t vendor_ecx)
 	need(4, 4)->eax = 0;
 }
 
+static const struct cpu_options flat4 = {1, 4, 1, NULL};
+
 #define AMD   0x444d4163
 #define INTEL 0x6c65746e
 
@@ -149,7 +151,7 @@ static void topology(void **state)
 		for (uint32_t i = 0; i < n; i++) {
 			make(AMD);
 			cpuid_filter(&cpuid.head, true);
-			cpuid_for_cpu(&cpuid.head, i, n);
+			cpuid_for_cpu(&cpuid.head, i, &(struct cpu_options){1, n, 1, NULL});
 			assert_int_equal(need(1, 0)->ebx >> 24, i);
 			assert_int_equal(need(1, 0)->ebx >> 16 & 0xff, 1 << shift);
 			assert_int_equal(need(1, 0)->edx >> 28 & 1, n > 1);
@@ -180,8 +182,59 @@ static void topology(void **state)
 		}
 	}
 	make(INTEL);
-	cpuid_for_cpu(&cpuid.head, 1, 4);
+	cpuid_for_cpu(&cpuid.head, 1, &flat4);
 	assert_int_equal(need(0x80000008, 0)->ecx, ~0u); /* reserved there: left alone */
+}
+
+/* What Intel's SDM (vol. 3, 9.9.3) and AMD's APM (vol. 3, E.4) would have of such processors. */
+static void sockets_cores_and_threads(void **state)
+{
+	static const struct {
+		struct cpu_options cpu;
+		uint32_t index;
+		uint32_t ids, many; /* leaf 1 */
+		uint32_t cache1, cache3,
+			cores; /* leaf 4: ids less one that share it; in a package */
+		uint32_t smt_bits, smt, core_bits, core; /* leaf 0xb */
+		uint32_t nc, amd_bits;			 /* 0x80000008 */
+		uint32_t core_id, node;			 /* 0x8000001e */
+	} cases[] = {
+		{{1, 1, 1, NULL}, 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0},
+		{{1, 2, 2, NULL}, 3, 4, 1, 1, 3, 1, 1, 2, 2, 4, 3, 2, 1, 0},
+		{{1, 3, 2, NULL}, 4, 8, 1, 1, 7, 3, 1, 2, 3, 6, 5, 3, 2, 0},
+		{{1, 1, 3, NULL}, 2, 4, 1, 3, 3, 0, 2, 3, 2, 3, 2, 2, 0, 0},
+		{{2, 4, 1, NULL}, 5, 4, 1, 0, 3, 3, 0, 1, 2, 4, 3, 2, 1, 1},
+		{{3, 2, 2, NULL}, 11, 4, 1, 1, 3, 1, 1, 2, 2, 4, 3, 2, 1, 2},
+		{{4, 1, 1, NULL}, 3, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 3},
+		{{2, 16, 2, NULL}, 63, 32, 1, 1, 31, 15, 1, 2, 5, 32, 31, 5, 15, 1},
+	};
+	for (unsigned c = 0; c < ARRAY_LEN(cases); c++) {
+		uint32_t id = cases[c].index;
+		make(AMD);
+		cpuid_filter(&cpuid.head, true);
+		cpuid_for_cpu(&cpuid.head, id, &cases[c].cpu);
+		assert_int_equal(need(1, 0)->ebx >> 16, id << 8 | cases[c].ids);
+		assert_int_equal(need(1, 0)->edx >> 28 & 1, cases[c].many);
+		assert_int_equal(need(4, 0)->eax >> 14, cases[c].cores << 12 | cases[c].cache1);
+		assert_int_equal(need(4, 3)->eax >> 14, cases[c].cores << 12 | cases[c].cache3);
+		for (uint32_t leaf = 0xb; leaf <= 0x1f; leaf += 0x14) {
+			assert_int_equal(need(leaf, 0)->eax, cases[c].smt_bits);
+			assert_int_equal(need(leaf, 0)->ebx, cases[c].smt);
+			assert_int_equal(need(leaf, 0)->ecx, 0x100);
+			assert_int_equal(need(leaf, 0)->edx, id);
+			assert_int_equal(need(leaf, 1)->eax, cases[c].core_bits);
+			assert_int_equal(need(leaf, 1)->ebx, cases[c].core);
+			assert_int_equal(need(leaf, 1)->ecx, 0x201);
+			assert_int_equal(need(leaf, 1)->edx, id);
+		}
+		assert_int_equal(need(0x80000001, 0)->ecx >> 1 & 1, cases[c].many);
+		assert_int_equal(need(0x80000008, 0)->ecx & 0xff, cases[c].nc);
+		assert_int_equal(need(0x80000008, 0)->ecx >> 12 & 0xf, cases[c].amd_bits);
+		assert_int_equal(need(0x8000001e, 0)->eax, id);
+		assert_int_equal(need(0x8000001e, 0)->ebx,
+				 (cases[c].cpu.threads - 1) << 8 | cases[c].core_id);
+		assert_int_equal(need(0x8000001e, 0)->ecx, cases[c].node);
+	}
 }
 
 /* A processor with few leaves gets no topology leaves, and a full list stays in its bounds. */
@@ -227,7 +280,7 @@ static void on_this_host(void **state)
 		int cpu = (int)vm_ioctl(m.vm.fd, KVM_CREATE_VCPU, (void *)(uintptr_t)i);
 		assert_true(cpu >= 0);
 		assert_int_equal(cpuid_make(&m, &cpuid.head, &err), 0);
-		cpuid_for_cpu(&cpuid.head, i, 4);
+		cpuid_for_cpu(&cpuid.head, i, &flat4);
 		assert_int_equal(vm_ioctl(cpu, KVM_SET_CPUID2, &cpuid), 0);
 		assert_int_equal(need(1, 0)->ebx >> 24, i);
 		close(cpu);
@@ -259,6 +312,7 @@ int main(void)
 		cmocka_unit_test(shows_what_is),
 		cmocka_unit_test(deadline_timer),
 		cmocka_unit_test(topology),
+		cmocka_unit_test(sockets_cores_and_threads),
 		cmocka_unit_test(few_leaves),
 		cmocka_unit_test(on_this_host),
 		cmocka_unit_test(address_bits_are_those_that_a_guest_can_use),

@@ -147,6 +147,52 @@ static void memory(void **state)
 	assert_int_equal(parse("-k k -m 32M"), 0);
 }
 
+static void processors(void **state)
+{
+	static const struct {
+		const char *text;
+		uint32_t sockets, cores, threads;
+	} cases[] = {
+		{"1", 1, 1, 1},
+		{"6", 1, 6, 1},
+		{"8,sockets=2", 2, 4, 1},
+		{"8,cores=2", 4, 2, 1},
+		{"8,threads=2", 1, 4, 2},
+		{"8,cores=2,threads=2", 2, 2, 2},
+		{"12,sockets=3,threads=2,cores=2", 3, 2, 2},
+		{"6,sockets=1,cores=3,threads=2", 1, 3, 2},
+		{"3,threads=3", 1, 1, 3},
+	};
+	char line[64];
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		snprintf(line, sizeof(line), "-k k -c %s", cases[i].text);
+		assert_int_equal(parse(line), 0);
+		assert_int_equal(opt.cpu.sockets, cases[i].sockets);
+		assert_int_equal(opt.cpu.cores, cases[i].cores);
+		assert_int_equal(opt.cpu.threads, cases[i].threads);
+		assert_int_equal(opt.cpus, cases[i].sockets * cases[i].cores * cases[i].threads);
+		assert_null(opt.cpu.affinity);
+	}
+}
+
+static void affinities(void **state)
+{
+	static const uint64_t expected[4][2] = {
+		{1, 0}, {0xe | 1ull << 63, 1}, {1 << 5, 0}, {1 << 5, 0}};
+	uint64_t mask[SCHED_AFFINITY_WORDS];
+	assert_int_equal(parse("-k k -c 4,affinity=0:1-3+63-64:5,threads=2"), 0);
+	assert_int_equal(opt.cpu.threads, 2);
+	for (uint32_t i = 0; i < 4; i++) {
+		cpu_options_affinity(&opt.cpu, i, mask);
+		assert_memory_equal(mask, expected[i], sizeof(expected[i]));
+		for (unsigned k = 2; k < SCHED_AFFINITY_WORDS; k++)
+			assert_true(!mask[k]);
+	}
+	assert_int_equal(parse("-k k -c 1,affinity=1023"), 0);
+	cpu_options_affinity(&opt.cpu, 0, mask);
+	assert_true(mask[15] == 1ull << 63);
+}
+
 /* What is refused, and that the message names the option and shows the way. */
 static void refusals(void **state)
 {
@@ -167,6 +213,30 @@ static void refusals(void **state)
 		{"-k k -c -1", "--cpus: '-1'", "from 1 to 64"},
 		{"-k k -c 2x", "--cpus: '2x'", "from 1 to 64"},
 		{"-k k -c 99999999999999999999", "--cpus", "from 1 to 64"},
+		{"-k k -c 4,", "--cpus: '4,'", "affinity="},
+		{"-k k -c 4,dies=2", "--cpus", "affinity="},
+		{"-k k -c 4,cores=", "--cpus", "with a number"},
+		{"-k k -c 4,cores=0", "--cpus", "with a number"},
+		{"-k k -c 4,cores=2x", "--cpus", "with a number"},
+		{"-k k -c 4,cores=65", "--cpus", "with a number"},
+		{"-k k -c 4,cores=4294967297", "--cpus", "with a number"},
+		{"-k k -c 4,cores=3", "--cpus", "as many as there are vCPUs"},
+		{"-k k -c 4,sockets=64,cores=64,threads=64", "--cpus", "as many"},
+		{"-k k -c 4,cores=8", "--cpus", "as many"},
+		{"-k k -c 6,sockets=2", "--cpus", "powers of two"},
+		{"-k k -c 6,threads=3", "--cpus", "powers of two"},
+		{"-k k -c 2,affinity=", "--cpus", "SET"},
+		{"-k k -c 2,affinity=x", "--cpus", "SET"},
+		{"-k k -c 2,affinity=1:", "--cpus", "SET"},
+		{"-k k -c 2,affinity=1+", "--cpus", "SET"},
+		{"-k k -c 2,affinity=3-2", "--cpus", "SET"},
+		{"-k k -c 2,affinity=1024", "--cpus", "SET"},
+		{"-k k -c 2,affinity=18446744073709551616", "--cpus", "SET"},
+		{"-k k -c 2,affinity=0:1:2", "--cpus", "at most one for each vCPU"},
+		{"-k k --log=", "--log", "file name"},
+		{"-k k --log-level debug", "--log-level: 'debug'", "error|warning|info"},
+		{"-k k --log-level warn", "--log-level", "error|warning|info"},
+		{"-k k --sandbox=", "--sandbox", "kill|log|off"},
 		{"-k k -m 31M", "--mem: '31M'", "at least 32M"},
 		{"-k k -m 16", "--mem: '16'", "a number alone is MiB"},
 		{"-k k -m 1GiB", "--mem: '1GiB'", "a number alone is MiB"},
@@ -268,6 +338,8 @@ int main(void)
 		cmocka_unit_test(short_ones_again_and_again),
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(memory),
+		cmocka_unit_test(processors),
+		cmocka_unit_test(affinities),
 		cmocka_unit_test(refusals),
 		cmocka_unit_test(too_many_devices),
 		cmocka_unit_test(texts),

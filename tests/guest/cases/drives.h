@@ -106,6 +106,8 @@ int drive_forbid_log(struct session *s, unsigned updates);
 int drive_forbid_off(struct session *s, unsigned updates);
 /* What molt config prints starts the same machine again. */
 int drive_config(struct session *s, unsigned updates);
+/* CPUID's topology, and vCPUs pinned to the first processor. */
+int drive_topology(struct session *s, unsigned updates);
 /* Messages go to a file, which is rotated. */
 int drive_log(struct session *s, unsigned updates);
 /* The guest says that its kernel has panicked. */

@@ -447,7 +447,7 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 	int rc = cpuid_make(cpu->m, &c.head, err);
 	if (rc)
 		return rc;
-	cpuid_for_cpu(&c.head, cpu->index, cpu->m->opt.cpus);
+	cpuid_for_cpu(&c.head, cpu->index, &cpu->m->opt.cpu);
 	s->cpuid_len = c.head.nent;
 	memcpy(s->cpuid, c.entries, c.head.nent * sizeof(c.entries[0]));
 	s->xsave_len = cpu->m->arch->xsave_len;

@@ -5,6 +5,7 @@
 #include <linux/kvm.h>
 
 #include "cpr/state/fields.h"
+#include "vmm/cpu_options.h"
 #include "vmm/vcpu.h"
 #include "vmm/arch.h"
 
@@ -47,8 +48,8 @@ long cpu_load_tsc(struct vcpu *cpu, struct error *err);
 /* Fills @out, which has room for CPUID_MAX_ENTRIES. The same for all vCPUs. */
 int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err);
 
-/* Makes it that of vCPU @index of @ncpus: APIC id @index, one package, one thread a core. */
-void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, uint32_t ncpus);
+/* Makes it that of vCPU @index, which is its APIC id, in the arrangement of @opt. */
+void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, const struct cpu_options *opt);
 
 /* The pure part of cpuid_make, for its test: hides features in @c. */
 void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline);

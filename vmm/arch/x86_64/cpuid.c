@@ -244,78 +244,105 @@ int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err)
 	return 0;
 }
 
-/* Bits that hold a core number. */
-static uint32_t core_shift(uint32_t ncpus)
+/* Bits that hold a number below @n. */
+static uint32_t bits_for(uint32_t n)
 {
-	uint32_t shift = 0;
-	while (1u << shift < ncpus)
-		shift++;
-	return shift;
+	uint32_t bits = 0;
+	while (1u << bits < n)
+		bits++;
+	return bits;
+}
+
+/* An APIC id is, from its lowest bit, the thread's number, the core's and the socket's. */
+struct place {
+	uint32_t id;
+	uint32_t threads, package;	    /* how many in a core, in a socket */
+	uint32_t thread_bits, package_bits; /* of the id, for a number among these */
+};
+
+static uint32_t at_most(uint32_t value, uint32_t max)
+{
+	return value < max ? value : max;
 }
 
 /* Cache leaves 4 (Intel) and 0x8000001d (AMD): levels 1 and 2 are a core's, 3 the package's. */
-static void set_cache(struct kvm_cpuid_entry2 *e, uint32_t shift)
+static void set_cache(struct kvm_cpuid_entry2 *e, const struct place *p)
 {
-	uint32_t sharing = (e->eax >> 5 & 7) >= 3 ? BIT(shift) - 1 : 0;
+	bool shared = (e->eax >> 5 & 7) >= 3;
+	uint32_t cores = BIT(p->package_bits - p->thread_bits);
 	if (!(e->eax & 0x1f))
 		return; /* no more caches */
-	e->eax = (e->eax & 0x3fff) | (sharing > 0xfff ? 0xfff : sharing) << 14;
+	e->eax = (e->eax & 0x3fff) |
+		 at_most(BIT(shared ? p->package_bits : p->thread_bits) - 1, 0xfff) << 14;
 	if (e->function == 4)
-		e->eax |= (BIT(shift) - 1 > 0x3f ? 0x3f : BIT(shift) - 1) << 26;
+		e->eax |= at_most(cores - 1, 0x3f) << 26;
 }
 
-/* Leaves 0xb and 0x1f: a level of threads (one a core), a level of cores, the end. */
-static void set_topology(struct kvm_cpuid_entry2 *e, uint32_t index, uint32_t ncpus)
+/* Leaves 0xb and 0x1f: a level of threads, a level of cores, the end. */
+static void set_topology(struct kvm_cpuid_entry2 *e, const struct place *p)
 {
 	const uint32_t thread_level = 1, core_level = 2;
 	e->eax = e->ebx = 0;
 	e->ecx = e->index;
-	e->edx = index;
+	e->edx = p->id;
 	if (e->index == 0) {
-		e->ebx = 1;
+		e->eax = p->thread_bits;
+		e->ebx = p->threads;
 		e->ecx |= thread_level << 8;
 	} else if (e->index == 1) {
-		e->eax = core_shift(ncpus);
-		e->ebx = ncpus;
+		e->eax = p->package_bits;
+		e->ebx = p->package;
 		e->ecx |= core_level << 8;
 	}
 }
 
-void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, uint32_t ncpus)
+static uint32_t with_bit(uint32_t reg, unsigned bit, bool on)
 {
-	uint32_t shift = core_shift(ncpus);
-	uint32_t ids = BIT(shift) > 0xff ? 0xff : BIT(shift);
+	return on ? reg | BIT(bit) : reg & ~BIT(bit);
+}
+
+void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, const struct cpu_options *opt)
+{
+	const struct place p = {.id = index,
+				.threads = opt->threads,
+				.package = opt->threads * opt->cores,
+				.thread_bits = bits_for(opt->threads),
+				.package_bits = bits_for(opt->threads) + bits_for(opt->cores)};
 	const struct kvm_cpuid_entry2 *vendor = find(c, 0, 0);
+	bool several = p.package > 1;
 	bool amd = vendor && (vendor->ecx == 0x444d4163 /* AuthenticAMD */ ||
 			      vendor->ecx == 0x656e6975 /* HygonGenuine */);
 
 	for (uint32_t i = 0; i < c->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &c->entries[i];
 		switch (e->function) {
-		case 0x1: /* initial APIC id, number of ids, "more than one" */
-			e->ebx = (e->ebx & 0xffff) | ids << 16 | index << 24;
-			e->edx = ncpus > 1 ? e->edx | BIT(28) : e->edx & ~BIT(28);
+		case 0x1: /* initial APIC id, number of ids in a package, "more than one" */
+			e->ebx = (e->ebx & 0xffff) | at_most(BIT(p.package_bits), 0xff) << 16 |
+				 index << 24;
+			e->edx = with_bit(e->edx, 28, several);
 			break;
 		case 0x4:
 		case 0x8000001d:
-			set_cache(e, shift);
+			set_cache(e, &p);
 			break;
 		case 0xb:
 		case 0x1f:
-			set_topology(e, index, ncpus);
+			set_topology(e, &p);
 			break;
 		case 0x80000001: /* "more than one", AMD's way */
 			if (amd)
-				e->ecx = ncpus > 1 ? e->ecx | BIT(1) : e->ecx & ~BIT(1);
+				e->ecx = with_bit(e->ecx, 1, several);
 			break;
-		case 0x80000008: /* size of core ids and number of cores */
+		case 0x80000008: /* of a package: bits of an id, and number of threads */
 			if (amd)
-				e->ecx = (e->ecx & ~0xf0ffu) | shift << 12 | ((ncpus - 1) & 0xff);
+				e->ecx = (e->ecx & ~0xf0ffu) | p.package_bits << 12 |
+					 ((p.package - 1) & 0xff);
 			break;
-		case 0x8000001e: /* APIC id, core id, one thread a core, one node */
+		case 0x8000001e: /* APIC id; threads of a core, core in its package; a package is a node */
 			e->eax = index;
-			e->ebx = index & 0xff;
-			e->ecx = 0;
+			e->ebx = (p.threads - 1) << 8 |
+				 (index & (BIT(p.package_bits) - 1)) >> p.thread_bits;
+			e->ecx = index >> p.package_bits;
 			break;
 		}
 	}
