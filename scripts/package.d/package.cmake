@@ -46,8 +46,10 @@ A new version of the program takes over a running guest, passthrough devices
 included, without a reboot, a reset of a device or a new process id.
 
 The package has the program, molt-vfio-bind, which gives PCI devices to the
-driver vfio-pci and back, and the unit molt@.service. When it is upgraded,
-running guests are updated to the new version.")
+driver vfio-pci and back, molt-net-tap, which makes network interfaces for
+guests, and the unit molt@.service. When it is upgraded, running guests are
+updated to the new version.")
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS "iproute2, passt")
 set(CPACK_DEBIAN_COMPRESSION_TYPE xz)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_LIST_DIR}/postinst ${CMAKE_CURRENT_LIST_DIR}/prerm
   ${CMAKE_CURRENT_LIST_DIR}/postrm)
