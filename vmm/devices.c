@@ -4,13 +4,14 @@
 #include "devices/pc/pc.h"
 #include "devices/vfio/vfio.h"
 #include "devices/virtio/disk.h"
+#include "devices/virtio/net.h"
 
 const struct device_class *const devices_fixed[] = {
 	&serial_class, &cmos_class, &power_class, &pci_host_class, &panic_class, NULL,
 };
 
 const struct device_class *const devices_optional[] = {
-	&vfio_class, &vfio_container_class, &disk_class, &testdev_class, NULL,
+	&vfio_class, &vfio_container_class, &disk_class, &net_class, &testdev_class, NULL,
 };
 
 const struct device_class *devices_find(const char *name)

@@ -292,6 +292,13 @@ const struct option_entry options_table[] = {
 	 "it. direct goes past the host's page cache. serial=TEXT: by what the guest finds it, at "
 	 "most 20 characters. PATH has no comma. May be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
+	{"net", 0, "tap=IFNAME|fd=N|user[=SOCKET][,mac=MAC]",
+	 "Give the guest a virtio network interface. tap: on this tap interface of the host, which "
+	 "molt-net-tap makes. fd: on an inherited descriptor, a tap or a stream socket that speaks "
+	 "as passt does. user: through passt, which molt starts and which needs no rights on the "
+	 "host, or which listens at SOCKET. mac: its address; a random one without. May be "
+	 "repeated.",
+	 NULL, GROUP_DEVICES, parse_device},
 	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",
 	 "Where the serial console goes. On a terminal, Ctrl-a x quits and Ctrl-a ? helps. "
 	 "pty:LINK makes a symbolic link to the pseudo terminal. unix:PATH listens for one client, "

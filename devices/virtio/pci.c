@@ -89,6 +89,11 @@ void virtio_look(struct virtio_dev *v, unsigned q)
 		v->ops->kick(v, q);
 }
 
+void virtio_look_again(struct virtio_dev *v, unsigned q)
+{
+	signal_fd(v->kick[q].fd);
+}
+
 static void on_kick(void *opaque, uint32_t events)
 {
 	const struct virtio_kick *kick = opaque;

@@ -172,19 +172,34 @@ static void one_less(struct virtio_dev *v)
 	v->asked = false;
 }
 
-void virtq_push(struct virtio_dev *v, unsigned q, uint16_t head, uint32_t len)
+void virtq_unpop(struct virtio_dev *v, unsigned q, unsigned n)
+{
+	v->queue[q].next = (uint16_t)(v->queue[q].next - n);
+	while (n--)
+		one_less(v);
+}
+
+void virtq_push_all(struct virtio_dev *v, unsigned q, const struct virtq_used *u, unsigned n)
 {
 	struct virtio_state *s = v->state;
 	struct vring_used *used = v->queue[q].used;
 	/* The driver that has reset the device owns this memory again (2.4.1). */
-	if (used && !v->resetting) {
+	bool ours = used && !v->resetting;
+	for (unsigned i = 0; ours && i < n; i++) {
 		struct vring_used_elem *e = &used->ring[s->index[q] & (s->size[q] - 1)];
 		s->index[q] = (uint16_t)(s->index[q] + 1);
-		__atomic_store_n(&e->id, head, __ATOMIC_RELAXED);
-		__atomic_store_n(&e->len, len, __ATOMIC_RELAXED);
-		__atomic_store_n(&used->idx, (uint16_t)s->index[q], __ATOMIC_RELEASE);
+		__atomic_store_n(&e->id, u[i].head, __ATOMIC_RELAXED);
+		__atomic_store_n(&e->len, u[i].len, __ATOMIC_RELAXED);
 	}
-	one_less(v);
+	if (ours)
+		__atomic_store_n(&used->idx, (uint16_t)s->index[q], __ATOMIC_RELEASE);
+	while (n--)
+		one_less(v);
+}
+
+void virtq_push(struct virtio_dev *v, unsigned q, uint16_t head, uint32_t len)
+{
+	virtq_push_all(v, q, &(const struct virtq_used){head, len}, 1);
 }
 
 /* Has the used index gone past the one at which the guest wants to be interrupted (2.7.7.2)? */

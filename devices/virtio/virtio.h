@@ -145,6 +145,9 @@ void virtio_broken(struct virtio_dev *v, const char *why);
 /* Looks at queue @q now, unless the device is quiet, stopped or broken. */
 void virtio_look(struct virtio_dev *v, unsigned q);
 
+/* The same later, from the event loop. */
+void virtio_look_again(struct virtio_dev *v, unsigned q);
+
 /* Inside devices/virtio/: common.c, the registers of the common configuration (4.1.4.3); pci.c, the rest. */
 void virtio_common_access(struct virtio_dev *v, unsigned off, unsigned len, bool write,
 			  uint64_t *value);
@@ -178,6 +181,18 @@ bool virtq_pop(struct virtio_dev *v, unsigned q, struct virtq_chain *chain);
  * guest, if it wants that: once for many chains. */
 void virtq_push(struct virtio_dev *v, unsigned q, uint16_t head, uint32_t len);
 void virtq_notify(struct virtio_dev *v, unsigned q);
+
+/* What one chain that is given back has: its head, and how many bytes were written. */
+struct virtq_used {
+	uint16_t head;
+	uint32_t len;
+};
+
+/* Gives @n chains back, of which the guest sees all or none. */
+void virtq_push_all(struct virtio_dev *v, unsigned q, const struct virtq_used *used, unsigned n);
+
+/* The last @n chains that were taken, none of which was given back: they were not. */
+void virtq_unpop(struct virtio_dev *v, unsigned q, unsigned n);
 
 /* Of @n buffers: their bytes; copies the first @len bytes out or in, and returns how many there were. */
 size_t iov_size(const struct iovec *iov, unsigned n);

@@ -70,6 +70,8 @@ static bool setting_apply(struct config *cfg, const char *key, const char *value
 		return number_in(value, 0, 1000000, &cfg->beats);
 	if (!strcmp(key, "port"))
 		return number_in(value, 1, 65535, &cfg->port);
+	if (!strcmp(key, "tcp"))
+		return number_in(value, 1, 65535, &cfg->tcp_port);
 	if (!strcmp(key, "if"))
 		return name_copy(cfg->ifname, sizeof(cfg->ifname), value);
 	if (!strcmp(key, "irq"))

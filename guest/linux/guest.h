@@ -22,8 +22,10 @@ struct config {
 	unsigned int beats;	  /* molt.beats: end after this many, 0 = never */
 	bool counter;		  /* molt.counter=1: keep a CPU busy with counting (counter.h) */
 	unsigned int port;	  /* molt.port: UDP port of mode udp */
-	char ifname[16];	  /* molt.if */
-	char irq[32];		  /* molt.irq: what the NIC is called in /proc/interrupts */
+	unsigned int
+		tcp_port;  /* molt.tcp: port of the peer that sends back what it gets; 0: none */
+	char ifname[16];   /* molt.if */
+	char irq[32];	   /* molt.irq: what the NIC is called in /proc/interrupts */
 	char disk[32];	   /* molt.disk: write, read and check this block device all the time */
 	char tty[32];	   /* molt.tty: send to this serial port all the time what it sends back */
 	uint32_t ip, peer; /* molt.ip, molt.peer: network byte order */
@@ -158,6 +160,17 @@ struct tty_stats {
 /** Starts the thread that sends and receives by the port at @path. 0 or -errno after a FAIL line. */
 int tty_start(const char *path);
 void tty_report(struct tty_stats *out);
+
+/* ---- a TCP connection under load (tcp.c) ---- */
+
+struct tcp_stats {
+	uint64_t sent, received;
+	uint64_t bad; /* bytes that are not those that were due */
+};
+
+/** Connects to the peer, and starts the thread that sends and receives. 0 or -errno after a FAIL line. */
+int tcp_start(const struct config *cfg);
+void tcp_report(struct tcp_stats *out);
 
 /* ---- what a script may ask for while the guest runs (inspect.c) ---- */
 

@@ -45,6 +45,7 @@ static void account_format(const struct guest *g, char *out, size_t size)
 	const struct ping_stats *p = &g->ping.stats;
 	const struct udp_stats *u = &g->udp.stats;
 	struct disk_stats d;
+	struct tcp_stats c;
 	struct tty_stats t;
 	int len;
 
@@ -71,6 +72,12 @@ static void account_format(const struct guest *g, char *out, size_t size)
 				" disk_writes=%" PRIu64 " disk_reads=%" PRIu64 " disk_bad=%" PRIu64
 				" disk_errs=%" PRIu64 " disk_max_us=%" PRIu64 " disk_irqs=%" PRIu64,
 				d.writes, d.reads, d.bad, d.errs, d.max_ns / 1000, d.irqs);
+	}
+	if (g->cfg.tcp_port && len > 0 && (size_t)len < size) {
+		tcp_report(&c);
+		len += snprintf(out + len, size - (size_t)len,
+				" tcp_sent=%" PRIu64 " tcp_recv=%" PRIu64 " tcp_bad=%" PRIu64,
+				c.sent, c.received, c.bad);
 	}
 	if (!g->cfg.tty[0] || len <= 0 || (size_t)len >= size)
 		return;
@@ -183,6 +190,8 @@ static int start(struct guest *g)
 	if (g->cfg.disk[0] && disk_start(g->cfg.disk))
 		return -EIO;
 	if (g->cfg.tty[0] && tty_start(g->cfg.tty))
+		return -EIO;
+	if (g->cfg.tcp_port && tcp_start(&g->cfg))
 		return -EIO;
 	if (g->cfg.counter && counter_start())
 		return -EAGAIN;

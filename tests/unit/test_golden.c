@@ -18,6 +18,7 @@
 #include "cpr/inspect.h"
 #include "devices/pc/pc.h"
 #include "devices/virtio/disk.h"
+#include "devices/virtio/net.h"
 #include "tests/unit/blob.h"
 #include "tests/unit/tree.h"
 #include "vmm/arch/x86_64/cpu.h"
@@ -26,7 +27,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 27751
+#define GOLDEN_BYTES 32948
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -71,8 +72,8 @@ static void add(struct machine *m, const char *node, const struct state_class *c
 	assert_int_equal(state_register(&m->tree, &s, NULL), 0);
 }
 
-/* With a disk, unless a state is loaded that is older. */
-static struct machine *golden_machine(bool fresh, bool disk, struct rest *rest)
+/* With virtio devices, unless a state is loaded that is older. */
+static struct machine *golden_machine(bool fresh, bool virtio, struct rest *rest)
 {
 	static const struct device_class *const devices[] = {&serial_class, &cmos_class,
 							     &power_class};
@@ -90,31 +91,55 @@ static struct machine *golden_machine(bool fresh, bool disk, struct rest *rest)
 		snprintf(arg, sizeof(arg), "trigger=%d", eventfd(0, 0));
 	if (machine_add_device(m, &testdev_class, arg, &err))
 		fail_msg("%s", err.text);
-	if (disk && machine_add_device(m, &disk_class, "disk.raw,serial=golden", &err))
+	if (virtio && (machine_add_device(m, &disk_class, "disk.raw,serial=golden", &err) ||
+		       machine_add_device(m, &net_class, "user,mac=52:54:00:12:34:56", &err)))
 		fail_msg("%s", err.text);
-	if (disk && fresh)
+	if (virtio && fresh) {
 		assert_int_equal(fdset_keep(&m->fds, "disk@0:file", memfd_create("disk", 0), &err),
 				 0);
+		assert_int_equal(
+			fdset_keep(&m->fds, "net@0:link", socket(AF_UNIX, SOCK_STREAM, 0), &err),
+			0);
+	}
 	return m;
 }
 
-/* As a driver leaves it: one queue, its rings in memory, and an interrupt that is not acknowledged. */
-static void live_disk(struct disk *disk)
+/* As a driver leaves it: queues with their rings in memory, and an interrupt that is not acknowledged. */
+static void live_virtio(struct virtio_state *s, uint64_t features, uint64_t gpa)
 {
-	struct virtio_state *s = &disk->state.virtio;
-	disk->state.sectors = 2048;
-	disk->state.block_len = 512;
-	s->features = 0x130000240;
+	s->features = features;
 	s->status = 0xf;
 	s->isr = 1;
 	s->config_vector = 0;
 	s->feature_select = s->driver_feature_select = 1;
-	s->desc[0] = 0x100000;
-	s->avail[0] = 0x101000;
-	s->used[0] = 0x102000;
-	s->size[0] = 64;
-	s->enabled[0] = s->vector[0] = 1;
-	s->index[0] = 0xfffe;
+	for (uint32_t q = 0; q < s->queues; q++, gpa += 0x3000) {
+		s->desc[q] = gpa;
+		s->avail[q] = gpa + 0x1000;
+		s->used[q] = gpa + 0x2000;
+		s->size[q] = 64;
+		s->enabled[q] = 1;
+		s->vector[q] = q + 1;
+		s->index[q] = 0xfffe - q;
+	}
+}
+
+static void live_disk(struct disk *disk)
+{
+	disk->state.sectors = 2048;
+	disk->state.block_len = 512;
+	live_virtio(&disk->state.virtio, 0x130000240, 0x100000);
+}
+
+/* With a part of a frame that has come, and the rest of one that goes. */
+static void live_net(struct net *net)
+{
+	live_virtio(&net->state.virtio, 0x130018020, 0x110000);
+	net->state.virtio.queue_select = 1;
+	net->state.rx_len = 5;
+	memcpy(net->state.rx, "\0\0\0\x3cx", 5);
+	net->state.tx_len = 3;
+	memcpy(net->state.tx, "end", 3);
+	net->state.up = 0;
 }
 
 /* What a guest and its host did to it: nothing stays at what it is after reset. */
@@ -155,6 +180,7 @@ static void live(struct machine *m, struct rest *rest)
 	}
 	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
 	live_disk((struct disk *)machine_device(m, "disk", NULL));
+	live_net((struct net *)machine_device(m, "net", NULL));
 }
 
 static struct machine *golden_live(struct rest *rest)
@@ -206,8 +232,8 @@ static void *reloaded(const void *golden, size_t len, const struct machine *live
 	static struct rest rest;
 	struct error err = {0};
 	memset(&rest, 0xa5, sizeof(rest));
-	bool disk = memmem(golden, len, "disk@0", strlen("disk@0"));
-	struct machine *m = golden_machine(false, disk, &rest);
+	bool virtio = memmem(golden, len, "disk@0", strlen("disk@0"));
+	struct machine *m = golden_machine(false, virtio, &rest);
 	for (unsigned i = 0; i < live->fds.n; i++)
 		assert_int_equal(fdset_keep(&m->fds, live->fds.e[i].name, live->fds.e[i].fd, &err),
 				 0);

@@ -12,11 +12,19 @@
 #include "cpr/inspect.h"
 #include "devices/pc/pc.h"
 #include "devices/virtio/disk.h"
+#include "devices/virtio/net.h"
 #include "tests/unit/tree.h"
 #include "vmm/console/backend.h"
 #include "vmm/device.h"
 
-enum { FIRST = 1, SECOND, EDGE, LEVEL, DISK }; /* slots: passed through, and the tests' devices */
+enum {
+	FIRST = 1,
+	SECOND,
+	EDGE,
+	LEVEL,
+	DISK,
+	NET
+}; /* slots: passed through, and the tests' devices */
 
 #define ECAM_ELSEWHERE 0xd0000000ull
 
@@ -54,18 +62,17 @@ static struct machine *reload_machine(bool fresh)
 		snprintf(level, sizeof(level), "trigger=%d,unmask=%d", eventfd(0, 0),
 			 eventfd(0, 0));
 	}
-	int rc = state_register(&m->tree, &ram, &err);
-	if (!rc)
-		rc = console_open(m, "none", &m->console, &err);
-	if (!rc)
-		rc = machine_add_device(m, &testdev_class, edge, &err);
-	if (!rc)
-		rc = machine_add_device(m, &testdev_class, level, &err);
-	if (!rc)
-		rc = machine_add_device(m, &disk_class, "disk.raw", &err);
+	int rc = state_register(&m->tree, &ram, &err)
+			 ?: console_open(m, "none", &m->console, &err)
+			 ?: machine_add_device(m, &testdev_class, edge, &err)
+			 ?: machine_add_device(m, &testdev_class, level, &err)
+			 ?: machine_add_device(m, &disk_class, "disk.raw", &err)
+			 ?: machine_add_device(m, &net_class, "user", &err);
 	((struct disk *)machine_device(m, "disk", NULL))->state.block_len = 512;
 	if (!rc && fresh)
-		rc = fdset_keep(&m->fds, "disk@0:file", memfd_create("disk", 0), &err);
+		rc = fdset_keep(&m->fds, "disk@0:file", memfd_create("disk", 0), &err)
+			     ?: fdset_keep(&m->fds, "net@0:link", socket(AF_UNIX, SOCK_STREAM, 0),
+					   &err);
 	for (unsigned i = 0; !rc && devices_fixed[i]; i++)
 		if (devices_fixed[i] != &pci_host_class)
 			rc = machine_add_device(m, devices_fixed[i], NULL, &err);
@@ -84,7 +91,7 @@ static void reload_free(struct machine *m)
 
 static void quiet(struct machine *m)
 {
-	for (unsigned slot = FIRST; slot <= DISK; slot++)
+	for (unsigned slot = FIRST; slot <= NET; slot++)
 		config_put(m, slot, PCI_COMMAND, 2, 0);
 	for (unsigned slot = FIRST; slot <= SECOND; slot++) {
 		config_put(m, slot, PM_CAP + PCI_PM_CTRL, 2, 0);
@@ -98,7 +105,7 @@ static void quiet(struct machine *m)
 
 static void decode(struct machine *m)
 {
-	for (unsigned slot = FIRST; slot <= DISK; slot++)
+	for (unsigned slot = FIRST; slot <= NET; slot++)
 		config_put(m, slot, PCI_COMMAND, 2,
 			   PCI_COMMAND_MEMORY | PCI_COMMAND_IO | PCI_COMMAND_MASTER);
 }
@@ -270,6 +277,19 @@ static void disk_line(struct machine *m)
 	config_put(m, DISK, 0x40 + PCI_MSIX_FLAGS, 2, 0);
 }
 
+static struct net *net_of(struct machine *m)
+{
+	return (struct net *)machine_device(m, "net", NULL);
+}
+
+static void net_stuck(struct machine *m)
+{
+	net_of(m)->state.up = 0;
+	net_of(m)->state.rx_len = 300;
+	net_of(m)->state.tx_len = 20;
+	net_of(m)->rx_at = 0;
+}
+
 /* No guest can do that; a state can say it. */
 static void ecam_elsewhere(struct machine *m)
 {
@@ -322,6 +342,7 @@ static const struct {
 	{"INTx off", intx_off},
 	{"disk with MSI-X", disk_msix},
 	{"disk with its line", disk_line},
+	{"net that is stuck", net_stuck},
 	{"ECAM elsewhere", ecam_elsewhere},
 	{"old devices", old_devices},
 };
@@ -428,7 +449,10 @@ static struct lines view(struct machine *m)
 	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
 		if (host->slots[slot])
 			add_device(&l, host->slots[slot]);
+	const struct net *net = (struct net *)machine_device(m, "net", NULL);
 	add_disk(&l, m);
+	add(&l, "net %u waits %u %u at %u told %u", net->config.status, net->state.rx_len,
+	    net->state.tx_len, net->rx_at, net->blocked + net->starved);
 	add(&l, "console fds %d %d terminal %d", m->console->in_fd, m->console->out_fd,
 	    m->console->terminal);
 	qsort(l.text, l.n, sizeof(l.text[0]), line_cmp);

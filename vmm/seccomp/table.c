@@ -4,6 +4,7 @@
 #include <asm/ioctls.h>
 #include <asm/termbits.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/vfio.h>
 #include <sys/mman.h>
@@ -61,6 +62,7 @@ static const struct seccomp_row devices[] = {
 	SECCOMP_IOCTL(KVM_SIGNAL_MSI),
 	SECCOMP_IOCTL(KVM_IRQ_LINE),
 	SECCOMP_IOCTL(KVM_SET_USER_MEMORY_REGION), /* a BAR that the guest moves */
+	SECCOMP_IOCTL(TUNSETOFFLOAD),		   /* what a network driver has chosen */
 	/* fdset_keep; newfstatat is how some C libraries do it */
 	SECCOMP_CALL(fstat),
 	SECCOMP_CALL_IS(newfstatat, 3, AT_EMPTY_PATH),

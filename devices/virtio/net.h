@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A network interface for the guest (VIRTIO 1.2, 5.1). net.c: the device; net_queues.c: frames between the guest's
+ * queues and a link; net_tap.c, net_stream.c: the links; net_user.c starts passt, which speaks for an ordinary user.
+ *
+ * Frames move on the thread that was kicked, or on the event loop, with the device lock held, so that nothing is in
+ * flight between two handlers. What the host has sent and the guest has no buffers for stays where it is: in the
+ * link's own queue, and of what was read already in the state. So an update loses no frame.
+ *
+ * Kept over an update: "net@N:link", the tap or the socket.
+ */
+#pragma once
+
+#include <linux/virtio_net.h>
+#include <net/if.h>
+
+#include "devices/virtio/virtio.h"
+
+#define NET_RX	       0 /* queues (5.1.2) */
+#define NET_TX	       1
+#define NET_QUEUES     2
+#define NET_HEADER_LEN sizeof(struct virtio_net_hdr_v1)
+/* A segment of 64 KiB that the other side cuts, behind its Ethernet header with a VLAN tag, and the header of virtio. */
+#define NET_FRAME_MAX  65568
+#define NET_STREAM_LEN (NET_FRAME_MAX + 4) /* with its length in front */
+
+struct net_state {
+	struct virtio_state virtio;
+	uint16_t up; /* the link is there: 0 or 1 */
+	uint8_t mac[6];
+	uint32_t rx_len; /* bytes of rx: read from the link, and not given to the guest */
+	uint32_t tx_len; /* bytes of tx: the rest of a frame of which the link has taken a part */
+	uint8_t tx[NET_STREAM_LEN];
+	uint8_t rx[NET_STREAM_LEN];
+};
+
+struct net;
+
+/* A frame that has come: at @data, @len bytes, which stay until it is done with. */
+struct net_frame {
+	struct virtio_net_hdr_v1 header;
+	const uint8_t *data;
+	size_t len;
+};
+
+/* What is at the other end. */
+struct net_link {
+	uint64_t features; /* that it adds: VIRTIO_NET_F_ bits */
+	const char *gone;  /* for the operator, when it has ended */
+
+	/* The next frame: 1; 0: none now; -errno: there will be none any more. done: it is dealt with. */
+	int (*next)(struct net *net, struct net_frame *frame);
+	void (*done)(struct net *net, const struct net_frame *frame);
+
+	/* A frame of the guest, behind its header: @n buffers in guest memory. -EAGAIN: not now; -EPIPE: there is
+	 * nobody any more; another -errno: it was dropped. flush: what is left of an earlier one; 0 or -EAGAIN. */
+	int (*send)(struct net *net, const struct iovec *iov, unsigned n);
+	int (*flush)(struct net *net);
+
+	/* The driver has chosen its features, and has started. */
+	void (*started)(struct net *net);
+};
+
+extern const struct net_link net_tap, net_stream;
+
+struct net {
+	struct device dev;
+	struct virtio_dev virtio;
+	char ifname[IFNAMSIZ]; /* tap=; "": none */
+	char socket[108];      /* user=; "": passt is started */
+	int inherited;	       /* fd=; -1: none */
+	bool user;	       /* user, user= */
+	bool has_mac;
+	int fd; /* the table of kept descriptors owns it */
+	const struct net_link *link;
+	struct virtio_net_config config;
+	uint32_t watched; /* EPOLL */
+	bool starved;	  /* the guest has no buffers for the frame that waits */
+	bool blocked;	  /* the link takes no frames now */
+	uint32_t rx_at;	  /* bytes of rx that are dealt with; 0 between two handlers */
+	unsigned complaints;
+	struct virtq_chain chain, more; /* room, used within a handler */
+	struct net_state state;
+};
+
+extern const struct device_class net_class;
+
+/* net_queues.c. Device lock held. */
+void net_kick(struct virtio_dev *v, unsigned q);
+void net_ready(void *opaque, uint32_t events); /* loop_handler of the link */
+
+/* A new link: a descriptor, or -errno and the error. net_tap_check: is the inherited descriptor @fd one, and set it up;
+ * -ENOTTY: it is something else. */
+int net_tap_open(const char *ifname, struct error *err);
+int net_tap_check(int fd, const char *name, struct error *err);
+int net_stream_connect(const char *path, struct error *err);
+/* net_user.c: starts passt, which ends when nobody has the other end of its socket any more. */
+int net_user_start(struct error *err);

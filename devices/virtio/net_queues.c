@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/* Frames between the guest's queues and the link (VIRTIO 1.2, 5.1.6). */
+#include <sys/epoll.h>
+
+#include "devices/virtio/net.h"
+#include "vmm/machine.h"
+
+/* Frames of one turn: then others may have the device lock. */
+#define TURN 64
+
+static struct net *net_of(struct virtio_dev *v)
+{
+	return (struct net *)v->owner;
+}
+
+static bool has(const struct net *net, unsigned feature)
+{
+	return net->state.virtio.features >> feature & 1;
+}
+
+/* ---- the link ---- */
+
+/* Waits for frames as long as the guest can take them, and for room while there is none. */
+static void watch(struct net *net)
+{
+	bool in = !net->starved && virtq_open(&net->virtio, NET_RX);
+	uint32_t events = (in ? EPOLLIN : 0u) | (net->blocked ? EPOLLOUT : 0u);
+	if (!net->state.up || events == net->watched)
+		return;
+	if (!loop_modify(&net->dev.m->loop, net->fd, events))
+		net->watched = events;
+}
+
+static void link_gone(struct net *net)
+{
+	loop_remove(&net->dev.m->loop, net->fd);
+	if (!net->state.up)
+		return;
+	net->state.up = 0;
+	net->config.status = 0;
+	net->blocked = false;
+	device_tell(&net->dev, net->link->gone, false);
+	if (net->state.virtio.status & VIRTIO_CONFIG_S_DRIVER_OK)
+		virtio_config_changed(&net->virtio);
+}
+
+/* ---- from the link to the guest ---- */
+
+/* One may be left from a driver that wanted more than this one does. */
+static bool wanted(const struct net *net, const struct virtio_net_hdr_v1 *h)
+{
+	switch (h->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
+	case VIRTIO_NET_HDR_GSO_NONE:
+		return !(h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) ||
+		       has(net, VIRTIO_NET_F_GUEST_CSUM);
+	case VIRTIO_NET_HDR_GSO_TCPV4:
+		return has(net, VIRTIO_NET_F_GUEST_TSO4);
+	case VIRTIO_NET_HDR_GSO_TCPV6:
+		return has(net, VIRTIO_NET_F_GUEST_TSO6);
+	default:
+		return false;
+	}
+}
+
+/* The parts of a frame, its header first, from byte @at on. */
+static void frame_rest(const struct net_frame *f, size_t at, struct iovec part[2])
+{
+	size_t head = at < NET_HEADER_LEN ? at : NET_HEADER_LEN;
+	part[0] = (struct iovec){(uint8_t *)&f->header + head, NET_HEADER_LEN - head};
+	part[1] = (struct iovec){(uint8_t *)f->data + (at - head), f->len - (at - head)};
+}
+
+/* Fills one chain with the frame from byte @at on; returns how many bytes went in. */
+static size_t fill(const struct virtq_chain *c, const struct net_frame *f, size_t at)
+{
+	struct iovec part[2], room[VIRTIO_MAX_BUFFERS], *r = room;
+	unsigned n = c->in;
+	size_t done = 0;
+	memcpy(room, c->iov, n * sizeof(*room));
+	frame_rest(f, at, part);
+	for (unsigned i = 0; i < ARRAY_LEN(part) && n; i++) {
+		size_t len = iov_write(r, n, part[i].iov_base, part[i].iov_len);
+		iov_cut_front(&r, &n, len);
+		done += len;
+	}
+	return done;
+}
+
+/* Gives the guest one frame, in as many chains as it takes if it wants that. 1: done, or the frame is none for this
+ * driver; 0: it waits for buffers; -EIO: the driver breaks the rules. */
+static int deliver(struct net *net, struct net_frame *f)
+{
+	struct virtio_dev *v = &net->virtio;
+	const size_t total = NET_HEADER_LEN + f->len;
+	struct virtq_used used[VIRTIO_QUEUE_SIZE];
+	unsigned n = 0;
+	f->header.num_buffers = 1;
+	for (size_t at = 0; at < total; n++) {
+		struct virtq_chain *c = n ? &net->more : &net->chain;
+		if (n == v->state->size[NET_RX] || !virtq_pop(v, NET_RX, c)) {
+			virtq_unpop(v, NET_RX, n);
+			return n == v->state->size[NET_RX]; /* such a frame never fits */
+		}
+		size_t len = fill(c, f, at);
+		used[n] = (struct virtq_used){c->head, (uint32_t)len};
+		at += len;
+		if (c->out || (!n && len < NET_HEADER_LEN) || !len) {
+			virtq_unpop(v, NET_RX, n + 1);
+			virtio_broken(
+				v,
+				"a buffer for received frames is too short, or not to be written");
+			return -EIO;
+		}
+		if (at < total && !has(net, VIRTIO_NET_F_MRG_RXBUF)) {
+			virtq_unpop(v, NET_RX, 1); /* more than this driver has asked for */
+			return 1;
+		}
+	}
+	f->header.num_buffers = (uint16_t)n;
+	iov_write(net->chain.iov, net->chain.in, &f->header, NET_HEADER_LEN);
+	virtq_push_all(v, NET_RX, used, n);
+	return 1;
+}
+
+static void receive(struct net *net)
+{
+	struct net_frame frame;
+	int rc = 1;
+	net->starved = false;
+	for (unsigned i = 0; i < TURN && rc > 0 && virtq_open(&net->virtio, NET_RX); i++) {
+		rc = net->link->next(net, &frame);
+		if (rc < 0)
+			link_gone(net);
+		if (rc <= 0)
+			break;
+		rc = wanted(net, &frame.header) ? deliver(net, &frame) : 1;
+		net->starved = !rc;
+		if (rc > 0)
+			net->link->done(net, &frame);
+	}
+	/* What is left begins at the front. */
+	net->state.rx_len -= net->rx_at;
+	memmove(net->state.rx, net->state.rx + net->rx_at, net->state.rx_len);
+	net->rx_at = 0;
+	virtq_notify(&net->virtio, NET_RX);
+}
+
+/* ---- from the guest to the link ---- */
+
+/* 0: the chain is done with. */
+static int send_chain(struct net *net, const struct virtq_chain *c)
+{
+	size_t len = iov_size(c->iov, c->out);
+	if (c->in || len < NET_HEADER_LEN) {
+		virtio_broken(&net->virtio,
+			      "a frame to be sent has no header, or buffers to be written");
+		return -EIO;
+	}
+	if (!net->state.up || len == NET_HEADER_LEN || len > NET_FRAME_MAX)
+		return 0;
+	int rc = net->link->send(net, c->iov, c->out);
+	if (rc == -EPIPE)
+		link_gone(net);
+	else if (rc && rc != -EAGAIN && log_guest_ok(&net->complaints, 5))
+		log_warn("%s: a frame of %zu bytes was dropped: %s", net->dev.name, len,
+			 strerror(-rc));
+	return rc == -EAGAIN ? rc : 0;
+}
+
+static void transmit(struct net *net)
+{
+	struct virtio_dev *v = &net->virtio;
+	int rc = net->state.up ? net->link->flush(net) : 0;
+	unsigned i = 0;
+	while (!rc && i++ < TURN && virtq_pop(v, NET_TX, &net->chain)) {
+		rc = send_chain(net, &net->chain);
+		if (rc)
+			virtq_unpop(v, NET_TX, 1);
+		else
+			virtq_push(v, NET_TX, net->chain.head, 0);
+	}
+	net->blocked = net->state.up && (rc == -EAGAIN || net->state.tx_len);
+	if (i > TURN)
+		virtio_look_again(v, NET_TX);
+	virtq_notify(v, NET_TX);
+}
+
+void net_kick(struct virtio_dev *v, unsigned q)
+{
+	struct net *net = net_of(v);
+	if (q == NET_TX)
+		transmit(net);
+	else if (net->state.up)
+		receive(net);
+	watch(net);
+}
+
+void net_ready(void *opaque, uint32_t events)
+{
+	struct net *net = opaque;
+	if (events & EPOLLIN && net->state.up)
+		receive(net);
+	else if (events & (EPOLLERR | EPOLLHUP))
+		link_gone(net);
+	if (events & EPOLLOUT)
+		transmit(net);
+	watch(net);
+}

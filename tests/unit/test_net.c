@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: MIT */
+/* The network interface: a driver that keeps the rules or breaks them, a link that is slow or ends, updates between. */
+#include "tests/unit/fake_virtio.h"
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
+#include "devices/virtio/net.h"
+
+#define RING(q)	     (0x10000ull * ((q) + 1))
+#define BUFFER(q, i) (0x100000ull * ((q) + 1) + 0x2000ull * (i))
+#define SIZE	     64u
+#define MRG	     (1ull << VIRTIO_NET_F_MRG_RXBUF)
+#define ARG	     "fd=99,mac=52:54:00:12:34:56"
+
+static struct net *net;
+static int peer; /* the other end of the link */
+
+static void begin(int type)
+{
+	int end[2];
+	memset(&fake, 0, sizeof(fake));
+	assert_int_equal(socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, end), 0);
+	peer = end[1];
+	m = virtio_machine(true, &net_class, ARG, NULL);
+	assert_int_equal(fdset_keep(&m->fds, "net@0:link", end[0], NULL), 0);
+	net = (struct net *)m->devices[1];
+	virtio_run();
+}
+
+static int stream(void **state)
+{
+	begin(SOCK_STREAM);
+	return 0;
+}
+
+/* A socket of datagrams behaves as a tap does: one frame a read. */
+static int datagrams(void **state)
+{
+	begin(SOCK_DGRAM);
+	return 0;
+}
+
+static int end(void **state)
+{
+	virtio_free();
+	close(peer);
+	return 0;
+}
+
+/* ---- the driver ---- */
+
+static void start(uint64_t features)
+{
+	assert_true(negotiate(features));
+	queue_set_up(NET_RX, RING(NET_RX), SIZE, VIRTIO_NO_VECTOR);
+	queue_set_up(NET_TX, RING(NET_TX), SIZE, VIRTIO_NO_VECTOR);
+	driver_ok();
+}
+
+static struct vring_avail *avail(unsigned q)
+{
+	return (struct vring_avail *)mem(RING(q) + PAGE_LEN);
+}
+
+static struct vring_used *used(unsigned q)
+{
+	return (struct vring_used *)mem(RING(q) + 2 * PAGE_LEN);
+}
+
+/* One buffer of the queue, as its next chain. */
+static void add(unsigned q, uint32_t len, uint16_t flags)
+{
+	uint16_t i = avail(q)->idx % SIZE;
+	((struct vring_desc *)mem(RING(q)))[i] =
+		(struct vring_desc){BUFFER(q, i), len, flags, (uint16_t)(i + 1)};
+	avail(q)->ring[i] = i;
+	avail(q)->idx++;
+}
+
+static void give(unsigned n, uint32_t len)
+{
+	while (n--)
+		add(NET_RX, len, VRING_DESC_F_WRITE);
+	net_kick(&net->virtio, NET_RX);
+}
+
+static uint8_t *buffer(unsigned q, unsigned i)
+{
+	return mem(BUFFER(q, i));
+}
+
+static void fill_frame(uint8_t *to, size_t len, uint8_t seed)
+{
+	for (size_t i = 0; i < len; i++)
+		to[i] = (uint8_t)(seed + i * 7);
+}
+
+static bool is_frame(const uint8_t *at, size_t len, uint8_t seed)
+{
+	for (size_t i = 0; i < len; i++)
+		if (at[i] != (uint8_t)(seed + i * 7))
+			return false;
+	return true;
+}
+
+static void send_frame(uint32_t len, uint8_t seed)
+{
+	uint8_t *to = buffer(NET_TX, avail(NET_TX)->idx % SIZE);
+	memset(to, 0, NET_HEADER_LEN);
+	fill_frame(to + NET_HEADER_LEN, len, seed);
+	add(NET_TX, NET_HEADER_LEN + len, 0);
+	net_kick(&net->virtio, NET_TX);
+}
+
+/* ---- the link ---- */
+
+static void host_sends(uint32_t len, uint8_t seed)
+{
+	static uint8_t frame[NET_STREAM_LEN];
+	*(uint32_t *)frame = htonl(len);
+	fill_frame(frame + 4, len, seed);
+	assert_int_equal(send(peer, frame, len + 4, 0), len + 4);
+}
+
+static void host_gets(uint32_t len, uint8_t seed)
+{
+	static uint8_t frame[NET_STREAM_LEN];
+	for (size_t at = 0; at < len + 4;) {
+		ssize_t n = recv(peer, frame + at, len + 4 - at, 0);
+		assert_true(n > 0 || net->blocked);
+		at += n > 0 ? (size_t)n : 0;
+		serve_loop();
+	}
+	assert_int_equal(ntohl(*(uint32_t *)frame), len);
+	assert_true(is_frame(frame + 4, len, seed));
+}
+
+static uint32_t buffers_of(unsigned i)
+{
+	return ((struct virtio_net_hdr_v1 *)buffer(NET_RX, i))->num_buffers;
+}
+
+/* ---- frames ---- */
+
+static void frames_pass_both_ways(void **state)
+{
+	start(MRG);
+	give(2, 2048);
+	host_sends(60, 1);
+	host_sends(1514, 2);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 2);
+	assert_int_equal(used(NET_RX)->ring[0].len, NET_HEADER_LEN + 60);
+	assert_int_equal(used(NET_RX)->ring[1].len, NET_HEADER_LEN + 1514);
+	assert_true(is_frame(buffer(NET_RX, 0) + NET_HEADER_LEN, 60, 1));
+	assert_true(is_frame(buffer(NET_RX, 1) + NET_HEADER_LEN, 1514, 2));
+	assert_int_equal(buffers_of(0), 1);
+	send_frame(42, 3);
+	assert_int_equal(used(NET_TX)->idx, 1);
+	host_gets(42, 3);
+}
+
+static void a_long_frame_takes_many_buffers(void **state)
+{
+	start(MRG);
+	give(SIZE, 1526);
+	host_sends(9000, 5);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 6);
+	assert_int_equal(buffers_of(0), 6);
+	assert_true(is_frame(buffer(NET_RX, 0) + NET_HEADER_LEN, 1526 - NET_HEADER_LEN, 5));
+	assert_int_equal(buffer(NET_RX, 1)[0], (uint8_t)(5 + (1526 - NET_HEADER_LEN) * 7));
+	assert_int_equal(used(NET_RX)->ring[5].len, NET_HEADER_LEN + 9000 - 5 * 1526);
+}
+
+/* It is not in flight meanwhile, and the loop has nothing to do. */
+static void a_frame_waits_for_buffers(void **state)
+{
+	start(MRG);
+	host_sends(3000, 7);
+	give(1, 1526);
+	assert_int_equal(used(NET_RX)->idx, 0);
+	assert_int_equal(net->virtio.in_flight, 0);
+	assert_int_equal(net->watched, 0);
+	give(1, 1526);
+	assert_int_equal(used(NET_RX)->idx, 2);
+	assert_int_equal(net->watched, EPOLLIN);
+}
+
+static void a_frame_longer_than_the_driver_wants_is_dropped(void **state)
+{
+	start(0);
+	give(2, 1526);
+	host_sends(3000, 7);
+	host_sends(100, 8);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 1);
+	assert_int_equal(used(NET_RX)->ring[0].len, NET_HEADER_LEN + 100);
+	assert_int_equal(buffers_of(0), 1);
+	assert_false(needs_reset());
+}
+
+/* A queue of which not all buffers together can hold it. */
+static void a_frame_that_never_fits_is_dropped(void **state)
+{
+	start(MRG);
+	give(SIZE, 100);
+	host_sends(7000, 7);
+	host_sends(100, 8);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 2);
+	assert_false(needs_reset());
+}
+
+static void a_full_link_keeps_order(void **state)
+{
+	unsigned sent = 0;
+	start(MRG);
+	while (!net->blocked) {
+		send_frame(7000, (uint8_t)sent++);
+		assert_true(sent < SIZE);
+	}
+	assert_in_range(used(NET_TX)->idx, sent - 1, sent);
+	assert_true(net->watched & EPOLLOUT);
+	for (unsigned i = 0; i < sent; i++)
+		host_gets(7000, (uint8_t)i);
+	assert_int_equal(used(NET_TX)->idx, sent);
+	assert_false(net->blocked);
+}
+
+static void a_turn_ends(void **state)
+{
+	start(MRG);
+	give(SIZE, 2048);
+	for (unsigned i = 0; i < SIZE; i++)
+		add(NET_TX, NET_HEADER_LEN + 60, 0);
+	net_kick(&net->virtio, NET_TX);
+	add(NET_TX, NET_HEADER_LEN + 60, 0); /* as a guest that does not stop */
+	serve_loop();
+	assert_int_equal(used(NET_TX)->idx, SIZE + 1);
+}
+
+static void an_offload_that_the_driver_does_not_want(void **state)
+{
+	static uint8_t frame[NET_HEADER_LEN + 100];
+	struct virtio_net_hdr_v1 *h = (void *)frame;
+	start(1ull << VIRTIO_NET_F_GUEST_CSUM);
+	give(4, 2048);
+	h->gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
+	send(peer, frame, sizeof(frame), 0);
+	h->gso_type = VIRTIO_NET_HDR_GSO_NONE;
+	h->flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	send(peer, frame, sizeof(frame), 0);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 1);
+	assert_int_equal(buffer(NET_RX, 0)[0], VIRTIO_NET_HDR_F_NEEDS_CSUM);
+	start(0);
+	give(4, 2048);
+	send(peer, frame, sizeof(frame), 0);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 0);
+}
+
+/* ---- drivers that break the rules ---- */
+
+static void hostile_chains(void **state)
+{
+	static const struct {
+		unsigned q;
+		uint32_t len;
+		uint16_t flags;
+	} bad[] = {{NET_RX, NET_HEADER_LEN - 1, VRING_DESC_F_WRITE},
+		   {NET_RX, 2048, 0},
+		   {NET_TX, NET_HEADER_LEN - 1, 0},
+		   {NET_TX, 100, VRING_DESC_F_WRITE}};
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+		start(MRG);
+		host_sends(60, 9);
+		add(bad[i].q, bad[i].len, bad[i].flags);
+		net_kick(&net->virtio, bad[i].q);
+		serve_loop();
+		assert_true(needs_reset());
+		assert_int_equal(net->virtio.in_flight, 0);
+		assert_int_equal(used(bad[i].q)->idx, 0);
+	}
+	/* A driver that resets it gets what has waited. */
+	start(MRG);
+	give(8, 2048);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, ARRAY_LEN(bad));
+}
+
+static void frames_that_are_none_are_taken(void **state)
+{
+	start(MRG);
+	add(NET_TX, NET_HEADER_LEN, 0);
+	add(NET_TX, NET_FRAME_MAX + 1, 0);
+	net_kick(&net->virtio, NET_TX);
+	assert_int_equal(used(NET_TX)->idx, 2);
+	assert_false(needs_reset());
+	send_frame(60, 1);
+	host_gets(60, 1);
+}
+
+/* ---- the link's end ---- */
+
+static void a_link_that_ends_is_told(void **state)
+{
+	start(MRG);
+	give(2, 2048);
+	host_sends(60, 1);
+	shutdown(peer, SHUT_RDWR);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 1); /* what it has sent before */
+	serve_loop();
+	assert_int_equal(net->config.status, 0);
+	assert_true(net->state.virtio.isr & VIRTIO_PCI_ISR_CONFIG);
+	assert_non_null(net->dev.trouble);
+	send_frame(60, 1);
+	assert_int_equal(used(NET_TX)->idx, 1);
+	assert_int_equal(serve_loop(), 0);
+}
+
+static void what_is_no_frame_ends_the_link(void **state)
+{
+	start(MRG);
+	give(2, 2048);
+	send(peer, "GET / HTTP/1.1", 14, 0);
+	serve_loop();
+	assert_int_equal(net->state.up, 0);
+}
+
+/* ---- updates ---- */
+
+/* The machine's state goes to a new one, with the same descriptors; the old one does nothing more. */
+static void update(void)
+{
+	struct error err = {0};
+	struct machine *old = m;
+	assert_int_equal(net_class.quiesce(&net->dev, &err), 0);
+	struct fake_blob b = fake_save(old);
+	m = virtio_machine(false, &net_class, ARG, old->ram.hva);
+	net = (struct net *)m->devices[1];
+	if (fake_load(m, &b, &err))
+		fail_msg("%s", err.text);
+	free(b.data);
+	virtio_leave(old);
+	assert_int_equal(fake_start(m, &err), 0);
+	assert_int_equal(net_class.serve(&net->dev, &err), 0);
+}
+
+static void updates_lose_nothing(void **state)
+{
+	uint8_t half[4 + 30];
+	start(MRG);
+	update();
+	give(3, 2048);
+	host_sends(60, 1);
+	*(uint32_t *)half = htonl(60);
+	fill_frame(half + 4, 30, 2);
+	send(peer, half, sizeof(half), 0);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 1);
+	assert_int_equal(net->state.rx_len, sizeof(half));
+	update();
+	fill_frame(half, 30, 2 + 30 * 7);
+	send(peer, half, 30, 0);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 2);
+	assert_true(is_frame(buffer(NET_RX, 1) + NET_HEADER_LEN, 60, 2));
+	assert_memory_equal(net->config.mac, "\x52\x54\x00\x12\x34\x56", 6);
+}
+
+/* Of two frames that were read at once the guest has room for one. */
+static void updates_keep_a_frame_that_waits(void **state)
+{
+	start(MRG);
+	give(1, 2048);
+	host_sends(60, 1);
+	host_sends(70, 2);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 1);
+	update();
+	give(2, 2048);
+	host_sends(80, 3);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 3);
+	assert_true(is_frame(buffer(NET_RX, 1) + NET_HEADER_LEN, 70, 2));
+	assert_true(is_frame(buffer(NET_RX, 2) + NET_HEADER_LEN, 80, 3));
+}
+
+/* A small socket takes a part of a frame. */
+static void updates_keep_half_a_frame_that_was_sent(void **state)
+{
+	start(MRG);
+	assert_int_equal(setsockopt(net->fd, SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int)), 0);
+	send_frame(20000, 1);
+	assert_in_range(net->state.tx_len, 1, 20000);
+	send_frame(7000, 2);
+	assert_int_equal(used(NET_TX)->idx, 1);
+	update();
+	serve_loop();
+	host_gets(20000, 1);
+	host_gets(7000, 2);
+	assert_int_equal(used(NET_TX)->idx, 2);
+}
+
+static void a_quiet_device_leaves_frames_alone(void **state)
+{
+	start(MRG);
+	give(4, 2048);
+	assert_int_equal(net_class.quiesce(&net->dev, NULL), 0);
+	host_sends(60, 1);
+	serve_loop();
+	send_frame(60, 2);
+	assert_int_equal(used(NET_RX)->idx + used(NET_TX)->idx, 0);
+	assert_int_equal(serve_loop(), 0);
+	net_class.resume(&net->dev);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 1);
+	host_gets(60, 2);
+}
+
+static void a_link_that_is_gone_stays_so(void **state)
+{
+	start(MRG);
+	give(2, 2048);
+	shutdown(peer, SHUT_RDWR);
+	serve_loop();
+	update();
+	serve_loop();
+	assert_int_equal(net->config.status, 0);
+	assert_int_equal(serve_loop(), 0);
+}
+
+static void states_that_cannot_be_are_refused(void **state)
+{
+	struct error err = {0};
+	net->state.mac[0] = 1;
+	assert_int_equal(net_class.post_load(net, &err), -EBADMSG);
+	net->state.mac[0] = 2;
+	net->state.up = 2;
+	assert_int_equal(net_class.post_load(net, &err), -EBADMSG);
+	net->state.up = 1;
+	assert_int_equal(net_class.post_load(net, &err), 0);
+}
+
+static void every_byte_is_state(void **state)
+{
+	assert_int_equal(unit_uncovered(net_class.state), net_class.state->size);
+}
+
+/* ---- options ---- */
+
+static void options(void **state)
+{
+	static const char *const good[] = {"tap=tap0", "user", "user=/run/passt", "fd=5",
+					   "tap=tap0,mac=02:00:00:00:00:01"};
+	static const char *const bad[] = {"",
+					  "tap=",
+					  "tap0",
+					  "fd=2",
+					  "fd=x",
+					  "fd=5x",
+					  "user=",
+					  "users",
+					  "tap=sixteen_letters_",
+					  "tap=t,mac=01:00:00:00:00:01",
+					  "tap=t,mac=02:00:00:00:00",
+					  "tap=t,mac=02:00:00:00:00:1",
+					  "tap=t,mac=02:00:00:00:00:012",
+					  "tap=t,"};
+	struct error err;
+	for (unsigned i = 0; i < ARRAY_LEN(good); i++) {
+		assert_int_equal(machine_add_device(m, &net_class, good[i], &err), 0);
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+		assert_int_equal(machine_add_device(m, &net_class, bad[i], &err), -EINVAL);
+		assert_int_equal(err.exit, EXIT_USAGE);
+	}
+}
+
+static void links_that_are_not_there(void **state)
+{
+	struct error err = {0};
+	assert_int_equal(net_tap_open("no-such-tap", &err), -ENODEV);
+	assert_non_null(strstr(err.hint, "molt-net-tap add no-such-tap"));
+	assert_int_equal(net_stream_connect("/nonexistent/passt", &err), -ENOENT);
+	assert_non_null(strstr(err.hint, "passt --socket /nonexistent/passt"));
+	assert_int_equal(net_tap_check(peer, "net fd=9", &err), -ENOTTY);
+}
+
+int main(void)
+{
+#define WITH(how, test) cmocka_unit_test_setup_teardown(test, how, end)
+	const struct CMUnitTest tests[] = {
+		WITH(stream, frames_pass_both_ways),
+		WITH(stream, a_long_frame_takes_many_buffers),
+		WITH(stream, a_frame_waits_for_buffers),
+		WITH(stream, a_frame_longer_than_the_driver_wants_is_dropped),
+		WITH(stream, a_frame_that_never_fits_is_dropped),
+		WITH(stream, a_full_link_keeps_order),
+		WITH(stream, a_turn_ends),
+		WITH(datagrams, an_offload_that_the_driver_does_not_want),
+		WITH(stream, hostile_chains),
+		WITH(stream, frames_that_are_none_are_taken),
+		WITH(stream, a_link_that_ends_is_told),
+		WITH(stream, what_is_no_frame_ends_the_link),
+		WITH(stream, updates_lose_nothing),
+		WITH(stream, updates_keep_a_frame_that_waits),
+		WITH(stream, updates_keep_half_a_frame_that_was_sent),
+		WITH(stream, a_quiet_device_leaves_frames_alone),
+		WITH(stream, a_link_that_is_gone_stays_so),
+		WITH(stream, states_that_cannot_be_are_refused),
+		WITH(stream, every_byte_is_state),
+		WITH(stream, options),
+		WITH(stream, links_that_are_not_there),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
