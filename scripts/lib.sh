@@ -321,3 +321,17 @@ guest_initrd_make() { # KERNEL_DIR INIT OUT [MODULE...]
 	cpio_make "$tmp/root" "$out"
 	rm -rf "$tmp"
 }
+
+# Two versions of molt that differ in name only, in build-demo/a and build-demo/b.
+versions_build() {
+	local v
+	mkdir -p "$TOP_DIR/build-demo"
+	for v in a b; do
+		stage "building molt, version $v"
+		(cd "$TOP_DIR" && cmake --preset release -B "build-demo/$v" "-DMOLT_VERSION_SUFFIX=-$v" &&
+			cmake --build "build-demo/$v") >"$TOP_DIR/build-demo/build-$v.log" 2>&1 || {
+			tail -n 30 "$TOP_DIR/build-demo/build-$v.log" >&2
+			die 1 "build of version $v failed: all of it is in build-demo/build-$v.log"
+		}
+	done
+}

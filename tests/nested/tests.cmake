@@ -45,6 +45,9 @@ foreach(case ${NESTED_CASES})
   add_test(NAME nested/${name} COMMAND ${CMAKE_CURRENT_LIST_DIR}/run ${name})
   list(APPEND NESTED_NAMES nested/${name})
 endforeach()
+# scripts/try, at a terminal.
+add_test(NAME nested/try COMMAND ${CMAKE_CURRENT_LIST_DIR}/try)
+list(APPEND NESTED_NAMES nested/try)
 # Adds up what the others counted: how often emulated SVM itself lost a guest.
 add_test(NAME nested/artefacts COMMAND ${CMAKE_CURRENT_LIST_DIR}/run --artefacts)
 set_tests_properties(nested/artefacts PROPERTIES DEPENDS "${NESTED_NAMES}")
