@@ -7,6 +7,7 @@
 #include "vmm/base/build.h"
 #include "vmm/console/console.h"
 #include "vmm/device.h"
+#include "vmm/paused.h"
 #include "vmm/ram.h"
 
 /* Of every machine, beside its devices' and the architecture's. */
@@ -14,6 +15,7 @@ static const struct state_class *const machine_classes[] = {
 	&program_state_class,
 	&ram_state_class,
 	&console_state_class,
+	&paused_state_class,
 };
 
 static void add_class(struct schema *s, const struct state_class *cls, bool always)

@@ -13,6 +13,7 @@
 #include "vmm/options.h"
 #include "vmm/ram.h"
 #include "vmm/gate.h"
+#include "vmm/paused.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -38,6 +39,7 @@ struct machine {
 	bool fresh;	/* this program created the guest; false: took it over */
 	bool unsettled; /* a device has not been told its new addresses */
 	bool rehearsed; /* a successor has tried an offered state: the next one is for good */
+	struct paused_state paused;
 
 	pthread_t leader;
 	bool ending;   /* the guest was asked to power off: no updates any more */

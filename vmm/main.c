@@ -89,6 +89,8 @@ static void usage(FILE *out)
 		     "       molt config GUEST [--json]\n"
 		     "       molt update GUEST|--all [--check] [--exe FILE] [--json]\n"
 		     "       molt stop GUEST [--json]\n"
+		     "       molt pause GUEST [--json]\n"
+		     "       molt resume GUEST [--json]\n"
 		     "       molt events GUEST\n"
 		     "       " INSPECT_USAGE "       molt --version\n"
 		     "       molt --help\n"
@@ -122,6 +124,8 @@ static const struct {
 	{"config", client_run, NULL},
 	{"update", client_run, NULL},
 	{"stop", client_run, NULL},
+	{"pause", client_run, NULL},
+	{"resume", client_run, NULL},
 	{"events", client_run, NULL},
 	{"--version", NULL, version},
 	{"-V", NULL, version},

@@ -282,10 +282,11 @@ void vcpus_go(struct machine *m)
 {
 	struct gate *gate = &m->gate;
 	pthread_mutex_lock(&gate->lock);
-	for (uint32_t i = 0; i < m->opt.cpus; i++)
-		m->vcpus[i].run->immediate_exit = 0;
 	gate->hurry = false;
-	gate_set(gate, GATE_RUN);
+	for (uint32_t i = 0; i < m->opt.cpus && !m->paused.since_s; i++)
+		m->vcpus[i].run->immediate_exit = 0;
+	if (!m->paused.since_s)
+		gate_set(gate, GATE_RUN);
 	pthread_mutex_unlock(&gate->lock);
 	pthread_cond_broadcast(&gate->to_vcpus);
 }

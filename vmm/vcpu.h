@@ -45,6 +45,7 @@ int vcpus_wait_loaded(struct machine *m, struct error *err);
  * soon, and who is awake by then is quicker. */
 void vcpus_alert(struct machine *m);
 void vcpus_load(struct machine *m);
+/* A guest that its operator has paused (m->paused) stays where it is. */
 void vcpus_go(struct machine *m);
 
 /* The leader, before a state is saved: how each thread is scheduled. @leader: the leader's own. */
@@ -101,6 +102,9 @@ int vcpu_arch_load(struct vcpu *cpu, struct error *err);
 int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
 void vcpu_arch_scrub(struct vcpu *cpu);	 /* clears general and vector registers */
 void vcpu_arch_recall(struct vcpu *cpu); /* the state is what KVM has taken last */
+
+/* It is about to run after a long time: the guest's watchdogs are to know that it was not their guest that hung. */
+void vcpu_arch_stood_still(struct vcpu *cpu);
 
 struct thread_sched *vcpu_arch_sched(struct vcpu *cpu);
 

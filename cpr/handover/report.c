@@ -131,6 +131,31 @@ void report_trouble(struct machine *m, const struct device *dev)
 		control_publish(m->control, j.text, j.len);
 }
 
+void report_put_paused(struct json *j, const struct machine *m)
+{
+	if (!m->paused.since_s)
+		return;
+	json_open(j, "paused", '{');
+	json_number(j, "since_s", paused_s(m));
+	json_number(j, "uid", m->paused.uid);
+	if (m->paused.pid)
+		json_number(j, "pid", m->paused.pid);
+	json_close(j, '}');
+}
+
+void report_paused(struct machine *m, const char *by)
+{
+	const char *what = m->paused.since_s ? "paused" : "resumed";
+	char buf[RECORD_LEN];
+	struct json j;
+	log_info("%s by %s", what, by);
+	notify_send("", "%s by %s", what, by);
+	begin(&j, buf, "guest", what);
+	json_string(&j, "by", by);
+	if (end(&j))
+		control_publish(m->control, j.text, j.len);
+}
+
 static void put_phases(struct json *j, const uint64_t *t)
 {
 	uint64_t begin_ns = t[STAMP_REQUEST];

@@ -12,6 +12,7 @@
 struct error;
 struct handover;
 struct device;
+struct json;
 struct machine;
 struct reasons;
 
@@ -40,6 +41,11 @@ void report_progress(struct machine *m, const char *text);
 
 /* Something is wrong with a device. */
 void report_trouble(struct machine *m, const struct device *dev);
+
+/* The guest was paused or resumed: m->paused says which. @by: whom, or what. */
+void report_paused(struct machine *m, const char *by);
+/* "paused": since how many seconds, and by whom; nothing of a guest that is not. */
+void report_put_paused(struct json *j, const struct machine *m);
 
 void report_done(struct machine *m, const struct report *r);
 

@@ -102,7 +102,11 @@ static void status(struct machine *m, const struct program *p)
 	json_close(&j, ']');
 	put_version(&j);
 	json_string(&j, "exe", p->path);
-	json_string(&j, "state", m->ending ? "powering off" : "running");
+	json_string(&j, "state",
+		    m->ending		? "powering off"
+		    : m->paused.since_s ? "paused"
+					: "running");
+	report_put_paused(&j, m);
 	json_number(&j, "uptime_s", uptime_s(p));
 	json_number(&j, "updates", p->updates);
 	json_number(&j, "vcpus", m->opt.cpus);
@@ -152,7 +156,7 @@ static void begin_update(struct machine *m, struct program *p, const struct cont
 	const struct incumbent_request asked = {.path = req->exe[0] ? req->exe : NULL,
 						.check = req->check,
 						.taker = req->peer > 0 ? req->peer : 0,
-						.taker_pid = req->pid};
+						.taker_pid = (pid_t)req->pid};
 	char text[512];
 	struct error err;
 	if (incumbent_busy()) {
@@ -166,6 +170,52 @@ static void begin_update(struct machine *m, struct program *p, const struct cont
 	}
 	control_await_update(m->control);
 	incumbent_begin(m, p, &asked, &err);
+}
+
+/* Twice is no error. @changed: it was otherwise before. */
+static void answer_paused(struct machine *m, const char *event, bool changed, uint64_t lasted_s)
+{
+	char buf[1024];
+	struct json j;
+	begin(&j, buf, sizeof(buf), event);
+	json_bool(&j, "changed", changed);
+	report_put_paused(&j, m);
+	if (changed && !m->paused.since_s)
+		json_number(&j, "paused_s", lasted_s);
+	answer(m, &j);
+}
+
+static void tell_paused(struct machine *m, const struct control_request *req)
+{
+	char by[64];
+	int n = snprintf(by, sizeof(by), "user %u", req->uid);
+	if (req->pid)
+		snprintf(by + n, sizeof(by) - (size_t)n, ", process %u", req->pid);
+	report_paused(m, by);
+}
+
+static void pause_guest(struct machine *m, const struct control_request *req)
+{
+	struct error err;
+	if (m->ending) {
+		error_set(&err, EBUSY, "the guest was asked to power off: it is not paused now");
+		error_hint(&err, "it ends by itself, or after --stop-timeout");
+		control_answer_error(m->control, &err);
+		return;
+	}
+	bool changed = paused_begin(m, req->uid, req->pid);
+	answer_paused(m, "pause", changed, 0);
+	if (changed)
+		tell_paused(m, req);
+}
+
+static void resume_guest(struct machine *m, const struct control_request *req)
+{
+	uint64_t lasted_s = paused_s(m);
+	bool changed = paused_end(m);
+	answer_paused(m, "resume", changed, lasted_s);
+	if (changed)
+		tell_paused(m, req);
 }
 
 bool serve_request(struct machine *m, struct program *p)
@@ -194,6 +244,12 @@ bool serve_request(struct machine *m, struct program *p)
 		return false;
 	case CONTROL_UPDATE:
 		begin_update(m, p, &req);
+		return false;
+	case CONTROL_PAUSE:
+		pause_guest(m, &req);
+		return false;
+	case CONTROL_RESUME:
+		resume_guest(m, &req);
 		return false;
 	case CONTROL_VERSION:
 		begin(&j, buf, sizeof(buf), "version");

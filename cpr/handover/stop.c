@@ -4,6 +4,7 @@
 
 #include <signal.h>
 
+#include "cpr/handover/report.h"
 #include "devices/pc/pc.h"
 #include "vmm/machine.h"
 
@@ -15,6 +16,9 @@ void stop_ask(struct machine *m, struct stopping *stop, int sig, const char *by)
 	pthread_mutex_unlock(&m->lock);
 	stop->sig = sig;
 	stop->deadline_ns = now_ns() + m->opt.stop_timeout_s * 1000000000ull;
+	/* It could not end otherwise. */
+	if (paused_end(m))
+		report_paused(m, "its power button");
 	log_info("%s: power button pressed%s; the guest has %u s, a second signal ends it at once",
 		 by, listens ? "" : " (the guest does not listen to it yet)",
 		 m->opt.stop_timeout_s);

@@ -36,6 +36,8 @@ static void what_is_understood(void **state)
 		{"stop", CONTROL_STOP, false, ""},
 		{"events", CONTROL_EVENTS, false, ""},
 		{"version", CONTROL_VERSION, false, ""},
+		{"pause", CONTROL_PAUSE, false, ""},
+		{"resume", CONTROL_RESUME, false, ""},
 		{"update", CONTROL_UPDATE, false, ""},
 		{"update check", CONTROL_UPDATE, true, ""},
 		{"update   check  check ", CONTROL_UPDATE, true, ""},
@@ -58,6 +60,7 @@ static void what_is_refused(void **state)
 	} cases[] = {
 		{"", "unknown request ''", "status, update"},
 		{"   ", "unknown request ''", "status, update"},
+		{"", "unknown request ''", "take, config, pause, resume"},
 		{"statu", "unknown request 'statu'", "status, update"},
 		{"STATUS", "unknown request 'STATUS'", "status, update"},
 		{"status\tx", "control character at byte 6", ""},

@@ -17,14 +17,8 @@
 #include "vmm/console/backend.h"
 #include "vmm/device.h"
 
-enum {
-	FIRST = 1,
-	SECOND,
-	EDGE,
-	LEVEL,
-	DISK,
-	NET
-}; /* slots: passed through, and the tests' devices */
+/* Slots: passed through, and the tests' devices. */
+enum { FIRST = 1, SECOND, EDGE, LEVEL, DISK, NET };
 
 #define ECAM_ELSEWHERE 0xd0000000ull
 
@@ -63,6 +57,7 @@ static struct machine *reload_machine(bool fresh)
 			 eventfd(0, 0));
 	}
 	int rc = state_register(&m->tree, &ram, &err)
+			 ?: paused_register(m, &err)
 			 ?: console_open(m, "none", &m->console, &err)
 			 ?: machine_add_device(m, &testdev_class, edge, &err)
 			 ?: machine_add_device(m, &testdev_class, level, &err)
@@ -299,6 +294,7 @@ static void ecam_elsewhere(struct machine *m)
 static void old_devices(struct machine *m)
 {
 	struct console_state *s = &m->console->state;
+	m->paused = (struct paused_state){.since_s = 7, .uid = 8, .pid = 9};
 	guest_write(&m->pio, 0x3fb, 1, 0x03);
 	guest_write(&m->pio, 0x3ff, 1, 0x5a);
 	guest_write(&m->pio, 0x3f9, 1, 0x05);
@@ -354,6 +350,7 @@ static void base(struct machine *m)
 	host->state.ecam_base = FAKE_ECAM;
 	quiet(m);
 	m->console->state = (struct console_state){0};
+	m->paused = (struct paused_state){0};
 }
 
 /* ---- all that a load makes, as text ---- */

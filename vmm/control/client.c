@@ -159,7 +159,7 @@ static bool says(const char *answer, const char *key, const char *value)
 	return !strcmp(json_get_text(answer, key, text, sizeof(text)), value);
 }
 
-/* An answer to something that always works, unless the request was not understood. */
+/* An answer that is all there is to come. */
 static int run_simple(const struct verb *v, struct client_link *l, const struct arguments *a)
 {
 	struct error err;
@@ -168,7 +168,7 @@ static int run_simple(const struct verb *v, struct client_link *l, const struct 
 		return fail(&err);
 	if (!says(answer, "result", "ok")) {
 		show_reason(answer, v->name);
-		return EXIT_INTERNAL;
+		return EXIT_REFUSED;
 	}
 	if (a->json)
 		puts(answer);
@@ -196,6 +196,34 @@ static void show_config(const char *answer)
 		config_file_print(stdout, name,
 				  value ? json_text(value, text, sizeof(text)) : NULL);
 	}
+}
+
+/* "for 12 s, by user 0 (process 4711)" */
+static const char *paused_text(const char *paused, char *buf, size_t size)
+{
+	int n = snprintf(buf, size, "for %lu s, by user %lu", json_get_u64(paused, "since_s"),
+			 json_get_u64(paused, "uid"));
+	if (json_get(paused, "pid"))
+		snprintf(buf + n, size - (size_t)n, " (process %lu)", json_get_u64(paused, "pid"));
+	return buf;
+}
+
+static void show_pause(const char *answer)
+{
+	char text[120];
+	if (says(answer, "changed", "true"))
+		puts("paused");
+	else
+		printf("was paused already, %s\n",
+		       paused_text(json_get(answer, "paused"), text, sizeof(text)));
+}
+
+static void show_resume(const char *answer)
+{
+	if (says(answer, "changed", "true"))
+		printf("runs again, after %lu s\n", json_get_u64(answer, "paused_s"));
+	else
+		puts("was not paused");
 }
 
 static int run_events(const struct verb *v, struct client_link *l, const struct arguments *a)
@@ -282,6 +310,12 @@ static const struct verb verbs[] = {
 	 "Presses the guest's power button, as SIGTERM does. Pressing it again does no\n"
 	 "more: after --stop-timeout the guest is ended.",
 	 run_simple, show_stop, ANSWER_S},
+	{"pause", "GUEST [--json] [--timeout S]",
+	 "Stops the guest's vCPUs until molt resume, over updates too. Devices that were given to\n"
+	 "the guest go on with what they do.",
+	 run_simple, show_pause, ANSWER_S},
+	{"resume", "GUEST [--json] [--timeout S]", "Lets a paused guest run on.", run_simple,
+	 show_resume, ANSWER_S},
 	{"events", "GUEST [--timeout S]",
 	 "Prints a line of JSON for everything that happens, until the guest ends.", run_events},
 	{"update",
@@ -402,6 +436,8 @@ void client_show_status(const char *answer)
 	for (unsigned i = 0; i < ARRAY_LEN(texts); i++)
 		if (json_get(answer, texts[i]))
 			show(texts[i], json_get_text(answer, texts[i], text, sizeof(text)));
+	if (json_get(answer, "paused"))
+		show("paused", paused_text(json_get(answer, "paused"), text, sizeof(text)));
 	show_time("uptime", json_get_u64(answer, "uptime_s"));
 	show("vcpus", json_get_text(answer, "vcpus", text, sizeof(text)));
 	printf("%-*s%lu MiB, pages %s\n", COLUMN, "memory",

@@ -5,7 +5,7 @@
 
 #include "vmm/base/base.h"
 
-/* The verb that is argv[1]: list, status, config, update, stop or events. Gets all of main's arguments and
+/* The verb that is argv[1]: list, status, config, update, stop, pause, resume or events. Gets all of main's arguments and
  * returns the exit status. */
 int client_run(int argc, char *argv[]);
 void client_show_status(const char *answer);

@@ -109,11 +109,12 @@ static int take_line(struct control_client *c, struct control_request *req, stru
 	if (receive(c->fd, line, len, &fd) != (ssize_t)len)
 		return error_errno(err, EIO, "reading the request");
 	int rc = control_request_parse(req, line, len - 1, err);
+	struct ucred peer = {0};
+	socklen_t size = sizeof(peer);
+	getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+	req->pid = (unsigned)peer.pid;
+	req->uid = peer.uid;
 	if (!rc && req->word == CONTROL_TAKE && fd >= 0) {
-		struct ucred peer = {0};
-		socklen_t size = sizeof(peer);
-		getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
-		req->pid = peer.pid;
 		req->peer = fd;
 		return 0;
 	}

@@ -10,7 +10,8 @@ static const struct {
 	{"status", CONTROL_STATUS, false},   {"update", CONTROL_UPDATE, true},
 	{"stop", CONTROL_STOP, false},	     {"events", CONTROL_EVENTS, false},
 	{"version", CONTROL_VERSION, false}, {"take", CONTROL_TAKE, false},
-	{"config", CONTROL_CONFIG, false},
+	{"config", CONTROL_CONFIG, false},   {"pause", CONTROL_PAUSE, false},
+	{"resume", CONTROL_RESUME, false},
 };
 
 /* The next word of *@text, and *@text moved behind it and its blanks. */
@@ -49,6 +50,15 @@ static int parse_details(struct control_request *req, char *rest, struct error *
 	return 0;
 }
 
+static int hint_words(struct error *err)
+{
+	char list[200] = "";
+	for (unsigned i = 0, n = 0; i < ARRAY_LEN(words); i++)
+		n += (unsigned)snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "",
+					words[i].name);
+	return error_hint(err, "%s", list);
+}
+
 int control_request_parse(struct control_request *req, const char *line, size_t len,
 			  struct error *err)
 {
@@ -75,7 +85,7 @@ int control_request_parse(struct control_request *req, const char *line, size_t 
 			     : 0;
 	}
 	error_set(err, EINVAL, "unknown request '%.100s'", name);
-	return error_hint(err, "status, update, stop, config, events, version or take");
+	return hint_words(err);
 }
 
 int control_rundir(char *buf, size_t size, struct error *err)

@@ -20,6 +20,8 @@ enum control_word {
 	CONTROL_STATUS,
 	CONTROL_UPDATE,
 	CONTROL_STOP,
+	CONTROL_PAUSE,
+	CONTROL_RESUME,
 	CONTROL_EVENTS,
 	CONTROL_VERSION,
 	CONTROL_CONFIG,
@@ -30,7 +32,8 @@ struct control_request {
 	enum control_word word;
 	bool check; /* update: only say whether it could be done */
 	int peer;   /* take: its socket, the receiver's; -1: none came. Set by control_take() */
-	int pid;    /* of whoever asks */
+	unsigned uid,
+		pid; /* of whoever asks, by control_take(); pid 0: a process that this one cannot see */
 	char exe[CONTROL_EXE_LEN]; /* update: program file, absolute; "": that of the last update, or where molt was started from */
 };
 

@@ -47,6 +47,11 @@ const char *verb_line(struct verb *v)
 			v->seen += n + 1;
 			return line;
 		}
+		if (v->len == sizeof(v->text) - 1) { /* a long story: what was read is forgotten */
+			v->len -= v->seen;
+			memmove(v->text, v->text + v->seen, v->len);
+			v->seen = 0;
+		}
 		ssize_t n = read(v->out, v->text + v->len, sizeof(v->text) - 1 - v->len);
 		if (n <= 0)
 			return NULL;

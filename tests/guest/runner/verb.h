@@ -13,7 +13,7 @@ struct session;
 struct verb {
 	pid_t pid;
 	int out;		/* its stdout and stderr */
-	char text[VERB_OUTPUT]; /* all of it so far */
+	char text[VERB_OUTPUT]; /* all of it so far, as far as there is room */
 	size_t len, seen;	/* of these, returned as lines */
 };
 

@@ -321,6 +321,12 @@ void vcpu_arch_recall(struct vcpu *cpu)
 	explicit_bzero(cpu->state->xsave, sizeof(cpu->state->xsave));
 }
 
+/* Refused (EINVAL) where the guest does not use kvmclock, whose flag it is (PVCLOCK_GUEST_STOPPED, api.rst). */
+void vcpu_arch_stood_still(struct vcpu *cpu)
+{
+	vm_ioctl(cpu->fd, KVM_KVMCLOCK_CTRL, NULL);
+}
+
 struct thread_sched *vcpu_arch_sched(struct vcpu *cpu)
 {
 	return &cpu->state->sched;
