@@ -5,10 +5,6 @@
 
 #include "vmm/machine.h"
 
-#define MSR_IA32_TSC	      0x10
-#define MSR_IA32_TSC_DEADLINE 0x6e0
-#define MSR_IA32_CR_PAT	      0x277
-
 /* cpu->state + this: what KVM has given before the guest ran, or has taken. */
 #define ACCEPTED 1
 
@@ -32,11 +28,6 @@ static const struct field cpu_fields[] = {
 #undef S
 
 STATE_CLASS(cpu_state_class, "cpu", 2, struct vcpu_state, cpu_fields);
-
-struct msr_list {
-	struct kvm_msrs head;
-	struct kvm_msr_entry entries[CPU_MAX_MSRS];
-};
 
 /* ---- single steps: each returns 0 or -errno, and may say more in @err ---- */
 
@@ -71,95 +62,6 @@ long cpu_load_tsc(struct vcpu *cpu, struct error *err)
 			return rc;
 	}
 	return tsc_offset(cpu, KVM_SET_DEVICE_ATTR, &cpu->state->tsc_offset);
-}
-
-/* A rehearsal leaves out what acts beyond the vCPU's registers: the deadline, and MSRs with
- * addresses in guest memory, to which KVM writes: KVM's own, old and new
- * (Documentation/virt/kvm/x86/msr.rst). */
-static bool left_out(uint32_t index)
-{
-	return index == MSR_IA32_TSC_DEADLINE || index == 0x11 || index == 0x12 ||
-	       (index >= 0x4b564d00 && index <= 0x4b564dff);
-}
-
-static bool is_mtrr(uint32_t index)
-{
-	return index >= 0x200 && index <= 0x2ff && index != MSR_IA32_CR_PAT;
-}
-
-/* Over what KVM has been told of the memory types. */
-static uint64_t mtrr_sum(const struct vcpu_state *s)
-{
-	uint64_t sum = 1;
-	for (uint32_t i = 0; i < s->msr_len; i++)
-		if (is_mtrr(s->msr_index[i]))
-			sum = (sum ^ s->msr_data[i]) * 0x100000001b3ull + s->msr_index[i];
-	return sum;
-}
-
-static void msrs_add(struct msr_list *list, uint32_t index, uint64_t data)
-{
-	list->entries[list->head.nmsrs++] = (struct kvm_msr_entry){.index = index, .data = data};
-}
-
-static long save_msrs(struct vcpu *cpu, struct error *err)
-{
-	struct vcpu_state *s = cpu->state;
-	struct msr_list list;
-	list.head = (struct kvm_msrs){0};
-	for (uint32_t i = 0; i < s->msr_len; i++)
-		msrs_add(&list, s->msr_index[i], 0);
-	long n = vm_ioctl(cpu->fd, KVM_GET_MSRS, &list);
-	if (n != (long)s->msr_len)
-		return n < 0 ? n : -EIO;
-	for (uint32_t i = 0; i < s->msr_len; i++)
-		s->msr_data[i] = list.entries[i].data;
-	return 0;
-}
-
-/* It ends at the first one that it refuses, and says which by their number. */
-static long msrs_set(struct vcpu *cpu, struct msr_list *list, struct error *err)
-{
-	long n = vm_ioctl(cpu->fd, KVM_SET_MSRS, list);
-	if (n >= 0 && n < (long)list->head.nmsrs)
-		return error_set(err, EIO, "vCPU %u: this host refuses 0x%llx for MSR 0x%x",
-				 cpu->index, list->entries[n].data, list->entries[n].index);
-	return n < 0 ? n : 0;
-}
-
-/* Of the MTRRs KVM is told once: with a device whose DMA does not snoop caches each telling throws page tables away
- * that were warmed (arch/x86/kvm/mtrr.c, update_mtrr). */
-static long load_msrs(struct vcpu *cpu, struct error *err)
-{
-	const struct vcpu_state *s = cpu->state;
-	struct msr_list list;
-	bool told = cpu->mtrr_sum == mtrr_sum(s);
-	list.head = (struct kvm_msrs){0};
-	for (uint32_t i = 0; i < s->msr_len; i++)
-		if ((!cpu->rehearsing || !left_out(s->msr_index[i])) &&
-		    (!told || !is_mtrr(s->msr_index[i])))
-			msrs_add(&list, s->msr_index[i], s->msr_data[i]);
-	long rc = msrs_set(cpu, &list, err);
-	if (!rc)
-		cpu->mtrr_sum = mtrr_sum(s);
-	return rc;
-}
-
-/* Before memory is warmed. */
-static int load_mtrrs(struct vcpu *cpu, struct error *err)
-{
-	const struct vcpu_state *s = cpu->state;
-	struct msr_list list;
-	list.head = (struct kvm_msrs){0};
-	err->code = 0;
-	for (uint32_t i = 0; i < s->msr_len; i++)
-		if (is_mtrr(s->msr_index[i]))
-			msrs_add(&list, s->msr_index[i], s->msr_data[i]);
-	long rc = msrs_set(cpu, &list, err);
-	if (rc && !err->code)
-		return error_errno(err, (int)-rc, "vCPU %u: KVM_SET_MSRS", cpu->index);
-	cpu->mtrr_sum = mtrr_sum(s);
-	return (int)rc;
 }
 
 static long save_xsave(struct vcpu *cpu, struct error *err)
@@ -207,7 +109,7 @@ static const struct step save_steps[] = {
 	STEP("SREGS2", KVM_GET_SREGS2, sregs),
 	{"XSAVE", .run = save_xsave, .needs_cap = KVM_CAP_XSAVE},
 	{"XCRS", KVM_GET_XCRS, offsetof(struct vcpu_state, xcrs), .needs_cap = KVM_CAP_XCRS},
-	{"MSRS", .run = save_msrs},
+	{"MSRS", .run = msrs_save},
 	STEP("LAPIC", KVM_GET_LAPIC, lapic),
 	STEP("DEBUGREGS", KVM_GET_DEBUGREGS, debugregs),
 	{"TSC_OFFSET", .run = save_tsc},
@@ -220,7 +122,7 @@ static const struct step load_steps[] = {
 	{"XSAVE", KVM_SET_XSAVE, offsetof(struct vcpu_state, xsave), .needs_cap = KVM_CAP_XSAVE},
 	{"TSC_OFFSET", .run = cpu_load_tsc}, /* before the deadline MSR is armed against it */
 	{"LAPIC", .run = load_lapic}, /* before MSRS: an armed TSC deadline is lost otherwise */
-	{"MSRS", .run = load_msrs},
+	{"MSRS", .run = msrs_load},
 	STEP("MP_STATE", KVM_SET_MP_STATE, mp_state),
 	STEP("VCPU_EVENTS", KVM_SET_VCPU_EVENTS, events),
 	STEP("DEBUGREGS", KVM_SET_DEBUGREGS, debugregs),
@@ -354,6 +256,7 @@ static int post_load(void *opaque, struct error *err)
 	    s->xsave_len < sizeof(struct kvm_xsave))
 		return error_set(err, EBADMSG, "state cpu@%u: the lengths of its arrays disagree",
 				 cpu->index);
+	msrs_drop_unused(cpu->state);
 	/* KVM was told when the vCPU was made. */
 	if (cpu->fd >= 0 && cpu->cpuid_sum != cpuid_sum(s))
 		return error_set(err, EBADMSG, "state cpu@%u: not the CPUID that was offered",
@@ -391,58 +294,6 @@ int cpu_set_cpuid(struct vcpu *cpu, struct error *err)
 	return vm_call(cpu->fd, KVM_SET_CPUID2, &c, err, "vCPU %u: KVM_SET_CPUID2", cpu->index);
 }
 
-/* MSRs that KVM holds for a vCPU but leaves out of its list (SDM 3A 12.11, 3B 16.3). */
-static const struct {
-	uint32_t first, count, step;
-} unlisted_msrs[] = {
-	{0x200, 16, 1}, /* MTRRs, variable ranges: base and mask */
-	{0x250, 1, 1},	/* fixed ranges: 64 KiB */
-	{0x258, 2, 1},	/* 16 KiB */
-	{0x268, 8, 1},	/* 4 KiB */
-	{0x2ff, 1, 1},	/* MTRRdefType */
-	{0x400, 32, 4}, /* machine check banks: MCi_CTL */
-};
-
-/* Carries an MSR that can be read and written back, once. */
-static void try_msr(struct vcpu *cpu, uint32_t index)
-{
-	struct vcpu_state *s = cpu->state;
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} one = {.head.nmsrs = 1, .entry.index = index};
-
-	for (uint32_t i = 0; i < s->msr_len; i++)
-		if (s->msr_index[i] == index)
-			return;
-	if (s->msr_len < CPU_MAX_MSRS && vm_ioctl(cpu->fd, KVM_GET_MSRS, &one) == 1 &&
-	    vm_ioctl(cpu->fd, KVM_SET_MSRS, &one) == 1)
-		s->msr_index[s->msr_len++] = index;
-}
-
-/* Which MSRs to carry. The TSC itself is carried by its offset. The deadline goes last. */
-static int find_msrs(struct vcpu *cpu, struct error *err)
-{
-	struct vcpu_state *s = cpu->state;
-	struct {
-		struct kvm_msr_list head;
-		uint32_t indices[1024];
-	} all = {.head.nmsrs = 1024};
-	int rc = vm_call(cpu->m->vm.kvm_fd, KVM_GET_MSR_INDEX_LIST, &all, err,
-			 "KVM_GET_MSR_INDEX_LIST");
-	if (rc < 0)
-		return rc;
-	for (uint32_t i = 0; i < all.head.nmsrs; i++)
-		if (all.indices[i] != MSR_IA32_TSC && all.indices[i] != MSR_IA32_TSC_DEADLINE)
-			try_msr(cpu, all.indices[i]);
-	for (unsigned i = 0; i < ARRAY_LEN(unlisted_msrs); i++)
-		for (uint32_t k = 0; k < unlisted_msrs[i].count; k++)
-			try_msr(cpu, unlisted_msrs[i].first + k * unlisted_msrs[i].step);
-	try_msr(cpu, MSR_IA32_TSC_DEADLINE);
-	s->msr_data_len = s->msr_len;
-	return 0;
-}
-
 static int create_fresh(struct vcpu *cpu, struct error *err)
 {
 	struct vcpu_state *s = cpu->state;
@@ -467,7 +318,7 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 		s->msr_len = s->msr_data_len = first->msr_len;
 		memcpy(s->msr_index, first->msr_index, sizeof(s->msr_index));
 	} else {
-		rc = find_msrs(cpu, err);
+		rc = msrs_find(cpu, err);
 	}
 	/* What an update offers a successor until there was one: nobody can read a vCPU while
 	 * it runs. */
@@ -481,7 +332,7 @@ int vcpu_arch_create(struct vcpu *cpu, struct error *err)
 {
 	if (cpu->m->fresh)
 		return create_fresh(cpu, err);
-	return cpu_set_cpuid(cpu, err) ?: load_mtrrs(cpu, err);
+	return cpu_set_cpuid(cpu, err) ?: msrs_load_mtrrs(cpu, err);
 }
 
 void vcpu_arch_describe(struct vcpu *cpu, char *buf, size_t size)

@@ -40,6 +40,21 @@ extern const struct state_class cpu_state_class;
 int cpu_set_cpuid(struct vcpu *cpu, struct error *err);
 long cpu_load_tsc(struct vcpu *cpu, struct error *err);
 
+/* ---- msr.c: model-specific registers; long: 0 or -errno, and more in @err where it is known ---- */
+
+/* Fills cpu->state->msr_index with those that a new guest's vCPU can have and that KVM gives and takes back. After
+ * KVM_SET_CPUID2, on which they depend. */
+int msrs_find(struct vcpu *cpu, struct error *err);
+
+/* Takes those out of the lists that the guest cannot have used, which earlier programs carried. */
+void msrs_drop_unused(struct vcpu_state *s);
+
+long msrs_save(struct vcpu *cpu, struct error *err);
+/* While cpu->rehearsing, without those by which KVM writes to guest memory. */
+long msrs_load(struct vcpu *cpu, struct error *err);
+/* The MTRRs alone: before memory is warmed. */
+int msrs_load_mtrrs(struct vcpu *cpu, struct error *err);
+
 /* ---- cpuid.c: of a new guest, what KVM supports on this host, less what an update does not carry
  * ---- */
 
@@ -53,6 +68,9 @@ void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, const struct cpu_option
 
 /* The pure part of cpuid_make, for its test: hides features in @c. */
 void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline);
+
+/* Does it show Hyper-V's interface? */
+bool cpuid_has_hyperv(const struct vcpu_state *s);
 
 /* Width of the physical addresses that a guest with it can use; 36: it does not say. */
 unsigned cpuid_address_bits(const struct kvm_cpuid2 *c);

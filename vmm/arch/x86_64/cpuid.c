@@ -217,6 +217,15 @@ void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline)
 	make_topology_leaf(c, 0x1f);
 }
 
+/* "Hv#1" in EAX of 0x40000001 (Hyper-V top-level functional specification 2.4.2): what KVM goes by. */
+bool cpuid_has_hyperv(const struct vcpu_state *s)
+{
+	for (uint32_t i = 0; i < s->cpuid_len; i++)
+		if (s->cpuid[i].function == 0x40000001 && s->cpuid[i].eax == 0x31237648)
+			return true;
+	return false;
+}
+
 /* Leaf 0x80000008, EAX: bits 7:0, and 23:16 where nested page tables reach less (0: they do not). */
 unsigned cpuid_address_bits(const struct kvm_cpuid2 *c)
 {
