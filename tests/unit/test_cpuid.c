@@ -86,13 +86,11 @@ static void hides_what_is_not_carried(void **state)
 		{0x7, 0, ECX, 1 << 7 | 1 << 23 | 1 << 30}, /* shadow stacks, key locker, SGX */
 		{0x7, 0, EDX,
 		 1 << 5 | 1 << 19 | 1 << 20}, /* user interrupts, branch records, IBT */
-		{0x7, 0, EDX, 1 << 22 | 1 << 24 | 1 << 25}, /* AMX */
-		{0x7, 1, EAX, 1 << 17 | 1 << 21},	    /* FRED, AMX */
-		{0x7, 1, EBX, ~0u},			    /* a register of tomorrow's */
-		{0x7, 1, EDX, 1 << 8},			    /* AMX */
-		{0xd, 0, EAX, ~0x2ffu},			    /* XCR0 beyond PKRU */
+		{0x7, 1, EAX, 1 << 17},	      /* FRED */
+		{0x7, 1, EBX, ~0u},	      /* a register of tomorrow's */
+		{0xd, 0, EAX, ~0x602ffu},     /* XCR0 beyond PKRU and AMX */
 		{0xd, 0, EDX, ~0u},
-		{0xd, 1, EAX, 1 << 4},				  /* XFD */
+		{0x1e, 0, EAX, ~0u},				  /* more indices of AMX */
 		{0xd, 1, ECX, ~0u},				  /* XSS */
 		{0x40000001, 0, EAX, 1 << 4 | 1 << 10 | 1 << 14}, /* async page faults */
 		{0x80000001, 0, ECX, 1 << 2 | 1 << 12 | 0x19800000},
@@ -105,13 +103,13 @@ static void hides_what_is_not_carried(void **state)
 			fail_msg("0x%x.%u, register %u shows 0x%x", e->function, e->index,
 				 hidden[i].reg, reg[hidden[i].reg] & hidden[i].bits);
 	}
-	static const uint32_t gone[] = {0xa,  0x12,	  0x14,	      0x1d,	  0x1e,
-					0x29, 0x8000000a, 0x8000001f, 0x80000022, 0x80000030};
+	static const uint32_t gone[] = {0xa,	    0x12,	0x14,	    0x29,
+					0x8000000a, 0x8000001f, 0x80000022, 0x80000030};
 	for (unsigned i = 0; i < ARRAY_LEN(gone); i++)
 		for (uint32_t k = 0; k < 4; k++)
 			assert_null(find(gone[i], k));
 	for (uint32_t i = 0; i < 20; i++)
-		assert_int_equal(find(0xd, i) != NULL, i < 8 || i == 9);
+		assert_int_equal(find(0xd, i) != NULL, i < 8 || i == 9 || i == 17 || i == 18);
 }
 
 static void shows_what_is(void **state)
@@ -124,11 +122,42 @@ static void shows_what_is(void **state)
 	assert_int_equal(need(1, 0)->eax, ~0u);
 	assert_int_equal(need(0x80000001, 0)->edx >> 29 & 1, 1); /* long mode */
 	assert_int_equal(need(0x80000008, 0)->eax, ~0u);
-	assert_int_equal(need(0xd, 0)->eax, 0x2ff);
+	assert_int_equal(need(0xd, 0)->eax, 0x602ff);
 	/* the largest area is that of what remains */
 	need(0xd, 0)->eax = 7;
 	cpuid_filter(&cpuid.head, true);
 	assert_int_equal(need(0xd, 0)->ecx, 640);
+}
+
+/* KVM shows them in XCR0 only to a process that may have them; in the other leaves always. */
+static void amx_where_there_are_tiles(void **state)
+{
+	static const uint32_t without[] = {0x2ff, 0x202ff, 0x402ff};
+	make(INTEL);
+	cpuid_filter(&cpuid.head, true);
+	assert_int_equal(need(7, 0)->edx & (1 << 22 | 1 << 24 | 1 << 25),
+			 1 << 22 | 1 << 24 | 1 << 25);
+	assert_int_equal(need(7, 1)->eax & 1 << 21, 1 << 21);
+	assert_int_equal(need(7, 1)->edx & 1 << 8, 1 << 8);
+	assert_int_equal(need(0xd, 1)->eax & 1 << 4, 1 << 4);
+	assert_int_equal(need(0xd, 0)->ecx, 576 + 64 * 17);
+	assert_int_equal(need(0x1e, 0)->ebx, ~0u);
+	assert_non_null(find(0x1d, 1));
+	for (unsigned i = 0; i < ARRAY_LEN(without); i++) {
+		make(INTEL);
+		need(0xd, 0)->eax = without[i];
+		cpuid_filter(&cpuid.head, true);
+		assert_int_equal(need(7, 0)->edx & (1 << 22 | 1 << 24 | 1 << 25), 0);
+		assert_int_equal(need(7, 1)->eax & 1 << 21, 0);
+		assert_int_equal(need(7, 1)->edx & 1 << 8, 0);
+		assert_int_equal(need(0xd, 0)->eax, 0x2ff);
+		assert_int_equal(need(0xd, 1)->eax & 1 << 4, 0); /* XFD */
+		assert_null(find(0xd, 17));
+		assert_null(find(0xd, 18));
+		assert_null(find(0x1d, 0));
+		assert_null(find(0x1d, 1));
+		assert_null(find(0x1e, 0));
+	}
 }
 
 static void deadline_timer(void **state)
@@ -310,6 +339,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hides_what_is_not_carried),
 		cmocka_unit_test(shows_what_is),
+		cmocka_unit_test(amx_where_there_are_tiles),
 		cmocka_unit_test(deadline_timer),
 		cmocka_unit_test(topology),
 		cmocka_unit_test(sockets_cores_and_threads),

@@ -75,24 +75,10 @@ int arch_init(struct machine *m, struct error *err)
 	if (!arch)
 		return error_errno(err, ENOMEM, "machine state");
 	m->arch = arch;
-	/* A question that fails is not a no: the guest's state would be left behind. */
-	static const long caps[] = {KVM_CAP_XSAVE2, KVM_CAP_XSAVE, KVM_CAP_XCRS};
-	int has[ARRAY_LEN(caps)];
-	for (unsigned i = 0; i < ARRAY_LEN(caps); i++) {
-		has[i] = vm_call(m->vm.fd, KVM_CHECK_EXTENSION, (void *)caps[i], err,
-				 "KVM_CHECK_EXTENSION %ld", caps[i]);
-		if (has[i] < 0)
-			return has[i];
-	}
-	arch->xsave_len = has[0] > (int)sizeof(struct kvm_xsave) ? (uint32_t)has[0]
-								 : sizeof(struct kvm_xsave);
-	if (arch->xsave_len > CPU_MAX_XSAVE)
-		return error_set(err, ENOTSUP,
-				 "this host's XSAVE area has %u bytes, molt carries %d",
-				 arch->xsave_len, CPU_MAX_XSAVE);
-	arch->caps = (has[1] ? ARCH_CAP_XSAVE : 0) | (has[2] ? ARCH_CAP_XCRS : 0);
 	struct state_section s = {.node = "x86", .cls = &x86_state_class, .state = &arch->state};
-	int rc = m->fresh ? choose_mmio64(m, err) : 0;
+	int rc = xsave_init(m, err); /* before CPUID is asked for, which depends on it */
+	if (!rc && m->fresh)
+		rc = choose_mmio64(m, err);
 	return rc ? rc : state_register(&m->tree, &s, err);
 }
 

@@ -64,13 +64,6 @@ long cpu_load_tsc(struct vcpu *cpu, struct error *err)
 	return tsc_offset(cpu, KVM_SET_DEVICE_ATTR, &cpu->state->tsc_offset);
 }
 
-static long save_xsave(struct vcpu *cpu, struct error *err)
-{
-	unsigned long request =
-		cpu->state->xsave_len > sizeof(struct kvm_xsave) ? KVM_GET_XSAVE2 : KVM_GET_XSAVE;
-	return get(cpu, request, cpu->state->xsave);
-}
-
 enum { LAPIC_LVTT = 0x320, LAPIC_TMICT = 0x380, LAPIC_TMCCT = 0x390 }; /* SDM 3A 11.5.4 */
 #define LAPIC_LVT_MASKED 0x10000
 
@@ -107,7 +100,7 @@ static const struct step save_steps[] = {
 	STEP("VCPU_EVENTS", KVM_GET_VCPU_EVENTS, events),
 	STEP("REGS", KVM_GET_REGS, regs),
 	STEP("SREGS2", KVM_GET_SREGS2, sregs),
-	{"XSAVE", .run = save_xsave, .needs_cap = KVM_CAP_XSAVE},
+	{"XSAVE", .run = xsave_save, .needs_cap = KVM_CAP_XSAVE},
 	{"XCRS", KVM_GET_XCRS, offsetof(struct vcpu_state, xcrs), .needs_cap = KVM_CAP_XCRS},
 	{"MSRS", .run = msrs_save},
 	STEP("LAPIC", KVM_GET_LAPIC, lapic),
@@ -252,8 +245,7 @@ static int post_load(void *opaque, struct error *err)
 {
 	struct vcpu *cpu = opaque;
 	const struct vcpu_state *s = cpu->state;
-	if (s->msr_len != s->msr_data_len || !s->cpuid_len ||
-	    s->xsave_len < sizeof(struct kvm_xsave))
+	if (s->msr_len != s->msr_data_len || !s->cpuid_len)
 		return error_set(err, EBADMSG, "state cpu@%u: the lengths of its arrays disagree",
 				 cpu->index);
 	msrs_drop_unused(cpu->state);
@@ -262,11 +254,7 @@ static int post_load(void *opaque, struct error *err)
 		return error_set(err, EBADMSG, "state cpu@%u: not the CPUID that was offered",
 				 cpu->index);
 	cpu->cpuid_sum = cpuid_sum(s);
-	if (s->xsave_len != cpu->m->arch->xsave_len)
-		return error_set(err, EPROTO,
-				 "state cpu@%u: XSAVE area of %u bytes, this host's KVM has %u",
-				 cpu->index, s->xsave_len, cpu->m->arch->xsave_len);
-	return 0;
+	return xsave_fit(cpu, err);
 }
 
 int vcpu_arch_init(struct vcpu *cpu, struct error *err)

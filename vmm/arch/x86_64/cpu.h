@@ -13,6 +13,8 @@
 #define CPU_MAX_MSRS  512
 #define CPU_MAX_XSAVE 16384
 
+enum { XCR0_TILE_CONFIG = 17, XCR0_TILE_DATA = 18 }; /* AMX: bits of XCR0 (Intel SDM 1, 13.1) */
+
 struct vcpu_state {
 	struct thread_sched sched;
 	struct kvm_mp_state mp_state;
@@ -26,7 +28,7 @@ struct vcpu_state {
 	struct kvm_lapic_state lapic;
 	uint32_t cpuid_len;
 	uint32_t msr_len;
-	uint32_t xsave_len; /* bytes, from KVM_CAP_XSAVE2 */
+	uint32_t xsave_len; /* bytes; of the program that started the guest */
 	uint32_t msr_data_len;
 	struct kvm_cpuid_entry2 cpuid[CPU_MAX_CPUID];
 	uint32_t msr_index[CPU_MAX_MSRS];
@@ -54,6 +56,16 @@ long msrs_save(struct vcpu *cpu, struct error *err);
 long msrs_load(struct vcpu *cpu, struct error *err);
 /* The MTRRs alone: before memory is warmed. */
 int msrs_load_mtrrs(struct vcpu *cpu, struct error *err);
+
+/* ---- xsave.c: registers that XSAVE knows ---- */
+
+/* Fills m->arch->caps and xsave_len. Before the first question for CPUID, and the first vCPU. */
+int xsave_init(struct machine *m, struct error *err);
+
+/* Is there room here for what was loaded into cpu->state? -EBADMSG: it is none; -EPROTO: its guest has more. */
+int xsave_fit(struct vcpu *cpu, struct error *err);
+
+long xsave_save(struct vcpu *cpu, struct error *err);
 
 /* ---- cpuid.c: of a new guest, what KVM supports on this host, less what an update does not carry
  * ---- */
@@ -90,7 +102,7 @@ enum { ARCH_CAP_XSAVE = 1, ARCH_CAP_XCRS = 2 };
 
 struct arch {
 	struct x86_state state;
-	uint32_t xsave_len;    /* bytes of the XSAVE area on this host */
+	uint32_t xsave_len;    /* bytes of the XSAVE area that KVM gives this process at most */
 	uint32_t caps;	       /* ARCH_CAP_*, looked up once */
 	uint32_t address_bits; /* of a new guest's physical addresses */
 	struct reader *reader; /* warm.c; NULL: there is none */

@@ -11,16 +11,18 @@
 #define BIT(n) (1u << (n))
 #define ANY    0xffffffffu /* every index of a leaf */
 
-#define XCR0_SHOWN 0x2ffu
-#define XCR0_LAST  9 /* PKRU */
+/* x87, SSE, AVX, MPX, AVX-512, PKRU, AMX: bits of XCR0, and components of XSAVE */
+#define XCR0_SHOWN (0x2ffu | XCR0_AMX)
+#define XCR0_AMX   (BIT(XCR0_TILE_CONFIG) | BIT(XCR0_TILE_DATA))
+#define XCR0_LAST  XCR0_TILE_DATA
 
 enum reg { EAX, EBX, ECX, EDX };
 
 /*
- * What a guest may see of what KVM offers: what is behind it is in the saved state (registers, XSAVE up to PKRU, the MSRs
+ * What a guest may see of what KVM offers: what is behind it is in the saved state (registers, XSAVE's components below, the MSRs
  * that KVM lists), or there is nothing behind it. A newer kernel may offer more: it stays hidden until somebody has looked
  * whether it can be saved. Not here for that reason: VMX and SVM, the PMU and debug store, last branch records, processor
- * trace, SGX, AMX with XFD, shadow stacks and indirect branch tracking (SSP has no MSR), FRED, user interrupts, key locker.
+ * trace, SGX, shadow stacks and indirect branch tracking (SSP has no MSR), FRED, user interrupts, key locker.
  */
 static const struct {
 	uint32_t function, index;
@@ -39,15 +41,15 @@ static const struct {
 	 * AVX512_BITALG, AVX512_VPOPCNTDQ, LA57, RDPID, BUS_LOCK_DETECT, CLDEMOTE, MOVDIRI, MOVDIR64B */
 	{0x7, 0, ECX, 0x1b415f7e},
 	/* AVX512_4VNNIW, AVX512_4FMAPS, FSRM, AVX512_VP2INTERSECT, MD_CLEAR, SERIALIZE, TSXLDTRK, AVX512_FP16,
-	 * SPEC_CTRL, STIBP, FLUSH_L1D, ARCH_CAPABILITIES, SSBD */
-	{0x7, 0, EDX, 0xbc81451c},
-	/* SHA512, SM3, SM4, AVX_VNNI, AVX512_BF16, CMPCCXADD, FZRM, FSRS, FSRC, LKGS, WRMSRNS, AVX_IFMA, LAM,
-	 * MOVRS */
-	{0x7, 1, EAX, 0x848c1cb7},
+	 * AMX_BF16, AMX_TILE, AMX_INT8, SPEC_CTRL, STIBP, FLUSH_L1D, ARCH_CAPABILITIES, SSBD */
+	{0x7, 0, EDX, 0xbfc1451c},
+	/* SHA512, SM3, SM4, AVX_VNNI, AVX512_BF16, CMPCCXADD, FZRM, FSRS, FSRC, LKGS, WRMSRNS, AMX_FP16, AVX_IFMA,
+	 * LAM, MOVRS */
+	{0x7, 1, EAX, 0x84ac1cb7},
 	/* MSR_IMM */
 	{0x7, 1, ECX, 0x00000020},
-	/* AVX_VNNI_INT8, AVX_NE_CONVERT, AVX_VNNI_INT16, PREFETCHITI, AVX10 */
-	{0x7, 1, EDX, 0x00084430},
+	/* AVX_VNNI_INT8, AVX_NE_CONVERT, AMX_COMPLEX, AVX_VNNI_INT16, PREFETCHITI, AVX10 */
+	{0x7, 1, EDX, 0x00084530},
 	/* PSFD, IPRED_CTRL, RRSBA_CTRL, DDPD_U, BHI_CTRL, MCDT_NO */
 	{0x7, 2, EDX, 0x0000003f},
 	/* LAHF, CMP_LEGACY, CR8_LEGACY, ABM, SSE4A, MISALIGNSSE, 3DNOWPREFETCH, OSVW, XOP, FMA4, TBM, TOPOEXT */
@@ -64,12 +66,13 @@ static const struct {
 	{0x80000021, 0, EAX, 0x78920367},
 	/* TSA_SQ_NO, TSA_L1_NO */
 	{0x80000021, 0, ECX, 0x00000006},
-	/* XCR0: x87, SSE, AVX, MPX, AVX-512, PKRU; no part of XSS */
+	/* no part of XSS */
 	{0xd, 0, EAX, XCR0_SHOWN},
 	{0xd, 0, EDX, 0},
-	{0xd, 1, EAX, 0xf}, /* XSAVEOPT, XSAVEC, XGETBV1, XSAVES */
+	{0xd, 1, EAX, 0x1f}, /* XSAVEOPT, XSAVEC, XGETBV1, XSAVES, XFD */
 	{0xd, 1, ECX, 0},
 	{0xd, 1, EDX, 0},
+	{0x1e, 0, EBX, ~0u}, /* AMX: size of a tile; not that there are more indices */
 	/* clock sources, steal time, EOI, unhalt, TLB flush, IPIs, polling, yield, extended destination IDs, migration
 	 * control; no asynchronous page faults */
 	{KVM_CPUID_FEATURES, 0, EAX,
@@ -98,6 +101,8 @@ static const struct {
 	{0xd, XCR0_LAST, false}, /* XSAVE */
 	{0x15, 0, false},	 /* TSC frequency */
 	{0x16, 0, false},	 /* processor frequency */
+	{0x1d, 1, false},	 /* AMX: palettes of tiles */
+	{0x1e, 0, true},	 /* AMX */
 	{0x1f, ANY, false},	 /* topology */
 	{0x24, 1, false},	 /* AVX10 */
 	{KVM_CPUID_SIGNATURE, 0, false},
@@ -140,6 +145,35 @@ static void remove_leaf(struct kvm_cpuid2 *c, uint32_t function, uint32_t index)
 		    (index != ANY && c->entries[i].index != index))
 			c->entries[n++] = c->entries[i];
 	c->nent = n;
+}
+
+/* KVM tells of AMX and XFD whether or not this process may give a guest the tiles, which XCR0 shows. */
+static const struct {
+	uint32_t function, index;
+	enum reg reg;
+	uint32_t bits;
+} of_amx[] = {
+	{0x7, 0, EDX, BIT(22) | BIT(24) | BIT(25)},
+	{0x7, 1, EAX, BIT(21)},
+	{0x7, 1, EDX, BIT(8)},
+	{0xd, 0, EAX, XCR0_AMX},
+	{0xd, 1, EAX, BIT(4)},
+};
+
+static void hide_amx_without_tiles(struct kvm_cpuid2 *c)
+{
+	const struct kvm_cpuid_entry2 *main = find(c, 0xd, 0);
+	if (main && (main->eax & XCR0_AMX) == XCR0_AMX)
+		return;
+	for (unsigned i = 0; i < ARRAY_LEN(of_amx); i++) {
+		struct kvm_cpuid_entry2 *e = find(c, of_amx[i].function, of_amx[i].index);
+		if (e)
+			*reg_of(e, of_amx[i].reg) &= ~of_amx[i].bits;
+	}
+	remove_leaf(c, 0xd, XCR0_TILE_CONFIG);
+	remove_leaf(c, 0xd, XCR0_TILE_DATA);
+	remove_leaf(c, 0x1d, ANY);
+	remove_leaf(c, 0x1e, ANY);
 }
 
 /* Largest XSAVE area for what is left in XCR0, standard format: KVM does not compute this one. */
@@ -212,6 +246,7 @@ void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline)
 		e->ecx |= BIT(31); /* a hypervisor is present */
 		e->ecx = tsc_deadline ? e->ecx | BIT(24) : e->ecx & ~BIT(24);
 	}
+	hide_amx_without_tiles(c);
 	fix_xsave_size(c);
 	make_topology_leaf(c, 0xb);
 	make_topology_leaf(c, 0x1f);
