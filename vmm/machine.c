@@ -7,6 +7,7 @@
 #include "vmm/arch.h"
 #include "vmm/console/console.h"
 #include "vmm/console/terminal.h"
+#include "vmm/poison.h"
 
 struct device *machine_device(struct machine *m, const char *class_name, struct device *after)
 {
@@ -149,6 +150,7 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 			 ?: vcpus_spawn(m, err);
 	if (!rc)
 		rc = blob ? machine_load_devices(m, blob, err) : each_device(m, STEP(reset), err);
+	poison_watch(m);
 	/* Last: once they exist every memory slot waits for a grace period
 	 * (docs/kernel-facts.md). */
 	if (!rc)

@@ -351,6 +351,18 @@ void ram_abandon(struct fdset *fds)
 		return; /* a memfd, which goes with its last descriptor */
 }
 
+bool ram_gpa(const struct ram *ram, const void *hva, uint64_t *gpa)
+{
+	uint64_t at = (uintptr_t)hva - (uintptr_t)ram->hva;
+	for (uint32_t i = 0; ram->hva && i < ram->state.nregions; i++) {
+		if (at < ram->state.offset[i] || at - ram->state.offset[i] >= ram->state.len[i])
+			continue;
+		*gpa = ram->state.gpa[i] + (at - ram->state.offset[i]);
+		return true;
+	}
+	return false;
+}
+
 void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len)
 {
 	const struct ram_state *s = &ram->state;

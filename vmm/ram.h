@@ -59,6 +59,9 @@ int ram_collapse(struct ram *ram, struct error *err);
 /* Host address of [gpa, gpa + len), or NULL unless it lies in one region. */
 void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len);
 
+/* Guest address of what is at @hva; false: it is none of guest memory. In a signal handler, too. */
+bool ram_gpa(const struct ram *ram, const void *hva, uint64_t *gpa);
+
 /* Page size in use, for the report: "2M", "4K (2M: 128 of 256 MiB)". Reads /proc: not in the
  * pause. */
 void ram_page_text(const struct ram *ram, char *buf, size_t size);

@@ -328,12 +328,16 @@ void vcpus_pause(struct machine *m)
 	pthread_mutex_unlock(&gate->lock);
 }
 
+void vcpu_nudge(struct vcpu *cpu)
+{
+	cpu->run->immediate_exit = 1; /* it may not be in KVM_RUN yet */
+	kick(cpu);
+}
+
 void vcpus_filter(struct machine *m)
 {
-	for (uint32_t i = 0; i < m->opt.cpus; i++) {
-		m->vcpus[i].run->immediate_exit = 1; /* it may not be in KVM_RUN yet */
-		kick(&m->vcpus[i]);
-	}
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		vcpu_nudge(&m->vcpus[i]);
 }
 
 int vcpus_wait_saved(struct machine *m, struct error *err)

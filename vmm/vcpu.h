@@ -24,6 +24,9 @@ struct vcpu {
 	uint64_t cpuid_sum;	   /* successor: of what KVM was told */
 	uint64_t mtrr_sum;	   /* of the memory types that KVM was told; 0: none */
 	bool rehearsing;	   /* inside vcpu_arch_rehearse */
+	/* Host addresses of guest memory that was found to be lost, 0: none. By this vCPU, which waits for the page; by
+	 * the host, whatever the vCPU does. Set in a signal handler. */
+	uint64_t lost_now, lost_later;
 	/* has the thread its filter? TOLD: that it could not be had was logged */
 	enum { VCPU_LOOSE, VCPU_LOOSE_TOLD, VCPU_FILTERED } filtered;
 };
@@ -47,6 +50,9 @@ void vcpus_alert(struct machine *m);
 void vcpus_load(struct machine *m);
 /* A guest that its operator has paused (m->paused) stays where it is. */
 void vcpus_go(struct machine *m);
+
+/* Out of the guest, for what is to be looked at before it goes on. In a signal handler, too. */
+void vcpu_nudge(struct vcpu *cpu);
 
 /* The leader, before a state is saved: how each thread is scheduled. @leader: the leader's own. */
 void vcpus_read_sched(struct machine *m, const struct thread_sched *leader);
@@ -100,6 +106,9 @@ int vcpu_arch_save(struct vcpu *cpu, struct error *err);
 int vcpu_arch_load(struct vcpu *cpu, struct error *err);
 /* Tries the state: without what would let KVM write to the guest's memory or arm a timer. */
 int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
+/* Tells the guest, before it runs on, that the page of its memory at @gpa is lost. @now: this vCPU has just read it. Where
+ * the guest would not hear of it -EOPNOTSUPP, with the reason. */
+int vcpu_arch_poison(struct vcpu *cpu, uint64_t gpa, bool now, struct error *err);
 void vcpu_arch_scrub(struct vcpu *cpu);	 /* clears general and vector registers */
 void vcpu_arch_recall(struct vcpu *cpu); /* the state is what KVM has taken last */
 

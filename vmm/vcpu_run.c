@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Runs a vCPU and serves its exits. */
-#include <sys/ioctl.h>
-
 #include "vmm/machine.h"
+#include "vmm/poison.h"
 
 #define RUN_TRIES 3
 
@@ -41,7 +40,7 @@ static void died(struct vcpu *cpu, int code, const char *what)
 	char regs[512], reason[128];
 	vcpu_arch_describe(cpu, regs, sizeof(regs));
 	log_info("vCPU %u: %s; %s", cpu->index, what, regs);
-	snprintf(reason, sizeof(reason), "vCPU %u: %s", cpu->index, what);
+	snprintf(reason, sizeof(reason), "vCPU %u: %.100s", cpu->index, what);
 	machine_stop(cpu->m, code, reason);
 }
 
@@ -101,23 +100,29 @@ void vcpu_run(struct vcpu *cpu)
 {
 	struct gate *gate = &cpu->m->gate;
 	for (int failed = 0;;) {
-		if (ioctl(cpu->fd, KVM_RUN, NULL) == 0) {
+		struct error err;
+		int rc = poison_run(cpu), code = errno;
+		if (poison_tell(cpu, &err)) {
+			died(cpu, EXIT_CRASH, err.text);
+			return;
+		}
+		if (rc == 0) {
 			failed = 0;
 			put_filter(cpu);
 			if (!serve(cpu))
 				return;
 			continue;
 		}
-		if (errno == EINTR) {
+		if (code == EINTR) {
 			/* For its filter, unless a pause is wanted, which may be just now. */
 			cpu->run->immediate_exit = 0;
 			__atomic_thread_fence(__ATOMIC_SEQ_CST);
 			if (__atomic_load_n(&gate->want, __ATOMIC_ACQUIRE) != GATE_RUN)
 				return;
 			put_filter(cpu);
-		} else if (errno != EAGAIN && ++failed == RUN_TRIES) {
+		} else if (code != EAGAIN && ++failed == RUN_TRIES) {
 			char what[64];
-			snprintf(what, sizeof(what), "KVM_RUN: %s", strerror(errno));
+			snprintf(what, sizeof(what), "KVM_RUN: %s", strerror(code));
 			died(cpu, EXIT_INTERNAL, what);
 			return;
 		}

@@ -27,7 +27,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 33082
+#define GOLDEN_BYTES 33110
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {

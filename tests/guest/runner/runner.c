@@ -99,6 +99,12 @@ static enum verdict case_run(const struct settings *set, const struct test_case 
 		printf("SKIP guest/%s: a pid namespace needs root, and to be allowed\n", t->name);
 		return SKIPPED;
 	}
+	if (t->emulated && !set->emulated) {
+		printf("SKIP guest/%s: it takes memory from the host: in the bed only "
+		       "(nested/bare-guests)\n",
+		       t->name);
+		return SKIPPED;
+	}
 	if (t->shipped && !is_static(set->molt)) {
 		printf("SKIP guest/%s: only for the release build, which is static: set MOLT\n",
 		       t->name);

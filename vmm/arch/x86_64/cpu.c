@@ -24,10 +24,11 @@ static const struct field cpu_fields[] = {
 	FIELD_ARRAY_LEN(S, msr_index, msr_len),
 	FIELD_ARRAY_LEN(S, msr_data, msr_data_len),
 	FIELD_OPAQUE_LEN(S, xsave, xsave_len),
+	FIELD_U_SINCE(S, mcg_cap, 3, 0),
 };
 #undef S
 
-STATE_CLASS(cpu_state_class, "cpu", 2, struct vcpu_state, cpu_fields);
+STATE_CLASS(cpu_state_class, "cpu", 3, struct vcpu_state, cpu_fields);
 
 /* ---- single steps: each returns 0 or -errno, and may say more in @err ---- */
 
@@ -298,7 +299,8 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 	s->xsave_len = cpu->m->arch->xsave_len;
 	long khz = vm_ioctl(cpu->fd, KVM_GET_TSC_KHZ, NULL);
 	s->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
-	rc = cpu_set_cpuid(cpu, err);
+	s->mcg_cap = mce_cap(cpu->m);
+	rc = cpu_set_cpuid(cpu, err) ?: mce_setup(cpu, err);
 	if (rc)
 		return rc;
 	if (cpu->index) { /* the same for all */
@@ -320,7 +322,7 @@ int vcpu_arch_create(struct vcpu *cpu, struct error *err)
 {
 	if (cpu->m->fresh)
 		return create_fresh(cpu, err);
-	return cpu_set_cpuid(cpu, err) ?: msrs_load_mtrrs(cpu, err);
+	return cpu_set_cpuid(cpu, err) ?: mce_setup(cpu, err) ?: msrs_load_mtrrs(cpu, err);
 }
 
 void vcpu_arch_describe(struct vcpu *cpu, char *buf, size_t size)

@@ -20,6 +20,7 @@ struct vcpu_state {
 	struct kvm_mp_state mp_state;
 	uint32_t tsc_khz;
 	uint64_t tsc_offset;
+	uint64_t mcg_cap; /* as MSR MCG_CAP; 0: what KVM has by itself */
 	struct kvm_regs regs;
 	struct kvm_sregs2 sregs;
 	struct kvm_xcrs xcrs;
@@ -67,6 +68,14 @@ int xsave_fit(struct vcpu *cpu, struct error *err);
 
 long xsave_save(struct vcpu *cpu, struct error *err);
 
+/* ---- mce.c: machine checks ---- */
+
+/* What a new guest has of them; 0: KVM has none to give. */
+uint64_t mce_cap(const struct machine *m);
+
+/* Gives the vCPU what its state has. Before its MSRs are set, which are cleared. */
+int mce_setup(struct vcpu *cpu, struct error *err);
+
 /* ---- cpuid.c: of a new guest, what KVM supports on this host, less what an update does not carry
  * ---- */
 
@@ -80,6 +89,9 @@ void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, const struct cpu_option
 
 /* The pure part of cpuid_make, for its test: hides features in @c. */
 void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline);
+
+/* Of AMD or Hygon? */
+bool cpuid_is_amd(const struct kvm_cpuid_entry2 *e, uint32_t n);
 
 /* Does it show Hyper-V's interface? */
 bool cpuid_has_hyperv(const struct vcpu_state *s);

@@ -246,10 +246,23 @@ void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline)
 		e->ecx |= BIT(31); /* a hypervisor is present */
 		e->ecx = tsc_deadline ? e->ecx | BIT(24) : e->ecx & ~BIT(24);
 	}
+	e = find(c, 0x80000007, 0);
+	if (e && cpuid_is_amd(c->entries, c->nent))
+		e->ebx |=
+			3; /* lost memory may be survived (MCA overflow recovery, SUCCOR): mce.c */
 	hide_amx_without_tiles(c);
 	fix_xsave_size(c);
 	make_topology_leaf(c, 0xb);
 	make_topology_leaf(c, 0x1f);
+}
+
+bool cpuid_is_amd(const struct kvm_cpuid_entry2 *e, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (!e[i].function)
+			return e[i].ecx == 0x444d4163 /* AuthenticAMD */ ||
+			       e[i].ecx == 0x656e6975 /* HygonGenuine */;
+	return false;
 }
 
 /* "Hv#1" in EAX of 0x40000001 (Hyper-V top-level functional specification 2.4.2): what KVM goes by. */
@@ -352,10 +365,8 @@ void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, const struct cpu_option
 				.package = opt->threads * opt->cores,
 				.thread_bits = bits_for(opt->threads),
 				.package_bits = bits_for(opt->threads) + bits_for(opt->cores)};
-	const struct kvm_cpuid_entry2 *vendor = find(c, 0, 0);
 	bool several = p.package > 1;
-	bool amd = vendor && (vendor->ecx == 0x444d4163 /* AuthenticAMD */ ||
-			      vendor->ecx == 0x656e6975 /* HygonGenuine */);
+	bool amd = cpuid_is_amd(c->entries, c->nent);
 
 	for (uint32_t i = 0; i < c->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &c->entries[i];

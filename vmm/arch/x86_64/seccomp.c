@@ -13,6 +13,7 @@ static const struct seccomp_row vcpu[] = {
 	SECCOMP_IOCTL(KVM_GET_XSAVE2),	  SECCOMP_IOCTL(KVM_GET_XCRS),
 	SECCOMP_IOCTL(KVM_GET_MSRS),	  SECCOMP_IOCTL(KVM_GET_LAPIC),
 	SECCOMP_IOCTL(KVM_GET_DEBUGREGS), SECCOMP_CALL(poll),
+	SECCOMP_IOCTL(KVM_X86_SET_MCE), /* memory that the host has lost */
 };
 
 /* Calls of the older kind, which C libraries prefer here. */
