@@ -53,6 +53,8 @@ const struct test_case test_cases[] = {
 	{"irq-hold", "irq", drive_irq, 1, 49, 5000, 15000, {TESTDEV, HOLD(30)}},
 	{"level", "level", drive_level, 1, 60, 0, 3000, {TESTDEV_LEVEL}},
 	{"level-hold", "level", drive_level, 1, 48, 5000, 15000, {TESTDEV_LEVEL, HOLD(30)}},
+	{"net", "net", drive_net, 1, 200, 0, 5000, {"--net", "fd=%N", SANDBOX(kill)}},
+	{"net-hold", "net", drive_net, 1, 40, 0, 5000, {"--net", "fd=%N", HOLD(30)}},
 	{"mem-file", "gap", drive_plain, 1, 20, 0, 5000, {"--mem", "64M,path=%D/memory"}},
 	{"mem-node", "gap", drive_plain, 1, 20, 0, 5000, {"--mem", "64M,node=0"}},
 	{"control", "gap", drive_control, 1, 3, 0, 0, {CONTROL}},

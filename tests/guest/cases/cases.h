@@ -18,6 +18,7 @@ struct test_case {
 	unsigned updates;
 	unsigned min_us, max_us;     /* random wait before each update, or inside it */
 	const char *args[TEST_ARGS]; /* molt's; %T, %U: numbers of the trigger and unmask eventfds;
+				   * %N: of a network interface's link;
 				   * %D: the session's folder */
 	const char *cmdline; /* the guest's, after cpus=, tsc_khz=, updates=, slow=; may be NULL */
 	/* Why it cannot pass on a KVM without hardware virtualisation; NULL: it can. */

@@ -48,6 +48,8 @@ int drive_armed(struct session *s, unsigned updates);
 int drive_irq(struct session *s, unsigned updates);
 /* Level interrupt: asserted while masked, and while its handler runs. */
 int drive_level(struct session *s, unsigned updates);
+/* Frames to the net guest and back, all the time. */
+int drive_net(struct session *s, unsigned updates);
 /* After each update: 'k' wakes the halted vCPU, which must not have run before. */
 int drive_halt(struct session *s, unsigned updates);
 /* Updates that fail, each row of a table: the guest goes on in the old program. */

@@ -45,6 +45,7 @@ struct session {
 	int in, out, report; /* guest's input, guest's output, report file */
 	int watch;	     /* inotify: something was written to the report */
 	int trigger, unmask; /* eventfds of the test device, -1: none */
+	int link, link_molt; /* our end and molt's of a network interface's link, -1: none */
 	int notify; /* socket of the supervisor that we play for cases with --control, or -1 */
 	char dir[64], program[96];
 	struct program_file asked, running; /* of the update under way; of the last good one */

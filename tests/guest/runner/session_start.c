@@ -112,8 +112,11 @@ static void child_exec(struct session *s, const char *cmdline, const char *kerne
 	for (unsigned i = 0; i < TEST_ARGS && s->test->args[i]; i++) {
 		char *to = expanded[i], *end = to + sizeof(expanded[i]) - 16;
 		for (const char *p = s->test->args[i]; *p && to < end; p++) {
-			if (p[0] == '%' && (p[1] == 'T' || p[1] == 'U'))
-				to += sprintf(to, "%d", *++p == 'T' ? s->trigger : s->unmask);
+			if (p[0] == '%' && (p[1] == 'T' || p[1] == 'U' || p[1] == 'N'))
+				to += sprintf(to, "%d",
+					      *++p == 'T' ? s->trigger
+					      : *p == 'U' ? s->unmask
+							  : s->link_molt);
 			else if (p[0] == '%' && p[1] == 'D' && ++p)
 				to += snprintf(to, (size_t)(end - to), "%s", s->dir);
 			else
@@ -151,6 +154,18 @@ static int supervise(struct session *s)
 	return 0;
 }
 
+/* A network interface's link; molt inherits its end. */
+static int link_make(struct session *s)
+{
+	int end[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, end) || fcntl(end[1], F_SETFD, 0))
+		return session_fail(s, "socket: %s", strerror(errno));
+	s->link = end[0];
+	s->link_molt = end[1];
+	return 0;
+}
+
 int session_start(struct session *s, const struct settings *set, const struct test_case *test,
 		  unsigned updates)
 {
@@ -162,6 +177,7 @@ int session_start(struct session *s, const struct settings *set, const struct te
 	s->test = test;
 	s->random = set->seed | 1;
 	s->in = s->out = s->report = s->watch = s->trigger = s->unmask = s->notify = -1;
+	s->link = s->link_molt = -1;
 	s->max_updates = updates;
 	s->pauses_ns = calloc(updates + 1, sizeof(*s->pauses_ns));
 	s->gaps_ns = calloc(updates + 1, sizeof(*s->gaps_ns));
@@ -184,6 +200,8 @@ int session_start(struct session *s, const struct settings *set, const struct te
 			s->trigger = eventfd(0, EFD_NONBLOCK);
 		if (strstr(test->args[i], "%U"))
 			s->unmask = eventfd(0, EFD_NONBLOCK);
+		if (strstr(test->args[i], "%N") && link_make(s))
+			return -1;
 		if (!strcmp(test->args[i], "--control") && supervise(s))
 			return -1;
 	}
@@ -230,7 +248,8 @@ void session_end(struct session *s)
 	}
 	session_user_end(s);
 	rmdir(s->dir);
-	int fds[] = {s->in, s->out, s->report, s->watch, s->trigger, s->unmask, s->notify};
+	int fds[] = {s->in,	s->out,	   s->report, s->watch,	   s->trigger,
+		     s->unmask, s->notify, s->link,   s->link_molt};
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
