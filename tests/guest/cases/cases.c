@@ -7,6 +7,7 @@
 
 #define TESTDEV	      "--testdev", "trigger=%T"
 #define TESTDEV_LEVEL "--testdev", "trigger=%T,unmask=%U"
+#define DISK	      "--disk", "%D/disk"
 #define CONTROL	      "--control", "%D/ctl"
 #define SANDBOX(mode) "--sandbox", #mode
 /* Where no row is meant to hang. */
@@ -55,6 +56,21 @@ const struct test_case test_cases[] = {
 	{"level-hold", "level", drive_level, 1, 48, 5000, 15000, {TESTDEV_LEVEL, HOLD(30)}},
 	{"net", "net", drive_net, 1, 200, 0, 5000, {"--net", "fd=%N", SANDBOX(kill)}},
 	{"net-hold", "net", drive_net, 1, 40, 0, 5000, {"--net", "fd=%N", HOLD(30)}},
+	{"disk-1", "disk", drive_disk, 1, 200, 0, 20000, {DISK}, .disk_mib = 8},
+	{"disk-2", "disk", drive_disk, 2, 100, 0, 20000, {DISK}, "event=1", .disk_mib = 8},
+	{"disk-intx", "disk", drive_disk, 1, 100, 0, 20000, {DISK}, "intx=1", .disk_mib = 8},
+	{"disk-reset", "disk", drive_disk, 1, 100, 0, 20000, {DISK}, "reset=1", .disk_mib = 8},
+	{"disk-hold", "disk", drive_disk, 1, 50, 0, 20000, {DISK, HOLD(30)}, .disk_mib = 8},
+	{"disk-errors", "disk", drive_disk_errors, 1, 20, 0, 20000, {DISK}, .disk_mib = 8},
+	{"disk-stuck",
+	 "disk",
+	 drive_disk_stuck,
+	 1,
+	 5,
+	 0,
+	 20000,
+	 {DISK, "--prepare-timeout", "1000"},
+	 .disk_mib = 8},
 	{"mem-file", "gap", drive_plain, 1, 20, 0, 5000, {"--mem", "64M,path=%D/memory"}},
 	{"mem-node", "gap", drive_plain, 1, 20, 0, 5000, {"--mem", "64M,node=0"}},
 	{"control", "gap", drive_control, 1, 3, 0, 0, {CONTROL}},

@@ -24,11 +24,12 @@ struct test_case {
 	/* Why it cannot pass on a KVM without hardware virtualisation; NULL: it can. */
 	const char *soft_kvm_note;
 	unsigned long_updates; /* with --long; 0: as many as otherwise */
-	bool shipped;	/* only as it is shipped, static: another C library makes other calls */
-	bool user;	/* molt is an ordinary user's, in the group of /dev/kvm (session_user.h) */
-	bool cgroup;	/* molt is put into a memory cgroup (cgroup.h) */
-	bool emulated;	/* only on an emulated host, which is harmed */
-	bool container; /* molt is process 1 of a pid namespace */
+	bool shipped;  /* only as it is shipped, static: another C library makes other calls */
+	bool user;     /* molt is an ordinary user's, in the group of /dev/kvm (session_user.h) */
+	bool cgroup;   /* molt is put into a memory cgroup (cgroup.h) */
+	bool emulated; /* only on an emulated host, which is harmed */
+	unsigned disk_mib; /* a file of zeroes, %D/disk, is there when molt starts */
+	bool container;	   /* molt is process 1 of a pid namespace */
 };
 
 /* Ends a case that hangs; with --long, ten times as much. */

@@ -60,6 +60,10 @@ extern fault_seen fault_on_row; /* NULL: nobody asks */
 #define FAULT_IDLE "no update"	/* a name: what a guest saw that was left alone meanwhile */
 /* Updates between programs whose state differs, each row of a table, there and back. */
 int drive_skew(struct session *s, unsigned updates);
+/* A disk under updates; whose file is too large for its process; which does not answer, so that updates are refused. */
+int drive_disk(struct session *s, unsigned updates);
+int drive_disk_errors(struct session *s, unsigned updates);
+int drive_disk_stuck(struct session *s, unsigned updates);
 /* Everything that molt's own verbs ask over the control socket, and what the supervisor is told. */
 int drive_control(struct session *s, unsigned updates);
 /* Signals and requests that come while an update is under way. */

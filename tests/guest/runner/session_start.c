@@ -166,6 +166,17 @@ static int link_make(struct session *s)
 	return 0;
 }
 
+static int disk_make(struct session *s, unsigned mib)
+{
+	char path[160];
+	snprintf(path, sizeof(path), "%s/disk", s->dir);
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int rc = fd < 0 || ftruncate(fd, (off_t)mib << 20);
+	if (fd >= 0)
+		close(fd);
+	return rc ? session_fail(s, "%s: %s", path, strerror(errno)) : 0;
+}
+
 int session_start(struct session *s, const struct settings *set, const struct test_case *test,
 		  unsigned updates)
 {
@@ -205,6 +216,8 @@ int session_start(struct session *s, const struct settings *set, const struct te
 		if (!strcmp(test->args[i], "--control") && supervise(s))
 			return -1;
 	}
+	if (test->disk_mib && disk_make(s, test->disk_mib))
+		return -1;
 	s->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (s->report < 0 || inotify_add_watch(s->watch, report, IN_MODIFY) < 0 ||
 	    pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC))
@@ -236,9 +249,9 @@ int session_start(struct session *s, const struct settings *set, const struct te
 void session_end(struct session *s)
 {
 	static const char *const files[] = {
-		"molt",	   "molt.a",	"molt.b", "molt.new", "report",	     "log",
-		"fault",   "notify",	"ctl",	  "ctl.lock", "kept",	     "kernel",
-		"own.log", "own.log.1", "config", "own.ctl",  "own.ctl.lock"};
+		"molt",	   "molt.a",	"molt.b", "molt.new", "report",	      "log",
+		"fault",   "notify",	"ctl",	  "ctl.lock", "kept",	      "kernel",
+		"own.log", "own.log.1", "config", "own.ctl",  "own.ctl.lock", "disk"};
 	char path[160];
 
 	session_kill(s);
