@@ -9,6 +9,7 @@
 #include "cpr/program.h"
 #include "vmm/base/build.h"
 #include "vmm/base/config_file.h"
+#include "vmm/completion.h"
 #include "vmm/control/client.h"
 #include "vmm/machine.h"
 
@@ -83,20 +84,28 @@ static int run(int argc, char *argv[])
 
 static void usage(FILE *out)
 {
-	fprintf(out, "usage: molt run OPTIONS    run a guest (molt run --help)\n"
-		     "       molt list [--json]\n"
-		     "       molt status GUEST [--json]\n"
-		     "       molt config GUEST [--json]\n"
-		     "       molt update GUEST|--all [--check] [--exe FILE] [--json]\n"
-		     "       molt stop GUEST [--json]\n"
-		     "       molt pause GUEST [--json]\n"
-		     "       molt resume GUEST [--json]\n"
-		     "       molt events GUEST\n"
-		     "       " INSPECT_USAGE "       molt --version\n"
+	fprintf(out, "usage: molt run OPTIONS    run a guest (molt run --help)\n");
+	client_usage(out);
+	fprintf(out, "       " INSPECT_USAGE "       molt --version\n"
 		     "       molt --help\n"
 		     "GUEST is a --name, or the path of a control socket (with a slash in it)\n"
 		     "signals of a running guest: SIGUSR1 updates the program in place,\n"
 		     "       SIGTERM and SIGINT power off, SIGHUP opens log files anew\n");
+}
+
+/* What --help says, and the options of run. */
+static void completion(FILE *out)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *help = open_memstream(&text, &len);
+	if (!help)
+		return;
+	usage(help);
+	fclose(help);
+	completion_usage(out, text);
+	completion_options(out);
+	free(text);
 }
 
 static void version(FILE *out)
@@ -132,7 +141,7 @@ static const struct {
 	{"--help", NULL, usage},
 	{"-h", NULL, usage},
 	{"--man-options", NULL, options_man}, /* for the build of the man page */
-	{"--completion", NULL, options_completion},
+	{"--completion-words", NULL, completion},
 };
 
 static int command(int argc, char *argv[])

@@ -55,10 +55,9 @@ bool options_effective(const struct options *opt, unsigned index, const char **n
 /* "256M", "4G", "512B"; a number alone means MiB. Returns 0, -EINVAL or -ERANGE. */
 int options_parse_size(const char *text, uint64_t *out);
 
-/* `molt run --help`, and the same table as man page source (scdoc) and bash completion. */
+/* `molt run --help`, and the same table as man page source (scdoc). */
 void options_help(FILE *out);
 void options_man(FILE *out);
-void options_completion(FILE *out);
 
 enum option_group { GROUP_GUEST, GROUP_DEVICES, GROUP_RUN, GROUP_DEBUG, GROUP_COUNT };
 

@@ -5,3 +5,8 @@ foreach(check build lintian contents plain unit)
     FIXTURES_REQUIRED package)
 endforeach()
 set_tests_properties(package/build PROPERTIES FIXTURES_REQUIRED "" FIXTURES_SETUP package)
+
+foreach(shell bash zsh fish)
+  add_test(NAME package/${shell} COMMAND ${CMAKE_CURRENT_LIST_DIR}/completions ${shell} $<TARGET_FILE:molt>)
+  set_tests_properties(package/${shell} PROPERTIES LABELS package TIMEOUT 1200 SKIP_RETURN_CODE 77)
+endforeach()

@@ -116,9 +116,9 @@ static void what_is_typed(void **state)
 
 static void an_answer_that_cannot_be_written(void **state)
 {
-	static const char *const words[][WORDS] = {{"--version"},	 {"--help"},
-						   {"--completion"},	 {"run", "--help"},
-						   {"status", "--help"}, {"state", "schema"}};
+	static const char *const words[][WORDS] = {{"--version"},	   {"--help"},
+						   {"--completion-words"}, {"run", "--help"},
+						   {"status", "--help"},   {"state", "schema"}};
 	for (unsigned i = 0; i < ARRAY_LEN(words); i++) {
 		assert_int_equal(molt(words[i], "/dev/full"), EXIT_INTERNAL);
 		assert_non_null(strstr(said, "standard output: No space left"));

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "vmm/base/error.h"
+#include "vmm/completion.h"
 #include "vmm/options.h"
 
 static struct options opt;
@@ -299,7 +300,7 @@ static void too_many_devices(void **state)
 /* Every option of the table is in every text that is generated from it. */
 static void texts(void **state)
 {
-	void (*const makers[])(FILE *) = {options_help, options_man, options_completion};
+	void (*const makers[])(FILE *) = {options_help, options_man, completion_options};
 	for (unsigned k = 0; k < ARRAY_LEN(makers); k++) {
 		char *text = NULL, word[64];
 		size_t len;

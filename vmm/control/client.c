@@ -329,6 +329,12 @@ static const struct verb verbs[] = {
 	 run_update, .update = true},
 };
 
+void client_usage(FILE *out)
+{
+	for (const struct verb *v = verbs; v < verbs + ARRAY_LEN(verbs); v++)
+		fprintf(out, "       molt %s %s\n", v->name, v->usage);
+}
+
 static int run_one(const struct verb *v, const struct arguments *a, const char *request)
 {
 	struct client_link l;

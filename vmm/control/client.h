@@ -8,6 +8,8 @@
 /* The verb that is argv[1]: list, status, config, update, stop, pause, resume or events. Gets all of main's arguments and
  * returns the exit status. */
 int client_run(int argc, char *argv[]);
+/* A line for each of these verbs, as the lines of --help. */
+void client_usage(FILE *out);
 void client_show_status(const char *answer);
 
 struct client_link;
