@@ -6,6 +6,10 @@ foreach(check build lintian contents plain unit)
 endforeach()
 set_tests_properties(package/build PROPERTIES FIXTURES_REQUIRED "" FIXTURES_SETUP package)
 
+add_test(NAME package/bare COMMAND sh -c "exec \"$1\" \"$2\"/old/*.deb \"$2\"/new/*.deb \"$3\"" sh
+  ${CMAKE_CURRENT_LIST_DIR}/bare ${CMAKE_BINARY_DIR}/tests/package ${CMAKE_BINARY_DIR}/guests/hello)
+set_tests_properties(package/bare PROPERTIES LABELS package TIMEOUT 1200 SKIP_RETURN_CODE 77 FIXTURES_REQUIRED package)
+
 foreach(shell bash zsh fish)
   add_test(NAME package/${shell} COMMAND ${CMAKE_CURRENT_LIST_DIR}/completions ${shell} $<TARGET_FILE:molt>)
   set_tests_properties(package/${shell} PROPERTIES LABELS package TIMEOUT 1200 SKIP_RETURN_CODE 77)
