@@ -10,7 +10,7 @@
 #include "vmm/base/build.h"
 #include "vmm/base/base.h"
 
-/* The guest's registers are in it. */
+/* Left out of core dumps: the guest's registers are in it. */
 static void keep_out_of_dumps(void *map, size_t len)
 {
 	if (map)
@@ -79,7 +79,7 @@ int blob_adopt(struct blob *b, int fd, struct error *err)
 	return map_sealed(b, fd, BLOB_SEALS, err);
 }
 
-/* One that shrinks would take its pages from under the mapping. */
+/* The incumbent is not trusted: if it could shrink the file, reading the mapping would end this process (SIGBUS). */
 int blob_expect(struct blob *b, int fd, struct error *err)
 {
 	return map_sealed(b, fd, F_SEAL_SHRINK, err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What can be checked of an update before anything is started. */
+/* What is checked of an update before a process is started: the program file, and each device's word whether it can be
+ * kept now. */
 #include "cpr/handover/check.h"
 
 #include <fcntl.h>
@@ -11,7 +12,7 @@
 #include "vmm/base/reasons.h"
 #include "vmm/machine.h"
 
-/* Whoever can write the file has the guest. */
+/* Refuses a file that others may write or own: whoever can change it has the guest. */
 static int check_owner(const struct stat *st, const char *path, struct error *err)
 {
 	if (st->st_uid && st->st_uid != geteuid()) {
@@ -82,7 +83,7 @@ int check_program(const char *path, bool insecure, struct error *err)
 	return rc;
 }
 
-/* All of them, to name everything that is in the way at once. */
+/* Asks all devices, even after a no, so that one refusal names everything that is in the way. */
 int check_devices(struct machine *m, struct reasons *reasons, struct error *err)
 {
 	int first = 0;

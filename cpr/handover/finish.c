@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What follows the pause in the successor: nothing that fails here is a reason to lose the guest. */
+/* What the successor does after the pause, with the guest running. Nothing that fails here is a reason to lose it: it is
+ * told, and tried again where that may help. */
 #include "cpr/handover/finish.h"
 
 #include "cpr/handover/oom.h"
@@ -14,7 +15,8 @@
 #define SERVE_TRIES   100
 #define SERVE_WAIT_MS 50
 
-/* Again, once the former worker ends and gives back what may be short: memory, threads of the user. */
+/* Memory or the user's threads may be short as long as there are two workers. What fails for that is tried again: the
+ * former worker gives them back when it ends. */
 static void serve_again(struct machine *m)
 {
 	struct error err;
@@ -32,8 +34,8 @@ static void rest(void)
 	handover_hold(HANDOVER_REST_MS);
 }
 
-/* In pieces, and one thing after the other: the guest, the former worker's end and the parent's next image may want the
- * same processor. */
+/* Does one thing after the other, with a rest in between, since the guest, the former worker's end and the parent's next
+ * image may all want the same processor. Done at once this was the longest gap that the guest saw. */
 void finish(struct machine *m, int peer, struct report *report)
 {
 	struct error err;

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The update as the worker sees it that has the guest: steps from the request to the end of this process. */
+/*
+ * The incumbent's side of an update. It is a state machine of the leader: each message of the successor, and each
+ * deadline, takes it one stage further, and between two of them the guest and its clients are served as ever. The last
+ * stage calls pause.c, which ends this process when the successor has the guest.
+ */
 #include "cpr/handover/incumbent.h"
 
 #include <fcntl.h>
@@ -63,7 +67,7 @@ static void enter_stage(enum stage stage)
 
 /* ---- the end of an update that does not happen ---- */
 
-/* The successor is not waited for: its parent reaps it. */
+/* The successor is killed and not waited for: it is the parent's child, which reaps it. */
 static void send_away(void)
 {
 	update_kill(&self);
@@ -237,7 +241,8 @@ static int send_fds(struct error *err)
 
 /* ---- the steps ---- */
 
-/* A device has closed a descriptor since the state that was offered: it may have been for that. Once more. */
+/* The guest may have made a device close a descriptor that the offered state names. A refusal may be for that alone, so
+ * the update is begun once more, with a new offer. */
 static bool try_again(void)
 {
 	struct reasons ignored = {0};
@@ -303,7 +308,8 @@ static void on_ready(const struct wire_message *msg)
 	quiesce();
 }
 
-/* Only what goes forward gives more time. */
+/* The successor tells how far it is, in percent. Only a number higher than the last one gives it more time: who repeats
+ * himself for ever is not waited for. */
 static void on_progress(const struct wire_message *msg)
 {
 	char what[60];
@@ -316,7 +322,7 @@ static void on_progress(const struct wire_message *msg)
 	report_progress(self.m, self.progress);
 }
 
-/* -1: nothing that fits the stage. */
+/* Returns -1 for a message that makes no sense in the stage in which it comes. */
 static int on_message(struct wire_message *msg, struct error *err)
 {
 	switch (self.stage) {

@@ -5,7 +5,7 @@
 #include "cpr/handover/wire.h"
 #include "vmm/base/base.h"
 
-/* No later try would do better. EBADF: the descriptor in it was closed meanwhile. */
+/* Errors after which sending the same message again is no use. EBADF: its descriptor was closed meanwhile. */
 static bool is_final(int rc)
 {
 	return rc == -EPIPE || rc == -ECONNRESET || rc == -ENOTCONN || rc == -EBADF ||

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The parent's whole life: one loop over signals and the sockets to its children. */
+/*
+ * The parent: the process whose id is known. One thread, one loop over its signals and the sockets to its children. It
+ * starts workers and successors, passes signals on to whoever has the guest, becomes the new program after an update, and
+ * ends with the exit status of the last worker.
+ */
 #include "cpr/handover/parent.h"
 
 #include <fcntl.h>
@@ -19,11 +23,11 @@
 
 #define NS_PER_MS 1000000ull
 
-/* A successor whose predecessor has died may just be taking over. */
+/* How long a successor may live on after its incumbent has died, in case it is just committing. */
 #define HEIR_NS (5000 * NS_PER_MS)
-/* What is left of a worker that has handed the guest over only frees memory. */
+/* How long a worker that has handed the guest over may take to end. It only frees memory, so it may be killed then. */
 #define FORMER_NS (30000 * NS_PER_MS)
-/* For the next image's rehearsal, and for the worker's answer to LINK_PARTING. */
+/* How long the rehearsal of the next image may take, and the worker's answer to LINK_PARTING. */
 #define REHEARSAL_NS (10000 * NS_PER_MS)
 
 enum child_role { CHILD_NONE, CHILD_OWNER, CHILD_SUCCESSOR, CHILD_FORMER, CHILD_REHEARSAL };
@@ -113,7 +117,7 @@ static void tell_again(void)
 		log_warn("the worker (pid %d) does not listen: %s", (int)owner->pid, err.text);
 }
 
-/* A second request for an update is remembered once, until the first one is over. */
+/* SIGUSR1 during an update is one more update after it, however often it came. */
 static void pass_on(int sig)
 {
 	for (unsigned i = 0; i < self.npending; i++)
@@ -199,7 +203,8 @@ static void stay(const char *why)
 		 (int)getpid(), why);
 }
 
-/* The image that this process is to become has never run as a parent: a child tries. */
+/* The program that this process is about to become has never run in the parent's role. A child tries that first, and must
+ * say that it is ready and end with 0. */
 static void rehearse(void)
 {
 	struct error err;
@@ -220,7 +225,8 @@ static void rehearsal_ended(const struct child *c)
 	self.rehearsed = true;
 }
 
-/* Only the worker that has the guest is left when this process execs: the new image would not know others. */
+/* Whether the worker that has the guest is the only child. The image after exec is told of that one only, and could do
+ * nothing about others. */
 static bool alone(void)
 {
 	return !find(CHILD_SUCCESSOR) && !find(CHILD_FORMER) && !find(CHILD_REHEARSAL) &&
@@ -235,7 +241,8 @@ static void part(void)
 	tell_owner(LINK_PARTING, 0);
 }
 
-/* The next step towards the new program, one at a time, so that the guest need not share its processors with two. */
+/* Takes the next step towards the new program (rehearsal, parting, exec), one at a time, so that the guest shares its
+ * processors with one of them only. */
 static void go_on(void)
 {
 	if (self.next_exe < 0 || !alone())
@@ -246,7 +253,7 @@ static void go_on(void)
 		rehearse();
 }
 
-/* The worker does not die with this process now. Returns only on failure. */
+/* Executes the new program. The worker has turned PDEATHSIG off and outlives this. Returns only on failure. */
 static void become_next(void)
 {
 	struct child *owner = find(CHILD_OWNER);
@@ -296,7 +303,7 @@ static void start_successor(int exe, int peer)
 		tell(LINK_STARTED, -err.code, err.text, -1);
 }
 
-/* Until former workers have ended, where there are many: they do that in their own time. */
+/* Starts the successor that was asked for when all places for children were taken by workers that were still ending. */
 static void start_waiting(void)
 {
 	int exe = self.waiting_exe, peer = self.waiting_peer;
@@ -377,7 +384,7 @@ static void on_message(struct child *c, struct wire_message *msg)
 	wire_close_fds(msg);
 }
 
-/* Takes all that there is. */
+/* Reads and serves all signals that have come. */
 static void listen_to(struct child *c)
 {
 	static struct wire_message msg;
@@ -468,7 +475,7 @@ static void take_signals(void)
 		pass_on(meaning(&info));
 }
 
-/* Ends whose time is over. Returns how long the next one has, in ms; -1: there is none. */
+/* Kills the children whose time is over. Returns the time until the next deadline in ms; -1: there is none. */
 static int keep_deadlines(void)
 {
 	uint64_t now = now_ns(), next = UINT64_MAX;
@@ -496,7 +503,7 @@ static int keep_deadlines(void)
 	return next == UINT64_MAX ? -1 : (int)((next - now) / NS_PER_MS + 1);
 }
 
-/* Nobody outlives this process. */
+/* Kills and reaps all children: none outlives this process. */
 static void end_all(void)
 {
 	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
@@ -527,11 +534,13 @@ static int loop(void)
 	}
 }
 
-/* After exec there is no way back, and what is short now may be there later. */
+/* After exec there is no old program to go back to. What is short now (memory, descriptors) may be there in a moment: so it
+ * is tried for five seconds. */
 #define SIGNALFD_TRIES	 100
 #define SIGNALFD_WAIT_MS 50
 
-/* All that is waited for stays blocked and pending over the exec of this process. */
+/* Signals are read from a descriptor. They are blocked over exec too, so that none is lost in between: the next image
+ * finds them pending. */
 static int block_signals(bool again, struct error *err)
 {
 	sigset_t set, blocked;
@@ -551,7 +560,7 @@ static int block_signals(bool again, struct error *err)
 	return self.signals < 0 ? error_errno(err, errno, "signals") : 0;
 }
 
-/* After exec: the worker is there, and runs the guest. */
+/* What the new image begins with after exec: its child, the worker, which has run the guest all the time. */
 static void resume(const struct role *role)
 {
 	struct child *owner = &self.children[0];

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The pause as the worker sees it that has the guest: stop, save, send; then this process ends, or resumes in place. */
+/*
+ * The incumbent's side of the pause, from the kick of the vCPUs on: they stop, their state is saved and sent, and the
+ * successor has until the deadline to commit. If it does, this process ends. If it does not, this process takes the word
+ * back and the guest resumes in place, where everything still is.
+ */
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -63,7 +67,7 @@ uint64_t pause_commit_ns(const struct update *u)
 	return ns > COMMIT_MIN_NS ? ns : COMMIT_MIN_NS;
 }
 
-/* Why the successor does not go on. */
+/* Puts into @err why the successor did not commit: what it has said, or that it ended or was late. */
 static int why_not(struct update *u, int rc, struct error *err)
 {
 	char line[REASON_LEN];
@@ -82,7 +86,7 @@ static int why_not(struct update *u, int rc, struct error *err)
 			 reply.kind);
 }
 
-/* The next message, whose descriptors nobody wants. */
+/* Waits for the next message. No descriptor is expected in the pause: those that come are closed. */
 static int receive_until(struct update *u, uint64_t until, struct error *err)
 {
 	uint64_t now = now_ns();
@@ -94,7 +98,8 @@ static int receive_until(struct update *u, uint64_t until, struct error *err)
 	return rc;
 }
 
-/* What was opened since the offer. Full batches are acknowledged, as ever, and not waited for longer than for commit. */
+/* Sends the descriptors that were opened since the offer. Each full batch waits for the successor's GOT, as before the
+ * pause, but no longer than commit is waited for. */
 static int send_new_fds(struct update *u, struct error *err)
 {
 	uint64_t until = now_ns() + pause_commit_ns(u);
@@ -145,7 +150,8 @@ static int send_state(struct update *u, struct error *err)
 			      err);
 }
 
-/* Until the word has left OPEN: 0: the guest has another owner; -errno: it is ours again. */
+/* Waits until the word is no longer HANDOVER_OPEN, and takes it back at the deadline. Returns 0 when the successor has
+ * the guest, -errno when it is ours again. */
 static int await_commit(struct update *u, struct error *err)
 {
 	uint64_t until = now_ns() + pause_commit_ns(u);
@@ -158,8 +164,8 @@ static int await_commit(struct update *u, struct error *err)
 	return why_not(u, rc, err);
 }
 
-/* This process has no guest any more. What its end tears down takes milliseconds of a processor that the guest
- * wants. */
+/* This process has no guest any more, and ends. The kernel takes milliseconds to free its VM and mappings, on a processor
+ * that the guest may want: so that is done at the lowest priority. */
 static void leave(struct update *u)
 {
 	struct machine *m = u->m;
@@ -191,7 +197,7 @@ static void resume_in_place(struct update *u)
 	vcpus_recall(m);
 }
 
-/* Does not return where the guest has another owner then. */
+/* Returns only if the guest is still, or again, this process's. */
 int pause_hand_over(struct update *u, struct error *err)
 {
 	char path[PROGRAM_PATH_LEN];

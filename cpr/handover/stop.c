@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The guest is asked to end, or made to. */
+/* The ends of a guest from outside: the power button is pressed, and after the timeout, or at a second request, it ends. */
 #include "cpr/handover/stop.h"
 
 #include <signal.h>

@@ -131,7 +131,8 @@ static int take_options(struct state_blob *state, struct error *err)
 	return rc ? rc : outfile_log(m, err);
 }
 
-/* As the incumbent's leader was; at first all but the nice value. */
+/* Takes over policy, affinity and cgroups that the incumbent's leader had; its nice value only when @ready, since what
+ * builds beside a running guest should not be in its way. */
 static void be_scheduled(bool ready)
 {
 	struct thread_sched now, want = self.p->sched;
@@ -141,7 +142,8 @@ static void be_scheduled(bool ready)
 	sched_apply(&want, &now, "leader");
 }
 
-/* Descriptors come and go while the guest runs: that they are the state's is looked at in the pause. */
+/* The offered state's list of descriptors is not compared with those received: the guest runs, so they come and go. That
+ * is done with the state of the pause (fdset_match). */
 static int open_offer(struct error *err)
 {
 	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
@@ -170,7 +172,7 @@ static int build(struct error *err)
 	return rc ? rc : machine_rehearse(m, err);
 }
 
-/* How long the state takes to load: the deadline in the pause is a multiple of it. */
+/* Loads the offered state, and says how long that took: the deadline in the pause is a multiple of it. */
 static int rehearse(uint64_t *load_ns, struct error *err)
 {
 	uint64_t start_ns = now_ns();
@@ -236,7 +238,7 @@ static int load(struct error *err)
 
 static int commit(struct error *err)
 {
-	/* Who has lost its descriptors to a fault of its own cannot run the guest; the incumbent can. */
+	/* If a fault of this program has closed its descriptors, it cannot run the guest: then the incumbent keeps it. */
 	if (fcntl(self.peer, F_GETFD) < 0)
 		return error_errno(err, errno, "the link to the incumbent");
 	if (!handover_decide(self.page, HANDOVER_COMMITTED))

@@ -26,7 +26,7 @@ static struct warming {
 	bool cancel;
 } self;
 
-/* Whichever is nearer: all of it, or the end of the budget. */
+/* How far warming is, in percent: of the memory, or of the time that it may take, whichever is nearer to its end. */
 static void tell(void *opaque, uint64_t done, uint64_t total)
 {
 	static const char text[] = "warming guest memory";

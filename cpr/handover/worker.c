@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The worker's leader: gets the guest, makes a new one or takes one over, then waits for what it is asked. */
+/*
+ * The leader of a worker. First it gets the guest: it makes a new one, or takes one over as a successor. Then it waits in
+ * one loop for what the parent says, what the control socket asks for, and what the other side of an update sends.
+ */
 #include "cpr/handover/worker.h"
 
 #include <poll.h>
@@ -62,8 +65,9 @@ static int notify_parent(const char *text)
 	return worker_send(LINK_NOTIFY, 0, text, NULL, 0, &err);
 }
 
-/* The guest runs on without its parent, whose end does not end this process just now: its supervisor has to learn the id
- * of this one. At any other time the kernel ends it as well (PR_SET_PDEATHSIG), but closes the socket first. */
+/* The parent is gone, in the moment in which its end does not end this process (it was executing its new program). The
+ * guest runs on here, and the supervisor has to learn this process's id. At any other time the kernel kills this process
+ * too (PR_SET_PDEATHSIG); the closed socket may be seen just before that. */
 static void go_alone(const char *why)
 {
 	char assignment[32];
@@ -79,7 +83,7 @@ static void go_alone(const char *why)
 	notify_send(assignment, "the guest runs on without its parent");
 }
 
-/* The parent must know it: without an answer it would wait, or even end this worker. */
+/* Says something that the parent must not miss: it waits for it, and might kill this worker if it did not come. */
 static void tell(enum link_kind kind, int64_t value, const char *text, int fd)
 {
 	struct error err;
@@ -93,7 +97,7 @@ static void tell_parent(enum link_kind kind, int64_t value)
 	tell(kind, value, NULL, -1);
 }
 
-/* The parent's own lines look like the worker's, and go where those go. */
+/* Tells the parent where the log is, at which level, and the guest's name, so that its lines look like the worker's. */
 static void tell_log(void)
 {
 	tell(LINK_LOG, self.m->opt.log_level, self.m->opt.name, log_file());
@@ -136,7 +140,7 @@ static void begin_update(void)
 	incumbent_begin(self.m, self.p, &here, &err);
 }
 
-/* They may have been rotated away. */
+/* SIGHUP: log, report and console file may have been rotated, and are opened anew. */
 static void reopen_files(void)
 {
 	struct error err[3] = {0};
@@ -152,7 +156,7 @@ static void reopen_files(void)
 	}
 }
 
-/* A number that is not known is another version's. */
+/* A parent of another version may send a signal's number that this one does not know: that is ignored. */
 static void end_by(int sig)
 {
 	char why[80];
@@ -164,7 +168,7 @@ static void end_by(int sig)
 	machine_stop(self.m, 128 + sig, why);
 }
 
-/* The shell and the kernel may both tell of it. */
+/* The terminal is gone. The shell and the kernel may both say so: the second time changes nothing. */
 static void hang_up(void)
 {
 	if (self.stop.sig)
@@ -284,7 +288,7 @@ static int time_left_ms(void)
 	return next > now ? (int)((next - now) / NS_PER_MS) + 1 : 0;
 }
 
-/* What failed at the take-over, each second until it is done. */
+/* Tries again each second what failed at the take-over, until it is done. */
 static void settle(uint64_t now)
 {
 	struct error err;
@@ -357,7 +361,8 @@ int worker_register(struct machine *m, struct program *p, struct error *err)
 	return state_register(&m->tree, &s, err);
 }
 
-/* As a successor of another parent's worker. What that says instead of HELLO's answer stands on the control socket. */
+/* molt run --take: becomes the successor of another parent's worker, asked for over its control socket. A refusal comes
+ * back there, too. */
 static int take_guest(const char *guest, struct error *err)
 {
 	char path[PROGRAM_PATH_LEN];

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What a device was asked when it was first opened. A fresh guest's is asked here; for one that is
- * taken over the answers are in its state, and are checked. */
+/*
+ * What VFIO says of a device: its regions, interrupts and capabilities. A device that is opened for a new guest is asked
+ * here. One that is taken over is not asked again, as it may sleep or be busy: the answers are in its state, and are
+ * checked like anything that comes from there.
+ */
 #include <linux/pci_regs.h>
 
 #include "devices/vfio/vfio.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Guest memory in the IOMMU: one mapping per region, DMA address equal to guest physical address. */
+/* Guest memory in the IOMMU: one mapping for each region of memory, at the DMA address that equals the guest physical
+ * address, so that the guest's driver programs its device as on a real machine. */
 #include "devices/vfio/vfio.h"
 #include "vmm/machine.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What keeps a device from being passed through, and what to do about it. */
+/* Messages: what keeps a device from being passed through (group, driver, permission, limit), and what to do about it. */
 #include <dirent.h>
 #include <limits.h>
 #include <linux/capability.h>

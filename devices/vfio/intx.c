@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The interrupt line of a passed-through device. */
+/* The interrupt line (INTx) of a passed-through device: VFIO masks it when it fires, and KVM has it unmasked by an eventfd
+ * when the guest has served it. */
 #include <linux/pci_regs.h>
 #include <sys/epoll.h>
 

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* BARs of a passed-through device: mapped into the guest where they can be mmap()ed; trapped: MSI-X
- * table and pending bits, I/O ports, BARs smaller than a page, the expansion ROM. */
+/*
+ * BARs of a passed-through device. What can be mapped is a memory slot of the guest, which then accesses the device without
+ * an exit. The rest is trapped, and read and written through VFIO: the MSI-X table and pending bits, I/O ports, BARs
+ * smaller than a page, the expansion ROM.
+ */
 #include <linux/pci_regs.h>
 #include <sys/mman.h>
 
