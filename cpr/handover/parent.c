@@ -203,8 +203,7 @@ static void stay(const char *why)
 		 (int)getpid(), why);
 }
 
-/* The program that this process is about to become has never run in the parent's role. A child tries that first, and must
- * say that it is ready and end with 0. */
+/* The program to become has never run in the parent's role. A child tries it first: it must be ready, and end with 0. */
 static void rehearse(void)
 {
 	struct error err;
@@ -225,8 +224,7 @@ static void rehearsal_ended(const struct child *c)
 	self.rehearsed = true;
 }
 
-/* Whether the worker that has the guest is the only child. The image after exec is told of that one only, and could do
- * nothing about others. */
+/* Whether the worker that has the guest is the only child: the image after exec knows of no other. */
 static bool alone(void)
 {
 	return !find(CHILD_SUCCESSOR) && !find(CHILD_FORMER) && !find(CHILD_REHEARSAL) &&
@@ -241,8 +239,7 @@ static void part(void)
 	tell_owner(LINK_PARTING, 0);
 }
 
-/* Takes the next step towards the new program (rehearsal, parting, exec), one at a time, so that the guest shares its
- * processors with one of them only. */
+/* The next step towards the new program, one at a time, so that the guest shares its processors with one of them. */
 static void go_on(void)
 {
 	if (self.next_exe < 0 || !alone())
@@ -534,8 +531,7 @@ static int loop(void)
 	}
 }
 
-/* After exec there is no old program to go back to. What is short now (memory, descriptors) may be there in a moment: so it
- * is tried for five seconds. */
+/* After exec there is no way back, and what is short now may be there in a moment: tried for five seconds. */
 #define SIGNALFD_TRIES	 100
 #define SIGNALFD_WAIT_MS 50
 
