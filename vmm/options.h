@@ -9,8 +9,8 @@
 #include "vmm/seccomp/seccomp.h"
 
 #define OPTIONS_MAX_DEVICES 32
-#define OPTIONS_MAX_CPUS    64
-#define OPTIONS_MAX	    48 /* entries of options_table */
+#define OPTIONS_MAX_CPUS    255 /* a local APIC id of 8 bits; 255 means all of them */
+#define OPTIONS_MAX	    48	/* entries of options_table */
 
 struct options {
 	const char *kernel;	/* -k */

@@ -22,6 +22,12 @@ static void on_kick(int sig)
 int vcpus_init(struct machine *m, struct error *err)
 {
 	struct sigaction sa = {.sa_handler = on_kick};
+	int most = vm_has(&m->vm, KVM_CAP_MAX_VCPUS);
+	if (most && m->opt.cpus > (uint32_t)most) {
+		error_end(err, EXIT_HOST, E2BIG, "%u vCPUs: this host's KVM has at most %d",
+			  m->opt.cpus, most);
+		return error_hint(err, "fewer --cpus");
+	}
 	sigaction(KICK_SIGNAL, &sa, NULL);
 	gate_init(&m->gate, m->opt.cpus);
 	m->vcpus = pool_alloc(m->opt.cpus, sizeof(*m->vcpus));

@@ -10,7 +10,7 @@
 #include "cpr/state/fields.h"
 
 #define STATE_COMPATIBLE   "molt,state-1"
-#define STATE_MAX_SECTIONS 256
+#define STATE_MAX_SECTIONS 512
 #define STATE_NODE_LEN	   48
 
 struct state_section {

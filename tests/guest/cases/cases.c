@@ -47,6 +47,8 @@ const struct test_case test_cases[] = {
 	{"events-soft", "events", drive_plain, 1, 200, 0, 5000, {0}, "soft=1", NO_SOFT},
 	{"events-debug", "events", drive_plain, 1, 200, 0, 5000, {0}, "debug=1", NO_DEBUG},
 	{"pio", "pio", drive_lines, 1, 200, 0, 5000, {TESTDEV}},
+	{"cpus-255", "many", drive_many, 255, 5, 0, 5000, {PATIENT}},
+	{"cpus-x2apic", "many", drive_many, 255, 5, 0, 5000, {PATIENT}, "x2apic=1"},
 	{"smp", "smp", drive_plain, 2, 200, 0, 5000},
 	{"states", "states", drive_states, 2, 200, 0, 0, {"--warm-budget", "0"}},
 	{"irq", "irq", drive_irq, 1, 200, 0, 3000, {TESTDEV}},

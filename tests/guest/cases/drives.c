@@ -8,7 +8,8 @@
 #include "tests/guest/cases/cases.h"
 #include "tests/guest/runner/session.h"
 
-#define BOOT_MS 30000
+#define BOOT_MS	     30000
+#define BOOT_MANY_MS 120000
 
 static int wait_random(struct session *s)
 {
@@ -224,6 +225,17 @@ int drive_halt(struct session *s, unsigned updates)
 	for (unsigned i = 0; i < updates; i++)
 		if (wait_random(s) || session_update(s) || wait_random(s) ||
 		    session_ask(s, 'k', "WOKEN"))
+			return -1;
+	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
+}
+
+int drive_many(struct session *s, unsigned updates)
+{
+	if (session_expect(s, "READY", BOOT_MANY_MS) || session_ask(s, 'k', "ALL"))
+		return -1;
+	for (unsigned i = 0; i < updates; i++)
+		if (session_wait_us(s, session_random(s, s->test->max_us)) || session_update(s) ||
+		    session_ask(s, 'k', "ALL"))
 			return -1;
 	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
 }

@@ -72,6 +72,8 @@ int drive_busy(struct session *s, unsigned updates);
 int drive_pause(struct session *s, unsigned updates);
 /* molt on a terminal that is closed, and signals that end it. */
 int drive_terminal(struct session *s, unsigned updates);
+/* After each update: wakes all CPUs, each of which must answer once. */
+int drive_many(struct session *s, unsigned updates);
 /* The host loses a page of guest memory. */
 int drive_poison(struct session *s, unsigned updates);
 /* As process 1 of a container. */

@@ -248,11 +248,14 @@ static int drive_idle_cpus(struct session *s, unsigned updates)
 	return 0; /* it never ends by itself */
 }
 
+static const unsigned cpu_counts[] = {1, 2, 4, 8, 16, 64, 240};
+
 int bench_cpus(const struct settings *set, const char *floor, unsigned updates)
 {
 	(void)floor;
 	for (unsigned r = 0; r < ROUNDS && of_round(updates, r); r++)
-		for (unsigned cpus = 1; cpus <= 8; cpus *= 2) {
+		for (unsigned i = 0; i < sizeof(cpu_counts) / sizeof(cpu_counts[0]); i++) {
+			unsigned cpus = cpu_counts[i];
 			const struct test_case busy = {"bench", "gap", drive_busy_cpus,	 cpus, 0,
 						       5000,	10000, {"--mem", "256M"}};
 			const struct test_case idle = {"bench", "hello", drive_idle_cpus,  cpus, 0,
