@@ -6,16 +6,15 @@
 #include "vmm/arch.h"
 #include "vmm/base/build.h"
 #include "vmm/console/console.h"
+#include "vmm/counters.h"
 #include "vmm/device.h"
 #include "vmm/paused.h"
 #include "vmm/ram.h"
 
 /* Of every machine, beside its devices' and the architecture's. */
 static const struct state_class *const machine_classes[] = {
-	&program_state_class,
-	&ram_state_class,
-	&console_state_class,
-	&paused_state_class,
+	&program_state_class, &ram_state_class,	     &console_state_class,
+	&paused_state_class,  &counters_state_class,
 };
 
 static void add_class(struct schema *s, const struct state_class *cls, bool always)

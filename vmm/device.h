@@ -61,6 +61,8 @@ struct device {
 	char name[48]; /* "vfio 0000:00:05.0": for messages */
 	const char *
 		trouble; /* what the operator should know of it ("has failed"), static; NULL: nothing */
+	uint64_t
+		blocked_s; /* CLOCK_BOOTTIME when it was first seen that it cannot be kept over an update; 0: it can */
 	bool told, ends_guest;	   /* by device_tell; the leader has not looked yet */
 	char node[STATE_NODE_LEN]; /* of its section of the state */
 };

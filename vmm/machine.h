@@ -7,6 +7,7 @@
 #include "cpr/state/fdset.h"
 #include "cpr/state/state.h"
 #include "vmm/bus.h"
+#include "vmm/counters.h"
 #include "vmm/device.h"
 #include "vmm/irq.h"
 #include "vmm/loop.h"
@@ -40,6 +41,7 @@ struct machine {
 	bool unsettled; /* a device has not been told its new addresses */
 	bool rehearsed; /* a successor has tried an offered state: the next one is for good */
 	struct paused_state paused;
+	struct counters counters;
 
 	pthread_t leader;
 	bool ending;   /* the guest was asked to power off: no updates any more */

@@ -133,6 +133,7 @@ static const struct {
 	{"config", client_run, NULL},
 	{"update", client_run, NULL},
 	{"stop", client_run, NULL},
+	{"metrics", client_run, NULL},
 	{"pause", client_run, NULL},
 	{"resume", client_run, NULL},
 	{"events", client_run, NULL},

@@ -410,10 +410,9 @@ int ram_collapse(struct ram *ram, struct error *err)
 	return 0;
 }
 
-/* KiB of the mapping that are behind entries of 2 MiB in this process's page tables. */
-static uint64_t huge_kib(const struct ram *ram)
+/* The sum of these numbers of the mapping, in KiB (proc_pid_smaps(5)). */
+static uint64_t sum_kib(const struct ram *ram, const char *const keys[], unsigned n)
 {
-	static const char *const keys[] = {"ShmemPmdMapped:", "FilePmdMapped:"};
 	uint64_t from = (uintptr_t)ram->hva, to = from + ram->state.size, sum = 0;
 	bool inside = false;
 	char line[512];
@@ -425,12 +424,32 @@ static uint64_t huge_kib(const struct ram *ram)
 		unsigned long long a, b;
 		if (sscanf(line, "%llx-%llx ", &a, &b) == 2)
 			inside = a >= from && b <= to;
-		for (unsigned i = 0; inside && i < ARRAY_LEN(keys); i++)
+		for (unsigned i = 0; inside && i < n; i++)
 			if (!strncmp(line, keys[i], strlen(keys[i])))
 				sum += strtoull(line + strlen(keys[i]), NULL, 10);
 	}
 	fclose(f);
 	return sum;
+}
+
+/* KiB of the mapping that are behind entries of 2 MiB in this process's page tables. */
+static uint64_t huge_kib(const struct ram *ram)
+{
+	static const char *const keys[] = {"ShmemPmdMapped:", "FilePmdMapped:"};
+	return sum_kib(ram, keys, ARRAY_LEN(keys));
+}
+
+unsigned ram_count_pages(const struct ram *ram, struct ram_pages pages[RAM_PAGE_SIZES])
+{
+	static const char *const present[] = {"Rss:", "Shared_Hugetlb:", "Private_Hugetlb:"};
+	uint64_t all = sum_kib(ram, present, ARRAY_LEN(present)) * KIB, huge = 0;
+	unsigned n = 0;
+	if (ram->state.page_len == PAGE_LEN)
+		huge = huge_kib(ram) * KIB;
+	pages[n++] = (struct ram_pages){ram->state.page_len, all > huge ? all - huge : 0};
+	if (huge)
+		pages[n++] = (struct ram_pages){HUGE_LEN, huge};
+	return n;
 }
 
 void ram_page_text(const struct ram *ram, char *buf, size_t size)

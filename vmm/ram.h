@@ -62,6 +62,13 @@ void *ram_at(const struct ram *ram, uint64_t gpa, uint64_t len);
 /* Guest address of what is at @hva; false: it is none of guest memory. In a signal handler, too. */
 bool ram_gpa(const struct ram *ram, const void *hva, uint64_t *gpa);
 
+/* How much of guest memory is there (touched by this worker), in pages of which size. Reads /proc: not in the pause. */
+#define RAM_PAGE_SIZES 2
+struct ram_pages {
+	uint64_t page_len, bytes;
+};
+unsigned ram_count_pages(const struct ram *ram, struct ram_pages pages[RAM_PAGE_SIZES]);
+
 /* Page size in use, for the report: "2M", "4K (2M: 128 of 256 MiB)". Reads /proc: not in the
  * pause. */
 void ram_page_text(const struct ram *ram, char *buf, size_t size);

@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include "vmm/kvm_stats.h"
 #include "vmm/machine.h"
 
 #define KICK_SIGNAL SIGUSR2
@@ -34,7 +35,7 @@ int vcpus_init(struct machine *m, struct error *err)
 	if (!m->vcpus)
 		return error_errno(err, ENOMEM, "%u vCPUs", m->opt.cpus);
 	for (uint32_t i = 0; i < m->opt.cpus; i++) {
-		m->vcpus[i] = (struct vcpu){.m = m, .index = i, .fd = -1};
+		m->vcpus[i] = (struct vcpu){.m = m, .index = i, .fd = -1, .stats_fd = -1};
 		int rc = vcpu_arch_init(&m->vcpus[i], err);
 		if (rc)
 			return rc;
@@ -44,7 +45,11 @@ int vcpus_init(struct machine *m, struct error *err)
 
 static int create(struct vcpu *cpu, struct error *err)
 {
-	return vcpu_open(cpu, &cpu->m->vm, err) ?: vcpu_arch_create(cpu, err);
+	int rc = vcpu_open(cpu, &cpu->m->vm, err);
+	if (rc)
+		return rc;
+	cpu->stats_fd = kvm_stats_open(cpu->fd);
+	return vcpu_arch_create(cpu, err);
 }
 
 int vcpus_create(struct machine *m, struct error *err)

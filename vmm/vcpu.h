@@ -15,6 +15,7 @@ struct vcpu {
 	struct machine *m;
 	uint32_t index;
 	int fd;
+	int stats_fd; /* what KVM counts; -1: it does not tell */
 	struct kvm_run *run;
 	struct vcpu_state *state; /* architecture's, allocated by vcpu_arch_init */
 	pthread_t thread;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "vmm/arch.h"
 #include "vmm/base/reasons.h"
@@ -83,6 +84,19 @@ int check_program(const char *path, bool insecure, struct error *err)
 	return rc;
 }
 
+int check_device(struct device *dev, struct error *err)
+{
+	struct timespec ts;
+	int rc = dev->cls->check ? dev->cls->check(dev, err) : 0;
+	if (!rc) {
+		dev->blocked_s = 0;
+	} else if (!dev->blocked_s) {
+		clock_gettime(CLOCK_BOOTTIME, &ts);
+		dev->blocked_s = (uint64_t)ts.tv_sec;
+	}
+	return rc;
+}
+
 /* Asks all devices, even after a no, so that one refusal names everything that is in the way. */
 int check_devices(struct machine *m, struct reasons *reasons, struct error *err)
 {
@@ -91,7 +105,7 @@ int check_devices(struct machine *m, struct reasons *reasons, struct error *err)
 	for (unsigned i = 0; i < m->ndevices; i++) {
 		struct device *dev = m->devices[i];
 		struct error one;
-		int rc = dev->cls->check ? dev->cls->check(dev, &one) : 0;
+		int rc = check_device(dev, &one);
 		if (!rc)
 			continue;
 		error_prefix(&one, "%s cannot be kept", dev->name);

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+struct device;
 struct error;
 struct machine;
 struct reasons;
@@ -11,6 +12,9 @@ struct reasons;
 /* Opens the program at @path for execution and checks the file: executable, for this architecture, and
  * (unless @insecure) in nobody else's hands. Returns the descriptor (close-on-exec) or -errno. */
 int check_program(const char *path, bool insecure, struct error *err);
+
+/* Can it be kept now? 0, or -errno; since when that was seen: dev->blocked_s. Device lock held. */
+int check_device(struct device *dev, struct error *err);
 
 /* Can every device be kept now? 0, or the first one's -errno, and all reasons in @reasons. */
 int check_devices(struct machine *m, struct reasons *reasons, struct error *err);

@@ -87,11 +87,32 @@ static void send_away(void)
 	self.percent = 0;
 }
 
+static enum counters_failure why_failed(const struct error *why)
+{
+	if (!self.page || !self.page->stamps[STAMP_CHECK])
+		return FAILURE_CHECK;
+	switch (why->code) {
+	case ETIMEDOUT:
+		return FAILURE_TIMEOUT;
+	case EOPNOTSUPP:
+		return FAILURE_REFUSED;
+	case EPROTO:
+		return FAILURE_ENDED;
+	case ECANCELED:
+		return FAILURE_CANCELLED;
+	}
+	return FAILURE_OTHER;
+}
+
 static void refuse(const struct error *why, const struct reasons *reasons)
 {
 	static const struct reasons none = {0};
 	uint64_t begun = self.page ? self.page->stamps[STAMP_PREPARE] : 0;
 	uint64_t pause_ns = begun ? now_ns() - begun : 0;
+	if (!self.check)
+		counters_failed(self.m, why_failed(why));
+	if (pause_ns)
+		counters_paused(self.m, pause_ns);
 	send_away();
 	if (self.check)
 		report_checked(self.m, why, reasons ?: &none);

@@ -120,6 +120,7 @@ static int stop_guest(struct update *u, struct error *err)
 {
 	struct machine *m = u->m;
 	update_read_sched(u);
+	counters_read(m);
 	control_park(m->control);
 	loop_park(&m->loop);
 	/* KVM waits for a grace period there, on a busy host for long: the guest runs. */

@@ -175,6 +175,7 @@ void report_done(struct machine *m, const struct report *r)
 	char buf[RECORD_LEN];
 	struct json j;
 
+	counters_paused(m, pause_ns);
 	log_info("update %u: %s -> %s, guest paused %llu.%03llu ms, state %zu bytes, pages %s",
 		 r->update, r->old_version, build_version(), us / 1000, us % 1000, r->blob_len,
 		 r->pages);

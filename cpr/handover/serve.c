@@ -2,10 +2,9 @@
 /* What the control socket asks for, done by the leader. */
 #include "cpr/handover/serve.h"
 
-#include <time.h>
-
+#include "cpr/handover/answer.h"
 #include "cpr/handover/incumbent.h"
-#include "cpr/handover/worker.h"
+#include "cpr/handover/status.h"
 #include "cpr/handover/check.h"
 #include "cpr/program.h"
 #include "cpr/handover/report.h"
@@ -17,106 +16,8 @@
 #include "vmm/control/request.h"
 #include "vmm/machine.h"
 
-/* Each of the devices at its worst, and the last record. */
-#define ANSWER_LEN (MACHINE_MAX_DEVICES * 1536 + 16384)
 /* All arguments, each character escaped, and the defaults. */
 #define CONFIG_LEN (2 * PROGRAM_ARGS_LEN + OPTIONS_MAX * 128 + PROGRAM_PATH_LEN)
-
-static void begin(struct json *j, char *buf, size_t size, const char *event)
-{
-	json_begin(j, buf, size);
-	json_open(j, NULL, '{');
-	json_string(j, "event", event);
-	json_string(j, "result", "ok");
-}
-
-static void put_version(struct json *j)
-{
-	json_string(j, "version", build_version());
-	json_string(j, "build", build_id());
-}
-
-static void answer(struct machine *m, struct json *j)
-{
-	json_close(j, '}');
-	if (json_end(j))
-		control_answer(m->control, j->text, j->len);
-	else
-		control_answer_error(m->control, &(struct error){.text = "the answer is too long"});
-}
-
-/* Device lock held. 0: it can be kept now. */
-static int check_device(struct device *dev, struct error *err)
-{
-	return dev->cls->check ? dev->cls->check(dev, err) : 0;
-}
-
-static void put_devices(struct json *j, struct machine *m)
-{
-	struct error err;
-	json_open(j, "devices", '[');
-	pthread_mutex_lock(&m->lock);
-	for (unsigned i = 0; i < m->ndevices; i++) {
-		int rc = check_device(m->devices[i], &err);
-		json_open(j, NULL, '{');
-		json_string(j, "name", m->devices[i]->name);
-		json_string(j, "class", m->devices[i]->cls->name);
-		json_bool(j, "kept", !rc);
-		if (m->devices[i]->trouble)
-			json_string(j, "trouble", m->devices[i]->trouble);
-		if (rc) {
-			json_string(j, "reason", err.text);
-			json_string(j, "remedy", err.hint);
-		}
-		json_close(j, '}');
-	}
-	pthread_mutex_unlock(&m->lock);
-	json_close(j, ']');
-}
-
-static uint64_t uptime_s(const struct program *p)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_BOOTTIME, &ts);
-	return p->started_s && (uint64_t)ts.tv_sec > p->started_s
-		       ? (uint64_t)ts.tv_sec - p->started_s
-		       : 0;
-}
-
-static void status(struct machine *m, const struct program *p)
-{
-	static char buf[ANSWER_LEN];
-	char page[64];
-	struct json j;
-	const char *last = control_last_record(m->control);
-
-	ram_page_text(&m->ram, page, sizeof(page));
-	begin(&j, buf, sizeof(buf), "status");
-	if (m->opt.name)
-		json_string(&j, "name", m->opt.name);
-	json_number(&j, "pid", (uint64_t)worker_known_pid());
-	json_number(&j, "worker", (uint64_t)getpid());
-	json_open(&j, "vcpu_threads", '[');
-	for (uint32_t i = 0; i < m->opt.cpus; i++)
-		json_number(&j, NULL, (uint64_t)m->vcpus[i].tid);
-	json_close(&j, ']');
-	put_version(&j);
-	json_string(&j, "exe", p->path);
-	json_string(&j, "state",
-		    m->ending		? "powering off"
-		    : m->paused.since_s ? "paused"
-					: "running");
-	report_put_paused(&j, m);
-	json_number(&j, "uptime_s", uptime_s(p));
-	json_number(&j, "updates", p->updates);
-	json_number(&j, "vcpus", m->opt.cpus);
-	json_number(&j, "memory_bytes", m->ram.state.size);
-	json_string(&j, "page_size", page);
-	put_devices(&j, m);
-	if (last[0])
-		json_raw(&j, "last_update", "%.*s", (int)strcspn(last, "\n"), last);
-	answer(m, &j);
-}
 
 static int put_options(struct json *j, const struct options *opt, struct error *err)
 {
@@ -141,13 +42,13 @@ static void config(struct machine *m)
 	char cwd[PROGRAM_PATH_LEN];
 	struct error err;
 	struct json j;
-	begin(&j, buf, sizeof(buf), "config");
-	put_version(&j);
+	answer_begin(&j, buf, sizeof(buf), "config");
+	answer_put_version(&j);
 	json_string(&j, "folder", getcwd(cwd, sizeof(cwd)) ?: "");
 	if (put_options(&j, &m->opt, &err))
 		control_answer_error(m->control, &err);
 	else
-		answer(m, &j);
+		answer_end(m, &j);
 }
 
 /* The outcome is told when it is known. */
@@ -177,12 +78,12 @@ static void answer_paused(struct machine *m, const char *event, bool changed, ui
 {
 	char buf[1024];
 	struct json j;
-	begin(&j, buf, sizeof(buf), event);
+	answer_begin(&j, buf, sizeof(buf), event);
 	json_bool(&j, "changed", changed);
 	report_put_paused(&j, m);
 	if (changed && !m->paused.since_s)
 		json_number(&j, "paused_s", lasted_s);
-	answer(m, &j);
+	answer_end(m, &j);
 }
 
 static void tell_paused(struct machine *m, const struct control_request *req)
@@ -230,7 +131,10 @@ bool serve_request(struct machine *m, struct program *p)
 		return false;
 	switch (req.word) {
 	case CONTROL_STATUS:
-		status(m, p);
+		status_answer(m, p);
+		return false;
+	case CONTROL_METRICS:
+		metrics_answer(m, p);
 		return false;
 	case CONTROL_CONFIG:
 		config(m);
@@ -252,20 +156,20 @@ bool serve_request(struct machine *m, struct program *p)
 		resume_guest(m, &req);
 		return false;
 	case CONTROL_VERSION:
-		begin(&j, buf, sizeof(buf), "version");
-		put_version(&j);
+		answer_begin(&j, buf, sizeof(buf), "version");
+		answer_put_version(&j);
 		break;
 	case CONTROL_EVENTS:
-		begin(&j, buf, sizeof(buf), "events");
-		put_version(&j);
+		answer_begin(&j, buf, sizeof(buf), "events");
+		answer_put_version(&j);
 		control_subscribe(m->control);
 		break;
 	case CONTROL_STOP:
-		begin(&j, buf, sizeof(buf), "stop");
+		answer_begin(&j, buf, sizeof(buf), "stop");
 		json_number(&j, "timeout_s", m->opt.stop_timeout_s);
 		break;
 	}
-	answer(m, &j);
+	answer_end(m, &j);
 	return req.word == CONTROL_STOP;
 }
 

@@ -85,6 +85,7 @@ static void what_is_typed(void **state)
 		{{"status", "web", "--exe", "x"}, 2, "'--exe'"},
 		{{"pause"}, 2, "GUEST is missing"},
 		{{"pause", "web", "--check"}, 2, "'--check'"},
+		{{"metrics"}, 2, "GUEST is missing"},
 		{{"resume", "-h"}, 0, "usage: molt resume"},
 		{{"update", "web", "--json=1"}, 2, "'--json=1'"},
 		{{"update", "web", "--exe"}, 2, "--exe"},

@@ -27,7 +27,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 33110
+#define GOLDEN_BYTES 33536
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -81,7 +81,7 @@ static struct machine *golden_machine(bool fresh, bool virtio, struct rest *rest
 	struct error err = {0};
 	add(m, "program", &program_state_class, &rest->program);
 	add(m, "ram", &ram_state_class, &m->ram.state);
-	assert_int_equal(paused_register(m, &err), 0);
+	assert_int_equal(paused_register(m, &err) ?: counters_register(m, &err), 0);
 	assert_int_equal(console_open(m, "none", &m->console, &err), 0);
 	add(m, "x86", &x86_state_class, &rest->x86);
 	add(m, "cpu@0", &cpu_state_class, &rest->cpu);
@@ -152,6 +152,12 @@ static void live(struct machine *m, struct rest *rest)
 	memcpy(rest->program.args, "molt\0run", 9);
 	rest->program.args_len = 9;
 	rest->program.updates = 3;
+	m->counters.state = (struct counters_state){.failures = {1, 2},
+						    .pauses = {3, 4},
+						    .pauses_ns = 5,
+						    .exits = 6,
+						    .interrupts = 7,
+						    .console_dropped = 8};
 	m->paused = (struct paused_state){.since_s = 4, .uid = 5, .pid = 6};
 	fill(&x86_state_class, &rest->x86);
 	fill(&cpu_state_class, &rest->cpu);

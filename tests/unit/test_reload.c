@@ -58,6 +58,7 @@ static struct machine *reload_machine(bool fresh)
 	}
 	int rc = state_register(&m->tree, &ram, &err)
 			 ?: paused_register(m, &err)
+			 ?: counters_register(m, &err)
 			 ?: console_open(m, "none", &m->console, &err)
 			 ?: machine_add_device(m, &testdev_class, edge, &err)
 			 ?: machine_add_device(m, &testdev_class, level, &err)
@@ -294,6 +295,7 @@ static void ecam_elsewhere(struct machine *m)
 static void old_devices(struct machine *m)
 {
 	struct console_state *s = &m->console->state;
+	m->counters.state = (struct counters_state){.exits = 3, .failures = {1, 2}};
 	m->paused = (struct paused_state){.since_s = 7, .uid = 8, .pid = 9};
 	guest_write(&m->pio, 0x3fb, 1, 0x03);
 	guest_write(&m->pio, 0x3ff, 1, 0x5a);
@@ -351,6 +353,7 @@ static void base(struct machine *m)
 	quiet(m);
 	m->console->state = (struct console_state){0};
 	m->paused = (struct paused_state){0};
+	m->counters = (struct counters){0};
 }
 
 /* ---- all that a load makes, as text ---- */

@@ -110,8 +110,11 @@ static void make_room(struct console *con, uint32_t want)
 	uint32_t limit = con->be->lossless ? s->ring_len - s->unsent : s->ring_len;
 	if (n > limit)
 		n = limit;
-	if (n > s->ring_len - s->unsent && con->be->overflow)
-		con->be->overflow(con);
+	if (n > s->ring_len - s->unsent) {
+		con->m->counters.state.console_dropped += n - (s->ring_len - s->unsent);
+		if (con->be->overflow)
+			con->be->overflow(con);
+	}
 	drop_oldest(s, n);
 }
 
@@ -144,6 +147,7 @@ static void send_unsent(struct console *con)
 				log_warn("console: what the guest writes is lost: %s",
 					 strerror((int)-n));
 			con->warned = true;
+			con->m->counters.state.console_dropped += s->unsent;
 			s->unsent = 0; /* a full disk may have room again for what comes next */
 			break;
 		}

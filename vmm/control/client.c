@@ -226,6 +226,13 @@ static void show_resume(const char *answer)
 		puts("was not paused");
 }
 
+/* As Prometheus reads it. */
+static void show_metrics(const char *answer)
+{
+	static char text[65536];
+	fputs(json_get_text(answer, "text", text, sizeof(text)), stdout);
+}
+
 static int run_events(const struct verb *v, struct client_link *l, const struct arguments *a)
 {
 	struct error err;
@@ -306,6 +313,10 @@ static const struct verb verbs[] = {
 	 "Prints the options that a guest runs with, defaults too, as molt run --config reads\n"
 	 "them.",
 	 run_simple, show_config, ANSWER_S},
+	{"metrics", "GUEST [--json] [--timeout S]",
+	 "Prints what is counted of a guest, over all its updates, in the text format that\n"
+	 "Prometheus reads.",
+	 run_simple, show_metrics, ANSWER_S},
 	{"stop", "GUEST [--json] [--timeout S]",
 	 "Presses the guest's power button, as SIGTERM does. Pressing it again does no\n"
 	 "more: after --stop-timeout the guest is ended.",
@@ -413,6 +424,7 @@ static void show_devices(const char *devices)
 		show_trouble(name, d);
 		json_get_text(d, "reason", text, sizeof(text));
 		printf("  %-*s cannot be kept now: %s\n", 24, name, text);
+		printf("  %-*s so since %lu s at least\n", 24, "", json_get_u64(d, "blocked_s"));
 		if (json_get_text(d, "remedy", text, sizeof(text))[0])
 			printf("  %-*s remedy: %s\n", 24, "", text);
 	}
@@ -433,6 +445,27 @@ static void show_last(const char *last)
 		       us / 1000, us % 1000);
 }
 
+static void show_threads(const char *threads)
+{
+	char name[32];
+	for (const char *t = json_first(threads); t; t = json_next(t)) {
+		uint64_t ms = json_get_u64(t, "cpu_ns") / 1000000;
+		printf("  %-*s tid %lu, %lu.%03lu s of a processor\n", 24,
+		       json_get_text(t, "name", name, sizeof(name)), json_get_u64(t, "tid"),
+		       ms / 1000, ms % 1000);
+	}
+}
+
+static void show_pages(const char *pages)
+{
+	for (const char *p = json_first(pages); p; p = json_next(p)) {
+		uint64_t len = json_get_u64(p, "page_bytes");
+		bool large = len >= MIB;
+		printf("  in pages of %lu %-*s %lu MiB\n", len / (large ? MIB : KIB), 11,
+		       large ? "MiB" : "KiB", json_get_u64(p, "bytes") / MIB);
+	}
+}
+
 void client_show_status(const char *answer)
 {
 	static const char *const texts[] = {"name",    "state", "pid", "worker",
@@ -446,9 +479,11 @@ void client_show_status(const char *answer)
 		show("paused", paused_text(json_get(answer, "paused"), text, sizeof(text)));
 	show_time("uptime", json_get_u64(answer, "uptime_s"));
 	show("vcpus", json_get_text(answer, "vcpus", text, sizeof(text)));
+	show_threads(json_get(answer, "threads"));
 	printf("%-*s%lu MiB, pages %s\n", COLUMN, "memory",
 	       (json_get_u64(answer, "memory_bytes") / MIB),
 	       json_get_text(answer, "page_size", page, sizeof(page)));
+	show_pages(json_get(answer, "memory_pages"));
 	show("updates", json_get_text(answer, "updates", text, sizeof(text)));
 	show_last(json_get(answer, "last_update"));
 	show_devices(json_get(answer, "devices"));

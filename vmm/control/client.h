@@ -5,7 +5,7 @@
 
 #include "vmm/base/base.h"
 
-/* The verb that is argv[1]: list, status, config, update, stop, pause, resume or events. Gets all of main's arguments and
+/* The verb that is argv[1]: list, status, config, update, metrics, stop, pause, resume or events. Gets all of main's arguments and
  * returns the exit status. */
 int client_run(int argc, char *argv[]);
 /* A line for each of these verbs, as the lines of --help. */

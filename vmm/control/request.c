@@ -11,7 +11,7 @@ static const struct {
 	{"stop", CONTROL_STOP, false},	     {"events", CONTROL_EVENTS, false},
 	{"version", CONTROL_VERSION, false}, {"take", CONTROL_TAKE, false},
 	{"config", CONTROL_CONFIG, false},   {"pause", CONTROL_PAUSE, false},
-	{"resume", CONTROL_RESUME, false},
+	{"resume", CONTROL_RESUME, false},   {"metrics", CONTROL_METRICS, false},
 };
 
 /* The next word of *@text, and *@text moved behind it and its blanks. */

@@ -24,6 +24,7 @@ enum control_word {
 	CONTROL_RESUME,
 	CONTROL_EVENTS,
 	CONTROL_VERSION,
+	CONTROL_METRICS,
 	CONTROL_CONFIG,
 	CONTROL_TAKE, /* give the guest to the process behind the descriptor that came along */
 };

@@ -85,6 +85,7 @@ const struct test_case test_cases[] = {
 	 0,
 	 5000,
 	 {CONTROL, "--stop-timeout", "7", "--insecure-exe"}},
+	{"metrics", "gap", drive_metrics, 2, 4, 0, 0, {CONTROL, SANDBOX(kill)}},
 	{"pause-1", "gap", drive_pause, 1, 10, 0, 0, {CONTROL, SANDBOX(kill)}},
 	{"pause-2", "gap", drive_pause, 2, 10, 0, 0, {CONTROL, SANDBOX(kill)}},
 	{"terminal", "gap", drive_terminal, 1, 1, 0, 0},
