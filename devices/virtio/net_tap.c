@@ -62,7 +62,7 @@ static void tap_started(struct net *net)
 			offload |= map[i].offload;
 	if (!(offload & TUN_F_CSUM))
 		offload = 0; /* nothing can be cut without a checksum */
-	if (ioctl(net->fd, TUNSETOFFLOAD, offload) < 0)
+	if (ioctl(net->fd, TUNSETOFFLOAD, offload) < 0 && log_guest_ok(&net->complaints, 5))
 		log_warn("%s: offloads of the tap: %s", net->dev.name, strerror(errno));
 }
 

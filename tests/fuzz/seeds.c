@@ -372,6 +372,25 @@ static void wire_seeds(void)
 	}
 }
 
+/* A driver that offers four buffers to receive and sends a frame, a link that sends one, an update; by parts (fuzz_net.c). */
+static void net_seeds(void)
+{
+	for (unsigned whole = 0; whole < 2; whole++)
+		for (unsigned parts = 1; parts <= 4; parts++) {
+			put((const uint8_t[]){(uint8_t)whole, 1, 0x20, 0x80, 0x01, 0, 1}, 7);
+			for (uint8_t i = 0; i < 4; i++)
+				put((const uint8_t[]){2, 0, i, 0, 2, 2, 0}, 7);
+			put((const uint8_t[]){4, 3, 0, 5}, 4);
+			if (parts > 1)
+				put((const uint8_t[]){6, 200, 0, 1}, 4);
+			if (parts > 2)
+				put((const uint8_t[]){134, 0, 0, 60, 0, 0, 0, 136, 0, 0, 137}, 11);
+			if (parts > 3)
+				put((const uint8_t[]){11, 6, 100, 0, 1}, 5);
+			done("net");
+		}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 2)
@@ -387,5 +406,6 @@ int main(int argc, char **argv)
 	console_seeds();
 	control_seeds();
 	wire_seeds();
+	net_seeds();
 	return 0;
 }
