@@ -13,7 +13,7 @@
 	(VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE | VFIO_REGION_INFO_FLAG_MMAP)
 #define CONFIG_STD_LEN 256 /* without extended capabilities */
 
-/* An area that does not lie in its region is not worth more than none. */
+/* Notes a part of a BAR that can be mapped. One that does not lie within the BAR is left out: it is trapped then. */
 static void add_area(struct vfio_answers *a, unsigned bar,
 		     const struct vfio_region_sparse_mmap_area *area)
 {
@@ -24,7 +24,7 @@ static void add_area(struct vfio_answers *a, unsigned bar,
 	a->region_sparse[bar]++;
 }
 
-/* The areas of one capability at @off of @info (of @argsz bytes), for a BAR that has none yet. */
+/* Notes the areas that the capability at @off of @info lists (@info has argsz bytes). Of a BAR the first such list counts. */
 static void take_areas(struct vfio_answers *a, unsigned bar, const struct vfio_region_info *info,
 		       uint32_t off)
 {
@@ -187,7 +187,7 @@ static const char *answers_flaw(const struct vfio_answers *a)
 	return regions_flaw(a);
 }
 
-/* The state's answers become the device's, and what they say is made without a word to it. */
+/* Makes config space and BARs from the answers in the state. The device itself is neither asked nor accessed. */
 static int answers_take(struct vfio_dev *dev, struct error *err)
 {
 	const char *flaw = answers_flaw(&dev->state.answers);
@@ -215,7 +215,8 @@ static int another(const struct vfio_dev *dev, struct error *err)
 			 dev->dev.name, dev->state.ident & 0xffff, dev->state.ident >> 16);
 }
 
-/* Making the device's parts writes what a fresh one has into the state, which was loaded: put aside. */
+/* Makes the device's parts when its state is loaded for the first time. That writes a fresh device's values into
+ * dev->state, so the loaded state is put aside meanwhile. */
 static int first_load(struct vfio_dev *dev, struct error *err)
 {
 	struct vfio_state *loaded = malloc(sizeof(*loaded));

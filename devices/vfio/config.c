@@ -126,7 +126,8 @@ static int walk_std_caps(struct vfio_dev *dev, struct error *err)
 	return 0;
 }
 
-/* Where the next capability above begins, or the end: an unknown one reaches so far, and none goes beyond. */
+/* The end of the extended capability at @cap, as far as it can be known: where the next one above it begins, or the end of
+ * config space. */
 static unsigned ext_cap_limit(const struct vfio_dev *dev, unsigned cap)
 {
 	unsigned end = dev->answers.config_len, at = EXT_CAPS_START;
@@ -138,7 +139,7 @@ static unsigned ext_cap_limit(const struct vfio_dev *dev, unsigned cap)
 	return end;
 }
 
-/* How much of the capability at @cap must not be seen; 0: it may be. */
+/* How many bytes of the extended capability at @cap the guest must not see; 0: it may see all of it. */
 static unsigned ext_cap_hidden(const struct vfio_dev *dev, unsigned cap)
 {
 	unsigned id = pci_config_get(&dev->pci, cap, 2), i = 0;
@@ -154,7 +155,8 @@ static unsigned ext_cap_hidden(const struct vfio_dev *dev, unsigned cap)
 	return len && len < room ? len : room;
 }
 
-/* Leaves a null capability: nothing of it is seen or reached, and the chain goes on. */
+/* Replaces each capability that must be hidden by a null capability of the same place: the guest sees and reaches nothing of
+ * it, and finds those behind it. */
 static void walk_ext_caps(struct vfio_dev *dev)
 {
 	unsigned cap = EXT_CAPS_START;
@@ -224,7 +226,8 @@ int vfio_config_init(struct vfio_dev *dev, struct error *err)
 	return 0;
 }
 
-/* What must be emulated is, whatever a state says. */
+/* Config space of a device that is taken over: the emulated bytes are those of the state, and in any case those that must
+ * be. */
 int vfio_config_resume(struct vfio_dev *dev, struct error *err)
 {
 	const struct vfio_answers *a = &dev->answers;
@@ -252,7 +255,7 @@ uint32_t vfio_config_read(struct pci_dev *pci, unsigned off, unsigned len)
 	return val;
 }
 
-/* Each run of bytes that are not emulated goes to the device. */
+/* Writes to the device what is not emulated of an access, one run of bytes after the other. */
 static void write_through(struct vfio_dev *dev, unsigned off, unsigned len, uint32_t val)
 {
 	for (unsigned i = 0; i < len;) {

@@ -33,7 +33,8 @@ static int container_init(struct device *dev, const char *arg, struct error *err
 	return 0;
 }
 
-/* What the options say, or -1; the first device that says something decides, and others must agree. */
+/* Sets *@kind to the interface that the options of --vfio ask for (iommu=), or -1. All devices share one: two that ask for
+ * different ones are an error. */
 static int asked_for(struct machine *m, int *kind, struct error *err)
 {
 	const struct vfio_dev *first = NULL;
@@ -192,7 +193,7 @@ static int container_check(struct device *dev, struct error *err)
 	return c->iommu->may_renew(c, err);
 }
 
-/* After commit all of guest memory is locked by this process, which has its parent's limits. */
+/* Before the pause: all of guest memory will be locked by this process, so its limit must allow for it. */
 static int container_join(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;

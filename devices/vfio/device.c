@@ -62,7 +62,7 @@ static bool is_uuid(const char *word)
 	return !form[i] && !word[i];
 }
 
-/* sysfs has it in lower case. */
+/* A mediated device's UUID, in lower case as sysfs has it. */
 static bool parse_uuid(struct vfio_dev *dev, const char *word)
 {
 	unsigned i = 0;
@@ -86,7 +86,7 @@ static bool parse_token(struct vfio_dev *dev, const char *word)
 	return true;
 }
 
-/* A path in sysfs ends with the same name. */
+/* The device as --vfio names it: an address, a UUID, or a path in sysfs, whose last part is either. */
 static bool parse_device(struct vfio_dev *dev, char *word)
 {
 	size_t len = strlen(word);
@@ -206,7 +206,7 @@ static int vfio_post_load(void *opaque, struct error *err)
 			 ?: vfio_trouble_load(dev, err);
 }
 
-/* A device that is taken over is made when its state is loaded, which says what it is. */
+/* A new guest's device is asked what it is. One that is taken over is made when its state is loaded, which says it. */
 static int vfio_realize(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
@@ -235,7 +235,7 @@ static int vfio_start(struct device *base, struct error *err)
 	return rc || !base->m->fresh ? rc : vfio_trouble_start(dev, err);
 }
 
-/* Descriptors stay: they belong to the table of kept ones, and a successor may still want them. */
+/* Closes no descriptor: they belong to the table of kept ones, and are a successor's as well. */
 static void vfio_destroy(struct device *base)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;

@@ -127,7 +127,8 @@ bool vfio_node(const char *id, char *node, size_t size)
 	return *node;
 }
 
-/* It may be open by its group's node or by its own (Linux 6.6); the other one is refused then. */
+/* Names the process that uses the device. It may have opened the group's node or the device's own (Linux 6.6); the kernel
+ * then refuses the other one, too. */
 static int in_use(const char *id, const char *group, struct error *err)
 {
 	char node[PATH_MAX], users[FILE_USERS_LEN];

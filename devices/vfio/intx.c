@@ -59,7 +59,7 @@ void vfio_intx_remove(struct vfio_dev *dev)
 	irq_remove(&dev->dev.m->irq, &dev->intx);
 }
 
-/* A state that is loaded again finds it watched: the pause allocates nothing. */
+/* Called at the rehearsal and again in the pause: then the eventfd is watched already, since the pause allocates nothing. */
 static void intx_watch(struct vfio_dev *dev, int trigger, int unmask)
 {
 	struct loop *loop = &dev->dev.m->loop;

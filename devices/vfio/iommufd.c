@@ -47,7 +47,7 @@ static int iommufd_node(void)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Both calls tell by their first checks whether there is such a call: ENOTTY if not. */
+/* Whether this kernel has both calls, without an effect: arguments that cannot work give another error than ENOTTY. */
 static bool can_update(int fd)
 {
 	return map_file(fd, 0, -1, 0, 4096, 0) != -ENOTTY && change_process(fd) != -ENOTTY;
@@ -98,7 +98,7 @@ static int iommufd_open(struct vfio_container *c, struct error *err)
 	return kept;
 }
 
-/* Devices are kept under their own names, and tied when they are opened. */
+/* Takes the devices' nodes over. Each was bound and attached when it was opened, and stays so. */
 static int iommufd_adopt(struct vfio_container *c, struct error *err)
 {
 	struct device *d = NULL;
@@ -169,7 +169,8 @@ static int iommufd_map(const struct vfio_container *c, uint32_t i)
 			c->state.iova[i]);
 }
 
-/* A change to the process that it is already is none, but is refused where the real one would be. */
+/* Whether an update could be done: IOMMU_IOAS_CHANGE_PROCESS to the process that has the mappings already changes nothing,
+ * but fails where the real change would. */
 static int iommufd_may_renew(const struct vfio_container *c, struct error *err)
 {
 	int rc = change_process(c->fd);

@@ -172,7 +172,8 @@ static bool any_used(const struct vfio_dev *dev)
 	return false;
 }
 
-/* For clients of the control socket, and an update. Descriptors are given out from the lowest on. */
+/* Whether enough descriptors are left for clients of the control socket and for an update, once @fd is in use. The lowest
+ * free number is always taken, so @fd says how many are. */
 static bool spare_left(int fd)
 {
 	struct rlimit limit;
@@ -334,7 +335,7 @@ static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enab
 	return 0;
 }
 
-/* Of a state that was loaded before: what is not in @mode. */
+/* Drops the eventfds of other modes than @mode: the state that was loaded before (the offer) may have been in one. */
 static void forget_others(struct vfio_dev *dev, enum vfio_irq_mode mode)
 {
 	if (mode != VFIO_IRQ_INTX)

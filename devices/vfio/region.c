@@ -100,7 +100,7 @@ static int region_reserve(struct vfio_region *r, struct error *err)
 	return 0;
 }
 
-/* In place of what was reserved there, so that it goes with that. */
+/* Maps a part of a BAR over the address range that was reserved for the whole BAR, and is unmapped with it. */
 static int part_mmap(struct vfio_dev *dev, struct vfio_part *part, struct error *err)
 {
 	struct vfio_region *r = part->region;
@@ -156,7 +156,8 @@ static int region_cut(struct vfio_dev *dev, struct vfio_region *r, struct error 
 	return 0;
 }
 
-/* As the answers have it; *@at: the first of its areas there, and then of the next one's. */
+/* Fills in BAR @bar from the answers. All BARs' areas are one list there: *@at is where this BAR's begin, and is moved to
+ * the next one's. */
 static void region_fill(struct vfio_dev *dev, unsigned bar, uint32_t *at)
 {
 	const struct vfio_answers *a = &dev->answers;

@@ -25,7 +25,7 @@ static void fd_name(const struct vfio_dev *dev, unsigned kind, char *name)
 	snprintf(name, FDSET_NAME_LEN, "vfio:%s:%s", dev->id, kinds[kind].name);
 }
 
-/* The kernel asks again and again; what was told once is enough. */
+/* The kernel says again and again that it wants a device back: that is told once. */
 static void came(struct vfio_dev *dev, unsigned kind)
 {
 	uint64_t count;
@@ -103,7 +103,8 @@ int vfio_trouble_start(struct vfio_dev *dev, struct error *err)
 	return rc;
 }
 
-/* A state of an older program has none. The one that is loaded within the pause finds all watched. */
+/* Watches the eventfds that came with the guest; an older program has made none. In the pause they are watched already,
+ * since the rehearsal. */
 int vfio_trouble_load(struct vfio_dev *dev, struct error *err)
 {
 	char name[FDSET_NAME_LEN];

@@ -159,8 +159,8 @@ static int type1_map(const struct vfio_container *c, uint32_t i)
 	return range_map(c, i, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
 }
 
-/* The incumbent's address goes, ours comes. In a second try, after a failure in between, there is none that could go
- * (EINVAL). */
+/* Replaces the incumbent's address of a range by ours. If the first try failed between the two calls, the second try finds
+ * no address to take away (EINVAL), and gives ours. */
 static int range_renew(const struct vfio_container *c, uint32_t i)
 {
 	struct vfio_iommu_type1_dma_unmap unmap = {
