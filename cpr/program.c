@@ -5,17 +5,20 @@
 #include <sys/auxv.h>
 #include <time.h>
 
+#include "vmm/options.h"
+
 #define S struct program
 static const struct field program_fields[] = {
 	FIELD_STR(S, path),
 	FIELD_U(S, updates),
+	FIELD_U_SINCE(S, reboots, 3, 0),
 	FIELD_U(S, started_s),
 	FIELD_OPAQUE_LEN(S, args, args_len),
 	SCHED_PROGRAM_FIELDS(S, sched),
 };
 #undef S
 
-STATE_CLASS(program_state_class, "program", 2, struct program, program_fields);
+STATE_CLASS(program_state_class, "program", 3, struct program, program_fields);
 
 int program_path(char path[PROGRAM_PATH_LEN], const char *argv0, struct error *err)
 {
@@ -76,4 +79,13 @@ int program_argv(struct program *p, char *argv[], struct error *err)
 	}
 	argv[argc] = NULL;
 	return argc;
+}
+
+int program_options(struct program *p, struct options *opt, struct error *err)
+{
+	static char *argv[PROGRAM_MAX_ARGS + 1];
+	int argc = program_argv(p, argv, err);
+	if (argc >= 0 && argc < 2)
+		return error_set(err, EBADMSG, "state program.args: %d arguments", argc);
+	return argc < 0 ? argc : options_parse(opt, argc - 2, argv + 2, err);
 }

@@ -14,6 +14,7 @@ struct program {
 	char path[PROGRAM_PATH_LEN]; /* absolute, symbolic links kept */
 	uint32_t args_len;
 	uint32_t updates;	     /* updates this guest has seen */
+	uint64_t reboots;	     /* how often it has begun anew */
 	uint64_t started_s;	     /* CLOCK_BOOTTIME when the guest was started, 0: not known */
 	char args[PROGRAM_ARGS_LEN]; /* argv, each with its NUL */
 	struct thread_sched sched;   /* the leader's, which threads are made like */
@@ -32,3 +33,7 @@ int program_init(struct program *p, int argc, char *const argv[], struct error *
 
 /* Points @argv (PROGRAM_MAX_ARGS + 1 entries) into p->args. Returns argc or -EBADMSG. */
 int program_argv(struct program *p, char *argv[], struct error *err);
+
+/* The options that the guest was started with; they point into @p. */
+struct options;
+int program_options(struct program *p, struct options *opt, struct error *err);

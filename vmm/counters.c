@@ -42,7 +42,8 @@ int counters_register(struct machine *m, struct error *err)
 					.state = &m->counters.state,
 					.opaque = &m->counters,
 					.post_load = post_load};
-	return state_register(&m->tree, &s, err);
+	int rc = state_register(&m->tree, &s, err);
+	return rc || !m->kept ? rc : state_load_section(m->kept, &s, err);
 }
 
 bool counters_read(struct machine *m)

@@ -27,7 +27,7 @@ void machine_stop(struct machine *m, int code, const char *reason)
 	bool first = m->stop_code < 0;
 	if (first) {
 		snprintf(m->stop_reason, sizeof(m->stop_reason), "%s", reason);
-		m->stop_code = code;
+		__atomic_store_n(&m->stop_code, code, __ATOMIC_RELAXED);
 	}
 	pthread_mutex_unlock(&once);
 	if (first)
@@ -264,13 +264,18 @@ void machine_resume(struct machine *m)
 	pthread_mutex_unlock(&m->lock);
 }
 
-void machine_destroy(struct machine *m)
+void machine_halt(struct machine *m)
 {
 	vcpus_stop(m);
 	if (m->loop.running)
 		loop_park(&m->loop);
-	for (unsigned i = m->ndevices; i-- > 0;)
-		device_destroy(m->devices[i]);
+	while (m->ndevices)
+		device_destroy(m->devices[--m->ndevices]);
+}
+
+void machine_destroy(struct machine *m)
+{
+	machine_halt(m);
 	if (m->console)
 		console_close(m->console);
 	terminal_restore();

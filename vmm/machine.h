@@ -37,6 +37,8 @@ struct machine {
 	struct arch *arch;	 /* vmm/arch/: boot, interrupt controller, clock */
 	struct vcpu *vcpus;	 /* opt.cpus of them */
 	struct gate gate;
+	struct state_blob
+		*kept;	/* of the host's side, from the boot before this one; NULL: there is none */
 	bool fresh;	/* this program created the guest; false: took it over */
 	bool unsettled; /* a device has not been told its new addresses */
 	bool rehearsed; /* a successor has tried an offered state: the next one is for good */
@@ -99,5 +101,8 @@ int machine_serve(struct machine *m, struct error *err);
 int machine_quiesce(struct machine *m, struct error *err);
 void machine_resume(struct machine *m);
 
-/* After the last guest instruction: vCPUs end, console is flushed, devices are destroyed. */
+/* After the last guest instruction: vCPUs and event loop end, devices are destroyed. Once more does no harm. */
+void machine_halt(struct machine *m);
+
+/* That, and the console's end. */
 void machine_destroy(struct machine *m);

@@ -328,6 +328,17 @@ const struct option_entry options_table[] = {
 	 NULL, GROUP_RUN, parse_file, AT(log)},
 	{"log-level", 0, "error|warning|info", "Of molt's messages leave out what matters less.",
 	 "info", GROUP_RUN, parse_choice, AT(log_level)},
+	{"on-reset", 0, "reboot|exit",
+	 "When the guest resets: reboot begins it anew in the same processes, with its console, "
+	 "control "
+	 "socket and clients, from the files as they are then; exit ends molt with status 32, for "
+	 "a "
+	 "supervisor to decide.",
+	 "exit", GROUP_RUN, parse_choice, AT(on_reset)},
+	{"on-crash", 0, "reboot|exit",
+	 "The same for a guest that crashes (triple fault: status 33; pvpanic: 34; a failure of "
+	 "KVM: 1).",
+	 "exit", GROUP_RUN, parse_choice, AT(on_crash)},
 	{"stop-timeout", 0, "SECONDS",
 	 "After SIGTERM or SIGINT, how long the guest may take to power off.", "30", GROUP_RUN,
 	 parse_number, AT(stop_timeout_s), .min = 0, .max = 86400},

@@ -12,6 +12,9 @@
 #define OPTIONS_MAX_CPUS    255 /* a local APIC id of 8 bits; 255 means all of them */
 #define OPTIONS_MAX	    48	/* entries of options_table */
 
+enum on_reset { ON_RESET_REBOOT, ON_RESET_EXIT };
+enum on_crash { ON_CRASH_REBOOT, ON_CRASH_EXIT };
+
 struct options {
 	const char *kernel;	/* -k */
 	const char *initrd;	/* -i, NULL: none */
@@ -25,7 +28,9 @@ struct options {
 		*control;   /* --control: path with a slash, or "none"; NULL: by the name, if any */
 	const char *take;   /* --take GUEST: a running guest, instead of a new one; NULL */
 	const char *report; /* --report FILE: one JSON record per update is appended; NULL */
-	const char *log;    /* --log FILE: log lines are appended; NULL: stderr */
+	enum on_reset on_reset;	     /* --on-reset, ON_RESET_EXIT */
+	enum on_crash on_crash;	     /* --on-crash, ON_CRASH_EXIT */
+	const char *log;	     /* --log FILE: log lines are appended; NULL: stderr */
 	enum log_level log_level;    /* --log-level, LOG_LEVEL_INFO */
 	uint32_t stop_timeout_s;     /* --stop-timeout, 30: SIGTERM to forced end */
 	uint32_t update_timeout_ms;  /* --update-timeout, 0 (chosen): from STATE to commit */

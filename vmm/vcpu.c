@@ -385,4 +385,6 @@ void vcpus_stop(struct machine *m)
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
 		if (m->vcpus[i].thread)
 			pthread_join(m->vcpus[i].thread, NULL);
+	for (uint32_t i = 0; i < m->opt.cpus; i++)
+		m->vcpus[i].thread = 0;
 }

@@ -44,6 +44,12 @@ static void died(struct vcpu *cpu, int code, const char *what)
 	machine_stop(cpu->m, code, reason);
 }
 
+/* Whoever has ended the machine by this access, a reset say, executes nothing after it. */
+static bool goes_on(const struct vcpu *cpu)
+{
+	return __atomic_load_n(&cpu->m->stop_code, __ATOMIC_RELAXED) < 0;
+}
+
 /* Serves one exit. Returns false when the vCPU cannot go on. */
 static bool serve(struct vcpu *cpu)
 {
@@ -52,10 +58,10 @@ static bool serve(struct vcpu *cpu)
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
 		exit_pio(cpu);
-		return true;
+		return goes_on(cpu);
 	case KVM_EXIT_MMIO:
 		exit_mmio(cpu);
-		return true;
+		return goes_on(cpu);
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 	case KVM_EXIT_UNKNOWN: /* never entered the guest */

@@ -61,7 +61,8 @@ struct role role_incoming(void)
 	if (!text)
 		return role;
 	if (!parse(text, &role) || !owns(role.link) ||
-	    (role.kind == ROLE_SUCCESSOR && (role.peer == role.link || !owns(role.peer))))
+	    ((role.kind == ROLE_SUCCESSOR || (role.kind == ROLE_WORKER && role.peer >= 0)) &&
+	     (role.peer == role.link || !owns(role.peer))))
 		role = confused;
 	unsetenv(ROLE_ENV);
 	return role;

@@ -49,8 +49,9 @@ enum role_kind {
 
 struct role {
 	enum role_kind kind;
-	int link;     /* socket to the parent; of ROLE_PARENT: to the worker */
-	int peer;     /* ROLE_SUCCESSOR: socket to the worker that has the guest */
+	int link; /* socket to the parent; of ROLE_PARENT: to the worker */
+	int peer; /* ROLE_SUCCESSOR: socket to the worker that has the guest; ROLE_WORKER: what the boot before has
+		       * left (reboot.h), or -1 */
 	pid_t worker; /* ROLE_PARENT */
 };
 

@@ -156,6 +156,20 @@ void report_paused(struct machine *m, const char *by)
 		control_publish(m->control, j.text, j.len);
 }
 
+void report_reboot(struct machine *m, uint64_t count)
+{
+	char buf[RECORD_LEN];
+	struct json j;
+	log_info("%s: it begins anew (reboot %lu)", m->stop_reason, count);
+	notify_send("", "reboot %lu: %s", count, m->stop_reason);
+	begin(&j, buf, "reboot", "ok");
+	json_number(&j, "reboots", count);
+	json_number(&j, "code", (uint64_t)m->stop_code);
+	json_string(&j, "reason", m->stop_reason);
+	if (end(&j))
+		control_publish(m->control, j.text, j.len);
+}
+
 static void put_phases(struct json *j, const uint64_t *t)
 {
 	uint64_t begin_ns = t[STAMP_REQUEST];

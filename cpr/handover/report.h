@@ -47,6 +47,9 @@ void report_paused(struct machine *m, const char *by);
 /* "paused": since how many seconds, and by whom; nothing of a guest that is not. */
 void report_put_paused(struct json *j, const struct machine *m);
 
+/* The guest has reset, or crashed, and begins anew. @count: how often it has. */
+void report_reboot(struct machine *m, uint64_t count);
+
 void report_done(struct machine *m, const struct report *r);
 
 /* Refused, or undone: the guest runs on in this program. @reasons: everything that speaks against it, where there is

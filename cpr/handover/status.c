@@ -132,6 +132,7 @@ void status_answer(struct machine *m, const struct program *p)
 	report_put_paused(&j, m);
 	json_number(&j, "uptime_s", status_uptime_s(p));
 	json_number(&j, "updates", p->updates);
+	json_number(&j, "reboots", p->reboots);
 	json_number(&j, "vcpus", m->opt.cpus);
 	json_number(&j, "memory_bytes", m->ram.state.size);
 	json_string(&j, "page_size", page);

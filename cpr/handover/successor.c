@@ -119,16 +119,9 @@ static int await(enum protocol_kind kind, struct error *err)
 /* The options are those that the guest was started with. */
 static int take_options(struct state_blob *state, struct error *err)
 {
-	static char *argv[PROGRAM_MAX_ARGS + 1];
 	struct machine *m = self.m;
-	int rc = state_load_section(state, &m->tree.sections[m->tree.n - 1], err);
-	int argc = rc ? rc : program_argv(self.p, argv, err);
-	if (argc < 0)
-		return argc;
-	if (argc < 2)
-		return error_set(err, EBADMSG, "state program.args: %d arguments", argc);
-	rc = options_parse(&m->opt, argc - 2, argv + 2, err);
-	return rc ? rc : outfile_log(m, err);
+	return state_load_section(state, &m->tree.sections[m->tree.n - 1], err)
+		       ?: program_options(self.p, &m->opt, err) ?: outfile_log(m, err);
 }
 
 /* Takes over policy, affinity and cgroups that the incumbent's leader had; its nice value only when @ready, since what

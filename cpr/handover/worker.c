@@ -16,6 +16,7 @@
 #include "cpr/handover/successor.h"
 #include "cpr/handover/wire.h"
 #include "cpr/program.h"
+#include "cpr/handover/reboot.h"
 #include "cpr/handover/report.h"
 #include "cpr/handover/serve.h"
 #include "cpr/handover/stop.h"
@@ -337,6 +338,29 @@ static int lead(void)
 	return m->stop_code;
 }
 
+/* Begins the guest anew. Returns where that cannot be, with the reason in the log. */
+static void begin_anew(char *argv[])
+{
+	struct error err;
+	/* A parent that is just about to exec shall find this worker as it left it. */
+	while (self.link >= 0 && self.parting_ns) {
+		struct pollfd p = {.fd = self.link, .events = POLLIN};
+		keep_deadlines();
+		poll(&p, 1, time_left_ms());
+		listen_to_parent();
+	}
+	if (self.again) {
+		log_info("the update that was asked for meanwhile is to be asked for again");
+		tell_parent(LINK_TAKEN, SIGUSR1);
+	}
+	if (self.link < 0) {
+		log_warn("no reboot: there is no parent process any more");
+		return;
+	}
+	reboot(self.m, self.p, self.link, argv, &err);
+	log_error(&err);
+}
+
 /* ---- the life of a worker ---- */
 
 /* The keyboard's signals reach the whole process group, and a supervisor's the whole cgroup: they are the parent's to
@@ -390,15 +414,25 @@ static int take_guest(const char *guest, struct error *err)
 	return rc;
 }
 
-static int make_guest(int argc, char *argv[], struct error *err)
+/* Of a command line: what it asks for. Returns 1 where the guest has been taken, and runs. */
+static int begin(int argc, char *argv[], struct error *err)
 {
 	struct machine *m = self.m;
-	int rc = program_init(self.p, argc, argv, err);
-	if (!rc)
-		rc = options_parse(&m->opt, argc - 2, argv + 2, err);
-	if (rc || m->opt.take)
-		return rc ? rc : take_guest(m->opt.take, err);
-	rc = outfile_log(m, err) ?: worker_register(m, self.p, err);
+	int rc = program_init(self.p, argc, argv, err)
+			 ?: options_parse(&m->opt, argc - 2, argv + 2, err);
+	if (!rc && m->opt.take)
+		rc = take_guest(m->opt.take, err) ?: 1;
+	return rc ? rc : worker_register(m, self.p, err);
+}
+
+/* @kept: what the boot before this one has left, or -1. */
+static int make_guest(int argc, char *argv[], int kept, struct error *err)
+{
+	struct machine *m = self.m;
+	int rc = kept < 0 ? begin(argc, argv, err) : reboot_resume(m, self.p, kept, err);
+	if (rc)
+		return rc > 0 ? 0 : rc;
+	rc = outfile_log(m, err);
 	if (!rc)
 		tell_log();
 	if (!rc)
@@ -413,6 +447,7 @@ static int make_guest(int argc, char *argv[], struct error *err)
 		return rc;
 	}
 	fd_close_inherited(); /* devices have taken theirs; no successor would get them */
+	reboot_done(m);
 	vcpus_start(m);
 	rc = vcpus_wait_loaded(m, err);
 	if (!rc)
@@ -425,8 +460,9 @@ static int make_guest(int argc, char *argv[], struct error *err)
 		rc = control_start(m->control, err);
 	if (rc)
 		return rc;
-	serve_warn(m, self.p);
-	notify_send("READY=1", "the guest runs");
+	if (kept < 0)
+		serve_warn(m, self.p);
+	notify_send(kept < 0 ? "READY=1" : "", "the guest runs");
 	return 0;
 }
 
@@ -454,11 +490,13 @@ int worker_run(struct machine *m, struct program *p, int argc, char *argv[],
 		return fail(m, &err);
 	if (!first)
 		fault_point("entry");
-	if (first && make_guest(argc, argv, &err))
+	if (first && make_guest(argc, argv, role->peer, &err))
 		return fail(m, &err);
 	if (!first && successor_run(m, p, role->peer, &err))
 		return EXIT_REFUSED; /* the incumbent has been told */
 	int code = lead();
+	if (reboot_wanted(m))
+		begin_anew(argv);
 	report_ended(m);
 	control_close(m->control);
 	machine_destroy(m);

@@ -27,7 +27,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 33536
+#define GOLDEN_BYTES 33564
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -152,6 +152,7 @@ static void live(struct machine *m, struct rest *rest)
 	memcpy(rest->program.args, "molt\0run", 9);
 	rest->program.args_len = 9;
 	rest->program.updates = 3;
+	rest->program.reboots = 2;
 	m->counters.state = (struct counters_state){.failures = {1, 2},
 						    .pauses = {3, 4},
 						    .pauses_ns = 5,

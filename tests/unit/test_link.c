@@ -74,6 +74,22 @@ static void round_trip(void **state)
 	}
 }
 
+/* A worker that begins its guest anew. */
+static void a_worker_with_what_was_left(void **state)
+{
+	const struct role out = {.kind = ROLE_WORKER, .link = link_fd, .peer = peer_fd};
+	char text[ROLE_ENV_LEN];
+	role_format(text, &out);
+	struct role in = incoming(text + sizeof(ROLE_ENV));
+	assert_int_equal(in.kind, ROLE_WORKER);
+	assert_int_equal(in.peer, peer_fd);
+	assert_int_equal(fcntl(peer_fd, F_GETFD), FD_CLOEXEC);
+	snprintf(text, sizeof(text), "worker,%d,%d,0", link_fd, link_fd);
+	assert_confused(text);
+	snprintf(text, sizeof(text), "worker,%d,1000000,0", link_fd);
+	assert_confused(text);
+}
+
 static void the_longest(void **state)
 {
 	const struct role role = {
@@ -157,11 +173,8 @@ static void numbers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(without_the_variable),
-		TEST(round_trip),
-		TEST(the_longest),
-		TEST(texts),
-		TEST(numbers),
+		TEST(without_the_variable), TEST(round_trip), TEST(a_worker_with_what_was_left),
+		TEST(the_longest),	    TEST(texts),      TEST(numbers),
 	};
 	return cmocka_run_group_tests_name("link", tests, NULL, NULL);
 }

@@ -410,6 +410,10 @@ int console_open(struct machine *m, const char *spec, struct console **out, stru
 	};
 	if (!rc)
 		rc = state_register(&m->tree, &section, err);
+	if (!rc && m->kept)
+		rc = state_load_section(m->kept, &section, err);
+	if (!rc && con->terminal && con->state.raw) /* whatever happens until it is started */
+		terminal_adopt(con->in_fd, con->state.termios);
 	if (rc) {
 		pool_free(con);
 		error_exit(err, EXIT_CONFIG);

@@ -485,6 +485,8 @@ void client_show_status(const char *answer)
 	       json_get_text(answer, "page_size", page, sizeof(page)));
 	show_pages(json_get(answer, "memory_pages"));
 	show("updates", json_get_text(answer, "updates", text, sizeof(text)));
+	if (json_get_u64(answer, "reboots"))
+		show("reboots", json_get_text(answer, "reboots", text, sizeof(text)));
 	show_last(json_get(answer, "last_update"));
 	show_devices(json_get(answer, "devices"));
 }

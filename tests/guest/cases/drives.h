@@ -124,6 +124,9 @@ int drive_config(struct session *s, unsigned updates);
 int drive_topology(struct session *s, unsigned updates);
 /* Messages go to a file, which is rotated. */
 int drive_log(struct session *s, unsigned updates);
+/* The guest resets, or crashes, and is to begin anew; and with the defaults. */
+int drive_reboot(struct session *s, unsigned updates);
+int drive_reset(struct session *s, unsigned updates);
 /* The guest says that its kernel has panicked. */
 int drive_panic(struct session *s, unsigned updates);
 

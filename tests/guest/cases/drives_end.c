@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* How a guest may end other than by powering off. */
+#include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "tests/guest/cases/cases.h"
 #include "tests/guest/cases/drives.h"
 #include "tests/guest/runner/session.h"
+#include "tests/guest/runner/verb.h"
 
-#define BOOT_MS	 30000
-#define PANICKED 34 /* molt(1), EXIT STATUS */
+#define BOOT_MS	  30000
+#define RESET	  32 /* molt(1), EXIT STATUS */
+#define CRASHED	  33
+#define PANICKED  34
+#define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 /* Told by a guest that goes on, and after an update by one that does not. */
 int drive_panic(struct session *s, unsigned updates)
@@ -21,5 +27,61 @@ int drive_panic(struct session *s, unsigned updates)
 	if (!session_logged(s, "the guest's kernel has panicked (exit 34)"))
 		return session_fail(s, "molt does not say that the guest has panicked");
 	snprintf(s->line, sizeof(s->line), "ended with %d", PANICKED);
+	return 0;
+}
+
+/* With --on-reset exit and --on-crash exit, the defaults: after an update. */
+int drive_reset(struct session *s, unsigned updates)
+{
+	if (session_expect(s, "READY", BOOT_MS) || drive_updates(s, updates) ||
+	    session_send(s, "r", 1) || session_exits(s, RESET))
+		return -1;
+	snprintf(s->line, sizeof(s->line), "ended with %d", RESET);
+	return 0;
+}
+
+/* The guest does @how, and boots again to find what the first boot has found. */
+static int boot_again(struct session *s, struct verb *events, char how, const char *first)
+{
+	const char *line;
+
+	if (session_send(s, &how, 1) || session_expect(s, "READY", BOOT_MS))
+		return -1;
+	if (strcmp(s->line, first))
+		return session_fail(s, "'%c': the guest finds '%s', and not '%s'", how, s->line,
+				    first);
+	do /* updates */
+		line = verb_line(events);
+	while (line && !record_is(line, "event", "reboot"));
+	return line ? 0 : session_fail(s, "'%c': no event of a reboot", how);
+}
+
+int drive_reboot(struct session *s, unsigned updates)
+{
+	static const char ways[] = "rktp";
+	static struct verb events, v;
+	char first[SESSION_LINE], count[32];
+	unsigned n = 0;
+
+	if (session_expect(s, "READY", BOOT_MS))
+		return -1;
+	memcpy(first, s->line, sizeof(first));
+	if (verb_start(s, &events, "events", NULL, NULL))
+		return -1;
+	for (unsigned i = 0; i < updates; i++) {
+		if (boot_again(s, &events, ways[i % 4], first) || session_update(s) ||
+		    session_ask(s, 's', "STAYS") || boot_again(s, &events, ways[i / 4 % 4], first))
+			return -1;
+		n += 2;
+	}
+	snprintf(count, sizeof(count), "\"reboots\":%u,", n);
+	if (verb_run(s, &v, 0, count, "status", ARGS("--json")) || session_settle(s))
+		return -1;
+	/* Who is asked to end does not begin anew. */
+	if (kill(s->pid, SIGTERM) || session_await_written(s, "log", "power button", 1) ||
+	    session_send(s, "r", 1) || session_exits(s, RESET))
+		return -1;
+	verb_end(&events);
+	snprintf(s->line, sizeof(s->line), "%u boots", n + 1);
 	return 0;
 }
