@@ -37,6 +37,7 @@ static uint32_t generation[MAX_BLOCKS]; /* of each block: 0: zeroes */
 static bool unknown[MAX_BLOCKS];	/* a write has failed: old or new */
 static bool busy[MAX_BLOCKS];
 static struct virtio v;
+static struct virtq queue = {.rings = &rings};
 static volatile uint64_t irqs, spurious;
 static uint64_t done, errors, resets, random = 88172645463325252ull;
 static bool may_fail, with_resets;
@@ -95,7 +96,7 @@ static void offer(unsigned i)
 				   type == READ ? VIRTQ_NEXT | VIRTQ_WRITE : VIRTQ_NEXT,
 				   (uint16_t)(3 * i + 2)};
 	d[2] = (struct virtq_desc){(uintptr_t)&requests[i].status, 1, VIRTQ_WRITE, 0};
-	virtq_offer(&v, (uint16_t)(3 * i));
+	virtq_offer(&queue, (uint16_t)(3 * i));
 }
 
 static void check_data(unsigned i)
@@ -144,13 +145,14 @@ static void take_back(unsigned n)
 		struct user_wait wait = {&irqs, rdtsc() + us_to_tsc(LOST_US)};
 		int head;
 		irqs = 0;
-		while ((head = virtq_take(&v)) >= 0) {
+		while ((head = virtq_take(&queue, NULL)) >= 0) {
 			finish((unsigned)head / 3);
 			n--;
 		}
 		if (n && !user_wait_flag(&wait))
-			wrong = rings.used.idx != v.seen ? "was done, but its interrupt was lost"
-							 : "was lost";
+			wrong = rings.used.idx != queue.seen
+					? "was done, but its interrupt was lost"
+					: "was lost";
 	}
 }
 
@@ -158,7 +160,7 @@ static void take_back(unsigned n)
 static void reset(unsigned n)
 {
 	resets++;
-	virtio_start(&v, option_number("event", 0) ? VIRTIO_F_EVENT_IDX : 0, &rings,
+	virtio_start(&v, option_number("event", 0) ? VIRTIO_F_EVENT_IDX : 0, &queue, 1,
 		     option_number("intx", 0) ? 0 : VEC_DISK);
 	for (unsigned i = 0; i < n; i++) {
 		busy[requests[i].block] = false;
@@ -177,11 +179,11 @@ static uint64_t round_run(void *arg)
 	for (unsigned i = 0; i < n; i++) {
 		offer(i);
 		if (next_random() % 4 == 0) {
-			virtq_kick(&v, from);
+			virtq_kick(&queue, from);
 			from = rings.avail.idx;
 		}
 	}
-	virtq_kick(&v, from);
+	virtq_kick(&queue, from);
 	if (with_resets && next_random() % 64 == 0)
 		return n;
 	take_back(n);
@@ -202,7 +204,7 @@ static void one(uint32_t type, uint32_t block)
 	for (uint32_t k = 0; type == WRITE && k < BLOCK_WORDS; k++)
 		data[0][k] = word_of(block, generation[block] + 1, k);
 	offer(0);
-	virtq_kick(&v, from);
+	virtq_kick(&queue, from);
 	take_back(1);
 }
 
@@ -254,7 +256,7 @@ void guest_main(void)
 	if (intx)
 		ioapic_set(v.pin, IOAPIC_LEVEL | VEC_DISK);
 	with_resets = option_number("reset", 0);
-	virtio_start(&v, option_number("event", 0) ? VIRTIO_F_EVENT_IDX : 0, &rings,
+	virtio_start(&v, option_number("event", 0) ? VIRTIO_F_EVENT_IDX : 0, &queue, 1,
 		     intx ? 0 : VEC_DISK);
 	blocks = *(volatile uint32_t *)v.config / SECTORS;
 	if (!blocks || blocks > MAX_BLOCKS)

@@ -22,6 +22,7 @@ enum { COMMON = 1, NOTIFY, ISR, DEVICE };
 #define QUEUE_SIZE	      24
 #define QUEUE_VECTOR	      26
 #define QUEUE_ENABLE	      28
+#define QUEUE_NOTIFY	      30
 #define QUEUE_DESC	      32
 #define QUEUE_AVAIL	      40
 #define QUEUE_USED	      48
@@ -57,8 +58,10 @@ static void capability_take(struct virtio *v, unsigned at, unsigned kind)
 		v->isr = register_at(v, at);
 	else if (kind == DEVICE)
 		v->config = register_at(v, at);
-	else if (kind == NOTIFY)
-		v->doorbell = (volatile uint32_t *)register_at(v, at);
+	else if (kind == NOTIFY) {
+		v->doorbells = register_at(v, at);
+		v->doorbell_len = pci_read(v->dev, at + 16);
+	}
 }
 
 void virtio_open(struct virtio *v, unsigned type)
@@ -78,19 +81,20 @@ void virtio_open(struct virtio *v, unsigned type)
 			capability_take(v, at, head >> 24);
 		at = head >> 8 & 0xfc;
 	}
-	if (!v->common || !v->isr || !v->config || !v->doorbell)
+	if (!v->common || !v->isr || !v->config || !v->doorbells)
 		guest_fail("virtio: a capability is missing");
 }
 
 static void msix_enable(struct virtio *v, uint8_t vector)
 {
 	uint32_t where = pci_read(v->dev, v->cap_msix + 4);
+	unsigned vectors = (pci_read(v->dev, v->cap_msix) >> 16 & 0x7ff) + 1;
 	volatile uint32_t *table =
 		(volatile uint32_t *)(uintptr_t)((pci_read(v->dev, BAR0 + 4 * (where & 7)) &
 						  ~0xfu) +
 						 (where & ~7u));
 
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < vectors; i++) {
 		table[4 * i] = MSI_TO_CPU_0;
 		table[4 * i + 1] = 0;
 		table[4 * i + 2] = vector;
@@ -125,7 +129,28 @@ static void address_put(struct virtio *v, unsigned reg, const volatile void *at)
 	put32(v, reg + 4, (uint32_t)((uintptr_t)at >> 32));
 }
 
-void virtio_start(struct virtio *v, uint64_t features, struct virtq_rings *rings, uint8_t vector)
+static void queue_start(struct virtio *v, struct virtq *q, uint16_t index)
+{
+	struct virtq_rings *rings = q->rings;
+
+	memset(rings, 0, sizeof(*rings));
+	put16(v, QUEUE_SELECT, index);
+	put16(v, QUEUE_SIZE, VIRTIO_QUEUE_LEN);
+	put16(v, QUEUE_VECTOR, (uint16_t)(index + 1));
+	address_put(v, QUEUE_DESC, rings->desc);
+	address_put(v, QUEUE_AVAIL, &rings->avail);
+	address_put(v, QUEUE_USED, &rings->used);
+	put16(v, QUEUE_ENABLE, 1);
+	q->index = index;
+	q->seen = 0;
+	q->event_idx = v->features & VIRTIO_F_EVENT_IDX;
+	q->doorbell = (volatile uint16_t *)(v->doorbells +
+					    v->doorbell_len * *(volatile uint16_t *)(v->common +
+										     QUEUE_NOTIFY));
+}
+
+void virtio_start(struct virtio *v, uint64_t features, struct virtq *queues, unsigned n,
+		  uint8_t vector)
 {
 	status_put(v, 0);
 	while (virtio_status(v))
@@ -135,50 +160,43 @@ void virtio_start(struct virtio *v, uint64_t features, struct virtq_rings *rings
 	status_put(v, 11);
 	if (!(virtio_status(v) & 8))
 		guest_fail("virtio: the device refuses its own features");
-	memset(rings, 0, sizeof(*rings));
-	v->rings = rings;
-	v->seen = 0;
 	if (vector)
 		msix_enable(v, vector);
 	put16(v, CONFIG_VECTOR, 0);
-	put16(v, QUEUE_SELECT, 0);
-	put16(v, QUEUE_SIZE, VIRTIO_QUEUE_LEN);
-	put16(v, QUEUE_VECTOR, 1);
-	address_put(v, QUEUE_DESC, rings->desc);
-	address_put(v, QUEUE_AVAIL, &rings->avail);
-	address_put(v, QUEUE_USED, &rings->used);
-	put16(v, QUEUE_ENABLE, 1);
+	for (unsigned i = 0; i < n; i++)
+		queue_start(v, &queues[i], (uint16_t)i);
 	status_put(v, 15);
 }
 
-void virtq_offer(struct virtio *v, uint16_t head)
+void virtq_offer(struct virtq *q, uint16_t head)
 {
-	uint16_t idx = v->rings->avail.idx;
+	uint16_t idx = q->rings->avail.idx;
 
-	v->rings->avail.ring[idx % VIRTIO_QUEUE_LEN] = head;
+	q->rings->avail.ring[idx % VIRTIO_QUEUE_LEN] = head;
 	__asm__ volatile("" : : : "memory");
-	v->rings->avail.idx = (uint16_t)(idx + 1);
+	q->rings->avail.idx = (uint16_t)(idx + 1);
 }
 
 /* @from: the available index before what was offered since the last kick (2.7.10). */
-void virtq_kick(struct virtio *v, uint16_t from)
+void virtq_kick(struct virtq *q, uint16_t from)
 {
-	uint16_t now = v->rings->avail.idx;
+	uint16_t now = q->rings->avail.idx;
 
 	__asm__ volatile("lock addl $0, (%%rsp)" : : : "memory");
-	uint16_t event = v->rings->used.avail_event;
-	if (!(v->features & VIRTIO_F_EVENT_IDX) ||
-	    (uint16_t)(now - event - 1) < (uint16_t)(now - from))
-		*v->doorbell = 0;
+	uint16_t event = q->rings->used.avail_event;
+	if (q->event_idx ? (uint16_t)(now - event - 1) < (uint16_t)(now - from) : now != from)
+		*q->doorbell = q->index;
 }
 
-int virtq_take(struct virtio *v)
+int virtq_take(struct virtq *q, uint32_t *len)
 {
-	if (v->rings->used.idx == v->seen)
+	if (q->rings->used.idx == q->seen)
 		return -1;
-	int head = (int)v->rings->used.ring[v->seen++ % VIRTIO_QUEUE_LEN].id;
+	int head = (int)q->rings->used.ring[q->seen % VIRTIO_QUEUE_LEN].id;
+	if (len)
+		*len = q->rings->used.ring[q->seen % VIRTIO_QUEUE_LEN].len;
 	/* The next interrupt is due with the next chain (2.7.7.1). */
-	v->rings->avail.used_event = v->seen;
+	q->rings->avail.used_event = ++q->seen;
 	__asm__ volatile("lock addl $0, (%%rsp)" : : : "memory");
 	return head;
 }

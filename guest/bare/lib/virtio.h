@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A driver of one virtio device with one queue at a time (VIRTIO 1.2, 4.1 and 2.7). Registers and rings may be used at
+ * A driver of virtio devices (VIRTIO 1.2, 4.1 and 2.7). Registers and rings may be used at
  * CPL3; virtio_open may not.
  */
 #ifndef GUEST_VIRTIO_H
@@ -46,25 +46,33 @@ struct virtq_rings {
 struct virtio {
 	unsigned dev;				 /* PCI */
 	volatile uint8_t *common, *isr, *config; /* registers */
-	volatile uint32_t *doorbell;		 /* of queue 0 */
-	unsigned pin;				 /* of the IOAPIC, for INTA */
+	volatile uint8_t *doorbells;
+	uint32_t doorbell_len; /* from one queue's to the next */
+	unsigned pin;	       /* of the IOAPIC, for INTA */
 	unsigned cap_msix;
 	uint64_t features; /* agreed on */
+};
+
+struct virtq {
 	struct virtq_rings *rings;
-	uint16_t seen; /* used index up to which chains were taken back */
+	volatile uint16_t *doorbell;
+	uint16_t index; /* of the queue */
+	uint16_t seen;	/* used index up to which chains were taken back */
+	bool event_idx;
 };
 
 /* Finds the device of that type (PCI device 0x1040 + type); fails the guest where there is none. */
 void virtio_open(struct virtio *v, unsigned type);
-/* Reset, features (those that are offered, of @features), queue 0 with @rings, DRIVER_OK. With @vector MSI-X, to CPU 0,
- * for queue and configuration; 0: INTA, whose pin is the caller's to set. */
-void virtio_start(struct virtio *v, uint64_t features, struct virtq_rings *rings, uint8_t vector);
+/* Reset, features (those that are offered, of @features), queues 0 to @n - 1 with their rings, DRIVER_OK. With @vector
+ * MSI-X, to CPU 0, for queues and configuration; 0: INTA, whose pin is the caller's to set. */
+void virtio_start(struct virtio *v, uint64_t features, struct virtq *queues, unsigned n,
+		  uint8_t vector);
 
 /* The chain that begins at descriptor @head is the device's. kick: it is told, if it wants that. */
-void virtq_offer(struct virtio *v, uint16_t head);
-void virtq_kick(struct virtio *v, uint16_t from);
-/* The next chain that came back: its head, or -1. */
-int virtq_take(struct virtio *v);
+void virtq_offer(struct virtq *q, uint16_t head);
+void virtq_kick(struct virtq *q, uint16_t from);
+/* The next chain that came back: its head, or -1. @len (may be NULL): bytes that the device has written. */
+int virtq_take(struct virtq *q, uint32_t *len);
 
 static inline uint8_t virtio_status(const struct virtio *v)
 {

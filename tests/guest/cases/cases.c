@@ -58,6 +58,7 @@ const struct test_case test_cases[] = {
 	{"level-hold", "level", drive_level, 1, 48, 5000, 15000, {TESTDEV_LEVEL, HOLD(30)}},
 	{"net", "net", drive_net, 1, 200, 0, 5000, {"--net", "fd=%N", SANDBOX(kill)}},
 	{"net-hold", "net", drive_net, 1, 40, 0, 5000, {"--net", "fd=%N", HOLD(30)}},
+	{"net-event", "net", drive_net, 1, 100, 0, 5000, {"--net", "fd=%N"}, "event=1"},
 	{"disk-1", "disk", drive_disk, 1, 200, 0, 20000, {DISK}, .disk_mib = 8},
 	{"disk-2", "disk", drive_disk, 2, 100, 0, 20000, {DISK}, "event=1", .disk_mib = 8},
 	{"disk-intx", "disk", drive_disk, 1, 100, 0, 20000, {DISK}, "intx=1", .disk_mib = 8},
