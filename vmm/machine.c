@@ -75,7 +75,7 @@ static int build_ram(struct machine *m, struct state_blob *blob, struct error *e
 	return rc;
 }
 
-static int create_devices(struct machine *m, struct error *err)
+int machine_create_devices(struct machine *m, struct error *err)
 {
 	int rc = 0;
 	for (unsigned i = 0; !rc && devices_fixed[i]; i++)
@@ -144,7 +144,7 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 			 ?: console_open(m, m->opt.console, &m->console, err)
 			 ?: create_vm(m, err)
 			 ?: arch_init(m, err)
-			 ?: create_devices(m, err)
+			 ?: machine_create_devices(m, err)
 			 ?: each_device(m, STEP(open), err)
 			 ?: realize_devices(m, err)
 			 ?: vcpus_init(m, err)

@@ -70,6 +70,9 @@ void machine_access(struct machine *m, struct bus *bus, uint64_t addr, struct bu
 int machine_add_device(struct machine *m, const struct device_class *cls, const char *arg,
 		       struct error *err);
 
+/* Those that every machine has, and those of m->opt; none is opened yet. */
+int machine_create_devices(struct machine *m, struct error *err);
+
 /* Builds the machine that m->opt describes, in the order of vmm/device.h: a fresh one (@blob NULL),
  * or the one in @blob, whose threads then create their vCPUs. On failure the program ends: nothing
  * is torn down. */

@@ -5,6 +5,7 @@
 #include "cpr/fault.h"
 #include "cpr/handover/parent.h"
 #include "cpr/handover/worker.h"
+#include "cpr/host_check.h"
 #include "cpr/inspect.h"
 #include "cpr/program.h"
 #include "vmm/base/build.h"
@@ -39,6 +40,15 @@ static void machine_init(struct machine *m)
 	m->stop_code = -1;
 }
 
+/* It may also be what belongs to another option. */
+static bool asks_dry_run(int argc, char *argv[])
+{
+	for (int i = 2; i < argc; i++)
+		if (!strncmp(argv[i], "--dry", 5))
+			return true;
+	return false;
+}
+
 /* Started by somebody: becomes a parent, whose workers are execed by a descriptor and so do not know their path. */
 static int start(int argc, char *argv[], const struct role *role)
 {
@@ -53,6 +63,13 @@ static int start(int argc, char *argv[], const struct role *role)
 	open_standard_fds();
 	if (config_file_expand(&argc, &argv, &err))
 		return fail(&err);
+	if (asks_dry_run(argc, argv)) {
+		machine_init(&machine);
+		if (options_parse(&machine.opt, argc - 2, argv + 2, &err))
+			return fail(&err);
+		if (machine.opt.dry_run)
+			return host_check(&machine, false);
+	}
 	if (program_path(path, argv[0], &err))
 		return fail(&err);
 	setenv(PROGRAM_PATH_ENV, path, 1);
@@ -84,7 +101,8 @@ static int run(int argc, char *argv[])
 
 static void usage(FILE *out)
 {
-	fprintf(out, "usage: molt run OPTIONS    run a guest (molt run --help)\n");
+	fprintf(out, "usage: molt run OPTIONS    run a guest (molt run --help)\n"
+		     "       molt host-check [DEVICE...] [--mem SIZE] [--json]\n");
 	client_usage(out);
 	fprintf(out, "       " INSPECT_USAGE "       molt --version\n"
 		     "       molt --help\n"
@@ -120,6 +138,12 @@ static int state(int argc, char *argv[])
 	return rc < 0 ? fail(&err) : rc;
 }
 
+static int check_host(int argc, char *argv[])
+{
+	machine_init(&machine);
+	return host_check_run(&machine, argc, argv);
+}
+
 /* The first word of the command line says which. Each gets all of main's arguments. */
 static const struct {
 	const char *word;
@@ -128,6 +152,7 @@ static const struct {
 } verbs[] = {
 	{"run", run, NULL},
 	{"state", state, NULL},
+	{"host-check", check_host, NULL},
 	{"list", client_run, NULL},
 	{"status", client_run, NULL},
 	{"config", client_run, NULL},

@@ -355,6 +355,10 @@ const struct option_entry options_table[] = {
 	 "so that the guest does not have to fault it all in again. Memory that is not done by "
 	 "then is faulted in as it is touched. 0: none.",
 	 "30000", GROUP_RUN, parse_number, AT(warm_budget_ms), .min = 0, .max = 3600000},
+	{"dry-run", 0, NULL,
+	 "Start nothing: say whether this host can run the guest, and where not what to do (molt "
+	 "host-check).",
+	 NULL, GROUP_RUN, parse_flag, AT(dry_run)},
 	{"insecure-exe", 0, NULL,
 	 "Let an update run a program file that its group or everybody may write to, or that "
 	 "belongs to another user than root and the one who runs molt.",

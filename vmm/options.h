@@ -36,6 +36,7 @@ struct options {
 	uint32_t update_timeout_ms;  /* --update-timeout, 0 (chosen): from STATE to commit */
 	uint32_t prepare_timeout_ms; /* --prepare-timeout, 10000 */
 	uint32_t warm_budget_ms;     /* --warm-budget, 30000; 0: off */
+	bool dry_run;		     /* --dry-run: only say whether this host can run the guest */
 	bool insecure_exe; /* --insecure-exe: an update may run a file that others can write */
 	enum seccomp_mode sandbox; /* --sandbox, SECCOMP_KILL; SECCOMP_LOG in sanitized builds */
 	uint32_t hold_ms; /* --debug-hold MS: tests: the pause is held open this long before exec */
