@@ -159,6 +159,7 @@ static const struct {
 	{"update", client_run, NULL},
 	{"stop", client_run, NULL},
 	{"metrics", client_run, NULL},
+	{"console", client_run, NULL},
 	{"pause", client_run, NULL},
 	{"resume", client_run, NULL},
 	{"events", client_run, NULL},

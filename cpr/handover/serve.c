@@ -12,6 +12,7 @@
 #include "vmm/base/json.h"
 #include "vmm/base/reasons.h"
 #include "vmm/base/config_file.h"
+#include "vmm/console/console.h"
 #include "vmm/control/control.h"
 #include "vmm/control/request.h"
 #include "vmm/machine.h"
@@ -119,6 +120,24 @@ static void resume_guest(struct machine *m, const struct control_request *req)
 		tell_paused(m, req);
 }
 
+static void attach(struct machine *m, const struct control_request *req)
+{
+	char buf[256];
+	struct error err;
+	struct json j;
+	int rc = req->peer < 0 ? (error_set(&err, EINVAL, "console: no socket came along"),
+				  error_hint(&err, "molt console GUEST"))
+			       : console_view(m->console, req->peer, &err);
+	if (rc) {
+		if (req->peer >= 0)
+			close(req->peer);
+		control_answer_error(m->control, &err);
+		return;
+	}
+	answer_begin(&j, buf, sizeof(buf), "console");
+	answer_end(m, &j);
+}
+
 bool serve_request(struct machine *m, struct program *p)
 {
 	static const struct error no_peer = {.text = "take: no socket came along",
@@ -132,6 +151,9 @@ bool serve_request(struct machine *m, struct program *p)
 	switch (req.word) {
 	case CONTROL_STATUS:
 		status_answer(m, p);
+		return false;
+	case CONTROL_CONSOLE:
+		attach(m, &req);
 		return false;
 	case CONTROL_METRICS:
 		metrics_answer(m, p);

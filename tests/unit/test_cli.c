@@ -91,6 +91,7 @@ static void what_is_typed(void **state)
 		{{"host-check", "--foo"}, 2, "'--foo'"},
 		{{"host-check", "--mem", "1K"}, 2, "--mem"},
 		{{"run", "--dry-run"}, 2, "--kernel is missing"},
+		{{"console", "-h"}, 0, "usage: molt console"},
 		{{"metrics"}, 2, "GUEST is missing"},
 		{{"resume", "-h"}, 0, "usage: molt resume"},
 		{{"update", "web", "--json=1"}, 2, "'--json=1'"},

@@ -39,6 +39,7 @@ static void what_is_understood(void **state)
 		{"pause", CONTROL_PAUSE, false, ""},
 		{"resume", CONTROL_RESUME, false, ""},
 		{"metrics", CONTROL_METRICS, false, ""},
+		{"console", CONTROL_CONSOLE, false, ""},
 		{"update", CONTROL_UPDATE, false, ""},
 		{"update check", CONTROL_UPDATE, true, ""},
 		{"update   check  check ", CONTROL_UPDATE, true, ""},
@@ -61,7 +62,7 @@ static void what_is_refused(void **state)
 	} cases[] = {
 		{"", "unknown request ''", "status, update"},
 		{"   ", "unknown request ''", "status, update"},
-		{"", "unknown request ''", "take, config, pause, resume, metrics"},
+		{"", "unknown request ''", "take, config, pause, resume, metrics, console"},
 		{"statu", "unknown request 'statu'", "status, update"},
 		{"STATUS", "unknown request 'STATUS'", "status, update"},
 		{"status\tx", "control character at byte 6", ""},

@@ -7,6 +7,7 @@
 #include "vmm/console/console.h"
 #include "vmm/loop.h"
 #include "vmm/console/terminal.h"
+#include "vmm/console/viewers.h"
 
 #define CONSOLE_RING_LEN  16384
 #define CONSOLE_INPUT_LEN 256
@@ -41,6 +42,7 @@ struct console {
 	uint64_t taken_ns; /* input waits since then, or part of it was taken */
 	uint32_t ring_loaded, in_loaded; /* bytes of the state that was loaded last */
 	unsigned complaints;
+	struct viewer viewers[VIEWERS_MAX];
 	console_reader reader;
 	console_drained drained;
 	void *opaque;
@@ -71,6 +73,8 @@ void console_watch(struct console *con);
 bool console_stuck(const struct console *con);
 /* Before the client's descriptor is closed: in_fd and out_fd become -1. */
 void console_detach(struct console *con);
+/* Input from elsewhere than in_fd, for the guest. */
+void console_type(struct console *con, const uint8_t *buf, uint32_t len);
 /* To a client that comes late: the ring's whole lines count as unsent. */
 void console_replay(struct console *con);
 

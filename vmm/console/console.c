@@ -66,6 +66,7 @@ void console_watch(struct console *con)
 
 	if (!con->started)
 		return;
+	viewers_watch(con);
 	if (con->in_fd == con->out_fd) {
 		rc = watch_fd(con, con->in_fd, &con->in_events, in | out, on_input);
 	} else {
@@ -173,6 +174,7 @@ size_t console_write(struct console *con, const uint8_t *buf, size_t len)
 		memcpy(s->ring + s->ring_len, buf + done, n);
 		s->ring_len += n;
 		s->unsent += n;
+		viewers_write(con, buf + done, n);
 		done += n;
 		send_unsent(con);
 		if (!n && s->unsent == CONSOLE_RING_LEN) {
@@ -279,6 +281,12 @@ static void append(struct console *con, const uint8_t *buf, uint32_t n)
 	s->in_len += n;
 }
 
+void console_type(struct console *con, const uint8_t *buf, uint32_t len)
+{
+	append(con, buf, len);
+	deliver(con);
+}
+
 /* Reads once, when the reader has taken all there was; of a terminal, for the escapes, also when
  * the guest is stuck. False at the end, for now or ever. */
 static bool read_input(struct console *con)
@@ -371,6 +379,7 @@ static int post_load(void *opaque, struct error *err)
 		return error_set(err, EBADMSG, "console: the state contradicts itself");
 	if (con->be->reload)
 		con->be->reload(con);
+	viewers_load(con);
 	con->terminal = s->raw && con->in_fd >= 0;
 	return 0;
 }
@@ -394,6 +403,7 @@ int console_open(struct machine *m, const char *spec, struct console **out, stru
 		return error_errno(err, ENOMEM, "console");
 	con->m = m;
 	con->in_fd = con->out_fd = con->listen_fd = -1;
+	viewers_load(con);
 	for (unsigned i = 0; i < ARRAY_LEN(backends); i++)
 		if (!strncmp(backends[i]->name, spec, n) && !backends[i]->name[n])
 			con->be = backends[i];

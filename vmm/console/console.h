@@ -36,6 +36,10 @@ void console_ready(struct console *con);
  * somebody else's to put back. */
 int console_start(struct console *con, struct error *err);
 
+/* Attaches @fd, a stream socket, which is the console's from then on (on failure the caller's): it gets what the guest
+ * writes and brings input. Takes the device lock. -EBUSY: there are as many as may be. */
+int console_view(struct console *con, int fd, struct error *err);
+
 /* A file that may have been rotated away is opened anew. Where that fails the one that is open stays. Takes the device
  * lock. */
 int console_reopen(struct console *con, struct error *err);

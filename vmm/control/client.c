@@ -26,6 +26,7 @@ struct verb {
 	unsigned timeout_s; /* of each wait for an answer, by default; 0: as long as it takes */
 	bool update;	    /* takes --check, --exe and --all */
 	bool no_guest;	    /* is not about one */
+	bool attach;	    /* gives the guest one end of a socket pair, l->data the other */
 };
 
 static int usage(const struct verb *v)
@@ -301,6 +302,19 @@ static int run_update(const struct verb *v, struct client_link *l, const struct 
 	return good ? 0 : EXIT_REFUSED;
 }
 
+static int run_console(const struct verb *v, struct client_link *l, const struct arguments *a)
+{
+	struct error err;
+	const char *answer = client_line(l, &err);
+	if (!answer)
+		return fail(&err);
+	if (!says(answer, "result", "ok")) {
+		show_reason(answer, v->name);
+		return EXIT_REFUSED;
+	}
+	return client_console(l->data, &err) ? fail(&err) : 0;
+}
+
 static const struct verb verbs[] = {
 	{"list", "[--json] [--timeout S]",
 	 "Lists this user's guests that have a --name: how they are, and whether they can be\n"
@@ -317,6 +331,9 @@ static const struct verb verbs[] = {
 	 "Prints what is counted of a guest, over all its updates, in the text format that\n"
 	 "Prometheus reads.",
 	 run_simple, show_metrics, ANSWER_S},
+	{"console", "GUEST [--timeout S]",
+	 "Attaches to the guest's console, beside whoever has it. Ctrl-a x or Ctrl-a d leaves it.",
+	 run_console, .timeout_s = ANSWER_S, .attach = true},
 	{"stop", "GUEST [--json] [--timeout S]",
 	 "Presses the guest's power button, as SIGTERM does. Pressing it again does no\n"
 	 "more: after --stop-timeout the guest is ended.",
@@ -352,7 +369,8 @@ static int run_one(const struct verb *v, const struct arguments *a, const char *
 	struct error err;
 	if (client_connect(&l, a->target, a->timeout_s, &err))
 		return fail(&err);
-	int rc = client_send(&l, request, &err) ? fail(&err) : v->run(v, &l, a);
+	int sent = v->attach ? client_send_pair(&l, request, &err) : client_send(&l, request, &err);
+	int rc = sent ? fail(&err) : v->run(v, &l, a);
 	client_close(&l);
 	return rc;
 }

@@ -18,6 +18,7 @@ void client_explain(struct client_link *l, struct error *err);
 
 struct client_link {
 	int fd;
+	int data;		/* our end of what the guest was given, or -1 */
 	char *buf;		/* owned */
 	size_t len, room, used; /* bytes in it; of these the line returned last */
 	unsigned timeout_s;	/* of each wait; 0: for ever */
@@ -35,6 +36,12 @@ int client_connect(struct client_link *l, const char *target, unsigned timeout_s
 int client_send(struct client_link *l, const char *line, struct error *err);
 /* The same with a descriptor, which stays the caller's. */
 int client_send_fd(struct client_link *l, const char *line, int fd, struct error *err);
+/* The same with one end of a new socket pair; the other one is l->data. */
+int client_send_pair(struct client_link *l, const char *line, struct error *err);
 /* The next line, without its newline, valid until the next call. NULL: an error; -EPIPE: closed. */
 char *client_line(struct client_link *l, struct error *err);
 void client_close(struct client_link *l);
+
+/* Ties standard input and output to the console behind @fd, until the user leaves it, input or the guest ends. A terminal
+ * is raw meanwhile. 0 or -errno. */
+int client_console(int fd, struct error *err);

@@ -90,7 +90,7 @@ int client_connect(struct client_link *l, const char *target, unsigned timeout_s
 {
 	const struct timeval timeout = {.tv_sec = timeout_s};
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	*l = (struct client_link){.fd = -1, .timeout_s = timeout_s};
+	*l = (struct client_link){.fd = -1, .data = -1, .timeout_s = timeout_s};
 	int rc = control_socket_path(target, addr.sun_path, err);
 	if (rc)
 		return rc;
@@ -147,6 +147,17 @@ int client_send_fd(struct client_link *l, const char *line, int fd, struct error
 	return 0;
 }
 
+int client_send_pair(struct client_link *l, const char *line, struct error *err)
+{
+	int ends[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		return error_errno(err, errno, "socket pair");
+	int rc = client_send_fd(l, line, ends[1], err);
+	close(ends[1]);
+	l->data = ends[0];
+	return rc;
+}
+
 static int make_room(struct client_link *l, struct error *err)
 {
 	if (l->len < l->room)
@@ -196,8 +207,9 @@ char *client_line(struct client_link *l, struct error *err)
 void client_close(struct client_link *l)
 {
 	fd_close(&l->fd);
+	fd_close(&l->data);
 	free(l->buf);
-	*l = (struct client_link){.fd = -1};
+	*l = (struct client_link){.fd = -1, .data = -1};
 }
 
 void client_explain(struct client_link *l, struct error *err)

@@ -114,7 +114,7 @@ static int take_line(struct control_client *c, struct control_request *req, stru
 	getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
 	req->pid = (unsigned)peer.pid;
 	req->uid = peer.uid;
-	if (!rc && req->word == CONTROL_TAKE && fd >= 0) {
+	if (!rc && (req->word == CONTROL_TAKE || req->word == CONTROL_CONSOLE) && fd >= 0) {
 		req->peer = fd;
 		return 0;
 	}

@@ -25,6 +25,7 @@ enum control_word {
 	CONTROL_EVENTS,
 	CONTROL_VERSION,
 	CONTROL_METRICS,
+	CONTROL_CONSOLE, /* attach the descriptor that came along */
 	CONTROL_CONFIG,
 	CONTROL_TAKE, /* give the guest to the process behind the descriptor that came along */
 };
@@ -32,7 +33,7 @@ enum control_word {
 struct control_request {
 	enum control_word word;
 	bool check; /* update: only say whether it could be done */
-	int peer;   /* take: its socket, the receiver's; -1: none came. Set by control_take() */
+	int peer; /* take, console: its socket, the receiver's; -1: none came. Set by control_take() */
 	unsigned uid,
 		pid; /* of whoever asks, by control_take(); pid 0: a process that this one cannot see */
 	char exe[CONTROL_EXE_LEN]; /* update: program file, absolute; "": that of the last update, or where molt was started from */

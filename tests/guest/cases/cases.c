@@ -86,6 +86,7 @@ const struct test_case test_cases[] = {
 	 0,
 	 5000,
 	 {CONTROL, "--stop-timeout", "7", "--insecure-exe"}},
+	{"console", "gap", drive_console, 1, 4, 0, 0, {CONTROL, SANDBOX(kill)}},
 	{"metrics", "gap", drive_metrics, 2, 4, 0, 0, {CONTROL, SANDBOX(kill)}},
 	{"pause-1", "gap", drive_pause, 1, 10, 0, 0, {CONTROL, SANDBOX(kill)}},
 	{"pause-2", "gap", drive_pause, 2, 10, 0, 0, {CONTROL, SANDBOX(kill)}},

@@ -68,6 +68,8 @@ int drive_disk_stuck(struct session *s, unsigned updates);
 int drive_control(struct session *s, unsigned updates);
 /* Signals and requests that come while an update is under way. */
 int drive_busy(struct session *s, unsigned updates);
+/* molt console, on terminals. */
+int drive_console(struct session *s, unsigned updates);
 /* What is counted, over updates and failures. */
 int drive_metrics(struct session *s, unsigned updates);
 /* Paused and resumed, and updated meanwhile. */
