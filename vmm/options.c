@@ -296,8 +296,8 @@ const struct option_entry options_table[] = {
 	 "Give the guest a virtio network interface. tap: on this tap interface of the host, which "
 	 "molt-net-tap makes. fd: on an inherited descriptor, a tap or a stream socket that speaks "
 	 "as passt does. user: through passt, which molt starts and which needs no rights on the "
-	 "host, or which listens at SOCKET. mac: its address; a random one without. May be "
-	 "repeated.",
+	 "host, or which listens at SOCKET. mac: its address; without it a random one, and "
+	 "another one when the guest begins anew in place (--on-reset reboot). May be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
 	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",
 	 "Where the serial console goes. On a terminal, Ctrl-a x quits and Ctrl-a ? helps. "
