@@ -153,6 +153,8 @@ wait_until() { # WHAT COMMAND...
 
 guest_said() { [ "$(guest_count "$1")" -gt "$2" ]; }
 beat_beyond() { beat_look && [ "$BEAT_N" -gt "$1" ]; }
+# After a reboot they are counted from 1 again.
+beat_below() { beat_look && [ "$BEAT_N" -lt "$1" ]; }
 record_beyond() { [ "$(lines "$REPORT")" -gt "$1" ]; }
 ended() { ! alive; }
 
