@@ -161,10 +161,13 @@ static void removes_what_the_dead_left(void **state)
 /* Connected and never answered: nobody accepts. */
 static void a_guest_that_hangs(void **state)
 {
+	const struct fleet_update u = {.request = "update\n", .parallel = 1, .timeout_s = 1};
 	int fd = make_socket("hung");
 	assert_int_equal(PRINTED(fleet_list(false, 1)), 0);
 	assert_non_null(strstr(out, "hung"));
 	assert_non_null(strstr(out, "no answer within 1 s"));
+	assert_int_equal(PRINTED(fleet_update(&u)), EXIT_REFUSED);
+	assert_non_null(strstr(out, "hung: its answer is missing: no answer within 1 s\n"));
 	close(fd);
 }
 

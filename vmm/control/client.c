@@ -393,8 +393,11 @@ int client_run(int argc, char *argv[])
 		return fail(&err);
 	if (!a.all)
 		return run_one(v, &a, request);
-	return fleet_update(&(struct fleet_update){
-		.request = request, .parallel = a.parallel, .go_on = a.go_on, .json = a.json});
+	return fleet_update(&(struct fleet_update){.request = request,
+						   .parallel = a.parallel,
+						   .timeout_s = a.timeout_s,
+						   .go_on = a.go_on,
+						   .json = a.json});
 }
 
 /* ---- `molt status` for people ---- */

@@ -177,7 +177,8 @@ static void tell(struct rollout *r, const char *name, const char *record, const 
 	} else if (ok) {
 		printf("%s: the update can be done\n", name);
 	} else {
-		printf("%s: refused, the guest runs on: %s\n", name,
+		printf("%s: %s: %s\n", name,
+		       record ? "refused, the guest runs on" : "its answer is missing",
 		       record ? json_get_text(record, "reason", text, sizeof(text)) : err->text);
 	}
 	fflush(stdout);
@@ -191,7 +192,7 @@ static void *roll(void *opaque)
 		const char *name = r->names[r->next++];
 		struct error err = {0};
 		pthread_mutex_unlock(&r->lock);
-		char *record = ask(name, r->u->request, 0, &err);
+		char *record = ask(name, r->u->request, r->u->timeout_s, &err);
 		pthread_mutex_lock(&r->lock);
 		tell(r, name, record, &err);
 		free(record);

@@ -7,6 +7,7 @@
 struct fleet_update {
 	const char *request; /* line that is sent to each */
 	unsigned parallel;   /* guests at a time */
+	unsigned timeout_s;  /* of each wait for an answer; 0: as long as it takes */
 	bool go_on;	     /* after a guest has refused */
 	bool json;
 };
