@@ -299,6 +299,9 @@ const struct option_entry options_table[] = {
 	 "host, or which listens at SOCKET. mac: its address; without it a random one, and "
 	 "another one when the guest begins anew in place (--on-reset reboot). May be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
+	{"rng", 0, NULL,
+	 "Give the guest a virtio source of random bytes, which are the host kernel's.", NULL,
+	 GROUP_DEVICES, parse_device},
 	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",
 	 "Where the serial console goes. On a terminal, Ctrl-a x quits and Ctrl-a ? helps. "
 	 "pty:LINK makes a symbolic link to the pseudo terminal. unix:PATH listens for one client, "

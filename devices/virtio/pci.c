@@ -246,8 +246,12 @@ static void capabilities(struct virtio_dev *v)
 	pci_config_set(pci, CAP_MSIX + 1, 1, CAP_COMMON);
 	capability(v, CAP_COMMON, CAP_ISR, VIRTIO_PCI_CAP_COMMON_CFG, AT_COMMON,
 		   sizeof(struct virtio_pci_common_cfg));
-	capability(v, CAP_ISR, CAP_DEVICE, VIRTIO_PCI_CAP_ISR_CFG, AT_ISR, 1);
-	capability(v, CAP_DEVICE, CAP_NOTIFY, VIRTIO_PCI_CAP_DEVICE_CFG, AT_DEVICE, v->config_len);
+	/* What has no configuration has no capability for one: drivers refuse an empty one. */
+	capability(v, CAP_ISR, v->config_len ? CAP_DEVICE : CAP_NOTIFY, VIRTIO_PCI_CAP_ISR_CFG,
+		   AT_ISR, 1);
+	if (v->config_len)
+		capability(v, CAP_DEVICE, CAP_NOTIFY, VIRTIO_PCI_CAP_DEVICE_CFG, AT_DEVICE,
+			   v->config_len);
 	capability(v, CAP_NOTIFY, CAP_ACCESS, VIRTIO_PCI_CAP_NOTIFY_CFG, AT_DOORBELLS,
 		   DOORBELL_LEN * v->queues);
 	pci_config_set(pci, CAP_NOTIFY + VIRTIO_PCI_NOTIFY_CAP_MULT, 4, DOORBELL_LEN);

@@ -19,6 +19,7 @@
 #include "devices/pc/pc.h"
 #include "devices/virtio/disk.h"
 #include "devices/virtio/net.h"
+#include "devices/virtio/rng.h"
 #include "tests/unit/blob.h"
 #include "tests/unit/tree.h"
 #include "vmm/arch/x86_64/cpu.h"
@@ -27,7 +28,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 33564
+#define GOLDEN_BYTES 38596
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -93,7 +94,8 @@ static struct machine *golden_machine(bool fresh, bool virtio, struct rest *rest
 	if (machine_add_device(m, &testdev_class, arg, &err))
 		fail_msg("%s", err.text);
 	if (virtio && (machine_add_device(m, &disk_class, "disk.raw,serial=golden", &err) ||
-		       machine_add_device(m, &net_class, "user,mac=52:54:00:12:34:56", &err)))
+		       machine_add_device(m, &net_class, "user,mac=52:54:00:12:34:56", &err) ||
+		       machine_add_device(m, &rng_class, NULL, &err)))
 		fail_msg("%s", err.text);
 	if (virtio && fresh) {
 		assert_int_equal(fdset_keep(&m->fds, "disk@0:file", memfd_create("disk", 0), &err),

@@ -13,6 +13,7 @@
 #include "devices/pc/pc.h"
 #include "devices/virtio/disk.h"
 #include "devices/virtio/net.h"
+#include "devices/virtio/rng.h"
 #include "tests/unit/tree.h"
 #include "vmm/console/backend.h"
 #include "vmm/device.h"
@@ -63,7 +64,8 @@ static struct machine *reload_machine(bool fresh)
 			 ?: machine_add_device(m, &testdev_class, edge, &err)
 			 ?: machine_add_device(m, &testdev_class, level, &err)
 			 ?: machine_add_device(m, &disk_class, "disk.raw", &err)
-			 ?: machine_add_device(m, &net_class, "user", &err);
+			 ?: machine_add_device(m, &net_class, "user", &err)
+ ?: machine_add_device(m, &rng_class, NULL, &err);
 	((struct disk *)machine_device(m, "disk", NULL))->state.block_len = 512;
 	if (!rc && fresh)
 		rc = fdset_keep(&m->fds, "disk@0:file", memfd_create("disk", 0), &err)

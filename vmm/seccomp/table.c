@@ -66,6 +66,7 @@ static const struct seccomp_row devices[] = {
 	/* fdset_keep; newfstatat is how some C libraries do it */
 	SECCOMP_CALL(fstat),
 	SECCOMP_CALL_IS(newfstatat, 3, AT_EMPTY_PATH),
+	SECCOMP_CALL(getrandom),
 	/* console */
 	SECCOMP_CALL(read),
 	SECCOMP_CALL(ppoll),
