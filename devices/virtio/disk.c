@@ -196,12 +196,10 @@ static void disk_resume(struct device *base)
 static void disk_destroy(struct device *base)
 {
 	struct disk *disk = (struct disk *)base;
-	bool idle = !disk->virtio.in_flight;
 	virtio_dev_destroy(&disk->virtio);
 	if (disk->done_fd >= 0)
 		disk_threads_end(disk);
-	if (idle)
-		free(disk->requests);
+	free(disk->requests);
 }
 
 const struct device_class disk_class = {

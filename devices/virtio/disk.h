@@ -82,5 +82,5 @@ void disk_oldest(struct virtio_dev *v, char *text, size_t size);
 int disk_threads_init(struct disk *disk, struct error *err);
 int disk_threads_start(struct disk *disk, struct error *err);
 void disk_threads_submit(struct disk *disk, struct disk_request *r);
-/* Nothing is in flight, or the threads are left alone. */
+/* What the guest has queued is done first. */
 void disk_threads_end(struct disk *disk);

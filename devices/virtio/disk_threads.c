@@ -96,8 +96,6 @@ void disk_threads_end(struct disk *disk)
 	disk->ending = true;
 	pthread_cond_broadcast(&disk->work);
 	pthread_mutex_unlock(&disk->lock);
-	if (disk->virtio.in_flight) /* who waits for a dead disk would not come back */
-		return;
 	while (disk->threads)
 		pthread_join(disk->thread[--disk->threads], NULL);
 	loop_remove(&disk->dev.m->loop, disk->done_fd);

@@ -107,9 +107,14 @@ static void virtio_leave(struct machine *left)
 static inline void virtio_free(void)
 {
 	uint8_t *hva = m->ram.hva;
-	for (unsigned i = 0; i < m->fds.n; i++)
-		close(m->fds.e[i].fd);
-	virtio_leave(m);
+	int fd[64];
+	unsigned n = m->fds.n;
+	assert_true(n <= ARRAY_LEN(fd));
+	for (unsigned i = 0; i < n; i++)
+		fd[i] = m->fds.e[i].fd;
+	virtio_leave(m); /* whose devices use them to the end */
+	while (n)
+		close(fd[--n]);
 	munmap(hva, LOW_LEN + HIGH_LEN);
 }
 
