@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A successor loads a state that was offered while the guest ran, and later the one of the pause. Load A, then
- * load B, is load B: here for every device, each pair of a number of states, and all that a load makes, which is
- * the state that would be saved, regions of the buses, memory slots, sources of interrupts and their routes.
+ * A successor loads a state that was offered while the guest ran, and later the one of the pause. Load A, then load B,
+ * is load B: here each pair of a number of states, of every device, and all that a load makes, which is the state that
+ * would be saved, regions of the buses, memory slots, sources of interrupts and their routes.
  */
 #define FAKE_LINKAGE /* the fakes, though the real ones are linked in */
 #include "tests/unit/fake_vfio.h"
@@ -18,8 +18,7 @@
 #include "vmm/console/backend.h"
 #include "vmm/device.h"
 
-/* Slots: passed through, and the tests' devices. */
-enum { FIRST = 1, SECOND, EDGE, LEVEL, DISK, NET };
+enum { FIRST = 1, SECOND, EDGE, LEVEL, DISK, NET }; /* slots: passed through, the tests' */
 
 #define ECAM_ELSEWHERE 0xd0000000ull
 
