@@ -13,7 +13,8 @@
 #include "devices/vfio/vfio.h"
 #include "vmm/base/json.h"
 
-#define BDF "0000:00:05.0"
+#define BDF	   "0000:00:05.0"
+#define DEVICE_DIR "sys/bus/pci/devices/" BDF
 
 static char root[64], sys_dir[80], proc_dir[80], dev_dir[80], said[16384];
 static bool no_kvm;
@@ -42,8 +43,7 @@ static int setup(void **state)
 	snprintf(dev_dir, sizeof(dev_dir), "%s/dev", root);
 	vfio_host = (struct vfio_host){sys_dir, proc_dir, dev_dir};
 	static const char *const dirs[] = {
-		"sys",	"sys/bus", "sys/bus/pci", "sys/bus/pci/devices", "sys/bus/pci/devices/" BDF,
-		"proc", "dev"};
+		"sys", "sys/bus", "sys/bus/pci", "sys/bus/pci/devices", DEVICE_DIR, "proc", "dev"};
 	for (unsigned i = 0; i < ARRAY_LEN(dirs); i++) {
 		snprintf(path, sizeof(path), "%s/%s", root, dirs[i]);
 		if (mkdir(path, 0755))
