@@ -125,9 +125,11 @@ static int deliver(struct net *net, struct net_frame *f)
 static void receive(struct net *net)
 {
 	struct net_frame frame;
+	struct virtio_dev *v = &net->virtio;
+	unsigned i = 0;
 	int rc = 1;
 	net->starved = false;
-	for (unsigned i = 0; i < TURN && rc > 0 && virtq_open(&net->virtio, NET_RX); i++) {
+	while (rc > 0 && virtq_open(v, NET_RX) && i++ < TURN) {
 		rc = net->link->next(net, &frame);
 		if (rc < 0)
 			link_gone(net);
@@ -142,7 +144,10 @@ static void receive(struct net *net)
 	net->state.rx_len -= net->rx_at;
 	memmove(net->state.rx, net->state.rx + net->rx_at, net->state.rx_len);
 	net->rx_at = 0;
-	virtq_notify(&net->virtio, NET_RX);
+	/* Frames that were read already make the link readable no more. */
+	if (i > TURN)
+		virtio_look_again(v, NET_RX);
+	virtq_notify(v, NET_RX);
 }
 
 /* ---- from the guest to the link ---- */
