@@ -239,16 +239,6 @@ static int net_serve(struct device *base, struct error *err)
 	return 0;
 }
 
-static int net_quiesce(struct device *base, struct error *err)
-{
-	return virtio_dev_quiesce(&((struct net *)base)->virtio, err);
-}
-
-static void net_resume(struct device *base)
-{
-	virtio_dev_serve(&((struct net *)base)->virtio);
-}
-
 static void net_destroy(struct device *base)
 {
 	struct net *net = (struct net *)base;
@@ -257,6 +247,7 @@ static void net_destroy(struct device *base)
 	virtio_dev_destroy(&net->virtio);
 }
 
+/* Nothing is in flight between two handlers: it has no quiesce, and runs until the pause. */
 const struct device_class net_class = {
 	.name = "net",
 	.state = &net_state_class,
@@ -269,7 +260,5 @@ const struct device_class net_class = {
 	.post_load = net_post_load,
 	.start = net_start,
 	.serve = net_serve,
-	.quiesce = net_quiesce,
-	.resume = net_resume,
 	.destroy = net_destroy,
 };

@@ -6,9 +6,10 @@
  * the event loop; what a device does in other threads touches guest memory only through the chains it has.
  *
  * The rings in guest memory are the truth, and an update finds nothing in flight: quiesce takes no new chains
- * and lets those in flight end, while the guest runs on and queues. So the state is where the rings are, and
- * how far they were worked through. Which kicks were taken before does not matter, as each queue is looked at
- * once when the device serves or resumes.
+ * and lets those in flight end, while the guest runs on and queues. A device that gives each chain back in the
+ * handler that took it needs no quiesce. So the state is where the rings are, and how far they were worked
+ * through. Which kicks were taken before does not matter, as each queue is looked at once when the device serves
+ * or resumes.
  *
  * Kept over an update, by the device's node ("disk@0"): "NODE:kick:N", the eventfd that the guest's write to
  * queue N's doorbell signals (KVM_IOEVENTFD), and "NODE:msix:N", the one of interrupt vector N.

@@ -430,6 +430,25 @@ static void a_successor_leaves_frames_alone_until_it_serves(void **state)
 	assert_int_equal(used(NET_TX)->idx, 1);
 }
 
+/* A disk may take long to finish. What comes while the loop is parked waits, whether the update happens or not. */
+static void a_network_goes_on_while_others_finish(void **state)
+{
+	start(MRG);
+	give(4, 2048);
+	assert_false(net_class.quiesce && net_class.quiesce(&net->dev, NULL));
+	host_sends(60, 1);
+	send_frame(60, 2);
+	serve_loop();
+	host_gets(60, 2);
+	assert_int_equal(used(NET_RX)->idx, 1);
+	host_sends(60, 3);
+	add(NET_TX, NET_HEADER_LEN + 60, 0);
+	ring_bell(&net->virtio, NET_TX);
+	serve_loop();
+	assert_int_equal(used(NET_RX)->idx, 2);
+	assert_int_equal(used(NET_TX)->idx, 2);
+}
+
 static void a_link_that_is_gone_stays_so(void **state)
 {
 	start(MRG);
@@ -519,6 +538,7 @@ int main(void)
 		WITH(stream, updates_keep_a_frame_that_waits),
 		WITH(stream, updates_keep_half_a_frame_that_was_sent),
 		WITH(stream, a_successor_leaves_frames_alone_until_it_serves),
+		WITH(stream, a_network_goes_on_while_others_finish),
 		WITH(stream, a_link_that_is_gone_stays_so),
 		WITH(stream, states_that_cannot_be_are_refused),
 		WITH(stream, every_byte_is_state),
