@@ -124,6 +124,14 @@ static bool is_stream(int fd)
 static int inherited_open(struct net *net, struct error *err)
 {
 	int fd = net->inherited;
+	/* After a reboot in place, over which a tap stays, that number may be anything. */
+	if (net->dev.m->kept) {
+		error_end(err, EXIT_CONFIG, EBADF,
+			  "%s: a stream socket that was inherited ends with the guest that had it",
+			  net->dev.name);
+		return error_hint(err, "start molt again with a new one; --net user=SOCKET is "
+				       "connected anew after a reboot in place");
+	}
 	int rc = is_stream(fd) ? 0 : net_tap_check(fd, net->dev.name, err);
 	if (rc == -ENOTTY) {
 		error_end(err, EXIT_USAGE, EBADF,

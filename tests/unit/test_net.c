@@ -518,6 +518,21 @@ static void links_that_are_not_there(void **state)
 	assert_int_equal(net_tap_check(peer, "net fd=9", &err), -ENOTTY);
 }
 
+/* After a reboot in place. The number may be anything by then; a tap is kept by its name. */
+static void an_inherited_stream_is_not_looked_for_twice(void **state)
+{
+	struct state_blob left = {0};
+	struct error err = {0};
+	assert_int_equal(machine_add_device(m, &net_class, "fd=99", &err), 0);
+	struct device *second = m->devices[m->ndevices - 1];
+	assert_int_equal(dup2(peer, 99), 99);
+	m->kept = &left;
+	assert_int_equal(net_class.open(second, &err), -EBADF);
+	assert_int_equal(err.exit, EXIT_CONFIG);
+	assert_non_null(strstr(err.hint, "user=SOCKET"));
+	close(99);
+}
+
 int main(void)
 {
 #define WITH(how, test) cmocka_unit_test_setup_teardown(test, how, end)
@@ -544,6 +559,7 @@ int main(void)
 		WITH(stream, every_byte_is_state),
 		WITH(stream, options),
 		WITH(stream, links_that_are_not_there),
+		WITH(stream, an_inherited_stream_is_not_looked_for_twice),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
