@@ -226,9 +226,14 @@ static int net_reset(struct device *base, struct error *err)
 static int net_post_load(void *opaque, struct error *err)
 {
 	struct net *net = opaque;
-	if (net->state.up > 1 || net->state.mac[0] & MAC_GROUP)
+	const struct net_state *s = &net->state;
+	if (s->up > 1 || s->mac[0] & MAC_GROUP)
 		return error_set(err, EBADMSG, "%s: link %u, address of a group", net->dev.name,
-				 net->state.up);
+				 s->up);
+	if (s->tx_len > net->link->tx_most || (s->rx_len && s->rx_len < net->link->rx_least))
+		return error_set(err, EBADMSG,
+				 "%s: its link cannot have left %u bytes to send, %u received",
+				 net->dev.name, s->tx_len, s->rx_len);
 	net->rx_at = 0;
 	net->starved = net->blocked = false;
 	configure(net);

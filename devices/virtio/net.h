@@ -47,6 +47,8 @@ struct net_frame {
 struct net_link {
 	uint64_t features; /* that it adds: VIRTIO_NET_F_ bits */
 	const char *gone;  /* for the operator, when it has ended */
+	/* What a state may have of it: bytes of tx; of rx, unless there are none. */
+	uint32_t tx_most, rx_least;
 
 	/* The next frame: 1; 0: none now; -errno: there will be none any more. done: it is dealt with. */
 	int (*next)(struct net *net, struct net_frame *frame);

@@ -92,6 +92,7 @@ static void stream_started(struct net *net)
 
 const struct net_link net_stream = {
 	.gone = "the process behind its network has ended, or sends what are no frames",
+	.tx_most = NET_STREAM_LEN,
 	.next = stream_next,
 	.done = stream_done,
 	.send = stream_send,

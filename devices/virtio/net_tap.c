@@ -19,10 +19,10 @@ static int tap_next(struct net *net, struct net_frame *f)
 		ssize_t n = read(net->fd, s->rx, sizeof(s->rx));
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		if ((size_t)n < NET_HEADER_LEN)
+			return -EPROTO;
 		s->rx_len = (uint32_t)n;
 	}
-	if (s->rx_len < NET_HEADER_LEN)
-		return -EPROTO;
 	memcpy(&f->header, s->rx, NET_HEADER_LEN);
 	f->data = s->rx + NET_HEADER_LEN;
 	f->len = s->rx_len - NET_HEADER_LEN;
@@ -72,6 +72,7 @@ const struct net_link net_tap = {
 		    1ull << VIRTIO_NET_F_GUEST_ECN | 1ull << VIRTIO_NET_F_HOST_TSO4 |
 		    1ull << VIRTIO_NET_F_HOST_TSO6 | 1ull << VIRTIO_NET_F_HOST_ECN,
 	.gone = "its tap interface is gone",
+	.rx_least = NET_HEADER_LEN,
 	.next = tap_next,
 	.done = tap_done,
 	.send = tap_send,

@@ -470,7 +470,33 @@ static void states_that_cannot_be_are_refused(void **state)
 	net->state.up = 2;
 	assert_int_equal(net_class.post_load(net, &err), -EBADMSG);
 	net->state.up = 1;
+	net->state.rx_len = net->state.tx_len = 3;
 	assert_int_equal(net_class.post_load(net, &err), 0);
+}
+
+/* It takes a frame as a whole, and gives it so, behind its header. */
+static void states_that_a_tap_cannot_have_are_refused(void **state)
+{
+	struct error err = {0};
+	net->state.tx_len = 1;
+	assert_int_equal(net_class.post_load(net, &err), -EBADMSG);
+	net->state.tx_len = 0;
+	net->state.rx_len = NET_HEADER_LEN - 1;
+	assert_int_equal(net_class.post_load(net, &err), -EBADMSG);
+	net->state.rx_len = NET_HEADER_LEN;
+	assert_int_equal(net_class.post_load(net, &err), 0);
+}
+
+/* Such a link ends, and the state of one that has ended loads. */
+static void a_frame_without_its_header_is_not_kept(void **state)
+{
+	start(MRG);
+	give(2, 2048);
+	assert_int_equal(send(peer, "short", 5, 0), 5);
+	serve_loop();
+	assert_int_equal(net->state.up, 0);
+	update();
+	assert_int_equal(net->config.status, 0);
 }
 
 static void every_byte_is_state(void **state)
@@ -556,6 +582,8 @@ int main(void)
 		WITH(stream, a_network_goes_on_while_others_finish),
 		WITH(stream, a_link_that_is_gone_stays_so),
 		WITH(stream, states_that_cannot_be_are_refused),
+		WITH(datagrams, states_that_a_tap_cannot_have_are_refused),
+		WITH(datagrams, a_frame_without_its_header_is_not_kept),
 		WITH(stream, every_byte_is_state),
 		WITH(stream, options),
 		WITH(stream, links_that_are_not_there),
