@@ -87,21 +87,12 @@ static int rng_serve(struct device *base, struct error *err)
 	return 0;
 }
 
-static int rng_quiesce(struct device *base, struct error *err)
-{
-	return virtio_dev_quiesce(&((struct rng *)base)->virtio, err);
-}
-
-static void rng_resume(struct device *base)
-{
-	virtio_dev_serve(&((struct rng *)base)->virtio);
-}
-
 static void rng_destroy(struct device *base)
 {
 	virtio_dev_destroy(&((struct rng *)base)->virtio);
 }
 
+/* Nothing is in flight between two handlers: it has no quiesce, and runs until the pause. */
 const struct device_class rng_class = {
 	.name = "rng",
 	.state = &rng_state_class,
@@ -114,7 +105,5 @@ const struct device_class rng_class = {
 	.post_load = rng_post_load,
 	.start = rng_start,
 	.serve = rng_serve,
-	.quiesce = rng_quiesce,
-	.resume = rng_resume,
 	.destroy = rng_destroy,
 };
