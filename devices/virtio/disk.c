@@ -6,9 +6,10 @@
 
 #include "vmm/machine.h"
 
-#define SEG_MAX	    (VIRTIO_MAX_BUFFERS - 2)		 /* beside header and status */
-#define RANGE_MAX   ((uint32_t)(64 * MIB / DISK_SECTOR)) /* of one discard, or write of zeroes */
-#define CLASS_OTHER 0x018000 /* mass storage that is no kind of its own */
+#define SEG_MAX	    (VIRTIO_MAX_BUFFERS - 2) /* beside header and status */
+#define SEG_LEN	    (512 * KIB) /* of a segment: SEG_MAX of them are less than DISK_REQUEST_MAX */
+#define RANGE_MAX   (DISK_REQUEST_MAX / DISK_SECTOR) /* of one discard, or write of zeroes */
+#define CLASS_OTHER 0x018000			     /* mass storage that is no kind of its own */
 
 static const struct field disk_fields[] = {
 	VIRTIO_STATE_FIELDS(struct disk_state, virtio),
@@ -126,6 +127,7 @@ static void configure(struct disk *disk)
 	const struct disk_state *s = &disk->state;
 	disk->config = (struct virtio_blk_config){
 		.capacity = s->sectors,
+		.size_max = SEG_LEN,
 		.seg_max = SEG_MAX,
 		.blk_size = s->block_len,
 		.num_queues = 1,
@@ -141,8 +143,8 @@ static void configure(struct disk *disk)
 static int disk_realize(struct device *base, struct error *err)
 {
 	struct disk *disk = (struct disk *)base;
-	uint64_t features = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
-			    1ull << VIRTIO_BLK_F_FLUSH;
+	uint64_t features = 1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX |
+			    1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_FLUSH;
 	features |= disk->readonly
 			    ? 1ull << VIRTIO_BLK_F_RO
 			    : 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES;

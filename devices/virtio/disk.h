@@ -17,6 +17,8 @@
 #define DISK_SECTOR  512 /* what the protocol counts in, whatever the disk has (5.2.4) */
 #define DISK_THREADS 4
 #define DISK_ID_LEN  VIRTIO_BLK_ID_BYTES
+/* Of one request, in bytes: an update waits for those in flight, whatever the guest asks for. */
+#define DISK_REQUEST_MAX (64 * MIB)
 
 /* What a back-end does. */
 enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD, DISK_ZERO, DISK_OPS };
@@ -28,6 +30,7 @@ struct disk_request {
 	struct iovec *iov; /* of the chain: the data */
 	unsigned niov;
 	bool may_unmap;	 /* DISK_ZERO */
+	bool through;	 /* what it changes is on the disk when it is done */
 	uint8_t *status; /* the last byte of the chain: VIRTIO_BLK_S_ */
 	int rc;		 /* 0 or -errno */
 	uint64_t since_ns;

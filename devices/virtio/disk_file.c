@@ -10,6 +10,7 @@
 #include "vmm/base/users.h"
 
 #define BOUNCE_ALIGN PAGE_LEN
+#define BOUNCE_LEN   (1 * MIB) /* at most, whatever the guest asks for */
 #define ZEROES_LEN   (256 * KIB)
 
 static int in_use(const struct disk *disk, struct error *err)
@@ -107,18 +108,37 @@ static int transfer(const struct disk *disk, const struct disk_request *r, const
 	return 0;
 }
 
+/* By way of @buf, in pieces of its length. A write of no buffers is of what @buf has. */
+static int in_pieces(const struct disk *disk, const struct disk_request *r, void *buf, size_t size)
+{
+	struct disk_request part = {.op = r->op, .off = r->off};
+	struct iovec rest[VIRTIO_MAX_BUFFERS], *iov = rest;
+	unsigned n = r->niov;
+	int rc = 0;
+	for (unsigned i = 0; i < n; i++)
+		rest[i] = r->iov[i];
+	for (uint64_t left = r->len; !rc && left; left -= part.len, part.off += part.len) {
+		part.len = left < size ? left : size;
+		if (r->op == DISK_WRITE)
+			iov_read(iov, n, buf, part.len);
+		rc = transfer(disk, &part,
+			      &(const struct iovec){.iov_base = buf, .iov_len = part.len});
+		if (!rc && r->op == DISK_READ)
+			iov_write(iov, n, buf, part.len);
+		iov_cut_front(&iov, &n, part.len);
+	}
+	return rc;
+}
+
 /* Direct I/O wants memory that is aligned, of which a guest may know nothing. */
 static int bounced(const struct disk *disk, const struct disk_request *r)
 {
-	struct iovec one = {.iov_len = r->len};
-	if (posix_memalign(&one.iov_base, BOUNCE_ALIGN, r->len))
+	void *buf;
+	size_t size = r->len < BOUNCE_LEN ? r->len : BOUNCE_LEN;
+	if (posix_memalign(&buf, BOUNCE_ALIGN, size))
 		return -ENOMEM;
-	if (r->op == DISK_WRITE)
-		iov_read(r->iov, r->niov, one.iov_base, r->len);
-	int rc = transfer(disk, r, &one);
-	if (!rc && r->op == DISK_READ)
-		iov_write(r->iov, r->niov, one.iov_base, r->len);
-	free(one.iov_base);
+	int rc = in_pieces(disk, r, buf, size);
+	free(buf);
 	return rc;
 }
 
@@ -152,14 +172,8 @@ static int discard(const struct disk *disk, const struct disk_request *r)
 static int write_zeroes(const struct disk *disk, const struct disk_request *r)
 {
 	static uint8_t zeroes[ZEROES_LEN] __attribute__((aligned(BOUNCE_ALIGN)));
-	struct disk_request part = {.op = DISK_WRITE, .off = r->off};
-	int rc = 0;
-	for (uint64_t left = r->len; !rc && left; left -= part.len, part.off += part.len) {
-		part.len = left < ZEROES_LEN ? left : ZEROES_LEN;
-		struct iovec iov = {.iov_base = zeroes, .iov_len = part.len};
-		rc = transfer(disk, &part, &iov);
-	}
-	return rc;
+	const struct disk_request write = {.op = DISK_WRITE, .off = r->off, .len = r->len};
+	return in_pieces(disk, &write, zeroes, ZEROES_LEN);
 }
 
 /* What has no quick way writes them. */
@@ -175,5 +189,6 @@ int disk_file_do(const struct disk *disk, const struct disk_request *r)
 		[DISK_READ] = read_or_write, [DISK_WRITE] = read_or_write, [DISK_FLUSH] = flush,
 		[DISK_DISCARD] = discard,    [DISK_ZERO] = zero,
 	};
-	return ops[r->op](disk, r);
+	int rc = ops[r->op](disk, r);
+	return rc || !r->through ? rc : flush(disk, r);
 }

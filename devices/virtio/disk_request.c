@@ -3,6 +3,8 @@
 #include "devices/virtio/disk.h"
 #include "vmm/machine.h"
 
+#define PENDING -1 /* in the place of a status: a back-end is to do it */
+
 static struct disk *disk_of(struct virtio_dev *v)
 {
 	return (struct disk *)v->owner;
@@ -32,19 +34,20 @@ void disk_request_done(struct disk *disk, struct disk_request *r)
 		  !r->rc && r->op == DISK_READ ? r->len : 0);
 }
 
-/* Sectors [first, first + len / DISK_SECTOR) of the disk as a range of the file. */
-static bool range(const struct disk *disk, struct disk_request *r, uint64_t first, uint64_t len)
+/* Sectors [first, first + len / DISK_SECTOR) of the disk as a range of the file, which must not be empty. */
+static int range(const struct disk *disk, struct disk_request *r, uint64_t first, uint64_t len)
 {
-	if (len % DISK_SECTOR || !range_fits(first, len / DISK_SECTOR, disk->state.sectors))
-		return false;
+	if (!len || len % DISK_SECTOR || len > DISK_REQUEST_MAX ||
+	    !range_fits(first, len / DISK_SECTOR, disk->state.sectors))
+		return VIRTIO_BLK_S_IOERR;
 	r->off = first * DISK_SECTOR;
 	r->len = len;
-	return true;
+	return PENDING;
 }
 
 /* Discard and write zeroes: one segment, as the configuration says. @out: the data of the request. */
-static uint8_t start_range(struct disk *disk, struct disk_request *r, const struct iovec *out,
-			   unsigned n)
+static int start_range(struct disk *disk, struct disk_request *r, const struct iovec *out,
+		       unsigned n)
 {
 	struct virtio_blk_discard_write_zeroes seg;
 	if (iov_size(out, n) != sizeof(seg))
@@ -54,23 +57,19 @@ static uint8_t start_range(struct disk *disk, struct disk_request *r, const stru
 	if (seg.flags & ~(r->op == DISK_ZERO ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0u))
 		return VIRTIO_BLK_S_UNSUPP;
 	r->may_unmap = seg.flags;
-	if (!seg.num_sectors ||
-	    !range(disk, r, seg.sector, (uint64_t)seg.num_sectors * DISK_SECTOR))
-		return VIRTIO_BLK_S_IOERR;
-	return VIRTIO_BLK_S_OK;
+	return range(disk, r, seg.sector, (uint64_t)seg.num_sectors * DISK_SECTOR);
 }
 
-static uint8_t get_id(const struct disk *disk, const struct iovec *in, unsigned n,
-		      uint64_t *written)
+static int get_id(const struct disk *disk, const struct iovec *in, unsigned n, uint64_t *written)
 {
 	char id[DISK_ID_LEN] = {0};
 	memcpy(id, disk->serial, strnlen(disk->serial, sizeof(id)));
 	*written = iov_write(in, n, id, sizeof(id));
-	return VIRTIO_BLK_S_OK;
+	return *written ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
 }
 
-/* VIRTIO_BLK_S_OK: a back-end is to do it, unless *@written says that it is done. */
-static uint8_t judge(struct disk *disk, struct disk_request *r, uint64_t *written)
+/* A status, with *@written bytes of data; or PENDING. */
+static int judge(struct disk *disk, struct disk_request *r, uint64_t *written)
 {
 	struct iovec *out = r->chain.iov, *in = out + r->chain.out;
 	unsigned nout = r->chain.out, nin = r->chain.in;
@@ -83,6 +82,8 @@ static uint8_t judge(struct disk *disk, struct disk_request *r, uint64_t *writte
 		      head.type != VIRTIO_BLK_T_FLUSH;
 	if (writes && disk->readonly)
 		return VIRTIO_BLK_S_IOERR;
+	/* A driver that will never flush relies on each write (5.2.6.2). */
+	r->through = writes && !(disk->state.virtio.features >> VIRTIO_BLK_F_FLUSH & 1);
 	switch (head.type) {
 	case VIRTIO_BLK_T_IN:
 		r->op = DISK_READ;
@@ -97,7 +98,7 @@ static uint8_t judge(struct disk *disk, struct disk_request *r, uint64_t *writte
 	case VIRTIO_BLK_T_FLUSH:
 		r->op = DISK_FLUSH;
 		r->off = r->len = 0;
-		return VIRTIO_BLK_S_OK;
+		return PENDING;
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		r->op = head.type == VIRTIO_BLK_T_DISCARD ? DISK_DISCARD : DISK_ZERO;
@@ -107,8 +108,7 @@ static uint8_t judge(struct disk *disk, struct disk_request *r, uint64_t *writte
 	default:
 		return VIRTIO_BLK_S_UNSUPP;
 	}
-	return range(disk, r, head.sector, iov_size(r->iov, r->niov)) ? VIRTIO_BLK_S_OK
-								      : VIRTIO_BLK_S_IOERR;
+	return range(disk, r, head.sector, iov_size(r->iov, r->niov));
 }
 
 static uint8_t *status_of(const struct virtq_chain *chain)
@@ -122,12 +122,11 @@ static void start(struct disk *disk, struct disk_request *r)
 	uint64_t written = 0;
 	r->busy = true;
 	r->since_ns = now_ns();
-	r->may_unmap = false;
-	uint8_t status = judge(disk, r, &written);
-	if (status == VIRTIO_BLK_S_OK && !written)
+	int status = judge(disk, r, &written);
+	if (status == PENDING)
 		disk_threads_submit(disk, r);
 	else
-		give_back(disk, r, status, written);
+		give_back(disk, r, (uint8_t)status, written);
 }
 
 void disk_kick(struct virtio_dev *v, unsigned q)

@@ -64,21 +64,27 @@ static void wait_done(void)
 	}
 }
 
+/* Of the request whose first descriptor is 0: its status. */
+static uint8_t answer(void)
+{
+	*mem(STATUS_GPA) = 0xee;
+	offer(0);
+	ring_bell(&disk->virtio, 0);
+	serve_loop();
+	wait_done();
+	return *mem(STATUS_GPA);
+}
+
 /* One request of @len bytes at BUF_GPA: its status. */
 static uint8_t ask(uint32_t type, uint64_t sector, uint32_t len)
 {
 	bool in = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
 	struct virtio_blk_outhdr head = {.type = type, .sector = sector};
 	memcpy(mem(DATA_GPA), &head, sizeof(head));
-	*mem(STATUS_GPA) = 0xee;
 	desc_put(0, DATA_GPA, sizeof(head), VRING_DESC_F_NEXT, len ? 1 : 2);
 	desc_put(1, BUF_GPA, len, VRING_DESC_F_NEXT | (in ? VRING_DESC_F_WRITE : 0), 2);
 	desc_put(2, STATUS_GPA, 1, VRING_DESC_F_WRITE, 0);
-	offer(0);
-	ring_bell(&disk->virtio, 0);
-	serve_loop();
-	wait_done();
-	return *mem(STATUS_GPA);
+	return answer();
 }
 
 static uint32_t written(void)
@@ -184,6 +190,69 @@ static void discards_and_zeroes(void **state)
 	assert_int_equal(ask_range(VIRTIO_BLK_T_WRITE_ZEROES, 0, 0, 0), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(ask(VIRTIO_BLK_T_DISCARD, 0, 15), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(ask(VIRTIO_BLK_T_DISCARD, 0, 32), VIRTIO_BLK_S_IOERR);
+}
+
+/* As many buffers of @len bytes as it takes, in a table of their own: a driver may name the same memory again. */
+static uint8_t read_many(uint64_t bytes, uint32_t len)
+{
+	struct vring_desc *table = (struct vring_desc *)mem(DATA_GPA + 0x2000);
+	struct virtio_blk_outhdr head = {.type = VIRTIO_BLK_T_IN};
+	uint16_t n = 0;
+	memcpy(mem(DATA_GPA), &head, sizeof(head));
+	table[n++] = (struct vring_desc){DATA_GPA, sizeof(head), VRING_DESC_F_NEXT, 1};
+	while (bytes) {
+		uint32_t part = bytes < len ? (uint32_t)bytes : len;
+		uint16_t flags = VRING_DESC_F_NEXT | VRING_DESC_F_WRITE;
+		table[n] = (struct vring_desc){HIGH_GPA, part, flags, (uint16_t)(n + 1)};
+		n++;
+		bytes -= part;
+	}
+	table[n++] = (struct vring_desc){STATUS_GPA, 1, VRING_DESC_F_WRITE, 0};
+	desc_put(0, DATA_GPA + 0x2000, n * sizeof(*table), VRING_DESC_F_INDIRECT, 0);
+	return answer();
+}
+
+/* An update waits for what is in flight, and no guest can make that last. */
+static void none_too_long(void **state)
+{
+	assert_int_equal(ftruncate(image_fd, 4 * DISK_REQUEST_MAX), 0);
+	start_with("");
+	unsigned most = reg_get(AT_CONFIG + offsetof(struct virtio_blk_config, size_max), 4) *
+			reg_get(AT_CONFIG + offsetof(struct virtio_blk_config, seg_max), 4);
+	assert_in_range(most, MIB, DISK_REQUEST_MAX);
+	assert_true(disk->virtio.features >> VIRTIO_BLK_F_SIZE_MAX & 1);
+	assert_int_equal(read_many(DISK_REQUEST_MAX, MIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(written(), DISK_REQUEST_MAX + 1);
+	assert_int_equal(read_many(DISK_REQUEST_MAX + DISK_SECTOR, MIB), VIRTIO_BLK_S_IOERR);
+	for (uint32_t type = VIRTIO_BLK_T_DISCARD; type <= VIRTIO_BLK_T_WRITE_ZEROES; type += 2) {
+		bool zero = type == VIRTIO_BLK_T_WRITE_ZEROES;
+		uint32_t max = reg_get(
+			AT_CONFIG +
+				(zero ? offsetof(struct virtio_blk_config, max_write_zeroes_sectors)
+				      : offsetof(struct virtio_blk_config, max_discard_sectors)),
+			4);
+		assert_int_equal(ask_range(type, 0, max, zero), VIRTIO_BLK_S_OK);
+		assert_int_equal(ask_range(type, 0, max + 1, zero), VIRTIO_BLK_S_IOERR);
+	}
+}
+
+/* A request of any kind whose data is missing, after one that was done: it is not done again. */
+static void none_without_data(void **state)
+{
+	static const uint32_t types[] = {VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_GET_ID,
+					 VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES};
+	uint8_t first, got;
+	start_with("");
+	for (unsigned i = 0; i < ARRAY_LEN(types); i++) {
+		fill(1, 512);
+		first = *mem(BUF_GPA);
+		assert_int_equal(ask(VIRTIO_BLK_T_OUT, 7, 512), VIRTIO_BLK_S_OK);
+		memset(mem(BUF_GPA), 0x11, 512); /* the driver has its buffer again */
+		assert_int_equal(ask(types[i], 7, 0), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(written(), 1);
+		assert_int_equal(pread(image_fd, &got, 1, 7 * DISK_SECTOR), 1);
+		assert_int_equal(got, first);
+	}
 }
 
 static void has_its_serial(void **state)
@@ -421,6 +490,8 @@ int main(void)
 		TEST(host_errors),
 		TEST(many_at_once),
 		TEST(waits_for_threads),
+		TEST(none_too_long),
+		TEST(none_without_data),
 		TEST(ends_with_requests_in_flight),
 		TEST(one_writer),
 		TEST(what_is_no_disk),

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/* A disk whose file wants aligned memory, or cannot flush. */
+#include "tests/unit/fake_virtio.h"
+
+#include <sys/syscall.h>
+
+#include "devices/virtio/disk.h"
+
+#define FILE_LEN   (4 * MIB)
+#define STATUS_GPA (DATA_GPA + 0x1000)
+#define BUF_GPA	   (DATA_GPA + 0x2000)
+
+static char image[] = "/tmp/molt-disk.XXXXXX";
+static int image_fd;
+static struct disk *disk;
+
+/* ---- the file ---- */
+
+ssize_t __wrap_preadv(int fd, const struct iovec *iov, int n, off_t off);
+ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int n, off_t off);
+int __wrap_fdatasync(int fd);
+
+static bool strict;    /* wants memory that is aligned to sectors */
+static size_t largest; /* of the transfers */
+static unsigned syncs;
+static bool sync_fails;
+
+static bool takes(const struct iovec *iov, int n)
+{
+	bool aligned = true;
+	for (int i = 0; i < n; i++)
+		aligned = aligned && (uintptr_t)iov[i].iov_base % DISK_SECTOR == 0 &&
+			  iov[i].iov_len % DISK_SECTOR == 0;
+	if (strict && !aligned) {
+		errno = EINVAL;
+		return false;
+	}
+	size_t len = iov_size(iov, (unsigned)n);
+	largest = len > largest ? len : largest;
+	return true;
+}
+
+ssize_t __wrap_preadv(int fd, const struct iovec *iov, int n, off_t off)
+{
+	return takes(iov, n) ? syscall(SYS_preadv, fd, iov, n, off, 0) : -1;
+}
+
+ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int n, off_t off)
+{
+	return takes(iov, n) ? syscall(SYS_pwritev, fd, iov, n, off, 0) : -1;
+}
+
+int __wrap_fdatasync(int fd)
+{
+	syncs++;
+	errno = EIO;
+	return sync_fails ? -1 : 0;
+}
+
+/* ---- the guest ---- */
+
+static int setup(void **state)
+{
+	memset(&fake, 0, sizeof(fake));
+	strict = sync_fails = false;
+	syncs = 0;
+	largest = 0;
+	strcpy(strrchr(image, '.'), ".XXXXXX");
+	image_fd = mkstemp(image);
+	assert_true(image_fd >= 0);
+	assert_int_equal(ftruncate(image_fd, FILE_LEN), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	if (m)
+		virtio_free();
+	m = NULL;
+	close(image_fd);
+	unlink(image);
+	return 0;
+}
+
+static void start_without(uint64_t features)
+{
+	m = virtio_machine(true, &disk_class, image, NULL);
+	disk = (struct disk *)m->devices[1];
+	virtio_run();
+	driver_start(disk->virtio.features & ~features);
+}
+
+/* @n requests of one sector at once. */
+static void ask(uint32_t type, unsigned n)
+{
+	struct virtio_blk_outhdr head = {.type = type};
+	struct virtio_blk_discard_write_zeroes seg = {.num_sectors = 1};
+	bool range = type == VIRTIO_BLK_T_DISCARD || type == VIRTIO_BLK_T_WRITE_ZEROES;
+	memcpy(mem(DATA_GPA), &head, sizeof(head));
+	memcpy(mem(BUF_GPA), &seg, sizeof(seg));
+	desc_put(0, DATA_GPA, sizeof(head), VRING_DESC_F_NEXT, 1);
+	desc_put(1, BUF_GPA, range ? sizeof(seg) : DISK_SECTOR,
+		 VRING_DESC_F_NEXT | (type == VIRTIO_BLK_T_IN ? VRING_DESC_F_WRITE : 0), 2);
+	desc_put(2, STATUS_GPA, 1, VRING_DESC_F_WRITE, 0);
+	while (n--)
+		offer(0);
+	ring_bell(&disk->virtio, 0);
+	serve_loop();
+}
+
+static uint8_t answer(uint32_t type)
+{
+	ask(type, 1);
+	while (disk->virtio.in_flight)
+		serve_loop();
+	return *mem(STATUS_GPA);
+}
+
+/* ---- tests ---- */
+
+/* However long a request is, little memory is taken for it. */
+static void bounces_in_pieces(void **state)
+{
+	enum { LEN = 3 * MIB + DISK_SECTOR, FIRST = 1000001, OFF = 8 * DISK_SECTOR };
+	static uint8_t data[LEN + 1], got[LEN + 1];
+	const struct disk d = {.fd = image_fd, .direct = true};
+	struct iovec iov[] = {{data + 1, FIRST}, {data + 1 + FIRST, LEN - FIRST}};
+	struct disk_request r = {.op = DISK_WRITE, .off = OFF, .len = LEN, .iov = iov, .niov = 2};
+	strict = true;
+	for (unsigned i = 0; i < LEN; i++)
+		data[1 + i] = (uint8_t)(i * 7 + i / 4096);
+	assert_int_equal(disk_file_do(&d, &r), 0);
+	assert_int_equal(pread(image_fd, got, LEN, OFF), LEN);
+	assert_memory_equal(got, data + 1, LEN);
+	memset(got, 0, sizeof(got));
+	r.op = DISK_READ;
+	iov[0].iov_base = got + 1;
+	iov[1].iov_base = got + 1 + FIRST;
+	assert_int_equal(disk_file_do(&d, &r), 0);
+	assert_memory_equal(got + 1, data + 1, LEN);
+	assert_in_range(largest, 1, MIB);
+}
+
+/* A driver that cannot flush has what it wrote on the disk when it is told so. */
+static void written_through(void **state)
+{
+	static const uint32_t writes[] = {VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
+					  VIRTIO_BLK_T_DISCARD};
+	start_without(1ull << VIRTIO_BLK_F_FLUSH);
+	for (unsigned i = 0; i < ARRAY_LEN(writes); i++) {
+		assert_int_equal(answer(writes[i]), VIRTIO_BLK_S_OK);
+		assert_int_equal(syncs, i + 1);
+	}
+	assert_int_equal(answer(VIRTIO_BLK_T_IN), VIRTIO_BLK_S_OK);
+	assert_int_equal(syncs, ARRAY_LEN(writes));
+	sync_fails = true;
+	assert_int_equal(answer(VIRTIO_BLK_T_OUT), VIRTIO_BLK_S_IOERR);
+}
+
+static void flushed_when_asked(void **state)
+{
+	start_without(0);
+	assert_int_equal(answer(VIRTIO_BLK_T_OUT), VIRTIO_BLK_S_OK);
+	assert_int_equal(answer(VIRTIO_BLK_T_DISCARD), VIRTIO_BLK_S_OK);
+	assert_int_equal(syncs, 0);
+	assert_int_equal(answer(VIRTIO_BLK_T_FLUSH), VIRTIO_BLK_S_OK);
+	assert_int_equal(syncs, 1);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(bounces_in_pieces),
+		TEST(written_through),
+		TEST(flushed_when_asked),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
