@@ -44,9 +44,12 @@ void device_tell(struct device *dev, const char *trouble, bool ends_guest)
 	pthread_kill(dev->m->leader, MACHINE_WAKE_SIGNAL);
 }
 
-void device_destroy(struct device *dev)
+bool device_destroy(struct device *dev)
 {
 	if (dev->cls->destroy)
 		dev->cls->destroy(dev);
+	if (dev->stays)
+		return false;
 	pool_free(dev);
+	return true;
 }

@@ -63,14 +63,16 @@ struct device {
 		trouble; /* what the operator should know of it ("has failed"), static; NULL: nothing */
 	uint64_t
 		blocked_s; /* CLOCK_BOOTTIME when it was first seen that it cannot be kept over an update; 0: it can */
-	bool told, ends_guest;	   /* by device_tell; the leader has not looked yet */
+	bool told, ends_guest; /* by device_tell; the leader has not looked yet */
+	bool stays; /* by destroy, which could not end a thread that uses struct and descriptors */
 	char node[STATE_NODE_LEN]; /* of its section of the state */
 };
 
 int device_create(const struct device_class *cls, struct machine *m, const char *arg,
 		  struct device **out, struct error *err);
 int device_realize(struct device *dev, struct error *err);
-void device_destroy(struct device *dev);
+/* False: it stays until the process ends, and so must its descriptors and guest memory. */
+bool device_destroy(struct device *dev);
 
 /* Device lock held: @trouble (static) is told to the operator by the leader: log, event, status; and with @ends_guest the
  * guest is asked to power off. */

@@ -264,18 +264,27 @@ void machine_resume(struct machine *m)
 	pthread_mutex_unlock(&m->lock);
 }
 
-void machine_halt(struct machine *m)
+int machine_halt(struct machine *m, struct error *err)
 {
+	int rc = 0;
 	vcpus_stop(m);
 	if (m->loop.running)
 		loop_park(&m->loop);
-	while (m->ndevices)
-		device_destroy(m->devices[--m->ndevices]);
+	while (m->ndevices) {
+		struct device *dev = m->devices[--m->ndevices];
+		if (device_destroy(dev))
+			continue;
+		rc = error_set(err, EBUSY, "%s: what it has in flight does not end", dev->name);
+		error_hint(err, "see why the host's storage does not answer");
+	}
+	return rc;
 }
 
 void machine_destroy(struct machine *m)
 {
-	machine_halt(m);
+	struct error err;
+	if (machine_halt(m, &err))
+		log_error(&err);
 	if (m->console)
 		console_close(m->console);
 	terminal_restore();

@@ -104,8 +104,9 @@ int machine_serve(struct machine *m, struct error *err);
 int machine_quiesce(struct machine *m, struct error *err);
 void machine_resume(struct machine *m);
 
-/* After the last guest instruction: vCPUs and event loop end, devices are destroyed. Once more does no harm. */
-void machine_halt(struct machine *m);
+/* After the last guest instruction: vCPUs and event loop end, devices are destroyed. Once more does no harm. -EBUSY: what a
+ * device has under way does not end, so that guest memory and descriptors must stay until the process ends. */
+int machine_halt(struct machine *m, struct error *err);
 
 /* That, and the console's end. */
 void machine_destroy(struct machine *m);

@@ -110,7 +110,8 @@ int reboot(struct machine *m, struct program *p, int link, char **argv, struct e
 	p->reboots++;
 	report_reboot(m, p->reboots);
 	counters_read(m); /* what these vCPUs have done */
-	machine_halt(m);
+	if (machine_halt(m, err))
+		return error_prefix(err, "reboot");
 	control_park(m->control);
 	/* Its file, where it has one of its own, is to be empty when it begins. */
 	ram_abandon(&m->fds);

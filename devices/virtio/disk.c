@@ -199,9 +199,9 @@ static void disk_destroy(struct device *base)
 {
 	struct disk *disk = (struct disk *)base;
 	virtio_dev_destroy(&disk->virtio);
-	if (disk->done_fd >= 0)
-		disk_threads_end(disk);
-	free(disk->requests);
+	base->stays = disk->done_fd >= 0 && !disk_threads_end(disk);
+	if (!base->stays)
+		free(disk->requests);
 }
 
 const struct device_class disk_class = {

@@ -7,11 +7,13 @@
 #include "devices/virtio/disk.h"
 #include "vmm/machine.h"
 
+#define END_S 10 /* a file on a network may never answer */
+
 static struct disk_request *next(struct disk *disk)
 {
-	struct disk_request *r;
-	while (!(r = disk->todo) && !disk->ending)
+	while (!disk->todo && !disk->ending)
 		pthread_cond_wait(&disk->work, &disk->lock);
+	struct disk_request *r = disk->ending ? NULL : disk->todo;
 	if (r && !(disk->todo = r->next))
 		disk->todo_end = &disk->todo;
 	return r;
@@ -90,14 +92,19 @@ void disk_threads_submit(struct disk *disk, struct disk_request *r)
 	pthread_mutex_unlock(&disk->lock);
 }
 
-void disk_threads_end(struct disk *disk)
+bool disk_threads_end(struct disk *disk)
 {
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until); /* musl waits for threads by no other clock */
+	until.tv_sec += END_S;
 	pthread_mutex_lock(&disk->lock);
 	disk->ending = true;
 	pthread_cond_broadcast(&disk->work);
 	pthread_mutex_unlock(&disk->lock);
-	while (disk->threads)
-		pthread_join(disk->thread[--disk->threads], NULL);
 	loop_remove(&disk->dev.m->loop, disk->done_fd);
+	for (; disk->threads; disk->threads--)
+		if (pthread_timedjoin_np(disk->thread[disk->threads - 1], NULL, &until))
+			return false;
 	fd_close(&disk->done_fd);
+	return true;
 }

@@ -30,8 +30,9 @@ int disk_threads_start(struct disk *d, struct error *err)
 	return 0;
 }
 
-void disk_threads_end(struct disk *d)
+bool disk_threads_end(struct disk *d)
 {
+	return true;
 }
 
 void disk_threads_submit(struct disk *d, struct disk_request *r)

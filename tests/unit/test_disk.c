@@ -366,31 +366,6 @@ static void waits_for_threads(void **state)
 	assert_int_equal(used_ring()->idx, 2);
 }
 
-/* The machine ends with requests in flight: they are done, and nothing that a thread uses goes before it. */
-static void ends_with_requests_in_flight(void **state)
-{
-	static uint8_t want[512], got[512];
-	start_with("");
-	fill(5, 512);
-	memcpy(want, mem(BUF_GPA), 512);
-	for (uint16_t i = 0; i < 2; i++) {
-		struct virtio_blk_outhdr head = {.type = VIRTIO_BLK_T_OUT, .sector = i};
-		memcpy(mem(DATA_GPA + 32 * i), &head, sizeof(head));
-		desc_put(3 * i, DATA_GPA + 32 * i, 16, VRING_DESC_F_NEXT, 3 * i + 1);
-		desc_put(3 * i + 1, BUF_GPA, 512, VRING_DESC_F_NEXT, 3 * i + 2);
-		desc_put(3 * i + 2, STATUS_GPA, 1, VRING_DESC_F_WRITE, 0);
-		offer(3 * i);
-	}
-	ring_bell(&disk->virtio, 0);
-	serve_loop(); /* and nobody takes them back */
-	virtio_free();
-	m = NULL;
-	for (unsigned i = 0; i < 2; i++) {
-		assert_int_equal(pread(image_fd, got, 512, i * DISK_SECTOR), 512);
-		assert_memory_equal(got, want, 512);
-	}
-}
-
 static void one_writer(void **state)
 {
 	struct error err = {0};
@@ -492,7 +467,6 @@ int main(void)
 		TEST(waits_for_threads),
 		TEST(none_too_long),
 		TEST(none_without_data),
-		TEST(ends_with_requests_in_flight),
 		TEST(one_writer),
 		TEST(what_is_no_disk),
 		TEST(options),

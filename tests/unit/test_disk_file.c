@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A disk whose file wants aligned memory, or cannot flush. */
+/* A disk whose file wants aligned memory, cannot flush, or does not answer. */
+#define FAKE_LINKAGE /* the fakes, though the real ones are linked in */
 #include "tests/unit/fake_virtio.h"
 
 #include <sys/syscall.h>
@@ -19,11 +20,20 @@ static struct disk *disk;
 ssize_t __wrap_preadv(int fd, const struct iovec *iov, int n, off_t off);
 ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int n, off_t off);
 int __wrap_fdatasync(int fd);
+int __wrap_pthread_timedjoin_np(pthread_t thread, void **result, const struct timespec *until);
+int __real_pthread_timedjoin_np(pthread_t thread, void **result, const struct timespec *until);
 
 static bool strict;    /* wants memory that is aligned to sectors */
 static size_t largest; /* of the transfers */
 static unsigned syncs;
 static bool sync_fails;
+static bool impatient; /* who waits for a thread finds that it does not end */
+
+/* Writes come in, and go on when it is open. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static bool shut;
+static unsigned came;
 
 static bool takes(const struct iovec *iov, int n)
 {
@@ -47,7 +57,14 @@ ssize_t __wrap_preadv(int fd, const struct iovec *iov, int n, off_t off)
 
 ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int n, off_t off)
 {
-	return takes(iov, n) ? syscall(SYS_pwritev, fd, iov, n, off, 0) : -1;
+	pthread_mutex_lock(&lock);
+	came++;
+	pthread_cond_broadcast(&changed);
+	while (shut)
+		pthread_cond_wait(&changed, &lock);
+	bool ok = takes(iov, n);
+	pthread_mutex_unlock(&lock);
+	return ok ? syscall(SYS_pwritev, fd, iov, n, off, 0) : -1;
 }
 
 int __wrap_fdatasync(int fd)
@@ -57,13 +74,34 @@ int __wrap_fdatasync(int fd)
 	return sync_fails ? -1 : 0;
 }
 
+int __wrap_pthread_timedjoin_np(pthread_t thread, void **result, const struct timespec *until)
+{
+	return impatient ? ETIMEDOUT : __real_pthread_timedjoin_np(thread, result, until);
+}
+
+static void gate(bool closed)
+{
+	pthread_mutex_lock(&lock);
+	shut = closed;
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
+}
+
+static void wait_for_writes(unsigned n)
+{
+	pthread_mutex_lock(&lock);
+	while (came < n)
+		pthread_cond_wait(&changed, &lock);
+	pthread_mutex_unlock(&lock);
+}
+
 /* ---- the guest ---- */
 
 static int setup(void **state)
 {
 	memset(&fake, 0, sizeof(fake));
-	strict = sync_fails = false;
-	syncs = 0;
+	strict = sync_fails = impatient = shut = false;
+	syncs = came = 0;
 	largest = 0;
 	strcpy(strrchr(image, '.'), ".XXXXXX");
 	image_fd = mkstemp(image);
@@ -167,14 +205,66 @@ static void flushed_when_asked(void **state)
 	assert_int_equal(syncs, 1);
 }
 
+static void *open_when_it_ends(void *opaque)
+{
+	bool ending = false;
+	while (!ending) {
+		sched_yield();
+		pthread_mutex_lock(&disk->lock);
+		ending = disk->ending;
+		pthread_mutex_unlock(&disk->lock);
+	}
+	gate(false);
+	return NULL;
+}
+
+/* The machine ends: what is under way is waited for, what was only queued is not begun. */
+static void ends_with_requests_in_flight(void **state)
+{
+	pthread_t helper;
+	start_without(0);
+	gate(true);
+	ask(VIRTIO_BLK_T_OUT, QUEUE_LEN);
+	wait_for_writes(DISK_THREADS);
+	assert_int_equal(pthread_create(&helper, NULL, open_when_it_ends, NULL), 0);
+	virtio_free();
+	m = NULL;
+	pthread_join(helper, NULL);
+	assert_int_equal(came, DISK_THREADS);
+}
+
+/* What does not end keeps what it uses, and the machine does not begin anew beside it. */
+static void ends_without_an_answer(void **state)
+{
+	struct error err;
+	start_without(0);
+	gate(true);
+	ask(VIRTIO_BLK_T_OUT, 1);
+	wait_for_writes(1);
+	impatient = true;
+	assert_int_equal(machine_halt(m, &err), -EBUSY);
+	assert_non_null(strstr(err.text, image));
+	assert_true(err.hint[0]);
+	assert_int_equal(machine_halt(m, &err), 0);
+	/* It answers after all. */
+	gate(false);
+	for (unsigned i = 0; i < DISK_THREADS; i++)
+		assert_int_equal(pthread_join(disk->thread[i], NULL), 0);
+	assert_non_null(disk->done);
+	assert_int_equal(disk->done->rc, 0);
+	free(disk->requests);
+	close(disk->done_fd);
+	pool_free(disk);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(bounces_in_pieces),
-		TEST(written_through),
-		TEST(flushed_when_asked),
+		TEST(bounces_in_pieces),      TEST(written_through),
+		TEST(flushed_when_asked),     TEST(ends_with_requests_in_flight),
+		TEST(ends_without_an_answer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
