@@ -17,7 +17,8 @@
 #define DISK_SECTOR  512 /* what the protocol counts in, whatever the disk has (5.2.4) */
 #define DISK_THREADS 4
 #define DISK_ID_LEN  VIRTIO_BLK_ID_BYTES
-/* Of one request, in bytes: an update waits for those in flight, whatever the guest asks for. */
+/* Of one request, in bytes; and with that much in flight no more is taken. So an update waits for a bounded amount,
+ * whatever the guest asks for. */
 #define DISK_REQUEST_MAX (64 * MIB)
 
 /* What a back-end does. */
@@ -55,6 +56,7 @@ struct disk {
 	struct virtio_blk_config config;
 	struct disk_request *requests; /* VIRTIO_QUEUE_SIZE of them, owned */
 	struct disk_request *free;
+	uint64_t bytes; /* of the requests in flight */
 	unsigned complaints;
 
 	/* The threads, and what they share with the device, under their own lock. */

@@ -32,6 +32,7 @@ void disk_request_done(struct disk *disk, struct disk_request *r)
 			 what[r->op], (unsigned long long)r->off, strerror(-r->rc));
 	give_back(disk, r, r->rc ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK,
 		  !r->rc && r->op == DISK_READ ? r->len : 0);
+	disk->bytes -= r->len;
 }
 
 /* Sectors [first, first + len / DISK_SECTOR) of the disk as a range of the file, which must not be empty. */
@@ -123,17 +124,20 @@ static void start(struct disk *disk, struct disk_request *r)
 	r->busy = true;
 	r->since_ns = now_ns();
 	int status = judge(disk, r, &written);
-	if (status == PENDING)
-		disk_threads_submit(disk, r);
-	else
+	if (status != PENDING) {
 		give_back(disk, r, (uint8_t)status, written);
+		return;
+	}
+	disk->bytes += r->len;
+	disk_threads_submit(disk, r);
 }
 
 void disk_kick(struct virtio_dev *v, unsigned q)
 {
 	struct disk *disk = disk_of(v);
 	struct disk_request *r;
-	while ((r = disk->free) && virtq_pop(v, q, &r->chain)) {
+	/* What is left is looked at when something is done. */
+	while (disk->bytes < DISK_REQUEST_MAX && (r = disk->free) && virtq_pop(v, q, &r->chain)) {
 		disk->free = r->next;
 		r->status = status_of(&r->chain);
 		if (r->status) {

@@ -205,6 +205,31 @@ static void flushed_when_asked(void **state)
 	assert_int_equal(syncs, 1);
 }
 
+/* Long requests one by one make no long wait together: the rest stays in the queue. */
+static void little_in_flight(void **state)
+{
+	enum { BUFFERS = 5 }; /* each is all of low memory: 20 MiB */
+	struct virtio_blk_outhdr head = {.type = VIRTIO_BLK_T_OUT};
+	assert_int_equal(ftruncate(image_fd, BUFFERS * LOW_LEN), 0);
+	start_without(0);
+	gate(true);
+	memcpy(mem(DATA_GPA), &head, sizeof(head));
+	desc_put(0, DATA_GPA, sizeof(head), VRING_DESC_F_NEXT, 1);
+	for (uint16_t i = 1; i <= BUFFERS; i++)
+		desc_put(i, 0, LOW_LEN, VRING_DESC_F_NEXT, i + 1);
+	desc_put(BUFFERS + 1, STATUS_GPA, 1, VRING_DESC_F_WRITE, 0);
+	for (unsigned i = 0; i < QUEUE_LEN; i++)
+		offer(0);
+	ring_bell(&disk->virtio, 0);
+	serve_loop();
+	assert_int_equal(disk->virtio.in_flight, 4); /* the fourth makes it 80 MiB */
+	gate(false);
+	while (disk->virtio.in_flight)
+		serve_loop();
+	assert_int_equal(used_ring()->idx, QUEUE_LEN);
+	assert_int_equal(disk->bytes, 0);
+}
+
 static void *open_when_it_ends(void *opaque)
 {
 	bool ending = false;
@@ -262,8 +287,11 @@ static void ends_without_an_answer(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(bounces_in_pieces),      TEST(written_through),
-		TEST(flushed_when_asked),     TEST(ends_with_requests_in_flight),
+		TEST(bounces_in_pieces),
+		TEST(written_through),
+		TEST(flushed_when_asked),
+		TEST(little_in_flight),
+		TEST(ends_with_requests_in_flight),
 		TEST(ends_without_an_answer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
