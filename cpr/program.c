@@ -10,6 +10,7 @@
 #define S struct program
 static const struct field program_fields[] = {
 	FIELD_STR(S, path),
+	FIELD_STR_SINCE(S, folder, 3),
 	FIELD_U(S, updates),
 	FIELD_U_SINCE(S, reboots, 3, 0),
 	FIELD_U(S, started_s),
@@ -57,6 +58,8 @@ int program_init(struct program *p, int argc, char *const argv[], struct error *
 	memset(p, 0, sizeof(*p));
 	clock_gettime(CLOCK_BOOTTIME, &now);
 	p->started_s = (uint64_t)now.tv_sec;
+	if (!getcwd(p->folder, sizeof(p->folder)))
+		p->folder[0] = 0;
 	int rc = 0;
 	if (path && strlen(path) < sizeof(p->path))
 		snprintf(p->path, sizeof(p->path), "%s", path);
@@ -64,6 +67,16 @@ int program_init(struct program *p, int argc, char *const argv[], struct error *
 		rc = program_path(p->path, argv[0], err);
 	unsetenv(PROGRAM_PATH_ENV);
 	return rc ? rc : take_args(p, argc, argv, err);
+}
+
+void program_go_to_folder(const struct program *p)
+{
+	if (!p->folder[0] || !chdir(p->folder))
+		return;
+	log_warn("%.400s, where the guest was started: %m: relative paths of its options are "
+		 "looked for elsewhere",
+		 p->folder);
+	log_info("  remedy: make the folder, then update; or start the guest with absolute paths");
 }
 
 int program_argv(struct program *p, char *argv[], struct error *err)

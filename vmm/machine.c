@@ -20,18 +20,29 @@ struct device *machine_device(struct machine *m, const char *class_name, struct 
 	return NULL;
 }
 
-void machine_stop(struct machine *m, int code, const char *reason)
+static void stop(struct machine *m, int code, const char *reason, bool outside)
 {
 	static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
 	pthread_mutex_lock(&once);
-	bool first = m->stop_code < 0;
-	if (first) {
+	bool counts = m->stop_code < 0 || (outside && !m->ending);
+	m->ending |= outside;
+	if (counts) {
 		snprintf(m->stop_reason, sizeof(m->stop_reason), "%s", reason);
 		__atomic_store_n(&m->stop_code, code, __ATOMIC_RELAXED);
 	}
 	pthread_mutex_unlock(&once);
-	if (first)
+	if (counts)
 		pthread_kill(m->leader, MACHINE_WAKE_SIGNAL);
+}
+
+void machine_stop(struct machine *m, int code, const char *reason)
+{
+	stop(m, code, reason, false);
+}
+
+void machine_end(struct machine *m, int code, const char *reason)
+{
+	stop(m, code, reason, true);
 }
 
 void machine_access(struct machine *m, struct bus *bus, uint64_t addr, struct bus_access *access)

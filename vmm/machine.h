@@ -63,6 +63,9 @@ struct device *machine_device(struct machine *m, const char *class_name, struct 
  * log. */
 void machine_stop(struct machine *m, int code, const char *reason);
 
+/* The same for somebody outside: goes before an end of the guest's own, after which it might begin anew. */
+void machine_end(struct machine *m, int code, const char *reason);
+
 /* Access from a vCPU thread to one of the two address spaces; takes the device lock. */
 void machine_access(struct machine *m, struct bus *bus, uint64_t addr, struct bus_access *access);
 

@@ -294,9 +294,11 @@ void vcpus_go(struct machine *m)
 	struct gate *gate = &m->gate;
 	pthread_mutex_lock(&gate->lock);
 	gate->hurry = false;
-	for (uint32_t i = 0; i < m->opt.cpus && !m->paused.since_s; i++)
+	/* One that has ended, by a reset say, executes nothing any more. */
+	bool runs = !m->paused.since_s && m->stop_code < 0;
+	for (uint32_t i = 0; i < m->opt.cpus && runs; i++)
 		m->vcpus[i].run->immediate_exit = 0;
-	if (!m->paused.since_s)
+	if (runs)
 		gate_set(gate, GATE_RUN);
 	pthread_mutex_unlock(&gate->lock);
 	pthread_cond_broadcast(&gate->to_vcpus);

@@ -49,7 +49,7 @@ int vcpus_wait_loaded(struct machine *m, struct error *err);
  * soon, and who is awake by then is quicker. */
 void vcpus_alert(struct machine *m);
 void vcpus_load(struct machine *m);
-/* A guest that its operator has paused (m->paused) stays where it is. */
+/* A guest that its operator has paused (m->paused), or that has ended, stays where it is. */
 void vcpus_go(struct machine *m);
 
 /* Out of the guest, for what is to be looked at before it goes on. In a signal handler, too. */

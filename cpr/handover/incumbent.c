@@ -17,6 +17,7 @@
 #include "cpr/handover/wire.h"
 #include "cpr/handover/worker.h"
 #include "cpr/handover/check.h"
+#include "cpr/handover/reboot.h"
 #include "cpr/handover/report.h"
 #include "cpr/handover/update.h"
 #include "vmm/base/reasons.h"
@@ -129,6 +130,15 @@ void incumbent_cancel(const char *why)
 	refuse(&err, NULL);
 }
 
+void incumbent_ended(void)
+{
+	struct error err;
+	if (!incumbent_busy())
+		return;
+	reboot_explain(self.m, &err);
+	refuse(&err, NULL);
+}
+
 /* ---- begin: check the file, ask the parent for a process ---- */
 
 static int offer_create(struct error *err)
@@ -168,6 +178,8 @@ static int begin(struct reasons *reasons, struct error *err)
 {
 	if (self.m->ending)
 		return error_set(err, EBUSY, "the guest was asked to power off");
+	if (self.m->stop_code >= 0)
+		return reboot_explain(self.m, err);
 	int rc = 0;
 	if (self.taken)
 		rc = check_devices(self.m, reasons, err);

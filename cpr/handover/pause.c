@@ -11,6 +11,7 @@
 
 #include "cpr/handover/link.h"
 #include "cpr/handover/protocol.h"
+#include "cpr/handover/reboot.h"
 #include "cpr/handover/report.h"
 #include "cpr/handover/update.h"
 #include "cpr/handover/wire.h"
@@ -129,7 +130,7 @@ static int stop_guest(struct update *u, struct error *err)
 	if (!rc)
 		vcpus_pause(m);
 	if (!rc && m->stop_code >= 0) /* it powered off meanwhile: that is not carried over */
-		rc = error_set(err, ECANCELED, "the guest has ended");
+		rc = reboot_explain(m, err);
 	handover_stamp(u->page, STAMP_PARK);
 	return rc;
 }

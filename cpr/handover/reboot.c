@@ -3,7 +3,6 @@
 #include "cpr/handover/reboot.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,12 +15,23 @@
 #include "vmm/control/control.h"
 #include "vmm/machine.h"
 
-/* A guest that resets at once must not fill the log. */
-#define BOOT_MS 1000
-
 static struct blob blob = {.fd = -1};
 static struct state_blob parsed;
 static uint64_t booted_ns;
+
+/* What one boot leaves to the next. It is no state of the guest: no update carries it. */
+static struct boots {
+	uint32_t quick; /* how many in a row have not lasted */
+	uint32_t asked; /* an update was */
+} boots;
+
+static const struct field boots_fields[] = {
+	FIELD_U(struct boots, quick),
+	FIELD_U(struct boots, asked),
+};
+static STATE_CLASS(boots_class, "boots", 1, struct boots, boots_fields);
+static const struct state_section boots_section = {
+	.node = "boots", .cls = &boots_class, .state = &boots};
 
 /* Of the host's side. All other descriptors are opened anew. */
 static const char *const kept_fds[] = {
@@ -47,25 +57,15 @@ static bool is_kept(const struct fdset_entry *e)
 	return is_tap(e);
 }
 
-bool reboot_wanted(const struct machine *m)
+uint64_t reboot_wait_ns(void)
 {
-	if (m->ending) /* somebody waits for its end */
-		return false;
-	switch (m->stop_code) {
-	case EXIT_RESET:
-		return m->opt.on_reset == ON_RESET_REBOOT;
-	case EXIT_CRASH:
-	case EXIT_PANIC:
-	case EXIT_INTERNAL:
-		return m->opt.on_crash == ON_CRASH_REBOOT;
-	default:
-		return false;
-	}
+	return reboot_backoff_ns(&boots.quick, now_ns() - booted_ns);
 }
 
 static int save(struct machine *m, struct error *err)
 {
 	static struct state_tree tree;
+	tree.sections[tree.n++] = boots_section;
 	for (unsigned i = 0; i < m->tree.n; i++)
 		for (unsigned k = 0; k < ARRAY_LEN(kept_nodes); k++)
 			if (!strcmp(m->tree.sections[i].node, kept_nodes[k]))
@@ -96,27 +96,27 @@ static int exec_again(struct machine *m, int link, char **argv, struct error *er
 	const struct role role = {.kind = ROLE_WORKER, .link = link, .peer = blob.fd};
 	char **envp = spawn_environment(text, &role);
 	if (!envp)
-		return error_errno(err, ENOMEM, "reboot");
+		return error_errno(err, ENOMEM, "environment");
 	let_through(m, true, link);
 	execve("/proc/self/exe", argv, envp);
 	int code = errno;
 	let_through(m, false, link);
-	return error_errno(err, code, "reboot: exec of /proc/self/exe");
+	return error_errno(err, code, "exec of /proc/self/exe");
 }
 
-int reboot(struct machine *m, struct program *p, int link, char **argv, struct error *err)
+int reboot(struct machine *m, struct program *p, int link, bool asked, char **argv,
+	   struct error *err)
 {
-	uint64_t ms = (now_ns() - booted_ns) / 1000000;
+	boots.asked = asked;
 	p->reboots++;
 	report_reboot(m, p->reboots);
 	counters_read(m); /* what these vCPUs have done */
-	if (machine_halt(m, err))
-		return error_prefix(err, "reboot");
+	int rc = machine_halt(m, err);
+	if (rc)
+		return rc;
 	control_park(m->control);
 	/* Its file, where it has one of its own, is to be empty when it begins. */
 	ram_abandon(&m->fds);
-	if (ms < BOOT_MS)
-		poll(NULL, 0, (int)(BOOT_MS - ms));
 	return save(m, err) ?: exec_again(m, link, argv, err);
 }
 
@@ -126,22 +126,24 @@ static int take_fds(struct machine *m, struct error *err)
 	int rc = fdset_list(fds, &parsed, err);
 	for (unsigned i = 0; !rc && i < fds->n; i++) {
 		if (fds->e[i].fd > STDERR_FILENO && fd_set_cloexec(fds->e[i].fd, true))
-			rc = error_errno(err, errno, "reboot: descriptor %s", fds->e[i].name);
+			rc = error_errno(err, errno, "descriptor %s", fds->e[i].name);
 		if (fds->e[i].generation > fds->generations)
 			fds->generations = fds->e[i].generation;
 	}
 	return rc;
 }
 
-int reboot_resume(struct machine *m, struct program *p, int fd, struct error *err)
+int reboot_resume(struct machine *m, struct program *p, int fd, bool *asked, struct error *err)
 {
 	int rc = blob_adopt(&blob, fd, err)
 			 ?: state_open(&parsed, blob.map, blob.len, err)
+			 ?: state_load_section(&parsed, &boots_section, err)
 			 ?: take_fds(m, err)
 			 ?: worker_register(m, p, err)
 			 ?: state_load_section(&parsed, &m->tree.sections[m->tree.n - 1], err)
 			 ?: program_options(p, &m->opt, err);
 	m->kept = &parsed;
+	*asked = boots.asked;
 	return rc;
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct error;
 struct machine;
@@ -16,11 +17,21 @@ struct program;
 /* Is the machine, which has ended (m->stop_code), to begin anew? */
 bool reboot_wanted(const struct machine *m);
 
+/* Why a machine that has ended is not updated. Returns -ECANCELED. */
+int reboot_explain(const struct machine *m, struct error *err);
+
+/* How long to wait before the guest begins anew, in ns: boots that do not last are further and further apart. Counts them:
+ * once for each reboot. */
+uint64_t reboot_wait_ns(void);
+/* The same after a boot that lasted @lasted_ns; @quick counts those in a row that did not last, from 0 on. */
+uint64_t reboot_backoff_ns(uint32_t *quick, uint64_t lasted_ns);
+
 /* Stops vCPUs, devices and the event loop, and executes the program. Returns on failure only: the run ends then. @link: the
- * socket to the parent. */
-int reboot(struct machine *m, struct program *p, int link, char **argv, struct error *err);
+ * socket to the parent. @asked: an update was, and waits for the new image. */
+int reboot(struct machine *m, struct program *p, int link, bool asked, char **argv,
+	   struct error *err);
 
 /* In the new image: the program's state and the descriptors that @fd, a sealed blob, has; m->kept has the rest until
- * reboot_done(). The program's section is registered. */
-int reboot_resume(struct machine *m, struct program *p, int fd, struct error *err);
+ * reboot_done(). The program's section is registered. @asked: as reboot() was told. */
+int reboot_resume(struct machine *m, struct program *p, int fd, bool *asked, struct error *err);
 void reboot_done(struct machine *m);

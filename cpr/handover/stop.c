@@ -11,6 +11,8 @@
 void stop_ask(struct machine *m, struct stopping *stop, int sig, const char *by)
 {
 	m->ending = true;
+	if (m->stop_code >= 0) /* it has no power button any more, and does not begin anew now */
+		return;
 	pthread_mutex_lock(&m->lock);
 	bool listens = power_button(machine_device(m, "power", NULL));
 	pthread_mutex_unlock(&m->lock);
@@ -27,7 +29,7 @@ void stop_ask(struct machine *m, struct stopping *stop, int sig, const char *by)
 void stop_on_signal(struct machine *m, struct stopping *stop, int sig)
 {
 	if (stop->sig)
-		machine_stop(m, 128 + sig, "ended by a second signal");
+		machine_end(m, 128 + sig, "ended by a second signal");
 	else
 		stop_ask(m, stop, sig, sig == SIGTERM ? "SIGTERM" : "SIGINT");
 }

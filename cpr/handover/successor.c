@@ -116,12 +116,16 @@ static int await(enum protocol_kind kind, struct error *err)
 
 /* ---- build, and the rehearsal ---- */
 
-/* The options are those that the guest was started with. */
+/* The options are those that the guest was started with, and so is what their paths are relative to. */
 static int take_options(struct state_blob *state, struct error *err)
 {
 	struct machine *m = self.m;
-	return state_load_section(state, &m->tree.sections[m->tree.n - 1], err)
-		       ?: program_options(self.p, &m->opt, err) ?: outfile_log(m, err);
+	int rc = state_load_section(state, &m->tree.sections[m->tree.n - 1], err)
+			 ?: program_options(self.p, &m->opt, err);
+	if (rc)
+		return rc;
+	program_go_to_folder(self.p);
+	return outfile_log(m, err);
 }
 
 /* Takes over policy, affinity and cgroups that the incumbent's leader had; its nice value only when @ready, since what

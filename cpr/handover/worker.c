@@ -40,7 +40,8 @@ static struct worker {
 	int signals;
 	uint64_t parting_ns; /* the parent execs itself since; 0: it does not */
 	uint64_t settle_ns;  /* when what failed at the take-over is tried again */
-	bool again;	     /* a second SIGUSR1 during an update */
+	uint64_t boot_ns;    /* when the guest, which has ended, begins anew; 0: at once */
+	bool again;	     /* a second SIGUSR1 during an update, or one before the next boot */
 	struct outbox out;   /* to the parent, what it must know */
 	struct stopping stop;
 } self = {.link = -1, .signals = -1};
@@ -80,6 +81,7 @@ static void go_alone(const char *why)
 	report_set_pid(0);
 	log_warn("the parent (pid %d) is lost: %s; the guest runs on in process %d",
 		 (int)self.parent, why, (int)getpid());
+	log_info("  remedy: molt run --take GUEST, before it is to be updated or to begin anew");
 	snprintf(assignment, sizeof(assignment), "MAINPID=%d", (int)getpid());
 	notify_send(assignment, "the guest runs on without its parent");
 }
@@ -133,8 +135,8 @@ static void begin_update(void)
 {
 	const struct incumbent_request here = {0};
 	struct error err;
-	/* The parent keeps the request until it is served, here or by a successor. */
-	self.again = incumbent_busy();
+	/* The parent keeps the request until it is served, here, by a successor, or after a reboot. */
+	self.again = incumbent_busy() || self.m->stop_code >= 0;
 	if (self.again)
 		return;
 	tell_parent(LINK_TAKEN, SIGUSR1);
@@ -166,7 +168,7 @@ static void end_by(int sig)
 	if (sigismember(&known, sig) != 1)
 		return;
 	snprintf(why, sizeof(why), "ended by signal %d (%s)", sig, strsignal(sig));
-	machine_stop(self.m, 128 + sig, why);
+	machine_end(self.m, 128 + sig, why);
 }
 
 /* The terminal is gone. The shell and the kernel may both say so: the second time changes nothing. */
@@ -283,6 +285,7 @@ static int time_left_ms(void)
 	earlier(&next, incumbent_deadline());
 	earlier(&next, self.parting_ns ? self.parting_ns + PARTING_NS : 0);
 	earlier(&next, self.settle_ns);
+	earlier(&next, self.boot_ns);
 	earlier(&next, self.out.n ? now + OUTBOX_NS : 0);
 	if (next == UINT64_MAX)
 		return -1;
@@ -313,52 +316,79 @@ static void keep_deadlines(void)
 		machine_stop(m, 128 + self.stop.sig, "the guest did not power off in time");
 	if (self.parting_ns && now >= self.parting_ns + PARTING_NS)
 		go_alone("its new program does not speak");
+	if (now >= self.boot_ns)
+		self.boot_ns = 0;
 	settle(now);
 }
 
-/* Returns the exit code. */
-static int lead(void)
+/* Sleeps until somebody wants something or a deadline is over, and serves who it is. An end of the guest wakes it. */
+static void serve(void)
+{
+	keep_deadlines();
+	struct pollfd p[] = {{.fd = self.signals, .events = POLLIN},
+			     {.fd = self.link, .events = POLLIN},
+			     {.fd = incumbent_socket(), .events = POLLIN}};
+	poll(p, ARRAY_LEN(p), time_left_ms());
+	take_signals();
+	listen_to_parent();
+}
+
+/* Until the guest has ended. */
+static void lead(void)
 {
 	struct machine *m = self.m;
 	while (m->stop_code < 0) {
-		keep_deadlines();
-		struct pollfd p[] = {{.fd = self.signals, .events = POLLIN},
-				     {.fd = self.link, .events = POLLIN},
-				     {.fd = incumbent_socket(), .events = POLLIN}};
-		if (m->stop_code < 0)
-			poll(p, ARRAY_LEN(p), time_left_ms());
-		take_signals();
-		listen_to_parent();
-		if (m->stop_code < 0)
-			incumbent_step();
 		if (self.again && !incumbent_busy())
 			begin_update();
+		serve();
+		if (m->stop_code < 0)
+			incumbent_step();
 	}
-	incumbent_cancel("the guest has ended");
-	return m->stop_code;
+	incumbent_ended();
 }
 
-/* Begins the guest anew. Returns where that cannot be, with the reason in the log. */
+/* ---- between two boots ---- */
+
+static void give_up(struct error *err)
+{
+	struct machine *m = self.m;
+	error_prefix(err, "reboot");
+	log_error(err);
+	snprintf(m->stop_reason, sizeof(m->stop_reason), "%.120s", err->text);
+	m->stop_code = (int)err->exit;
+}
+
+/* Somebody may end the guest meanwhile, and a parent that is just about to exec shall find this worker as it left it. A guest
+ * that was paused stays so. Returns whether the guest is to begin anew. */
+static bool await_boot(void)
+{
+	struct machine *m = self.m;
+	uint64_t wait_ns = reboot_wait_ns();
+	if (wait_ns)
+		log_info("%s: it did not run for long, and begins anew in %llu s", m->stop_reason,
+			 (unsigned long long)(wait_ns / (1000 * NS_PER_MS)));
+	vcpus_pause(m); /* those that have not ended */
+	vcpus_wait_saved(m, NULL);
+	self.boot_ns = now_ns() + wait_ns;
+	do
+		serve();
+	while (self.link >= 0 && reboot_wanted(m) &&
+	       (self.boot_ns || self.parting_ns || m->paused.since_s));
+	return reboot_wanted(m);
+}
+
+/* Begins the guest anew. Returns where that cannot be, or is no longer wanted. */
 static void begin_anew(char *argv[])
 {
 	struct error err;
-	/* A parent that is just about to exec shall find this worker as it left it. */
-	while (self.link >= 0 && self.parting_ns) {
-		struct pollfd p = {.fd = self.link, .events = POLLIN};
-		keep_deadlines();
-		poll(&p, 1, time_left_ms());
-		listen_to_parent();
-	}
-	if (self.again) {
-		log_info("the update that was asked for meanwhile is to be asked for again");
-		tell_parent(LINK_TAKEN, SIGUSR1);
-	}
+	if (!await_boot())
+		return;
 	if (self.link < 0) {
 		log_warn("no reboot: there is no parent process any more");
 		return;
 	}
-	reboot(self.m, self.p, self.link, argv, &err);
-	log_error(&err);
+	reboot(self.m, self.p, self.link, self.again, argv, &err);
+	give_up(&err);
 }
 
 /* ---- the life of a worker ---- */
@@ -429,7 +459,8 @@ static int begin(int argc, char *argv[], struct error *err)
 static int make_guest(int argc, char *argv[], int kept, struct error *err)
 {
 	struct machine *m = self.m;
-	int rc = kept < 0 ? begin(argc, argv, err) : reboot_resume(m, self.p, kept, err);
+	int rc = kept < 0 ? begin(argc, argv, err)
+			  : reboot_resume(m, self.p, kept, &self.again, err);
 	if (rc)
 		return rc > 0 ? 0 : rc;
 	rc = outfile_log(m, err);
@@ -490,16 +521,23 @@ int worker_run(struct machine *m, struct program *p, int argc, char *argv[],
 		return fail(m, &err);
 	if (!first)
 		fault_point("entry");
-	if (first && make_guest(argc, argv, role->peer, &err))
-		return fail(m, &err);
+	if (first && make_guest(argc, argv, role->peer, &err)) {
+		if (role->peer < 0)
+			return fail(m, &err);
+		give_up(&err);
+		report_ended(m);
+		control_close(m->control);
+		terminal_restore();
+		return m->stop_code;
+	}
 	if (!first && successor_run(m, p, role->peer, &err))
 		return EXIT_REFUSED; /* the incumbent has been told */
-	int code = lead();
+	lead();
 	if (reboot_wanted(m))
 		begin_anew(argv);
 	report_ended(m);
 	control_close(m->control);
 	machine_destroy(m);
-	log_info("%s (exit %d)", m->stop_reason, code);
-	return code;
+	log_info("%s (exit %d)", m->stop_reason, m->stop_code);
+	return m->stop_code;
 }

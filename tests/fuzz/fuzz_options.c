@@ -12,6 +12,10 @@ void machine_stop(struct machine *m, int code, const char *reason)
 {
 }
 
+void machine_end(struct machine *m, int code, const char *reason)
+{
+}
+
 static void expect_refusal(const struct error *err)
 {
 	fuzz_expect(err->text[0] && err->exit == EXIT_USAGE, "'%s', exit code %d", err->text,

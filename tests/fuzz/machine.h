@@ -63,6 +63,12 @@ void machine_stop(struct machine *m, int code, const char *reason)
 	m->stop_code = code;
 }
 
+void machine_end(struct machine *m, int code, const char *reason)
+{
+	fuzz_expect(reason && *reason, "the machine is stopped without a reason");
+	m->stop_code = code;
+}
+
 void machine_access(struct machine *m, struct bus *bus, uint64_t addr, struct bus_access *access)
 {
 	bus_dispatch(bus, addr, access);

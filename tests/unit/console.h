@@ -35,7 +35,7 @@ static int epoll_fd = -1;
 static int stopped;
 static int loop_error; /* what adding a descriptor fails with, negative */
 
-void machine_stop(struct machine *m, int code, const char *reason)
+void machine_end(struct machine *m, int code, const char *reason)
 {
 	stopped = code;
 }

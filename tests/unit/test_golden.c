@@ -28,7 +28,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 38596
+#define GOLDEN_BYTES 38631
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -151,6 +151,7 @@ static void live(struct machine *m, struct rest *rest)
 	struct power_state *power = fake_section(m, "power@600")->state;
 	memset(rest, 0, sizeof(*rest));
 	strcpy(rest->program.path, "/usr/bin/molt");
+	strcpy(rest->program.folder, "/var/lib/guests");
 	memcpy(rest->program.args, "molt\0run", 9);
 	rest->program.args_len = 9;
 	rest->program.updates = 3;

@@ -48,6 +48,24 @@ static void takes_over(void **state)
 	assert_string_equal(m.opt.kernel, "k");
 }
 
+/* What the options' paths are relative to, whoever starts the successor. */
+static void goes_to_the_guests_folder(void **state)
+{
+	char was[PATH_MAX], is[PATH_MAX];
+	assert_non_null(getcwd(was, sizeof(was)));
+	for (unsigned there = 0; there < 2; there++) {
+		snprintf(inc.p.folder, sizeof(inc.p.folder), there ? "/proc" : "/proc/none");
+		write_offer();
+		say_all_but_state();
+		say_state();
+		assert_int_equal(run(), 0);
+		assert_non_null(getcwd(is, sizeof(is)));
+		assert_string_equal(is, there ? "/proc" : was);
+		again();
+	}
+	assert_int_equal(chdir(was), 0);
+}
+
 /* Closed, opened anew under the same name, renamed: as the state has it, not as the offer had. */
 static void what_came_and_went_meanwhile(void **state)
 {
@@ -254,6 +272,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(greets_first),
 		TEST(takes_over),
+		TEST(goes_to_the_guests_folder),
 		TEST(what_came_and_went_meanwhile),
 		TEST(offers_of_other_things),
 		TEST(offers_of_too_little),

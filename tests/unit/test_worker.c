@@ -1,11 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* The leader's deadlines: what failed when the guest was taken over is tried again until it is done. */
+/* The leader's deadlines: what failed when the guest was taken over is tried again until it is done. And what it serves
+ * between two boots. */
 #include "tests/unit/unit.h"
 
 #undef fail			 /* cmocka's */
 #include "cpr/handover/worker.c" /* NOLINT: its deadlines are looked into */
 
 static unsigned failures, takes;
+
+void vcpus_pause(struct machine *m)
+{
+}
+
+int vcpus_wait_saved(struct machine *m, struct error *err)
+{
+	return 0;
+}
 
 static int take(struct device *dev, struct error *err)
 {
@@ -70,7 +80,72 @@ static void test_not_before_its_time(void **state)
 	assert_int_equal(takes, 1);
 }
 
-#define T(f) cmocka_unit_test_setup(f, setup)
+/* ---- between two boots ---- */
+
+static int parent; /* its end of the link */
+
+static int setup_reset(void **state)
+{
+	int ends[2];
+	assert_int_equal(wire_pair(ends, &err), 0);
+	setup(state);
+	parent = ends[0];
+	self.link = ends[1];
+	machine.stop_code = EXIT_RESET;
+	return 0;
+}
+
+static int teardown_reset(void **state)
+{
+	close(parent);
+	fd_close(&self.link);
+	machine.stop_code = -1;
+	machine.ending = false;
+	return 0;
+}
+
+static void parent_says(enum link_kind kind, int64_t value)
+{
+	assert_int_equal(wire_send(parent, kind, value, NULL, 0, NULL, 0, &err), 0);
+}
+
+static void assert_taken(int sig)
+{
+	static struct wire_message msg;
+	assert_int_equal(wire_recv(parent, &msg, 0, &err), 0);
+	assert_int_equal(msg.kind, LINK_TAKEN);
+	assert_int_equal(msg.value, sig);
+}
+
+static void test_who_is_asked_to_end_does_not_begin_anew(void **state)
+{
+	parent_says(LINK_SIGNAL, SIGTERM);
+	assert_false(await_boot());
+	assert_taken(SIGTERM);
+	assert_int_equal(machine.stop_code, EXIT_RESET);
+}
+
+static void test_who_is_ended_does_not_begin_anew(void **state)
+{
+	machine.leader = pthread_self();
+	parent_says(LINK_SIGNAL, SIGQUIT);
+	assert_false(await_boot());
+	assert_taken(SIGQUIT);
+	assert_int_equal(machine.stop_code, 128 + SIGQUIT);
+}
+
+/* The parent hears nothing of it: it is not served yet. */
+static void test_an_update_waits_for_the_next_boot(void **state)
+{
+	static struct wire_message msg;
+	parent_says(LINK_SIGNAL, SIGUSR1);
+	assert_true(await_boot());
+	assert_true(self.again);
+	assert_int_equal(wire_recv(parent, &msg, 0, &err), -ETIMEDOUT);
+}
+
+#define TR(f) cmocka_unit_test_setup_teardown(f, setup_reset, teardown_reset)
+#define T(f)  cmocka_unit_test_setup(f, setup)
 
 int main(void)
 {
@@ -78,6 +153,9 @@ int main(void)
 		T(test_nothing_to_settle),
 		T(test_until_it_is_done),
 		T(test_not_before_its_time),
+		TR(test_who_is_asked_to_end_does_not_begin_anew),
+		TR(test_who_is_ended_does_not_begin_anew),
+		TR(test_an_update_waits_for_the_next_boot),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

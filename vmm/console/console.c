@@ -234,7 +234,7 @@ static uint32_t filter_escapes(struct console *con, const uint8_t *from, uint32_
 		}
 		con->state.escape = 0;
 		if (c == 'x') {
-			machine_stop(con->m, QUIT_STATUS, "quit from the console");
+			machine_end(con->m, QUIT_STATUS, "quit from the console");
 		} else if (c == '?') {
 			show_help(con);
 		} else {
