@@ -66,7 +66,7 @@ static void check_file(struct checks *c, const char *what, const char *path)
 	struct error err;
 	if (!path)
 		return;
-	fd_auto int fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd_auto int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	int rc = fd < 0 ? error_file(&err, errno, "--%s %.300s", what, path) : 0;
 	tell(c, what, rc, false, &err);
 }

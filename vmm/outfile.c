@@ -23,7 +23,9 @@ int outfile_reopen(struct machine *m, const char *name, const char *path, struct
 {
 	if (!path)
 		return 0;
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	/* Of a FIFO: who opens or writes must not wait for its reader, since the guest's leader does. */
+	int fd =
+		open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return error_file(err, errno, "--%s %.300s", name, path);
 	pthread_mutex_lock(&m->lock);

@@ -11,6 +11,7 @@
 #include "cpr/handover/worker.h"
 #include "vmm/control/control.h"
 #include "vmm/machine.h"
+#include "vmm/outfile.h"
 
 #define SERVE_TRIES   100
 #define SERVE_WAIT_MS 50
@@ -45,6 +46,9 @@ void finish(struct machine *m, int peer, struct report *report)
 		log_error(&err);
 	rest();
 	if (report_open(m, &err) || control_open(m, &err))
+		log_error(&err);
+	/* It may have been rotated since the successor had it with its options. */
+	if (outfile_log(m, &err))
 		log_error(&err);
 	pthread_mutex_lock(&m->lock);
 	fdset_close_untaken(&m->fds);

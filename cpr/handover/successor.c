@@ -97,10 +97,10 @@ static int take_fds(struct error *err)
 }
 
 /* The next message of @kind, whose descriptors are the caller's; those that come before it are taken. */
-static int await(enum protocol_kind kind, struct error *err)
+static int await(enum protocol_kind kind, int timeout_ms, struct error *err)
 {
 	for (;;) {
-		int rc = wire_recv(self.peer, &message, ANSWER_MS, err);
+		int rc = wire_recv(self.peer, &message, timeout_ms, err);
 		if (!rc && message.kind == kind)
 			return 0;
 		if (!rc && message.kind == PROTOCOL_FDS)
@@ -189,13 +189,13 @@ static int get_ready(struct error *err)
 		rc = greet(err);
 	fault_point("hello");
 	if (!rc)
-		rc = await(PROTOCOL_OFFER, err);
+		rc = await(PROTOCOL_OFFER, ANSWER_MS, err);
 	if (!rc)
 		rc = take_offer(err);
 	wire_close_fds(&message);
 	fault_point("offer");
 	if (!rc)
-		rc = await(PROTOCOL_BUILD, err);
+		rc = await(PROTOCOL_BUILD, ANSWER_MS, err);
 	wire_close_fds(&message);
 	if (!rc)
 		rc = build(err);
@@ -265,7 +265,8 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	sched_step_back();
 	int rc = get_ready(err);
 	if (!rc)
-		rc = await(PROTOCOL_STATE, err);
+		rc = await(PROTOCOL_STATE, -1,
+			   err); /* it may wait for a disk, as long as its deadline allows */
 	wire_close_fds(&message);
 	if (!rc)
 		rc = load(err);

@@ -62,6 +62,18 @@ static void a_file_that_cannot_be_opened(void **state)
 	assert_int_equal(records(path), 1);
 }
 
+static void nobody_reads_it(void **state)
+{
+	char fifo[64];
+	static struct machine piped;
+	snprintf(fifo, sizeof(fifo), "%s/fifo", folder);
+	piped.opt.report = fifo;
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	assert_int_equal(report_open(&piped, &err), -ENXIO);
+	assert_non_null(strstr(err.hint, "FIFO"));
+	assert_int_equal(unlink(fifo), 0);
+}
+
 static void none(void **state)
 {
 	static struct machine quiet;
@@ -73,6 +85,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rotated),
+		cmocka_unit_test(nobody_reads_it),
 		cmocka_unit_test(a_file_that_cannot_be_opened),
 		cmocka_unit_test(none),
 	};

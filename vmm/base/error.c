@@ -70,6 +70,7 @@ int error_file_hint(struct error *err)
 		{ENOSPC, "make room on that file system, or give another path"},
 		{EDQUOT, "make room on that file system, or give another path"},
 		{ENAMETOOLONG, "give a shorter path"},
+		{ENXIO, "let somebody read this FIFO first, or give another path"},
 		{ELOOP, "check the symbolic links of the path"},
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(remedies); i++)

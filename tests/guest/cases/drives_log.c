@@ -10,6 +10,8 @@
 
 #define BOOT_MS 30000
 #define LOG_MS	30000
+#define ROUNDS	8
+#define STEP_US 4000
 #define FILE_	"own.log"
 #define ROTATED "own.log.1"
 
@@ -37,6 +39,17 @@ static int parent_says(struct session *s, unsigned n)
 	return session_await_written(s, FILE_, "Z warning molt[logged]: this process (pid ", n);
 }
 
+/* At whatever stage of an update: each is some milliseconds later. What is said afterwards is in the new file. */
+static int rotate_meanwhile(struct session *s)
+{
+	for (unsigned i = 0; i < ROUNDS; i++)
+		if (session_install(s, false) || kill(s->pid, SIGUSR1) ||
+		    session_wait_us(s, i * STEP_US * s->set->slow) || rotate(s) ||
+		    session_record(s) || session_settle(s) || parent_says(s, 1))
+			return -1;
+	return 0;
+}
+
 int drive_log(struct session *s, unsigned updates)
 {
 	unsigned half = updates / 2;
@@ -45,7 +58,7 @@ int drive_log(struct session *s, unsigned updates)
 	    parent_says(s, 2) ||
 	    session_await_written(s, ROTATED, "Z info molt[logged]: update ", half + 1) ||
 	    session_await_written(s, FILE_, "Z info molt[logged]: update ", half + 2) ||
-	    session_send(s, "q", 1) || session_finish(s))
+	    rotate_meanwhile(s) || session_send(s, "q", 1) || session_finish(s))
 		return -1;
 	if (session_logged(s, "update "))
 		return session_fail(s, "standard error got more than errors");
