@@ -42,12 +42,15 @@ static int parent_says(struct session *s, unsigned n)
 /* At whatever stage of an update: each is some milliseconds later. What is said afterwards is in the new file. */
 static int rotate_meanwhile(struct session *s)
 {
+	const struct failing f = {.kind = FAILING_ABSENT};
 	for (unsigned i = 0; i < ROUNDS; i++)
 		if (session_install(s, false) || kill(s->pid, SIGUSR1) ||
 		    session_wait_us(s, i * STEP_US * s->set->slow) || rotate(s) ||
-		    session_record(s) || session_settle(s) || parent_says(s, 1))
+		    session_record(s) || session_settle(s) || failing_install(s, &f) ||
+		    kill(s->pid, SIGUSR1) || session_record(s) ||
+		    session_await_written(s, FILE_, "update refused, the guest runs on: ", 1))
 			return -1;
-	return 0;
+	return parent_says(s, 1);
 }
 
 int drive_log(struct session *s, unsigned updates)
