@@ -17,6 +17,7 @@
 #include "cpr/handover/link.h"
 #include "cpr/handover/oom.h"
 #include "cpr/handover/outbox.h"
+#include "cpr/handover/pending.h"
 #include "cpr/handover/spawn.h"
 #include "cpr/handover/wire.h"
 #include "vmm/notify.h"
@@ -49,8 +50,6 @@ struct child {
 #define CHILDREN 8
 #define RESERVED 2 /* for a successor and a rehearsal */
 
-#define PENDING_MAX 8
-
 static struct parent {
 	char **argv;
 	int signals; /* signalfd */
@@ -59,8 +58,8 @@ static struct parent {
 	bool rehearsed;	     /* and it has passed its rehearsal */
 	uint64_t parting_ns; /* waiting for LINK_PARTED since; 0: not */
 	/* Signals that no worker has said to be serving: a new owner gets them again. */
-	int pending[PENDING_MAX];
-	unsigned npending;
+	struct pending pending;
+	bool reading;		       /* one that is not among them yet */
 	int waiting_exe, waiting_peer; /* of a successor that has no room yet, or -1 */
 	int heir_status;	       /* of the last successor that ended without the guest */
 	struct outbox out;	       /* to the owner */
@@ -117,34 +116,16 @@ static void tell_again(void)
 		log_warn("the worker (pid %d) does not listen: %s", (int)owner->pid, err.text);
 }
 
-/* SIGUSR1 during an update is one more update after it, however often it came. */
 static void pass_on(int sig)
 {
-	for (unsigned i = 0; i < self.npending; i++)
-		if (sig == SIGUSR1 && self.pending[i] == sig)
-			return;
-	if (sig == SIGCHLD)
-		return;
-	if (self.npending < PENDING_MAX)
-		self.pending[self.npending++] = sig;
-	tell_owner(LINK_SIGNAL, sig);
+	if (sig != SIGCHLD && pending_add(&self.pending, sig))
+		tell_owner(LINK_SIGNAL, sig);
 }
 
 static void pass_on_again(void)
 {
-	for (unsigned i = 0; i < self.npending; i++)
-		tell_owner(LINK_SIGNAL, self.pending[i]);
-}
-
-static void taken(int sig)
-{
-	for (unsigned i = 0; i < self.npending; i++) {
-		if (self.pending[i] != sig)
-			continue;
-		memmove(self.pending + i, self.pending + i + 1,
-			(--self.npending - i) * sizeof(self.pending[0]));
-		return;
-	}
+	for (unsigned i = 0; i < self.pending.n; i++)
+		tell_owner(LINK_SIGNAL, self.pending.sig[i]);
 }
 
 /* ---- starting ---- */
@@ -233,7 +214,7 @@ static bool alone(void)
 
 static void part(void)
 {
-	if (self.parting_ns || self.npending)
+	if (self.parting_ns || self.pending.n)
 		return;
 	self.parting_ns = now_ns();
 	tell_owner(LINK_PARTING, 0);
@@ -260,7 +241,8 @@ static void become_next(void)
 	char **envp = spawn_environment(text, &as);
 
 	self.parting_ns = 0;
-	if (!alone() || self.npending) { /* something has begun meanwhile: after that */
+	if (!alone() || self.pending.n ||
+	    self.reading) { /* something has begun meanwhile: after that */
 		free(envp);
 		tell_owner(LINK_BACK, 0);
 		return;
@@ -363,7 +345,7 @@ static void on_message(struct child *c, struct wire_message *msg)
 		break;
 	case LINK_TAKEN:
 		if (c->role == CHILD_OWNER)
-			taken((int)msg->value);
+			pending_taken(&self.pending, (int)msg->value);
 		break;
 	case LINK_PARTED:
 		if (c->role == CHILD_OWNER && self.parting_ns)
@@ -396,6 +378,12 @@ static void listen_to(struct child *c)
 		fd_close(&c->link);	  /* its end is SIGCHLD's to tell */
 }
 
+static void listen_to_all(void)
+{
+	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
+		listen_to(c);
+}
+
 static void reap(void)
 {
 	int status;
@@ -407,8 +395,7 @@ static void reap(void)
 				c->status = status;
 			}
 	/* A successor may have said that it has the guest before its predecessor ended. */
-	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
-		listen_to(c);
+	listen_to_all();
 }
 
 /* Follows what has ended. Returns the exit status once there is nobody left to wait for, or -1. */
@@ -465,11 +452,17 @@ static int meaning(const struct signalfd_siginfo *info)
 	return gone ? LINK_HANGUP : SIGHUP;
 }
 
+/* What was said before a signal was sent is read before it is passed on: a request that is being served, or was, is not
+ * the same as one that came after. */
 static void take_signals(void)
 {
 	struct signalfd_siginfo info;
-	while (read(self.signals, &info, sizeof(info)) == sizeof(info))
+	while (read(self.signals, &info, sizeof(info)) == sizeof(info)) {
+		self.reading = true;
+		listen_to_all();
+		self.reading = false;
 		pass_on(meaning(&info));
+	}
 }
 
 /* Kills the children whose time is over. Returns the time until the next deadline in ms; -1: there is none. */
@@ -524,9 +517,6 @@ static int loop(void)
 		for (unsigned i = 0; i < CHILDREN; i++)
 			p[i + 1] = (struct pollfd){.fd = self.children[i].link, .events = POLLIN};
 		poll(p, CHILDREN + 1, keep_deadlines());
-		for (unsigned i = 0; i < CHILDREN; i++)
-			if (p[i + 1].revents)
-				listen_to(&self.children[i]);
 		take_signals();
 	}
 }

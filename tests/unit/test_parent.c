@@ -319,7 +319,7 @@ static void signals_are_kept_until_served(void **state)
 	assert_false(hears(0, LINK_SIGNAL));
 	tells(0, LINK_TAKEN, SIGUSR1);
 	update_begins();
-	assert_int_equal(self.npending, 1);
+	assert_int_equal(self.pending.n, 1);
 	tells(1, LINK_TAKEN, SIGTERM); /* not its to say */
 	tells(1, LINK_OWNER, 0);
 	assert_int_equal(round_(), -1);
@@ -328,10 +328,40 @@ static void signals_are_kept_until_served(void **state)
 	tells(1, LINK_TAKEN, SIGTERM);
 	tells(1, LINK_TAKEN, SIGTERM);
 	assert_int_equal(round_(), -1);
-	assert_int_equal(self.npending, 0);
+	assert_int_equal(self.pending.n, 0);
 	for (unsigned i = 0; i < 100; i++)
 		pass_on(SIGTERM);
-	assert_int_equal(self.npending, PENDING_MAX);
+	assert_int_equal(self.pending.n, PENDING_MAX);
+}
+
+/* The worker has said that it serves the first, and that was not read yet: the second is no duplicate. */
+static void a_signal_after_one_that_was_served(void **state)
+{
+	sigset_t set, before_set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, &before_set);
+	self.signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	pass_on(SIGUSR1);
+	assert_true(hears(0, LINK_SIGNAL));
+	tells(0, LINK_TAKEN, SIGUSR1);
+	raise(SIGUSR1);
+	take_signals();
+	assert_true(hears(0, LINK_SIGNAL));
+	assert_int_equal(msg.value, SIGUSR1);
+	fd_close(&self.signals);
+	sigprocmask(SIG_SETMASK, &before_set, NULL);
+}
+
+/* A worker that has parted meanwhile waits until the signal is among those that are kept over exec. */
+static void parted_while_a_signal_is_read(void **state)
+{
+	self.parting_ns = now_ns();
+	self.reading = true;
+	tells(0, LINK_PARTED, 0);
+	listen_to_all();
+	self.reading = false;
+	assert_true(hears(0, LINK_BACK));
 }
 
 /* None ends this process by itself: the worker would be killed, and its terminal stay raw. */
@@ -537,6 +567,8 @@ int main(void)
 		TEST(an_heir_that_does_not_take_over),
 		TEST(whose_status),
 		TEST(signals_are_kept_until_served),
+		TEST(a_signal_after_one_that_was_served),
+		TEST(parted_while_a_signal_is_read),
 		TEST(signals_that_would_end_it),
 		TEST(a_terminal_that_hangs_up),
 		TEST(not_rehearsed),
