@@ -165,6 +165,7 @@ static int fuzz_build(struct machine *m, struct state_blob *blob, struct error *
 	};
 	const struct ram_state *r = &m->ram.state;
 	m->opt.cpus = 1;
+	m->leader = pthread_self(); /* SIGURG is ignored */
 	int rc = fuzz_add(m, "program", &program_state_class, &fuzz_program, blob, err);
 	if (!rc && blob)
 		rc = fuzz_arguments(err);

@@ -70,6 +70,7 @@ static struct device *device_new(const struct device_class *cls)
 	struct device *dev;
 	struct error err = {0};
 	memset(&test_machine, 0, sizeof(test_machine));
+	test_machine.leader = pthread_self(); /* SIGURG is ignored */
 	memset(&fake, 0, sizeof(fake));
 	fake.stop_code = -1;
 	fake.out_room = sizeof(fake.out);

@@ -72,7 +72,7 @@ const struct test_case test_cases[] = {
 	 5,
 	 0,
 	 20000,
-	 {DISK, "--prepare-timeout", "1000"},
+	 {DISK, "--prepare-timeout", "5000"},
 	 .disk_mib = 8},
 	{"mem-file", "gap", drive_plain, 1, 20, 0, 5000, {"--mem", "64M,path=%D/memory"}},
 	{"mem-node", "gap", drive_plain, 1, 20, 0, 5000, {"--mem", "64M,node=0"}},
