@@ -8,12 +8,12 @@
 
 #define DESCS_LEN 65536 /* some 5 KiB in Linux 6.18 */
 
-int kvm_stats_open(int vcpu_fd)
+int kvm_stats_open(int vcpu_fd, int *fd)
 {
-	int fd = ioctl(vcpu_fd, KVM_GET_STATS_FD, NULL);
-	if (fd >= 0)
-		fcntl(fd, F_SETFD, FD_CLOEXEC);
-	return fd;
+	*fd = ioctl(vcpu_fd, KVM_GET_STATS_FD, NULL);
+	if (*fd >= 0)
+		fcntl(*fd, F_SETFD, FD_CLOEXEC);
+	return *fd >= 0 || errno == ENOTTY || errno == EINVAL ? 0 : -errno;
 }
 
 static int read_one(int fd, const struct kvm_stats_header *h, const uint8_t *descs,

@@ -48,7 +48,9 @@ static int create(struct vcpu *cpu, struct error *err)
 	int rc = vcpu_open(cpu, &cpu->m->vm, err);
 	if (rc)
 		return rc;
-	cpu->stats_fd = kvm_stats_open(cpu->fd);
+	rc = kvm_stats_open(cpu->fd, &cpu->stats_fd);
+	if (rc)
+		return error_errno(err, -rc, "vCPU %u: KVM_GET_STATS_FD", cpu->index);
 	return vcpu_arch_create(cpu, err);
 }
 
