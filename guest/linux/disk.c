@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -95,8 +96,11 @@ int disk_start(const char *path)
 		console_line("FAIL what=disk path=%s errno=%d", path, errno);
 		return -errno;
 	}
-	/* "nvme0n1" has interrupts "nvme0q0" and on. */
-	strncpy(disk.irq, name ? name + 1 : path, 5);
+	/* "nvme0n1" has interrupts "nvme0q0" and on; "vda" those of its virtio device, "virtio0-req.0" and on. */
+	name = name ? name + 1 : path;
+	if (strncmp(name, "nvme", 4))
+		name = "virtio";
+	snprintf(disk.irq, sizeof(disk.irq), "%.*s", name[0] == 'n' ? 5 : 6, name);
 	rc = pthread_create(&thread, NULL, disk_run, NULL);
 	return rc ? -rc : 0;
 }

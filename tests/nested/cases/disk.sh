@@ -1,0 +1,31 @@
+#!/bin/sh
+# A virtio disk under a Linux guest, which writes, reads and compares blocks past its page cache without a break: over
+# updates nothing is lost, and the guest's kernel has nothing to say. Nobody else may write to the image meanwhile.
+# A source of random bytes stands beside it.
+# bed: --guest-module virtio_pci --guest-module virtio_blk --guest-module virtio_rng
+# shellcheck source=tests/nested/lib.sh
+. /bed/lib.sh
+
+truncate -s 16M /tmp/disk.raw
+DEVICES='' ARGS="molt.mode=idle molt.disk=/dev/vda" GROWS="disk_reads disk_writes disk_irqs"
+guest_start --disk /tmp/disk.raw,serial=of-the-test --rng
+expect "its serial" "$(ask "read /sys/block/vda/serial" READ)" = "READ of-the-test"
+expect "its sectors" "$(ask "read /sys/block/vda/size" READ)" = "READ 32768"
+expect "its source of random bytes" "$(ask "read /sys/class/misc/hw_random/rng_current" READ)" = "READ virtio_rng.0"
+status=0
+"$PROGRAM" run --kernel "$GUEST_KERNEL" --console none --disk /tmp/disk.raw 2>/tmp/second || status=$?
+expect "a second writer's status" "$status" -eq 4
+say "$(head -n 1 /tmp/second)"
+n0=$(beat_n)
+updates 8
+say "disk: slowest transfer in the guest's life so far $(beats_max disk_max_us "$n0" "$(beat_n)") us"
+status=0
+"$PROGRAM" run --kernel "$GUEST_KERNEL" --console none --disk /tmp/disk.raw 2>/tmp/second || status=$?
+expect "a second writer's status after updates" "$status" -eq 4
+kernel_calm
+guest_stop
+expect "blocks with wrong content" "$(field "$END" disk_bad)" -eq 0
+expect "transfers that failed" "$(field "$END" disk_errs)" -eq 0
+expect "bytes that the image holds" "$(tr -d '\0' </tmp/disk.raw | wc -c)" -gt 100000
+expect "the image's length" "$(wc -c </tmp/disk.raw)" -eq 16777216
+finish
