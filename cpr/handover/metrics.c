@@ -89,6 +89,8 @@ static void put_all(FILE *f, struct machine *m, const struct program *p)
 	    m->paused.since_s != 0);
 	put(f, "molt_vcpus", "gauge", "Virtual processors.", m->opt.cpus);
 	put(f, "molt_updates_total", "counter", "Updates that the guest has seen.", p->updates);
+	put(f, "molt_reboots_total", "counter", "How often the guest has begun anew in place.",
+	    p->reboots);
 	put_failures(f, &s);
 	put_pauses(f, &s);
 	put(f, "molt_devices_blocking", "gauge",

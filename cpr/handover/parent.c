@@ -353,8 +353,7 @@ static void on_message(struct child *c, struct wire_message *msg)
 		break;
 	case LINK_LOG:
 		if (c->role == CHILD_OWNER)
-			log_adopt(msg->text, (enum log_level)msg->value,
-				  msg->nfds ? msg->fds[0] : -1);
+			log_adopt(msg->text, msg->value, msg->nfds ? msg->fds[0] : -1);
 		break;
 	case LINK_READY:
 		c->ready = c->role == CHILD_REHEARSAL;

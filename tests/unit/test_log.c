@@ -124,6 +124,23 @@ static void to_a_file(void **state)
 	assert_string_equal(written(file), "");
 }
 
+static void of_a_hostile_process(void **state)
+{
+	log_set_name("web");
+	log_adopt("a\nb", LOG_LEVEL_INFO, -1);
+	log_adopt("blank in it", LOG_LEVEL_INFO, -1);
+	log_adopt("other", LOG_LEVEL_INFO + 1, -1);
+	log_adopt("other", -1, -1);
+	log_adopt("other", 1ll << 32, -1);
+	log_warn("same");
+	assert_non_null(strstr(written(log_file()), " warning molt[web]: same\n"));
+	log_adopt("other", LOG_LEVEL_WARNING, -1);
+	log_info("less");
+	log_warn("more");
+	assert_non_null(strstr(written(log_file()), "warning molt[other]: more\n"));
+	log_adopt("web", LOG_LEVEL_INFO, -1);
+}
+
 /* A full disk, say. */
 static void what_the_file_does_not_take(void **state)
 {
@@ -140,7 +157,8 @@ static void what_the_file_does_not_take(void **state)
 int main(void)
 {
 	/* In this order: a file stays the log's once there is one. */
-	const struct CMUnitTest tests[] = {T(to_standard_error), T(levels), T(lines_never_overflow),
-					   T(to_a_file), T(what_the_file_does_not_take)};
+	const struct CMUnitTest tests[] = {T(to_standard_error),    T(levels),
+					   T(lines_never_overflow), T(to_a_file),
+					   T(of_a_hostile_process), T(what_the_file_does_not_take)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

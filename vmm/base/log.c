@@ -52,10 +52,15 @@ int log_file(void)
 	return log_fd;
 }
 
-void log_adopt(const char *name, enum log_level most, int fd)
+void log_adopt(const char *name, int64_t level, int fd)
 {
+	for (const char *c = name; *c; c++)
+		if (*c <= ' ' || *c > '~')
+			return;
+	if (level < 0 || level > LOG_LEVEL_INFO)
+		return;
 	log_set_name(name[0] ? name : NULL);
-	log_set_level(most);
+	log_set_level((enum log_level)level);
 	if (fd >= 0)
 		log_set_file(fd);
 }

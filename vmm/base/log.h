@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct error;
 
@@ -24,8 +25,9 @@ int log_set_file(int fd);
 /* That duplicate, whose number stays the same, or -1. */
 int log_file(void);
 
-/* All three, as another process has them; @name "": none, @fd -1: it stays. */
-void log_adopt(const char *name, enum log_level most, int fd);
+/* All three, as another process has them, which may be hostile: a @level that is none, or a @name that would not do as one
+ * word, changes nothing. @name "": none, @fd -1: it stays. */
+void log_adopt(const char *name, int64_t level, int fd);
 
 /* A text that begins with a blank goes on with this thread's line before, and has its level. */
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -57,7 +57,7 @@ int drive_metrics(struct session *s, unsigned updates)
 {
 	double pause_s = 0;
 	if (session_expect(s, "READY", BOOT_MS) || scrape(s) || is(s, "molt_updates_total", 0) ||
-	    is(s, "molt_vcpus", 2) || is(s, "molt_paused", 0) ||
+	    is(s, "molt_reboots_total", 0) || is(s, "molt_vcpus", 2) || is(s, "molt_paused", 0) ||
 	    is(s, "molt_update_pause_seconds_count", 0))
 		return -1;
 	for (unsigned i = 0; i < updates; i++) {
