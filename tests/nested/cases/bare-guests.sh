@@ -19,7 +19,8 @@ run_one() { # NAME
 
 # Not again: what is about molt as a process, and the same whatever KVM there is. Nor, on the bed's one
 # processor, what is for many: of a busy guest of eight vCPUs the successor gets a ninth.
-PROCESS='calls.*|gap-4|cpus-.*|stress-8|soak|control.*|inject.*|fault.*|skew|parent|take.*|container|states|user|secrets|sandbox.*|metrics|pause-.*|disk-stuck'
+PROCESS='calls.*|gap-4|cpus-.*|stress-8|topology-8|soak|control.*|inject.*|fault.*|skew|parent|take.*|container|states|user|secrets'
+PROCESS=$PROCESS'|sandbox.*|metrics|pause-.*|disk-(stuck|hold|errors)|net-(hold|event)|log|console|config|terminal|mem-node'
 for name in $(/bed/guest-runner --list | grep -vxE "$PROCESS"); do
 	run_one "$name"
 	for _ in 1 2; do
