@@ -316,8 +316,6 @@ static void keep_deadlines(void)
 		machine_stop(m, 128 + self.stop.sig, "the guest did not power off in time");
 	if (self.parting_ns && now >= self.parting_ns + PARTING_NS)
 		go_alone("its new program does not speak");
-	if (now >= self.boot_ns)
-		self.boot_ns = 0;
 	settle(now);
 }
 
@@ -370,10 +368,13 @@ static bool await_boot(void)
 	vcpus_pause(m); /* those that have not ended */
 	vcpus_wait_saved(m, NULL);
 	self.boot_ns = now_ns() + wait_ns;
-	do
+	do {
 		serve();
-	while (self.link >= 0 && reboot_wanted(m) &&
-	       (self.boot_ns || self.parting_ns || m->paused.since_s));
+		if (now_ns() >=
+		    self.boot_ns) /* only here: serve() sleeps for ever without a deadline */
+			self.boot_ns = 0;
+	} while (self.link >= 0 && reboot_wanted(m) &&
+		 (self.boot_ns || self.parting_ns || m->paused.since_s));
 	return reboot_wanted(m);
 }
 
