@@ -1,6 +1,6 @@
 #!/bin/sh
 # The bare-metal guests of tests/guest on kvm_amd, a real KVM: where a software KVM differs, this verdict counts.
-# bed: --kernel 6.1 --timeout 600
+# bed: --kernel 6.1 --timeout 850
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
