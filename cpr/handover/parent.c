@@ -241,8 +241,8 @@ static void become_next(void)
 	char **envp = spawn_environment(text, &as);
 
 	self.parting_ns = 0;
-	if (!alone() || self.pending.n ||
-	    self.reading) { /* something has begun meanwhile: after that */
+	/* Something has begun meanwhile: after that. */
+	if (!alone() || self.pending.n || self.reading) {
 		free(envp);
 		tell_owner(LINK_BACK, 0);
 		return;

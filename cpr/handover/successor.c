@@ -264,9 +264,9 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	self = (struct successor){.m = m, .p = p, .peer = peer, .offer.fd = -1, .state.fd = -1};
 	sched_step_back();
 	int rc = get_ready(err);
+	/* The incumbent may wait for a disk, as long as its own deadline allows. */
 	if (!rc)
-		rc = await(PROTOCOL_STATE, -1,
-			   err); /* it may wait for a disk, as long as its deadline allows */
+		rc = await(PROTOCOL_STATE, -1, err);
 	wire_close_fds(&message);
 	if (!rc)
 		rc = load(err);

@@ -370,8 +370,8 @@ static bool await_boot(void)
 	self.boot_ns = now_ns() + wait_ns;
 	do {
 		serve();
-		if (now_ns() >=
-		    self.boot_ns) /* only here: serve() sleeps for ever without a deadline */
+		/* Only here: serve() sleeps for ever where there is no deadline. */
+		if (now_ns() >= self.boot_ns)
 			self.boot_ns = 0;
 	} while (self.link >= 0 && reboot_wanted(m) &&
 		 (self.boot_ns || self.parting_ns || m->paused.since_s));
