@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "devices/vfio/iommufd_uapi.h"
 #include "vmm/base/error.h"
 #include "vmm/base/num.h"
 #include "vmm/vm.h"
@@ -37,6 +38,7 @@ static struct {
 	unsigned count; /* of them so far, in this image */
 } calls[] = {
 	{"dma", VFIO_IOMMU_MAP_DMA, is_dma, 0},
+	{"process", IOMMUFD_IOAS_CHANGE_PROCESS, NULL, 0},
 	{"group", KVM_SET_DEVICE_ATTR, is_group, 0},
 };
 
