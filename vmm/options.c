@@ -286,11 +286,13 @@ const struct option_entry options_table[] = {
 	 "vf_token=UUID: "
 	 "what the owner of a virtual function's physical one has set. May be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
-	{"disk", 0, "PATH[,ro][,direct][,serial=TEXT]",
+	{"disk", 0, "PATH[,ro][,direct][,serial=TEXT][,queues=N]",
 	 "Give the guest a virtio disk in this file, a raw image or a block device, which no other "
 	 "program may write to meanwhile. ro: it cannot be written to, and several guests may have "
 	 "it. direct goes past the host's page cache. serial=TEXT: by what the guest finds it, at "
-	 "most 20 characters. PATH has no comma. May be repeated.",
+	 "most 20 characters. queues=N: so many queues, 1 to 16, for as many vCPUs; 1 without it. "
+	 "PATH "
+	 "has no comma. May be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
 	{"net", 0, "tap=IFNAME|fd=N|user[=SOCKET][,mac=MAC]",
 	 "Give the guest a virtio network interface. tap: on this tap interface of the host, which "

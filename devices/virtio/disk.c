@@ -29,11 +29,18 @@ static const struct virtio_ops disk_ops = {
 static int usage_error(const char *arg, struct error *err)
 {
 	error_end(err, EXIT_USAGE, EINVAL,
-		  "--disk %.200s: expected PATH[,ro][,direct][,serial=TEXT]", arg);
+		  "--disk %.200s: expected PATH[,ro][,direct][,serial=TEXT][,queues=N]", arg);
 	return error_hint(err,
 			  "PATH is a raw image or a block device and has no comma; TEXT has up to "
-			  "%d characters",
-			  DISK_ID_LEN);
+			  "%d characters; N is 1 to %d",
+			  DISK_ID_LEN, DISK_QUEUES_MAX);
+}
+
+static bool parse_queues(struct disk *disk, const char *text)
+{
+	int used = 0;
+	return sscanf(text, "%2u%n", &disk->queues, &used) == 1 && !text[used] && disk->queues &&
+	       disk->queues <= DISK_QUEUES_MAX;
 }
 
 static bool parse_word(struct disk *disk, const char *word)
@@ -42,6 +49,8 @@ static bool parse_word(struct disk *disk, const char *word)
 		return disk->readonly = true;
 	if (!strcmp(word, "direct"))
 		return disk->direct = true;
+	if (!strncmp(word, "queues=", strlen("queues=")))
+		return parse_queues(disk, word + strlen("queues="));
 	if (strncmp(word, "serial=", strlen("serial=")))
 		return false;
 	word += strlen("serial=");
@@ -69,12 +78,15 @@ static int disk_init(struct device *base, const char *arg, struct error *err)
 	struct disk *disk = (struct disk *)base;
 	unsigned index = 0;
 	disk->fd = disk->done_fd = -1;
+	disk->queues = 1;
 	for (struct device *d = NULL; (d = machine_device(base->m, "disk", d));)
 		index++;
 	snprintf(base->node, sizeof(base->node), "disk@%u", index);
 	int rc = parse_arg(disk, arg, err);
 	snprintf(base->name, sizeof(base->name), "disk %.40s", disk->path);
-	return rc ?: virtio_dev_init(&disk->virtio, base, &disk_ops, &disk->state.virtio, 1, err);
+	return rc
+		       ?: virtio_dev_init(&disk->virtio, base, &disk_ops, &disk->state.virtio,
+					  disk->queues, err);
 }
 
 static int file_open(struct disk *disk, struct error *err)
@@ -102,10 +114,11 @@ static int file_open(struct disk *disk, struct error *err)
 /* Before an update's pause, which has no time for new pages. */
 static int requests_alloc(struct disk *disk, struct error *err)
 {
-	disk->requests = calloc(VIRTIO_QUEUE_SIZE, sizeof(*disk->requests));
+	unsigned n = disk_room(disk);
+	disk->requests = calloc(n, sizeof(*disk->requests));
 	if (!disk->requests)
 		return error_errno(err, ENOMEM, "%s", disk->dev.name);
-	for (unsigned i = VIRTIO_QUEUE_SIZE; i-- > 0;) {
+	for (unsigned i = n; i-- > 0;) {
 		disk->requests[i].next = disk->free;
 		disk->free = &disk->requests[i];
 	}
@@ -130,7 +143,7 @@ static void configure(struct disk *disk)
 		.size_max = SEG_LEN,
 		.seg_max = SEG_MAX,
 		.blk_size = s->block_len,
-		.num_queues = 1,
+		.num_queues = (uint16_t)disk->queues,
 		.max_discard_sectors = RANGE_MAX,
 		.max_discard_seg = 1,
 		.discard_sector_alignment = s->block_len / DISK_SECTOR,
@@ -148,6 +161,8 @@ static int disk_realize(struct device *base, struct error *err)
 	features |= disk->readonly
 			    ? 1ull << VIRTIO_BLK_F_RO
 			    : 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
+	if (disk->queues > 1)
+		features |= 1ull << VIRTIO_BLK_F_MQ;
 	configure(disk);
 	return virtio_dev_realize(&disk->virtio, features, &disk->config, sizeof(disk->config),
 				  err);

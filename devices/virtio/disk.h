@@ -14,9 +14,10 @@
 
 #include "devices/virtio/virtio.h"
 
-#define DISK_SECTOR  512 /* what the protocol counts in, whatever the disk has (5.2.4) */
-#define DISK_THREADS 4
-#define DISK_ID_LEN  VIRTIO_BLK_ID_BYTES
+#define DISK_SECTOR	512 /* what the protocol counts in, whatever the disk has (5.2.4) */
+#define DISK_THREADS	4
+#define DISK_ID_LEN	VIRTIO_BLK_ID_BYTES
+#define DISK_QUEUES_MAX VIRTIO_MAX_QUEUES
 /* Of one request, in bytes; and with that much in flight no more is taken. So an update waits for a bounded amount,
  * whatever the guest asks for. */
 #define DISK_REQUEST_MAX (64 * MIB)
@@ -26,6 +27,7 @@ enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD, DISK_ZERO, DISK_
 
 struct disk_request {
 	struct virtq_chain chain;
+	unsigned q; /* the queue it came from */
 	enum disk_op op;
 	uint64_t off, len; /* bytes of the file */
 	struct iovec *iov; /* of the chain: the data */
@@ -52,11 +54,13 @@ struct disk {
 	char path[PATH_MAX];
 	char serial[DISK_ID_LEN + 1];
 	bool readonly, direct;
+	unsigned queues;
 	int fd; /* the table of kept descriptors owns it */
 	struct virtio_blk_config config;
-	struct disk_request *requests; /* VIRTIO_QUEUE_SIZE of them, owned */
+	struct disk_request *requests; /* disk_room() of them: what the queues hold, owned */
 	struct disk_request *free;
 	uint64_t bytes; /* of the requests in flight */
+	unsigned turn;	/* the queue that is looked at first when something is done */
 	unsigned complaints;
 
 	/* The threads, and what they share with the device, under their own lock. */
@@ -73,6 +77,11 @@ struct disk {
 
 extern const struct device_class disk_class;
 
+static inline unsigned disk_room(const struct disk *disk)
+{
+	return disk->queues * VIRTIO_QUEUE_SIZE;
+}
+
 /* disk_file.c: opens and locks the file, and fills in the size of disk and block. A descriptor or -errno. */
 int disk_file_open(struct disk *disk, struct error *err);
 /* Does what @r says, on the calling thread: 0 or -errno. */
@@ -81,6 +90,8 @@ int disk_file_do(const struct disk *disk, const struct disk_request *r);
 /* disk_request.c: takes what the guest has queued; ends what a back-end has done. Device lock held. */
 void disk_kick(struct virtio_dev *v, unsigned q);
 void disk_request_done(struct disk *disk, struct disk_request *r);
+/* After some were done: the guest is told, and there is room again. */
+void disk_requests_done(struct disk *disk);
 void disk_oldest(struct virtio_dev *v, char *text, size_t size);
 
 /* disk_threads.c. init needs the event loop; start may be called again after it has failed. */

@@ -14,7 +14,7 @@ static struct disk *disk_of(struct virtio_dev *v)
 static void give_back(struct disk *disk, struct disk_request *r, uint8_t status, uint64_t written)
 {
 	*r->status = status;
-	virtq_push(&disk->virtio, 0, r->chain.head, (uint32_t)written + 1);
+	virtq_push(&disk->virtio, r->q, r->chain.head, (uint32_t)written + 1);
 	r->busy = false;
 	r->next = disk->free;
 	disk->free = r;
@@ -33,6 +33,17 @@ void disk_request_done(struct disk *disk, struct disk_request *r)
 	give_back(disk, r, r->rc ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK,
 		  !r->rc && r->op == DISK_READ ? r->len : 0);
 	disk->bytes -= r->len;
+}
+
+/* Each queue is the first in turn, so that none takes all the room. */
+void disk_requests_done(struct disk *disk)
+{
+	struct virtio_dev *v = &disk->virtio;
+	for (unsigned q = 0; q < v->queues; q++)
+		virtq_notify(v, q);
+	disk->turn++;
+	for (unsigned i = 0; i < v->queues; i++)
+		virtio_look(v, (disk->turn + i) % v->queues);
 }
 
 /* Sectors [first, first + len / DISK_SECTOR) of the disk as a range of the file, which must not be empty. */
@@ -139,6 +150,7 @@ void disk_kick(struct virtio_dev *v, unsigned q)
 	/* What is left is looked at when something is done. */
 	while (disk->bytes < DISK_REQUEST_MAX && (r = disk->free) && virtq_pop(v, q, &r->chain)) {
 		disk->free = r->next;
+		r->q = q;
 		r->status = status_of(&r->chain);
 		if (r->status) {
 			start(disk, r);
@@ -161,7 +173,7 @@ void disk_oldest(struct virtio_dev *v, char *text, size_t size)
 						   [DISK_ZERO] = "a write of zeroes"};
 	const struct disk *disk = disk_of(v);
 	const struct disk_request *oldest = NULL;
-	for (unsigned i = 0; i < VIRTIO_QUEUE_SIZE; i++) {
+	for (unsigned i = 0; i < disk_room(disk); i++) {
 		const struct disk_request *r = &disk->requests[i];
 		if (r->busy && (!oldest || r->since_ns < oldest->since_ns))
 			oldest = r;

@@ -56,8 +56,7 @@ static void on_done(void *opaque, uint32_t events)
 		after = r->next;
 		disk_request_done(disk, r);
 	}
-	virtq_notify(&disk->virtio, 0);
-	virtio_look(&disk->virtio, 0); /* there is room again */
+	disk_requests_done(disk);
 }
 
 int disk_threads_init(struct disk *disk, struct error *err)

@@ -4,7 +4,7 @@
  * reports "DISK requests errors", 'e' and 'E': from now on writes may fail, and may not any more ("ERRORS", "NONE"); 'q'
  * ends: all is read back, and the checksum of the whole disk is told.
  *
- * Options: intx=1: INTA instead of MSI-X; event=1: EVENT_IDX; reset=1: the driver resets the device now and then, with
+ * Options: queues=N: that many, up to 4, each request in the one of its number; intx=1: INTA instead of MSI-X; event=1: EVENT_IDX; reset=1: the driver resets the device now and then, with
  * requests in flight.
  */
 #include "guest.h"
@@ -13,10 +13,13 @@
 #define VEC_DISK    0x40
 #define TYPE_BLOCK  2
 #define DEPTH	    16u
+#define MAX_QUEUES  4u
 #define BLOCK_LEN   4096u
 #define BLOCK_WORDS (BLOCK_LEN / 8)
 #define MAX_BLOCKS  4096u
 #define SECTORS	    (BLOCK_LEN / 512)
+#define F_MQ	    (1ull << 12)
+#define NUM_QUEUES  34	     /* of the configuration */
 #define LOST_US	    20000000 /* what is not there by then was lost */
 
 enum { READ = 0, WRITE = 1, FLUSH = 4 };
@@ -30,14 +33,16 @@ struct request {
 	volatile uint8_t status;
 };
 
-static struct virtq_rings rings;
+static struct virtq_rings rings[MAX_QUEUES];
 static struct request requests[DEPTH];
 static uint64_t data[DEPTH][BLOCK_WORDS] __attribute__((aligned(4096)));
 static uint32_t generation[MAX_BLOCKS]; /* of each block: 0: zeroes */
 static bool unknown[MAX_BLOCKS];	/* a write has failed: old or new */
 static bool busy[MAX_BLOCKS];
 static struct virtio v;
-static struct virtq queue = {.rings = &rings};
+static struct virtq queue[MAX_QUEUES];
+static uint16_t kicked[MAX_QUEUES]; /* available index up to which each was kicked */
+static unsigned queues;
 static volatile uint64_t irqs, spurious;
 static uint64_t done, errors, resets, random = 88172645463325252ull;
 static bool may_fail, with_resets;
@@ -87,7 +92,8 @@ static void prepare(unsigned i)
 
 static void offer(unsigned i)
 {
-	struct virtq_desc *d = &rings.desc[3 * i];
+	struct virtq *q = &queue[i % queues];
+	struct virtq_desc *d = &q->rings->desc[3 * i];
 	uint32_t type = requests[i].head.type;
 
 	d[0] = (struct virtq_desc){(uintptr_t)&requests[i].head, 16, VIRTQ_NEXT,
@@ -96,7 +102,15 @@ static void offer(unsigned i)
 				   type == READ ? VIRTQ_NEXT | VIRTQ_WRITE : VIRTQ_NEXT,
 				   (uint16_t)(3 * i + 2)};
 	d[2] = (struct virtq_desc){(uintptr_t)&requests[i].status, 1, VIRTQ_WRITE, 0};
-	virtq_offer(&queue, (uint16_t)(3 * i));
+	virtq_offer(q, (uint16_t)(3 * i));
+}
+
+static void kick(void)
+{
+	for (unsigned q = 0; q < queues; q++) {
+		virtq_kick(&queue[q], kicked[q]);
+		kicked[q] = queue[q].rings->avail.idx;
+	}
 }
 
 static void check_data(unsigned i)
@@ -138,30 +152,51 @@ static void finish(unsigned i)
 	}
 }
 
+/* Of the requests in queue @q: how many have come back. */
+static unsigned take(unsigned q)
+{
+	unsigned n = 0;
+	int head;
+
+	for (; (head = virtq_take(&queue[q], NULL)) >= 0; n++)
+		finish((unsigned)head / 3);
+	return n;
+}
+
+static bool came(void)
+{
+	for (unsigned q = 0; q < queues; q++)
+		if (queue[q].rings->used.idx != queue[q].seen)
+			return true;
+	return false;
+}
+
 /* Until @n requests have come back, each announced by an interrupt. */
 static void take_back(unsigned n)
 {
 	while (n && !wrong) {
 		struct user_wait wait = {&irqs, rdtsc() + us_to_tsc(LOST_US)};
-		int head;
 		irqs = 0;
-		while ((head = virtq_take(&queue, NULL)) >= 0) {
-			finish((unsigned)head / 3);
-			n--;
-		}
+		for (unsigned q = 0; q < queues; q++)
+			n -= take(q);
 		if (n && !user_wait_flag(&wait))
-			wrong = rings.used.idx != queue.seen
-					? "was done, but its interrupt was lost"
-					: "was lost";
+			wrong = came() ? "was done, but its interrupt was lost" : "was lost";
 	}
+}
+
+static void start(void)
+{
+	uint64_t features = option_number("event", 0) ? VIRTIO_F_EVENT_IDX : 0;
+
+	virtio_start(&v, features | F_MQ, queue, queues, option_number("intx", 0) ? 0 : VEC_DISK);
+	memset(kicked, 0, sizeof(kicked));
 }
 
 /* The driver gives up what is in flight: any of it may have been written. */
 static void reset(unsigned n)
 {
 	resets++;
-	virtio_start(&v, option_number("event", 0) ? VIRTIO_F_EVENT_IDX : 0, &queue, 1,
-		     option_number("intx", 0) ? 0 : VEC_DISK);
+	start();
 	for (unsigned i = 0; i < n; i++) {
 		busy[requests[i].block] = false;
 		unknown[requests[i].block] |= requests[i].head.type == WRITE;
@@ -171,19 +206,16 @@ static void reset(unsigned n)
 static uint64_t round_run(void *arg)
 {
 	unsigned n = 1 + (unsigned)(next_random() % DEPTH);
-	uint16_t from = rings.avail.idx;
 
 	(void)arg;
 	for (unsigned i = 0; i < n; i++)
 		prepare(i);
 	for (unsigned i = 0; i < n; i++) {
 		offer(i);
-		if (next_random() % 4 == 0) {
-			virtq_kick(&queue, from);
-			from = rings.avail.idx;
-		}
+		if (next_random() % 4 == 0)
+			kick();
 	}
-	virtq_kick(&queue, from);
+	kick();
 	if (with_resets && next_random() % 64 == 0)
 		return n;
 	take_back(n);
@@ -193,8 +225,6 @@ static uint64_t round_run(void *arg)
 /* One block, and nothing else. */
 static void one(uint32_t type, uint32_t block)
 {
-	uint16_t from = rings.avail.idx;
-
 	prepare(0);
 	busy[requests[0].block] = false;
 	requests[0].block = block;
@@ -204,7 +234,7 @@ static void one(uint32_t type, uint32_t block)
 	for (uint32_t k = 0; type == WRITE && k < BLOCK_WORDS; k++)
 		data[0][k] = word_of(block, generation[block] + 1, k);
 	offer(0);
-	virtq_kick(&queue, from);
+	kick();
 	take_back(1);
 }
 
@@ -231,7 +261,7 @@ static void check(void)
 	if (wrong)
 		guest_fail("after %lu requests block %lu %s (%lx, %lx); status %x, used %u of %u",
 			   done, wrong_block, wrong, wrong_gen, wrong_word, virtio_status(&v),
-			   rings.used.idx, rings.avail.idx);
+			   rings[0].used.idx, rings[0].avail.idx);
 	if (virtio_status(&v) & VIRTIO_NEEDS_RESET)
 		guest_fail("the device wants a reset");
 }
@@ -251,13 +281,21 @@ void guest_main(void)
 {
 	bool intx = option_number("intx", 0);
 
+	queues = (unsigned)option_number("queues", 1);
+	if (!queues || queues > MAX_QUEUES)
+		guest_fail("queues=%u", queues);
 	trap_set(VEC_DISK, on_disk);
 	virtio_open(&v, TYPE_BLOCK);
 	if (intx)
 		ioapic_set(v.pin, IOAPIC_LEVEL | VEC_DISK);
 	with_resets = option_number("reset", 0);
-	virtio_start(&v, option_number("event", 0) ? VIRTIO_F_EVENT_IDX : 0, &queue, 1,
-		     intx ? 0 : VEC_DISK);
+	for (unsigned q = 0; q < queues; q++)
+		queue[q].rings = &rings[q];
+	start();
+	if (*(volatile uint16_t *)(v.config + NUM_QUEUES) != queues)
+		guest_fail("a disk of %u queues", *(volatile uint16_t *)(v.config + NUM_QUEUES));
+	if (queues > 1 && !(v.features & F_MQ))
+		guest_fail("a disk that offers no queues");
 	blocks = *(volatile uint32_t *)v.config / SECTORS;
 	if (!blocks || blocks > MAX_BLOCKS)
 		guest_fail("a disk of %u blocks", blocks);

@@ -8,14 +8,16 @@
 
 #include "devices/virtio/disk.h"
 
+#define DISK	    "disk,serial=fuzz,queues=2"
 #define MAX_OPS	    96
 #define MAX_UPDATES 3
 #define SECTORS	    64
+#define QUEUES	    2
 
 static uint8_t *memory;
 static struct machine *now;
 static struct disk *disk;
-static struct disk_request *under_way[VIRTIO_QUEUE_SIZE];
+static struct disk_request *under_way[QUEUES * VIRTIO_QUEUE_SIZE];
 static unsigned nunder_way;
 
 /* ---- the back-end, in the place of disk_threads.c ---- */
@@ -37,7 +39,7 @@ bool disk_threads_end(struct disk *d)
 
 void disk_threads_submit(struct disk *d, struct disk_request *r)
 {
-	fuzz_expect(nunder_way < VIRTIO_QUEUE_SIZE, "more requests than there are");
+	fuzz_expect(nunder_way < ARRAY_LEN(under_way), "more requests than there are");
 	fuzz_expect(r->off % DISK_SECTOR == 0 && r->len % DISK_SECTOR == 0 &&
 			    range_fits(r->off, r->len, SECTORS * DISK_SECTOR),
 		    "bytes %llu+%llu", (unsigned long long)r->off, (unsigned long long)r->len);
@@ -64,8 +66,7 @@ static void end_one(unsigned which, int rc)
 	}
 	r->rc = rc;
 	disk_request_done(disk, r);
-	virtq_notify(&disk->virtio, 0);
-	virtio_look(&disk->virtio, 0);
+	disk_requests_done(disk);
 }
 
 /* ---- the machine ---- */
@@ -78,7 +79,7 @@ static void begin(void)
 			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	memset(memory + RING_GPA, 0, 4 * PAGE_LEN);
 	memset(&fake, 0, sizeof(fake));
-	m = now = virtio_machine(true, &disk_class, "disk,serial=fuzz", memory);
+	m = now = virtio_machine(true, &disk_class, DISK, memory);
 	disk = (struct disk *)m->devices[1];
 	assert_int_equal(fdset_keep(&m->fds, "disk@0:file", eventfd(0, 0), &err), 0);
 	disk->state.sectors = SECTORS;
@@ -109,7 +110,7 @@ static void update(void)
 	fuzz_expect(!disk_class.quiesce(&disk->dev, &err), "%s", err.text);
 	irq_detach_all(&m->irq, NULL);
 	struct fake_blob blob = fake_save(m);
-	struct machine *next = virtio_machine(false, &disk_class, "disk,serial=fuzz", memory);
+	struct machine *next = virtio_machine(false, &disk_class, DISK, memory);
 	rc = fake_load(next, &blob, &err);
 	fuzz_expect(!rc, "a guest that cannot be taken over: %s", err.text);
 	struct fake_blob again = fake_save(next);
@@ -200,7 +201,9 @@ static void start_driver(struct input *in)
 	if (!negotiate((features & 1 ? 1ull << VIRTIO_RING_F_INDIRECT_DESC : 0) |
 		       (features & 2 ? 1ull << VIRTIO_RING_F_EVENT_IDX : 0)))
 		return;
-	queue_set_up(0, RING_GPA, QUEUE_LEN, features & 4 ? 1 : VIRTIO_NO_VECTOR);
+	/* The second queue may have the first one's rings. */
+	for (unsigned q = 0; q < (features & 8 ? QUEUES : 1); q++)
+		queue_set_up(q, RING_GPA, QUEUE_LEN, features & 4 ? 1 + q : VIRTIO_NO_VECTOR);
 	driver_ok();
 }
 
@@ -229,7 +232,7 @@ static void act(struct input *in)
 		offer((uint16_t)input_u8(in));
 		break;
 	case 7:
-		ring_bell(&disk->virtio, 0);
+		ring_bell(&disk->virtio, input_u8(in) % QUEUES);
 		break;
 	case 8:
 		end_one(input_u8(in), input_u8(in) & 1 ? -EIO : 0);

@@ -397,19 +397,20 @@ static void virtio_seeds(void)
 {
 	for (unsigned features = 0; features < 8; features++)
 		for (unsigned type = 0; type < 15; type++) {
-			put((const uint8_t[]){5, (uint8_t)features}, 2);
+			uint8_t start = (uint8_t)(features | (type & 1) << 3);
+			put((const uint8_t[]){5, start}, 2);
 			for (unsigned length = 0; length < 4; length++) {
 				/* a request, the doorbell, and its end */
 				put((const uint8_t[]){4, (uint8_t)type, 3, (uint8_t)(3 * length),
 						      type == 1},
 				    5);
-				put((const uint8_t[]){7, 8, 0, (uint8_t)(length & 1)}, 4);
+				put((const uint8_t[]){7, 0, 8, 0, (uint8_t)(length & 1)}, 5);
 			}
-			put((const uint8_t[]){10, 4, 0, 1, 3, 0, 7, 0xff, 8, 0, 0, 11}, 12);
+			put((const uint8_t[]){10, 4, 0, 1, 3, 0, 7, 1, 0xff, 8, 0, 0, 11}, 13);
 			/* one of the descriptors is another, and a reset in the middle */
-			put((const uint8_t[]){4, 0, 1, 3, 0, 7, 2, 1, 0xe6, 4, 3, 0, 6, 0, 7}, 15);
-			put((const uint8_t[]){0, 0x20, 20, 0, 8, 0, 0, 5, (uint8_t)features, 0xff},
-			    10);
+			put((const uint8_t[]){4, 0, 1, 3, 0, 7, 0, 2, 1, 0xe6, 4, 3, 0, 6, 0, 7, 0},
+			    17);
+			put((const uint8_t[]){0, 0x20, 20, 0, 8, 0, 0, 5, start, 0xff}, 10);
 			done("virtio");
 		}
 }

@@ -411,7 +411,18 @@ static void what_is_no_disk(void **state)
 static void options(void **state)
 {
 	static const char *const bad[] = {
-		"", ",ro", "a,rw", "a,", "a,serial=", "a,serial=123456789012345678901", "a,RO",
+		"",
+		",ro",
+		"a,rw",
+		"a,",
+		"a,serial=",
+		"a,serial=123456789012345678901",
+		"a,RO",
+		"a,queues=",
+		"a,queues=0",
+		"a,queues=17",
+		"a,queues=2x",
+		"a,queues=-1",
 	};
 	struct machine *plain = fake_machine(true);
 	struct error err;
@@ -451,6 +462,70 @@ static void size_is_state(void **state)
 	assert_int_equal(unit_uncovered(disk_class.state), disk_class.state->size);
 }
 
+#define RINGS_1 (RING_GPA + 4 * PAGE_LEN) /* those of the second queue */
+
+/* A request in the queue whose rings are at @rings: its status. */
+static uint8_t answer_in(unsigned q, uint64_t rings, uint64_t sector)
+{
+	struct vring_desc *d = (struct vring_desc *)mem(rings);
+	struct vring_avail *a = (struct vring_avail *)mem(rings + PAGE_LEN);
+	struct virtio_blk_outhdr head = {.type = VIRTIO_BLK_T_OUT, .sector = sector};
+	memcpy(mem(DATA_GPA), &head, sizeof(head));
+	d[0] = (struct vring_desc){DATA_GPA, sizeof(head), VRING_DESC_F_NEXT, 1};
+	d[1] = (struct vring_desc){BUF_GPA, 512, VRING_DESC_F_NEXT, 2};
+	d[2] = (struct vring_desc){STATUS_GPA, 1, VRING_DESC_F_WRITE, 0};
+	*mem(STATUS_GPA) = 0xee;
+	a->ring[a->idx % QUEUE_LEN] = 0;
+	a->idx++;
+	ring_bell(&disk->virtio, q);
+	serve_loop();
+	wait_done();
+	return *mem(STATUS_GPA);
+}
+
+/* Each with its own doorbell, vector and rings. */
+static void several_queues(void **state)
+{
+	struct error err = {0};
+	machine_with(",queues=2");
+	virtio_run();
+	msix_on(3);
+	assert_true(negotiate(1ull << VIRTIO_BLK_F_MQ));
+	assert_int_equal(reg_get(AT_CONFIG + offsetof(struct virtio_blk_config, num_queues), 2), 2);
+	queue_set_up(0, RING_GPA, QUEUE_LEN, 1);
+	queue_set_up(1, RINGS_1, QUEUE_LEN, 2);
+	driver_ok();
+	assert_int_equal(answer_in(1, RINGS_1, 1), VIRTIO_BLK_S_OK);
+	assert_int_equal(((struct vring_used *)mem(RINGS_1 + 2 * PAGE_LEN))->idx, 1);
+	assert_int_equal(used_ring()->idx, 0);
+	assert_int_equal(counted("disk@0:msix:1"), 0);
+	assert_int_equal(counted("disk@0:msix:2"), 1);
+	assert_int_equal(answer_in(0, RING_GPA, 2), VIRTIO_BLK_S_OK);
+	assert_int_equal(used_ring()->idx, 1);
+	assert_int_equal(counted("disk@0:msix:1"), 1);
+	assert_int_equal(counted("disk@0:msix:2"), 0);
+	/* A program that has another number of them says no. */
+	irq_detach_all(&m->irq, NULL);
+	struct fake_blob blob = fake_save(m);
+	struct machine *next = virtio_machine(false, &disk_class, image, m->ram.hva);
+	assert_int_equal(fake_load(next, &blob, &err), -EBADMSG);
+	assert_non_null(strstr(err.text, "3 vectors"));
+	virtio_leave(next);
+	free(blob.data);
+}
+
+static void a_driver_without_queues(void **state)
+{
+	start_with("");
+	assert_false(disk->virtio.features >> VIRTIO_BLK_F_MQ & 1);
+	assert_int_equal(reg_get(AT_CONFIG + offsetof(struct virtio_blk_config, num_queues), 2), 1);
+	virtio_free();
+	machine_with(",queues=16");
+	virtio_run();
+	driver_start(disk->virtio.features & ~(1ull << VIRTIO_BLK_F_MQ));
+	assert_int_equal(ask(VIRTIO_BLK_T_OUT, 3, 512), VIRTIO_BLK_S_OK);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -465,6 +540,8 @@ int main(void)
 		TEST(host_errors),
 		TEST(many_at_once),
 		TEST(waits_for_threads),
+		TEST(several_queues),
+		TEST(a_driver_without_queues),
 		TEST(none_too_long),
 		TEST(none_without_data),
 		TEST(one_writer),

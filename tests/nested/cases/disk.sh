@@ -7,9 +7,10 @@
 . /bed/lib.sh
 
 truncate -s 16M /tmp/disk.raw
-DEVICES='' ARGS="molt.mode=idle molt.disk=/dev/vda" GROWS="disk_reads disk_writes disk_irqs"
-guest_start --disk /tmp/disk.raw,serial=of-the-test --rng
+CPUS=2 DEVICES='' ARGS="molt.mode=idle molt.disk=/dev/vda" GROWS="disk_reads disk_writes disk_irqs"
+guest_start --disk /tmp/disk.raw,serial=of-the-test,queues=2 --rng
 expect "its serial" "$(ask "read /sys/block/vda/serial" READ)" = "READ of-the-test"
+expect "the processors of its second queue" "$(ask "read /sys/block/vda/mq/1/cpu_list" READ)" = "READ 1"
 expect "its sectors" "$(ask "read /sys/block/vda/size" READ)" = "READ 32768"
 expect "its source of random bytes" "$(ask "read /sys/class/misc/hw_random/rng_current" READ)" = "READ virtio_rng.0"
 status=0
