@@ -50,6 +50,9 @@ struct device_class {
 	/* The guest runs, an update is near: takes on nothing new from now on. -EBUSY: something is under way, which
 	 * the error names; when it is done the device wakes the leader (MACHINE_WAKE_SIGNAL). */
 	int (*quiesce)(struct device *dev, struct error *err);
+	/* In the pause, no vCPU runs: what works on guest memory without threads of this process stops, and the state says
+	 * how far it is. Passed-through devices go on. */
+	int (*still)(struct device *dev, struct error *err);
 	/* The update does not happen: goes on, with what came meanwhile. */
 	void (*resume)(struct device *dev);
 	void (*destroy)(struct device *dev); /* what is not in its struct; the machine is quiet */
@@ -61,6 +64,7 @@ struct device {
 	char name[48]; /* "vfio 0000:00:05.0": for messages */
 	const char *
 		trouble; /* what the operator should know of it ("has failed"), static; NULL: nothing */
+	const char *served_by; /* who does its work, static: "vhost"; NULL: nothing to tell apart */
 	uint64_t
 		blocked_s; /* CLOCK_BOOTTIME when it was first seen that it cannot be kept over an update; 0: it can */
 	bool told, ends_guest; /* by device_tell; the leader has not looked yet */

@@ -266,6 +266,14 @@ int machine_quiesce(struct machine *m, struct error *err)
 	return first;
 }
 
+int machine_still(struct machine *m, struct error *err)
+{
+	pthread_mutex_lock(&m->lock);
+	int rc = each_device(m, STEP(still), err);
+	pthread_mutex_unlock(&m->lock);
+	return rc;
+}
+
 void machine_resume(struct machine *m)
 {
 	pthread_mutex_lock(&m->lock);

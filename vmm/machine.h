@@ -103,8 +103,10 @@ int machine_start(struct machine *m, struct error *err);
 int machine_serve(struct machine *m, struct error *err);
 
 /* Before the pause, while the guest runs: devices take on nothing new. -EBUSY: one of them has something under way, and
- * wakes the leader when it has not. resume: the update does not happen. */
+ * wakes the leader when it has not. still: in the pause, what works for them beside this process's threads has stopped.
+ * resume: the update does not happen. */
 int machine_quiesce(struct machine *m, struct error *err);
+int machine_still(struct machine *m, struct error *err);
 void machine_resume(struct machine *m);
 
 /* After the last guest instruction: vCPUs and event loop end, devices are destroyed. Once more does no harm. -EBUSY: what a

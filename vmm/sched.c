@@ -147,12 +147,20 @@ int cgroup_join(const char *lines, const char *now, bool process)
 
 #define BACK_NICE 10 /* a tenth of an ordinary thread's weight */
 
+static int stepped_from = BACK_NICE; /* nice value */
+
 void sched_step_back(void)
 {
 	struct rlimit nice;
 	int now = getpriority(PRIO_PROCESS, 0);
 	bool back = !geteuid() ||
 		    (!getrlimit(RLIMIT_NICE, &nice) && nice.rlim_cur >= (rlim_t)(20 - now));
-	if (back && now < BACK_NICE)
-		setpriority(PRIO_PROCESS, 0, BACK_NICE);
+	if (back && now < BACK_NICE && !setpriority(PRIO_PROCESS, 0, BACK_NICE))
+		stepped_from = now;
+}
+
+void sched_step_forward(bool forward)
+{
+	if (stepped_from != BACK_NICE)
+		setpriority(PRIO_PROCESS, 0, forward ? stepped_from : BACK_NICE);
 }

@@ -39,6 +39,8 @@ void sched_apply(const struct thread_sched *want, const struct thread_sched *now
 /* The calling thread, and those that it makes, come after the guest, which may want the same processors; where it will
  * be allowed to come back from that (sched(7), RLIMIT_NICE). */
 void sched_step_back(void);
+/* The other way for a moment: for a thread that the kernel makes now, and that stays. */
+void sched_step_forward(bool forward);
 
 /* Puts the calling thread, or with @process this process, into the groups of @lines that it is not
  * in. */

@@ -131,6 +131,8 @@ static int stop_guest(struct update *u, struct error *err)
 		vcpus_pause(m);
 	if (!rc && m->stop_code >= 0) /* it powered off meanwhile: that is not carried over */
 		rc = reboot_explain(m, err);
+	if (!rc)
+		rc = machine_still(m, err);
 	handover_stamp(u->page, STAMP_PARK);
 	return rc;
 }

@@ -46,6 +46,8 @@ static void put_devices(struct json *j, struct machine *m)
 		json_string(j, "name", m->devices[i]->name);
 		json_string(j, "class", m->devices[i]->cls->name);
 		json_bool(j, "kept", !rc);
+		if (m->devices[i]->served_by)
+			json_string(j, "served_by", m->devices[i]->served_by);
 		if (m->devices[i]->trouble)
 			json_string(j, "trouble", m->devices[i]->trouble);
 		if (rc) {

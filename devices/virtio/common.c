@@ -134,6 +134,8 @@ static void queue_write(struct virtio_dev *v, unsigned off, uint32_t value)
 		return;
 	if (off == VIRTIO_PCI_COMMON_Q_MSIX) {
 		s->vector[q] = vector_of(v, value);
+		if (v->ops->routed)
+			v->ops->routed(v);
 		return;
 	}
 	if (s->enabled[q])

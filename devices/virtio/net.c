@@ -30,6 +30,20 @@ static void net_started(struct virtio_dev *v)
 	struct net *net = (struct net *)v->owner;
 	if (net->state.up)
 		net->link->started(net);
+	net_vhost_start(net);
+	net_watch(net);
+}
+
+static void net_stopped(struct virtio_dev *v)
+{
+	struct net *net = (struct net *)v->owner;
+	net_vhost_stop(net);
+	net->vhost.failed = false;
+}
+
+static void net_routed(struct virtio_dev *v)
+{
+	vhost_routed(&((struct net *)v->owner)->vhost);
 }
 
 static const struct virtio_ops net_ops = {
@@ -37,6 +51,8 @@ static const struct virtio_ops net_ops = {
 	.pci_class = CLASS_ETHERNET,
 	.kick = net_kick,
 	.started = net_started,
+	.stopped = net_stopped,
+	.routed = net_routed,
 };
 
 /* ---- the option ---- */
@@ -44,7 +60,8 @@ static const struct virtio_ops net_ops = {
 static int usage_error(const char *arg, struct error *err)
 {
 	error_end(err, EXIT_USAGE, EINVAL,
-		  "--net %.200s: expected tap=IFNAME, fd=N, user or user=SOCKET, then [,mac=MAC]",
+		  "--net %.200s: expected tap=IFNAME, fd=N, user or user=SOCKET, then "
+		  "[,mac=MAC][,vhost=on|off]",
 		  arg);
 	return error_hint(err, "MAC is like 52:54:00:12:34:56, and no group's address");
 }
@@ -52,6 +69,9 @@ static int usage_error(const char *arg, struct error *err)
 static bool parse_mac(struct net *net, const char *word)
 {
 	uint8_t *mac = net->state.mac;
+	if (strncmp(word, "mac=", strlen("mac=")))
+		return false;
+	word += strlen("mac=");
 	for (unsigned i = 0; i < MAC_LEN; i++, word += 3) {
 		if (!isxdigit((uint8_t)word[0]) || !isxdigit((uint8_t)word[1]) ||
 		    word[2] != (i < MAC_LEN - 1 ? ':' : 0))
@@ -60,6 +80,13 @@ static bool parse_mac(struct net *net, const char *word)
 	}
 	net->has_mac = true;
 	return !(mac[0] & MAC_GROUP);
+}
+
+static bool parse_vhost(struct net *net, const char *word)
+{
+	bool on = !strcmp(word, "vhost=on");
+	net->wants_vhost = on ? NET_VHOST_ON : NET_VHOST_OFF;
+	return on || !strcmp(word, "vhost=off");
 }
 
 /* Copies what follows the '=' of @word to @to. */
@@ -90,7 +117,7 @@ static int parse_arg(struct net *net, const char *arg, struct error *err)
 		return usage_error(arg, err);
 	while (rest) {
 		const char *word = strsep(&rest, ",");
-		if (strncmp(word, "mac=", strlen("mac=")) || !parse_mac(net, word + strlen("mac=")))
+		if (!parse_mac(net, word) && !parse_vhost(net, word))
 			return usage_error(arg, err);
 	}
 	return 0;
@@ -100,7 +127,7 @@ static int net_init(struct device *base, const char *arg, struct error *err)
 {
 	struct net *net = (struct net *)base;
 	unsigned index = 0;
-	net->fd = net->inherited = -1;
+	net->fd = net->inherited = net->vhost.fd = -1;
 	for (struct device *d = NULL; (d = machine_device(base->m, "net", d));)
 		index++;
 	snprintf(base->node, sizeof(base->node), "net@%u", index);
@@ -183,7 +210,8 @@ static int link_open(struct net *net, struct error *err)
 static int net_open(struct device *base, struct error *err)
 {
 	struct net *net = (struct net *)base;
-	return link_open(net, err) ?: virtio_dev_open(&net->virtio, err);
+	return link_open(net, err)
+		       ?: net_vhost_open(net, err) ?: virtio_dev_open(&net->virtio, err);
 }
 
 /* What the guest reads (5.1.4). */
@@ -237,7 +265,14 @@ static int net_post_load(void *opaque, struct error *err)
 	net->rx_at = 0;
 	net->starved = net->blocked = false;
 	configure(net);
-	return virtio_dev_load(&net->virtio, err);
+	return virtio_dev_load(&net->virtio, err) ?: net_vhost_load(net, err);
+}
+
+/* After commit: the incumbent's has stopped. Where this fails molt moves the frames. */
+static int net_take(struct device *base, struct error *err)
+{
+	net_vhost_start((struct net *)base);
+	return 0;
 }
 
 static int net_start(struct device *base, struct error *err)
@@ -248,13 +283,27 @@ static int net_start(struct device *base, struct error *err)
 
 static int net_serve(struct device *base, struct error *err)
 {
+	net_watch((struct net *)base);
 	virtio_dev_serve(&((struct net *)base)->virtio);
 	return 0;
+}
+
+static int net_still(struct device *base, struct error *err)
+{
+	return net_vhost_still((struct net *)base, err);
+}
+
+/* Each queue is looked at once. */
+static void net_resume(struct device *base)
+{
+	net_vhost_start((struct net *)base);
+	net_serve(base, NULL);
 }
 
 static void net_destroy(struct device *base)
 {
 	struct net *net = (struct net *)base;
+	vhost_close(&net->vhost);
 	if (net->fd >= 0)
 		loop_remove(&base->m->loop, net->fd);
 	virtio_dev_destroy(&net->virtio);
@@ -272,6 +321,9 @@ const struct device_class net_class = {
 	.reset = net_reset,
 	.post_load = net_post_load,
 	.start = net_start,
+	.take = net_take,
 	.serve = net_serve,
+	.still = net_still,
+	.resume = net_resume,
 	.destroy = net_destroy,
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A network interface for the guest (VIRTIO 1.2, 5.1). net.c: the device; net_queues.c: frames between the guest's
- * queues and a link; net_tap.c, net_stream.c: the links; net_user.c starts passt, which speaks for an ordinary user.
+ * queues and a link; net_tap.c, net_stream.c: the links; net_user.c starts passt, which speaks for an ordinary user;
+ * net_vhost.c: the host's kernel moves the frames of a tap.
  *
  * Frames move on the thread that was kicked, or on the event loop, with the device lock held, so that nothing is in
  * flight between two handlers. What the host has sent and the guest has no buffers for stays where it is: in the
@@ -14,6 +15,7 @@
 #include <linux/virtio_net.h>
 #include <net/if.h>
 
+#include "devices/virtio/vhost.h"
 #include "devices/virtio/virtio.h"
 
 #define NET_RX	       0 /* queues (5.1.2) */
@@ -65,9 +67,14 @@ struct net_link {
 
 extern const struct net_link net_tap, net_stream;
 
+/* vhost=: where it can be opened; without that it is refused; never. */
+enum net_vhost { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
+
 struct net {
 	struct device dev;
 	struct virtio_dev virtio;
+	struct vhost vhost;
+	enum net_vhost wants_vhost;
 	char ifname[IFNAMSIZ]; /* tap=; "": none */
 	char socket[108];      /* user=; "": passt is started */
 	int inherited;	       /* fd=; -1: none */
@@ -90,6 +97,15 @@ extern const struct device_class net_class;
 /* net_queues.c. Device lock held. */
 void net_kick(struct virtio_dev *v, unsigned q);
 void net_ready(void *opaque, uint32_t events); /* loop_handler of the link */
+void net_watch(struct net *net);	       /* whoever moves frames has changed */
+
+/* net_vhost.c. open: for a link that is there, if it is to be. start: from where the queues are, if the driver has started
+ * and no frame waits that was read already; else it does nothing. still: in the pause. */
+int net_vhost_open(struct net *net, struct error *err);
+int net_vhost_load(struct net *net, struct error *err);
+void net_vhost_start(struct net *net);
+int net_vhost_still(struct net *net, struct error *err);
+void net_vhost_stop(struct net *net);
 
 /* A new link: a descriptor, or -errno and the error. net_tap_check: is the inherited descriptor @fd one, and set it up;
  * -ENOTTY: it is something else. */

@@ -20,10 +20,12 @@ static bool has(const struct net *net, unsigned feature)
 
 /* ---- the link ---- */
 
-/* Waits for frames as long as the guest can take them, and for room while there is none. */
-static void watch(struct net *net)
+/* Waits for frames as long as the guest can take them, and for room while there is none; with vhost only for the link's
+ * end. */
+void net_watch(struct net *net)
 {
-	bool in = !net->starved && virtq_open(&net->virtio, NET_RX);
+	vhost_watch(&net->vhost);
+	bool in = !net->vhost.running && !net->starved && virtq_open(&net->virtio, NET_RX);
 	uint32_t events = (in ? EPOLLIN : 0u) | (net->blocked ? EPOLLOUT : 0u);
 	if (!net->state.up || events == net->watched)
 		return;
@@ -39,6 +41,7 @@ static void link_gone(struct net *net)
 	net->state.up = 0;
 	net->config.status = 0;
 	net->blocked = false;
+	net_vhost_stop(net);
 	device_tell(&net->dev, net->link->gone, false);
 	if (net->state.virtio.status & VIRTIO_CONFIG_S_DRIVER_OK)
 		virtio_config_changed(&net->virtio);
@@ -190,24 +193,31 @@ static void transmit(struct net *net)
 	virtq_notify(v, NET_TX);
 }
 
+/* What vhost serves, who kicks without an eventfd kicks with one. */
 void net_kick(struct virtio_dev *v, unsigned q)
 {
 	struct net *net = net_of(v);
+	if (net->vhost.running) {
+		virtio_look_again(v, q);
+		return;
+	}
 	if (q == NET_TX)
 		transmit(net);
 	else if (net->state.up)
 		receive(net);
-	watch(net);
+	net_vhost_start(net);
+	net_watch(net);
 }
 
 void net_ready(void *opaque, uint32_t events)
 {
 	struct net *net = opaque;
-	if (events & EPOLLIN && net->state.up)
+	bool ours = !net->vhost.running;
+	if (ours && events & EPOLLIN && net->state.up)
 		receive(net);
 	else if (events & (EPOLLERR | EPOLLHUP))
 		link_gone(net);
-	if (events & EPOLLOUT)
+	if (ours && events & EPOLLOUT)
 		transmit(net);
-	watch(net);
+	net_watch(net);
 }

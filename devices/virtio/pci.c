@@ -214,6 +214,8 @@ static void config_write(struct pci_dev *pci, unsigned off, unsigned len, uint32
 	if (ranges_overlap(off, len, ACCESS_DATA, 4))
 		window_access(of_pci(pci), true);
 	virtio_line_update(of_pci(pci));
+	if (of_pci(pci)->ops->routed && ranges_overlap(off, len, CAP_MSIX, MSIX_CAP_LEN))
+		of_pci(pci)->ops->routed(of_pci(pci));
 }
 
 static const struct pci_ops pci_ops = {

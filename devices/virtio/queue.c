@@ -60,6 +60,12 @@ void virtq_unmap(struct virtio_dev *v, unsigned q)
 	v->queue[q] = (struct virtq){0};
 }
 
+void virtq_go_to(struct virtio_dev *v, unsigned q, uint16_t index)
+{
+	v->state->index[q] = index;
+	v->queue[q].next = v->queue[q].notified = index;
+}
+
 /* ---- taking chains ---- */
 
 static bool broken(struct virtio_dev *v, const char *why)

@@ -79,6 +79,9 @@ struct virtio_ops {
 	void (*started)(struct virtio_dev *v);
 	void (*stopped)(struct virtio_dev *v);
 
+	/* The driver has changed how it is interrupted: MSI-X on or off, a queue's vector. */
+	void (*routed)(struct virtio_dev *v);
+
 	/* For a message that names what an update waits for: "a read of 4096 bytes at sector 8, since 300 ms". */
 	void (*oldest)(struct virtio_dev *v, char *text, size_t size);
 };
@@ -182,6 +185,9 @@ bool virtq_pop(struct virtio_dev *v, unsigned q, struct virtq_chain *chain);
  * guest, if it wants that: once for many chains. */
 void virtq_push(struct virtio_dev *v, unsigned q, uint16_t head, uint32_t len);
 void virtq_notify(struct virtio_dev *v, unsigned q);
+
+/* Somebody else has served queue @q, and has given back as many chains as @index says. */
+void virtq_go_to(struct virtio_dev *v, unsigned q, uint16_t index);
 
 /* What one chain that is given back has: its head, and how many bytes were written. */
 struct virtq_used {

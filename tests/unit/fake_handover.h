@@ -31,7 +31,8 @@
 
 static struct {
 	/* how it shall be */
-	int check_error, start_error, detach_error, save_error, build_error, load_error;
+	int check_error, start_error, detach_error, still_error, save_error, build_error,
+		load_error;
 	void (*on_pause)(struct machine *m);
 	/* the parent */
 	int peer; /* what it was given for the successor, a copy */
@@ -125,6 +126,11 @@ int machine_quiesce(struct machine *m, struct error *err)
 	hand.quiet = true;
 	return hand.in_flight ? error_set(err, EBUSY, "disk a.raw: %u in flight", hand.in_flight)
 			      : 0;
+}
+
+int machine_still(struct machine *m, struct error *err)
+{
+	return hand_fails(hand.still_error, "still", err);
 }
 
 void machine_resume(struct machine *m)

@@ -306,6 +306,12 @@ static void fails_here(void **state)
 	assert_int_equal(hand.resumes, 0);
 	after_the_pause();
 	again();
+	hand.still_error = EIO;
+	assert_false(into_the_pause(do_nothing, 0));
+	assert_string_equal(hand.text, "fake still");
+	assert_int_equal(hand.resumes, 1);
+	after_the_pause();
+	again();
 	hand.save_error = EIO;
 	assert_false(into_the_pause(do_nothing, 0));
 	assert_int_equal(handover_owner(page), HANDOVER_TAKEN);

@@ -438,7 +438,9 @@ static void show_devices(const char *devices)
 	for (const char *d = json_first(devices); d; d = json_next(d)) {
 		json_get_text(d, "name", name, sizeof(name));
 		if (!strcmp(json_get_text(d, "kept", text, sizeof(text)), "true")) {
-			printf("  %-*s can be kept\n", 24, name);
+			json_get_text(d, "served_by", text, sizeof(text));
+			printf("  %-*s can be kept%s%s\n", 24, name, *text ? ", served by " : "",
+			       text);
 			show_trouble(name, d);
 			continue;
 		}

@@ -7,6 +7,7 @@
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/vfio.h>
+#include <linux/vhost.h>
 #include <sys/mman.h>
 
 #include "vmm/seccomp/rules.h"
@@ -63,6 +64,16 @@ static const struct seccomp_row devices[] = {
 	SECCOMP_IOCTL(KVM_IRQ_LINE),
 	SECCOMP_IOCTL(KVM_SET_USER_MEMORY_REGION), /* a BAR that the guest moves */
 	SECCOMP_IOCTL(TUNSETOFFLOAD),		   /* what a network driver has chosen */
+	/* a driver that starts, resets or changes what the kernel's vhost serves */
+	SECCOMP_IOCTL(VHOST_SET_FEATURES),
+	SECCOMP_IOCTL(VHOST_SET_VRING_NUM),
+	SECCOMP_IOCTL(VHOST_SET_VRING_ADDR),
+	SECCOMP_IOCTL(VHOST_SET_VRING_BASE),
+	SECCOMP_IOCTL(VHOST_GET_VRING_BASE),
+	SECCOMP_IOCTL(VHOST_SET_VRING_KICK),
+	SECCOMP_IOCTL(VHOST_SET_VRING_CALL),
+	SECCOMP_IOCTL(VHOST_SET_VRING_ERR),
+	SECCOMP_IOCTL(VHOST_NET_SET_BACKEND),
 	/* fdset_keep; newfstatat is how some C libraries do it */
 	SECCOMP_CALL(fstat),
 	SECCOMP_CALL_IS(newfstatat, 3, AT_EMPTY_PATH),
