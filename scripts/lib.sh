@@ -307,7 +307,7 @@ cpio_make() { # DIR OUT
 	mv "$2.tmp" "$2"
 }
 
-# The demo's Linux guest: our init and the modules it loads.
+# A Linux guest's RAM disk: our init and the modules it loads; with busybox for an init that is a script of it.
 guest_initrd_make() { # KERNEL_DIR INIT OUT [MODULE...]
 	local kernel=$1 init=$2 out=$3 tmp
 	shift 3
@@ -315,6 +315,10 @@ guest_initrd_make() { # KERNEL_DIR INIT OUT [MODULE...]
 	tmp=$(mktemp -d)
 	mkdir -p "$tmp/root/lib/modules"
 	install -m 755 "$init" "$tmp/root/init"
+	if head -n 1 "$init" | grep -q '^#!/bin/busybox'; then
+		mkdir -p "$tmp/root/bin" "$tmp/root/dev" "$tmp/root/proc" "$tmp/root/sys" "$tmp/root/newroot"
+		install -m 755 "$(command -v busybox)" "$tmp/root/bin/busybox"
+	fi
 	modules_copy "$kernel" "$tmp/root/lib/modules" "$@"
 	sed 's|.*|/lib/modules/&.ko|' "$tmp/root/lib/modules/modules.list" >"$tmp/root/modules.list"
 	rm "$tmp/root/lib/modules/modules.list"
