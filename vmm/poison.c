@@ -74,7 +74,7 @@ static int tell(struct vcpu *cpu, uint64_t *lost, bool now, struct error *err)
 		return 0;
 	int rc = vcpu_arch_poison(cpu, gpa, now, err);
 	if (log_guest_ok(&messages, MESSAGES))
-		log_info("the host has lost guest memory at 0x%lx: %s", gpa,
+		log_warn("the host has lost guest memory at 0x%lx: %s", gpa,
 			 rc ? err->text : "the guest is told");
 	return rc ? error_prefix(err, "guest memory that the host has lost") : 0;
 }

@@ -39,7 +39,7 @@ static void died(struct vcpu *cpu, int code, const char *what)
 {
 	char regs[512], reason[128];
 	vcpu_arch_describe(cpu, regs, sizeof(regs));
-	log_info("vCPU %u: %s; %s", cpu->index, what, regs);
+	log_warn("vCPU %u: %s; %s", cpu->index, what, regs);
 	snprintf(reason, sizeof(reason), "vCPU %u: %.100s", cpu->index, what);
 	machine_stop(cpu->m, code, reason);
 }

@@ -160,7 +160,10 @@ void report_reboot(struct machine *m, uint64_t count)
 {
 	char buf[RECORD_LEN];
 	struct json j;
-	log_info("%s: it begins anew (reboot %lu)", m->stop_reason, count);
+	if (m->stop_code == EXIT_RESET)
+		log_info("%s: it begins anew (reboot %lu)", m->stop_reason, count);
+	else
+		log_warn("%s: it begins anew (reboot %lu)", m->stop_reason, count);
 	notify_send("", "reboot %lu: %s", count, m->stop_reason);
 	begin(&j, buf, "reboot", "ok");
 	json_number(&j, "reboots", count);
@@ -215,7 +218,7 @@ void report_refused(struct machine *m, const struct error *why, const struct rea
 {
 	char buf[RECORD_LEN];
 	struct json j;
-	log_info("update refused, the guest runs on: %s", why->text);
+	log_warn("update refused, the guest runs on: %s", why->text);
 	if (pause_ns)
 		log_info("  the guest stood still for %llu us",
 			 (unsigned long long)(pause_ns / 1000));

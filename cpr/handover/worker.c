@@ -363,7 +363,7 @@ static bool await_boot(void)
 	struct machine *m = self.m;
 	uint64_t wait_ns = reboot_wait_ns();
 	if (wait_ns)
-		log_info("%s: it did not run for long, and begins anew in %llu s", m->stop_reason,
+		log_warn("%s: it did not run for long, and begins anew in %llu s", m->stop_reason,
 			 (unsigned long long)(wait_ns / (1000 * NS_PER_MS)));
 	vcpus_pause(m); /* those that have not ended */
 	vcpus_wait_saved(m, NULL);
@@ -539,6 +539,9 @@ int worker_run(struct machine *m, struct program *p, int argc, char *argv[],
 	report_ended(m);
 	control_close(m->control);
 	machine_destroy(m);
-	log_info("%s (exit %d)", m->stop_reason, m->stop_code);
+	if (m->stop_code)
+		log_warn("%s (exit %d)", m->stop_reason, m->stop_code);
+	else
+		log_info("%s (exit %d)", m->stop_reason, m->stop_code);
 	return m->stop_code;
 }

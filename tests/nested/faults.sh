@@ -110,7 +110,7 @@ pinned_as_due() {
 }
 locked_as_due() { [ "$(process_locked)" -eq "$(locked_due)" ]; }
 inode() { stat -L -c %i "$1"; }
-messages() { tail -n "+$((LINES + 1))" "$LOG" | grep -c '^molt: update refused, the guest runs on: .'; }
+messages() { tail -n "+$((LINES + 1))" "$LOG" | grep -c '^molt: warning: update refused, the guest runs on: .'; }
 
 at_begin() { RECORDS=$(lines "$REPORT") LINES=$(lines "$LOG") EXE=$(inode "/proc/$WORKER/exe"); }
 

@@ -165,6 +165,7 @@ const struct test_case test_cases[] = {
 	 5000,
 	 {CONTROL, TESTDEV, "--on-reset", "reboot", "--on-crash", "reboot"}},
 	{"reset", "reboot", drive_reset, 2, 3, 0, 5000, {TESTDEV}},
+	{"crash", "reboot", drive_crash, 1, 3, 0, 5000, {TESTDEV, "--log-level", "warning"}},
 	{"panic", "panic", drive_panic, 1, 10, 0, 5000},
 	{"poison",
 	 "poison",

@@ -6,6 +6,7 @@
 
 #include "tests/guest/cases/cases.h"
 #include "tests/guest/cases/drives.h"
+#include "tests/guest/runner/failing.h"
 #include "tests/guest/runner/session.h"
 #include "tests/guest/runner/verb.h"
 
@@ -27,6 +28,29 @@ int drive_panic(struct session *s, unsigned updates)
 	if (!session_logged(s, "the guest's kernel has panicked (exit 34)"))
 		return session_fail(s, "molt does not say that the guest has panicked");
 	snprintf(s->line, sizeof(s->line), "ended with %d", PANICKED);
+	return 0;
+}
+
+/* With --log-level warning: what went wrong is told, what went well is not. */
+int drive_crash(struct session *s, unsigned updates)
+{
+	static const char *const told[] = {
+		"molt: warning: update refused, the guest runs on: ",
+		"molt: warning: vCPU 0: triple fault; rip ",
+		"molt: warning: vCPU 0: triple fault (exit 33)",
+	};
+	const struct failing f = {.kind = FAILING_ABSENT};
+
+	if (session_expect(s, "READY", BOOT_MS) || drive_updates(s, updates) ||
+	    failing_install(s, &f) || kill(s->pid, SIGUSR1) || session_record(s) ||
+	    session_send(s, "t", 1) || session_exits(s, CRASHED))
+		return -1;
+	for (unsigned i = 0; i < sizeof(told) / sizeof(told[0]); i++)
+		if (session_logged(s, told[i]) != 1)
+			return session_fail(s, "molt does not say once '%s'", told[i]);
+	if (session_logged(s, "guest paused"))
+		return session_fail(s, "molt says what is no warning");
+	snprintf(s->line, sizeof(s->line), "ended with %d", CRASHED);
 	return 0;
 }
 
