@@ -52,23 +52,6 @@ int wire_send(int sock, uint32_t kind, int64_t value, const void *text, size_t l
 	return 0;
 }
 
-static void take_fds(struct wire_message *out, struct msghdr *msg)
-{
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < n; i++) {
-			int fd;
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-			if (out->nfds < WIRE_FDS)
-				out->fds[out->nfds++] = fd;
-			else
-				close(fd);
-		}
-	}
-}
-
 static int wait_readable(int sock, int timeout_ms, struct error *err)
 {
 	uint64_t until = now_ns() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000;
@@ -117,7 +100,7 @@ int wire_recv(int sock, struct wire_message *out, int timeout_ms, struct error *
 		return error_set(err, EPIPE, "the other side has closed the connection");
 	if (n < 0)
 		return error_errno(err, errno, "receiving a message");
-	take_fds(out, &msg);
+	out->nfds = fd_received(&msg, out->fds, WIRE_FDS);
 	if ((size_t)n < sizeof(header) || header.magic != WIRE_MAGIC ||
 	    msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
 		wire_close_fds(out);

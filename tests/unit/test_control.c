@@ -1,93 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket with its real thread; the test is the leader, and the clients. */
-#include "tests/unit/unit.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <sys/file.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "cpr/state/state.h"
-#include "vmm/base/json.h"
-#include "vmm/base/pool.h"
-#include "vmm/control/control.h"
-#include "vmm/control/request.h"
-#include "vmm/machine.h"
-
-static struct machine m;
-static struct control_request req;
-static struct error err;
-static char folder[32], path[64];
-static sigset_t wake;
-
-static int open_control(void)
-{
-	memset(&err, 0, sizeof(err));
-	m.opt.control = path;
-	return control_open(&m, &err);
-}
-
-static void start(void)
-{
-	if (open_control() || control_start(m.control, &err))
-		fail_msg("%s", err.text);
-}
-
-static int client(void)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	strcpy(addr.sun_path, path);
-	assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	return fd;
-}
-
-static void say(int fd, const char *text)
-{
-	assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
-}
-
-/* The next line, "" at the end of the connection. Waits: ctest's deadline ends what never comes. */
-static const char *hear(int fd)
-{
-	static char line[16384];
-	size_t n = 0;
-	while (n < sizeof(line) - 1 && recv(fd, line + n, 1, 0) == 1 && line[n++] != '\n')
-		;
-	line[n] = 0;
-	return line;
-}
-
-static bool closed(int fd)
-{
-	char c;
-	return recv(fd, &c, 1, 0) <= 0;
-}
-
-static bool heard(int fd, const char *key, const char *part)
-{
-	char text[512];
-	return strstr(json_text(json_get(hear(fd), key), text, sizeof(text)), part) != NULL;
-}
-
-/* The leader: sleeps until somebody asks something that makes sense. */
-static void take(void)
-{
-	do
-		assert_int_equal(sigwaitinfo(&wake, NULL), MACHINE_WAKE_SIGNAL);
-	while (!control_take(m.control, &req));
-}
-
-static void answer(const char *text)
-{
-	control_answer(m.control, text, strlen(text));
-}
+/* Requests, clients and updates of the control socket. */
+#include "tests/unit/control.h"
 
 static void subscribe(int fd)
 {
@@ -97,28 +10,6 @@ static void subscribe(int fd)
 	control_subscribe(m.control);
 	answer("subscribed\n");
 	assert_string_equal(hear(fd), "subscribed\n");
-}
-
-/* Until the doorman has seen all that was sent before: a new client is served after those. */
-static void settle(void)
-{
-	int fd = client();
-	say(fd, "version\n");
-	take();
-	assert_int_equal(req.word, CONTROL_VERSION);
-	answer("1\n");
-	assert_string_equal(hear(fd), "1\n");
-	close(fd);
-}
-
-static unsigned kept(const char *prefix)
-{
-	unsigned n = 0;
-	pthread_mutex_lock(&m.lock);
-	for (unsigned i = 0; i < m.fds.n; i++)
-		n += !strncmp(m.fds.e[i].name, prefix, strlen(prefix));
-	pthread_mutex_unlock(&m.lock);
-	return n;
 }
 
 /* What an update does: the old program's thread is gone, its descriptors stay. */
@@ -480,97 +371,6 @@ static void parked_under_a_flood(void **state)
 	close(fd);
 }
 
-/* ---- the socket's name ---- */
-
-static void stale_and_live_sockets(void **state)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	static struct machine other;
-	char lock[80];
-	strcpy(addr.sun_path, path);
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	assert_int_equal(listen(fd, 1), 0);
-	assert_int_equal(open_control(), -EADDRINUSE); /* of somebody who knows no lock */
-	assert_int_equal(err.exit, EXIT_CONFIG);
-	assert_null(m.control);
-	fdset_close(&m.fds, "control-lock");
-	close(fd);
-
-	/* Of a molt that is about to listen. */
-	snprintf(lock, sizeof(lock), "%s.lock", path);
-	fd = open(lock, O_RDWR | O_CLOEXEC);
-	assert_int_equal(flock(fd, LOCK_EX), 0);
-	assert_int_equal(open_control(), -EADDRINUSE);
-	assert_int_equal(access(path, F_OK), 0);
-	close(fd);
-
-	start(); /* nobody is behind it any more */
-	settle();
-
-	other.opt.control = path;
-	pthread_mutex_init(&other.lock, NULL);
-	assert_int_equal(control_open(&other, &err), -EADDRINUSE);
-	assert_non_null(strstr(err.text, path));
-	settle(); /* the first one is still served */
-	control_close(m.control);
-	assert_int_equal(access(path, F_OK), -1);
-	pool_free(other.fds.e);
-}
-
-static void what_is_no_socket_stays(void **state)
-{
-	close(open(path, O_WRONLY | O_CREAT, 0600));
-	assert_int_equal(open_control(), -EEXIST);
-	assert_int_equal(access(path, F_OK), 0);
-}
-
-static void no_socket_wanted(void **state)
-{
-	m.opt.control = "none";
-	m.opt.name = "x";
-	assert_int_equal(control_open(&m, &err), 0);
-	m.opt.control = NULL;
-	m.opt.name = NULL;
-	assert_int_equal(control_open(&m, &err), 0);
-	assert_null(m.control);
-	assert_int_equal(control_start(m.control, &err), 0);
-	assert_false(control_take(m.control, &req));
-	control_park(m.control);
-	control_unpark(m.control);
-	control_answer(m.control, "x\n", 2);
-	control_update_ended(m.control, "x\n", 2);
-	control_close(m.control);
-}
-
-static int setup(void **state)
-{
-	memset(&m, 0, sizeof(m));
-	pthread_mutex_init(&m.lock, NULL);
-	m.leader = pthread_self();
-	strcpy(folder, "/tmp/molt-control.XXXXXX");
-	if (!mkdtemp(folder))
-		return -1;
-	snprintf(path, sizeof(path), "%s/sock", folder);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	static const struct timespec none;
-	char command[64];
-	control_close(m.control); /* parked for good: then its descriptors may go */
-	while (m.fds.n)
-		fdset_close(&m.fds, m.fds.e[0].name);
-	pool_free(m.fds.e);
-	while (sigtimedwait(&wake, NULL, &none) > 0)
-		;
-	snprintf(command, sizeof(command), "rm -r %s", folder);
-	return system(command);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -586,12 +386,6 @@ int main(void)
 		TEST(who_asked_and_left),
 		TEST(parked),
 		TEST(parked_under_a_flood),
-		TEST(stale_and_live_sockets),
-		TEST(what_is_no_socket_stays),
-		TEST(no_socket_wanted),
 	};
-	sigemptyset(&wake);
-	sigaddset(&wake, MACHINE_WAKE_SIGNAL);
-	pthread_sigmask(SIG_BLOCK, &wake, NULL);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, block_wake, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Small helpers for descriptors: closing, close-on-exec, writing all of something. */
+/* Small helpers for descriptors: closing, close-on-exec, receiving, writing all of something. */
 #include "vmm/base/fd.h"
 
 #include "vmm/base/base.h"
@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 void fd_close(int *fd)
@@ -53,6 +54,25 @@ int fd_set_nonblock(int fd, bool on)
 		return -errno;
 	flags = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
 	return fcntl(fd, F_SETFL, flags) < 0 ? -errno : 0;
+}
+
+unsigned fd_received(struct msghdr *msg, int *fds, unsigned max)
+{
+	unsigned stored = 0;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			if (stored < max)
+				fds[stored++] = fd;
+			else
+				close(fd);
+		}
+	}
+	return stored;
 }
 
 bool fd_hung_up(int fd)

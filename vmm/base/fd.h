@@ -23,6 +23,12 @@ void fd_close_inherited(void);
 
 int fd_set_nonblock(int fd, bool on);
 
+struct msghdr;
+
+/* What recvmsg(2) has received into @msg: its descriptors (SCM_RIGHTS) are stored in @fds, the caller's from now on. Those
+ * after the first @max are closed. Returns how many were stored. */
+unsigned fd_received(struct msghdr *msg, int *fds, unsigned max);
+
 /* Is @fd a terminal whose other side is gone? */
 bool fd_hung_up(int fd);
 

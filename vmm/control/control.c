@@ -77,7 +77,7 @@ static struct control_client *next_ready(struct control *ctl)
 	return next;
 }
 
-/* With the one descriptor that may have come along. */
+/* With the descriptor that may have come along: the first, where there are several. */
 static ssize_t receive(int sock, char *line, size_t len, int *fd)
 {
 	union {
@@ -90,10 +90,8 @@ static ssize_t receive(int sock, char *line, size_t len, int *fd)
 			     .msg_control = control.room,
 			     .msg_controllen = sizeof(control.room)};
 	ssize_t n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-	    c->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(fd, CMSG_DATA(c), sizeof(int));
+	if (n > 0)
+		fd_received(&msg, fd, 1);
 	return n;
 }
 
@@ -105,7 +103,7 @@ static int take_line(struct control_client *c, struct control_request *req, stru
 	c->line_len = 0;
 	c->asked = true;
 	c->turn = ++c->ctl->turns;
-	int fd = -1;
+	fd_auto int fd = -1;
 	if (receive(c->fd, line, len, &fd) != (ssize_t)len)
 		return error_errno(err, EIO, "reading the request");
 	int rc = control_request_parse(req, line, len - 1, err);
@@ -116,9 +114,8 @@ static int take_line(struct control_client *c, struct control_request *req, stru
 	req->uid = peer.uid;
 	if (!rc && (req->word == CONTROL_TAKE || req->word == CONTROL_CONSOLE) && fd >= 0) {
 		req->peer = fd;
-		return 0;
+		fd = -1;
 	}
-	fd_close(&fd);
 	return rc;
 }
 
