@@ -117,6 +117,20 @@ static int send_new_fds(struct update *u, struct error *err)
 	return 0;
 }
 
+/* What a device has reported just now the leader has not told the operator yet. That is not carried over, so it is told by
+ * this process, which goes on. */
+static int check_told(const struct machine *m, struct error *err)
+{
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		const struct device *dev = m->devices[i];
+		if (!dev->told)
+			continue;
+		error_set(err, ECANCELED, "%s %s", dev->name, dev->trouble);
+		return error_hint(err, "ask again");
+	}
+	return 0;
+}
+
 static int stop_guest(struct update *u, struct error *err)
 {
 	struct machine *m = u->m;
@@ -131,6 +145,8 @@ static int stop_guest(struct update *u, struct error *err)
 		vcpus_pause(m);
 	if (!rc && m->stop_code >= 0) /* it powered off meanwhile: that is not carried over */
 		rc = reboot_explain(m, err);
+	if (!rc)
+		rc = check_told(m, err);
 	if (!rc)
 		rc = machine_still(m, err);
 	handover_stamp(u->page, STAMP_PARK);

@@ -325,6 +325,31 @@ static void fails_here(void **state)
 	after_the_pause();
 }
 
+static struct device failing = {
+	.cls = &(const struct device_class){.name = "fake"},
+	.name = "vfio 0000:00:05.0",
+	.trouble = "is wanted back by the host",
+};
+
+static void report_failure(struct machine *m_)
+{
+	failing.told = true;
+	m_->devices[0] = &failing;
+	m_->ndevices = 1;
+}
+
+/* A successor would take it as told: and a guest that should end for it would not. */
+static void a_device_reports_in_the_pause(void **state)
+{
+	begun();
+	hand.on_pause = report_failure;
+	assert_false(into_the_pause(commit_and_say_so, 0));
+	assert_int_equal(handover_owner(page), HANDOVER_TAKEN);
+	assert_string_equal(hand.text, "vfio 0000:00:05.0 is wanted back by the host");
+	assert_int_equal(hand.resumes, 1);
+	after_the_pause();
+}
+
 /* Another parent's worker (--take): it is not our parent's child, and our end is not handed on to it. */
 static void taken_by_another(void **state)
 {
@@ -359,6 +384,7 @@ int main(void)
 		TEST(opened_meanwhile),
 		TEST(opened_and_never_acknowledged),
 		TEST(fails_here),
+		TEST(a_device_reports_in_the_pause),
 		TEST(taken_by_another),
 	};
 	return cmocka_run_group_tests_name("incumbent-pause", tests, NULL, NULL);
