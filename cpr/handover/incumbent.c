@@ -222,10 +222,12 @@ int incumbent_begin(struct machine *m, struct program *p, const struct incumbent
 	return rc;
 }
 
+/* The parent answers in the order in which it was asked. Where an update was called off before its answer came, that answer
+ * is the next update's first, and its own replaces it. */
 void incumbent_started(const struct wire_message *msg)
 {
 	struct error err;
-	if (self.stage != STAGE_START)
+	if (!incumbent_busy() || self.taken)
 		return;
 	if (msg->value <= 0) {
 		error_set(&err, (int)-msg->value, "%.300s cannot be started: %.200s", self.path,
@@ -234,8 +236,10 @@ void incumbent_started(const struct wire_message *msg)
 		return;
 	}
 	self.pid = (pid_t)msg->value;
+	fd_close(&self.pidfd);
 	self.pidfd = wire_take_fd((struct wire_message *)msg, 0);
-	enter_stage(STAGE_HELLO);
+	if (self.stage == STAGE_START)
+		enter_stage(STAGE_HELLO);
 }
 
 /* ---- HELLO, OFFER, descriptors ---- */

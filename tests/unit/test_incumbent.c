@@ -53,6 +53,31 @@ static void greeted_before_it_is_known(void **state)
 	assert_int_equal(wire_recv(peer, &heard, 1000, &err), -EPIPE);
 }
 
+/* A parent that was stopped answers for an update that is off already, and then for the next. */
+static void started_too_late(void **state)
+{
+	assert_int_equal(incumbent_begin(&m, &p, &(struct incumbent_request){0}, &err), 0);
+	close(hand.peer);
+	incumbent_cancel("too late");
+	assert_int_equal(incumbent_begin(&m, &p, &(struct incumbent_request){0}, &err), 0);
+	peer = hand.peer;
+	int former = (int)syscall(SYS_pidfd_open, getpid(),
+				  0); /* this test, should the wrong one be ended */
+	answer = (struct wire_message){
+		.kind = LINK_STARTED, .value = getpid(), .nfds = 1, .fds = {former}};
+	incumbent_started(&answer);
+	fork_successor();
+	successor[1] = (int)syscall(SYS_pidfd_open, successor[0], 0);
+	answer = (struct wire_message){
+		.kind = LINK_STARTED, .value = successor[0], .nfds = 1, .fds = {successor[1]}};
+	incumbent_started(&answer);
+	wire_close_fds(&answer);
+	hand.refusals = 0;
+	say_text(PROTOCOL_HELLO, 0, "no", 2);
+	step();
+	assert_refused("says what no molt says");
+}
+
 static void no_molt(void **state)
 {
 	static char noise[WIRE_TEXT_MAX];
@@ -407,6 +432,7 @@ int main(void)
 		TEST(not_begun),
 		TEST(not_started),
 		TEST(greeted_before_it_is_known),
+		TEST(started_too_late),
 		TEST(no_molt),
 		TEST(another_protocol),
 		TEST(protocols_that_overlap),
