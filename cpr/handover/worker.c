@@ -76,6 +76,7 @@ static void go_alone(const char *why)
 	if (self.link < 0)
 		return;
 	fd_close(&self.link);
+	self.out.n = 0;
 	self.parting_ns = 0;
 	notify_set_sender(NULL);
 	report_set_pid(0);

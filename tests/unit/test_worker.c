@@ -80,6 +80,16 @@ static void test_not_before_its_time(void **state)
 	assert_int_equal(takes, 1);
 }
 
+/* Nobody gets any more what waits for the parent: the leader does not wake for it. */
+static void test_nothing_is_said_to_a_lost_parent(void **state)
+{
+	self.link = dup(STDERR_FILENO);
+	self.out.n = 1;
+	assert_in_range(time_left_ms(), 1, OUTBOX_NS / NS_PER_MS + 1);
+	go_alone("test");
+	assert_int_equal(time_left_ms(), -1);
+}
+
 /* ---- between two boots ---- */
 
 static int parent; /* its end of the link */
@@ -153,6 +163,7 @@ int main(void)
 		T(test_nothing_to_settle),
 		T(test_until_it_is_done),
 		T(test_not_before_its_time),
+		T(test_nothing_is_said_to_a_lost_parent),
 		TR(test_who_is_asked_to_end_does_not_begin_anew),
 		TR(test_who_is_ended_does_not_begin_anew),
 		TR(test_an_update_waits_for_the_next_boot),
