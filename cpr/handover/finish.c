@@ -16,18 +16,26 @@
 #define SERVE_TRIES   100
 #define SERVE_WAIT_MS 50
 
+/* What somebody outside may be connected to. */
+static int open_files(struct machine *m, struct error *err)
+{
+	return report_open(m, err) ?: control_open(m, err);
+}
+
 /* Memory or the user's threads may be short as long as there are two workers. What fails for that is tried again: the
- * former worker gives them back when it ends. */
-static void serve_again(struct machine *m)
+ * former worker gives them back when it ends. Returns whether all is there. */
+static bool serve_again(struct machine *m, bool served)
 {
 	struct error err;
-	for (unsigned tries = 0; machine_serve(m, &err); tries++) {
-		if (tries == SERVE_TRIES) {
-			log_warn("console and device models stand still until the next update");
-			return;
-		}
+	for (unsigned tries = 0; tries < SERVE_TRIES; tries++) {
+		served = served || !machine_serve(m, &err);
+		if (served && !open_files(m, &err))
+			return true;
 		handover_hold(SERVE_WAIT_MS);
 	}
+	log_warn("%s until the next update: %s",
+		 served ? "nobody is answered" : "console and device models stand still", err.text);
+	return false;
 }
 
 static void rest(void)
@@ -45,22 +53,24 @@ void finish(struct machine *m, int peer, struct report *report)
 	if (!served)
 		log_error(&err);
 	rest();
-	if (report_open(m, &err) || control_open(m, &err))
+	bool open = !open_files(m, &err);
+	if (!open)
 		log_error(&err);
 	/* It may have been rotated since the successor had it with its options. */
 	if (outfile_log(m, &err))
 		log_error(&err);
-	pthread_mutex_lock(&m->lock);
-	fdset_close_untaken(&m->fds);
-	pthread_mutex_unlock(&m->lock);
 	vcpus_scrub(m);
 	rest();
 	wire_send(peer, PROTOCOL_DONE, 0, NULL, 0, NULL, 0, &err);
 	close(peer);
 	worker_owns();
 	oom_restore();
-	if (!served)
-		serve_again(m);
+	/* The next update has another chance to take what this one could not. */
+	if ((served && open) || serve_again(m, served)) {
+		pthread_mutex_lock(&m->lock);
+		fdset_close_untaken(&m->fds);
+		pthread_mutex_unlock(&m->lock);
+	}
 	rest();
 	ram_page_text(&m->ram, report->pages, sizeof(report->pages));
 	rest();

@@ -33,6 +33,7 @@ static struct {
 	/* how it shall be */
 	int check_error, start_error, detach_error, still_error, save_error, build_error,
 		load_error;
+	unsigned serve_failures, control_failures; /* how often */
 	void (*on_pause)(struct machine *m);
 	/* the parent */
 	int peer; /* what it was given for the successor, a copy */
@@ -40,7 +41,7 @@ static struct {
 	/* the guest */
 	bool paused, quiet;
 	unsigned in_flight; /* keeps the devices from getting quiet */
-	unsigned pauses, resumes, builds, loads, takes;
+	unsigned pauses, resumes, builds, loads, takes, serves, opens;
 	/* what the operator was told */
 	unsigned started, progresses, refusals, checks, dones;
 	char text[sizeof(((struct error *)0)->text)], progress[256];
@@ -209,6 +210,10 @@ void control_unpark(struct control *ctl)
 
 int control_open(struct machine *m, struct error *err)
 {
+	if (hand.control_failures && hand.control_failures--)
+		return error_set(err, EMFILE, "fake control socket");
+	hand.opens++;
+	fdset_get(&m->fds, "control");
 	return 0;
 }
 
@@ -267,12 +272,15 @@ int machine_take(struct machine *m, struct error *err)
 {
 	hand.takes++;
 	for (unsigned i = 0; i < m->fds.n; i++) /* as its devices would have */
-		m->fds.e[i].taken = true;
+		m->fds.e[i].taken = strcmp(m->fds.e[i].name, "control") != 0;
 	return 0;
 }
 
 int machine_serve(struct machine *m, struct error *err)
 {
+	if (hand.serve_failures && hand.serve_failures--)
+		return error_set(err, EAGAIN, "fake thread");
+	hand.serves++;
 	return 0;
 }
 

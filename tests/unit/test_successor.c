@@ -49,6 +49,22 @@ static void takes_over(void **state)
 }
 
 /* What the options' paths are relative to, whoever starts the successor. */
+/* What is short while there are two workers comes back: then clients find their socket again. */
+static void what_is_short_is_tried_again(void **state)
+{
+	hand.serve_failures = 2;
+	hand.control_failures = 3;
+	assert_int_equal(fdset_keep(&inc.fds, "control", fds_new(), &err), 0);
+	write_offer();
+	say_all_but_state();
+	say_state();
+	assert_int_equal(run(), 0);
+	assert_int_equal(hand.serves, 1);
+	assert_int_equal(hand.opens, 1);
+	assert_int_equal(hand.dones, 1);
+	assert_true(fdset_get(&m.fds, "control") >= 0);
+}
+
 static void goes_to_the_guests_folder(void **state)
 {
 	char was[PATH_MAX], is[PATH_MAX];
@@ -272,6 +288,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(greets_first),
 		TEST(takes_over),
+		TEST(what_is_short_is_tried_again),
 		TEST(goes_to_the_guests_folder),
 		TEST(what_came_and_went_meanwhile),
 		TEST(offers_of_other_things),

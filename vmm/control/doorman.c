@@ -167,7 +167,7 @@ static void take_over(struct control *ctl)
 int control_open(struct machine *m, struct error *err)
 {
 	bool wanted = m->opt.control ? strcmp(m->opt.control, "none") != 0 : m->opt.name != NULL;
-	if (!wanted)
+	if (!wanted || m->control)
 		return 0;
 	struct control *ctl = pool_alloc(1, sizeof(*ctl));
 	if (!ctl)
@@ -184,6 +184,7 @@ int control_open(struct machine *m, struct error *err)
 		take_over(ctl);
 	pthread_mutex_unlock(&m->lock);
 	if (rc) {
+		fd_close(&ctl->loop.epoll_fd);
 		pool_free(ctl);
 		return rc;
 	}
