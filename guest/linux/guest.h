@@ -172,6 +172,16 @@ struct tcp_stats {
 int tcp_start(const struct config *cfg);
 void tcp_report(struct tcp_stats *out);
 
+/* ---- how fast a device is: on the console's orders (load_disk.c, load_stream.c) ---- */
+
+/* Both print "LOAD done=N us=US", or a FAIL line. The guest does nothing else meanwhile. */
+
+/** "PATH read|write sequential|random BLOCK DEPTH MS": so many requests of BLOCK bytes (a multiple of 512, up to 4 MiB) were
+ * done, with DEPTH (up to 64) in flight. */
+void load_disk(char *words);
+/** "ADDRESS PORT send|receive|turns MS": so many bytes were moved, or one byte so many times there and back. */
+void load_stream(char *words);
+
 /* ---- what a script may ask for while the guest runs (inspect.c) ---- */
 
 /** From here on inspect_kernel_messages() has something to say. */
@@ -199,7 +209,7 @@ int orders_open(void);
 /** Puts their descriptors into @fds; returns how many. */
 int orders_fds(int fds[ORDER_FDS_MAX]);
 /** Reads what came: "stop", "reboot" or "panic" on the console, or the power button. "read",
- * "write", "dstate", "regs" and "kmsg" are answered at once (inspect.c). */
+ * "write", "dstate", "regs" and "kmsg" and those of loads are answered at once (inspect.c, load_disk.c, load_stream.c). */
 enum order orders_read(int fd);
 
 #endif

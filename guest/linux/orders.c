@@ -48,6 +48,8 @@ static const struct {
 	{"dstate", ORDER_NONE, inspect_dstate},
 	{"regs", ORDER_NONE, inspect_registers},
 	{"kmsg", ORDER_NONE, inspect_kernel_messages},
+	{"load_disk", ORDER_NONE, load_disk},
+	{"load_stream", ORDER_NONE, load_stream},
 };
 
 static enum order line_obey(char *line)

@@ -16,9 +16,9 @@ BEGIN {
 }
 $1 == "title" { title = $2 }
 $1 == "linear" { linear = 1 }
-$1 == "group" { title = $2 } # printed with its first bar: a part may not have been run
+$1 == "group" { group = $2 } # printed with its first bar: a part may not have been run
 $1 == "bar" {
-	if (title != "") { kind[++bars] = "group"; name[bars] = title; title = "" }
+	if (group != "") { kind[++bars] = "group"; name[bars] = group; group = "" }
 	kind[++bars] = "bar"
 	name[bars] = $2; value[bars] = $3; least[bars] = $4; most[bars] = $5; unit[bars] = $6
 	if (!low || $4 < low) low = $4
@@ -70,7 +70,7 @@ function draw_bars(i, v, y, w) {
 	for (top10 = linear ? w : floor10; top10 < high;) top10 = linear ? top10 + w : top10 * 10
 	for (v = linear ? 0 : floor10; v <= top10 * 1.001; v = linear ? v + w : v * 10) {
 		path(sprintf("M%.1f 38 V%d", bars_x(v), height - 28), "stroke=\"#dddddd\"")
-		text(bars_x(v), height - 12, "middle", PALE, v >= 1 ? sprintf("%d", v) : v)
+		text(bars_x(v), height - 12, "middle", PALE, sprintf("%g", v))
 	}
 	y = 40
 	for (i = 1; i <= bars; i++) {
@@ -137,7 +137,7 @@ function near(p, x, i) {
 }
 
 function draw_lines(p) {
-	height = 34 + int((panels + 1) / 2) * 300
+	height = 54 + int((panels + 1) / 2) * 300
 	for (p = 1; p <= panels; p++)
 		draw_panel(p, (p - 1) % 2 * 440, 54 + int((p - 1) / 2) * 300)
 }

@@ -8,6 +8,7 @@ FILENAME ~ /figures$/ {
 	if ($1 == "panel") { panel[++panels] = $2; axis[panels] = $3; hidden[panels] = $4; unit[panels] = $5; scale[panels] = $6 }
 	if ($1 == "series") { order[++all] = $2; label[$2] = $3; of[$2] = panels }
 	if ($1 == "place") place[$2] = $3
+	if ($1 == "versus") versus = $2
 	if ($1 == "ratio") { ratio_name = $2; upper = $3; lower = $4 }
 	next
 }
@@ -49,23 +50,26 @@ function ratio() {
 	return stats(upper, "") && lowest ? sprintf("%.3f", median / lowest) : ""
 }
 
-# Against the first place: how many times, and how much for each step of the axis.
+# Against the first place, or the one of `versus`: how many times, and how much for each step of the axis.
+function compared(s) { return numeric(s) || versus != "" }
 function growth(s, x) {
-	stats(s, at[s, 1])
+	stats(s, versus != "" ? versus : at[s, 1])
 	first = median
 	stats(s, x)
 	times = first ? median / first : 0
-	slope = x == at[s, 1] ? 0 : (median - first) / (x - at[s, 1])
+	slope = !numeric(s) || x == at[s, 1] ? 0 : (median - first) / (x - at[s, 1])
 }
 
 function table_row(p, s, x) {
 	stats(s, x)
 	printf "  %-30s %8s %10s %10s %10s", named(s, x), numeric(s) ? x : "", number(median / scale[p]), number(least / scale[p]),
 		number(most / scale[p])
-	if (numeric(s)) {
+	if (compared(s)) {
 		growth(s, x)
-		printf " %8.2f %12s", times, x == at[s, 1] ? "-" : sprintf("%.4g", slope / scale[p])
+		printf " %8.2f", times
 	}
+	if (numeric(s))
+		printf " %12s", x == at[s, 1] ? "-" : sprintf("%.4g", slope / scale[p])
 	print ""
 }
 
@@ -77,7 +81,7 @@ function table(p, i, j, s, k, shown, lines) {
 			for (j = 1; of[s] == p && j <= places[s]; j++) {
 				if (!shown++)
 					printf "%s%s, %s\n  %-30s %8s %10s %10s %10s%s\n", blank, panel[p], unit[p], "", axis[p] != "" ? substr(axis[p], 1, 8) : "",
-						"median", "least", "most", numeric(s) ? "    ratio     per step" : ""
+						"median", "least", "most", (compared(s) ? "    ratio" : "") (numeric(s) ? "     per step" : "")
 				table_row(p, s, at[s, j])
 				blank = "\n"
 			}
@@ -90,10 +94,12 @@ function table(p, i, j, s, k, shown, lines) {
 function json_stats(s, x, text) {
 	stats(s, x)
 	text = sprintf("{\"median\": %.0f, \"min\": %.0f, \"max\": %.0f, \"n\": %d", median, least, most, count[s, x])
-	if (numeric(s)) {
+	if (compared(s)) {
 		growth(s, x)
-		text = text sprintf(", \"ratio\": %.4f, \"slope\": %.6g", times, slope)
+		text = text sprintf(", \"ratio\": %.4f", times)
 	}
+	if (numeric(s))
+		text = text sprintf(", \"slope\": %.6g", slope)
 	return text "}"
 }
 
@@ -139,13 +145,13 @@ function timeline(k, i, x, colour, new) {
 		printf "row\tfloor program\tms\npart\tmedian pause\t%.6f\t#2f7d4f\t\n", median / 1e6
 }
 
-function charted(p, i, j, s, x, begun) {
+function charted(p, i, j, s, x, per, begun) {
 	if (chart == "timeline") {
 		timeline()
 		return
 	}
 	print "title\t" title ", molt " molt
-	if (chart == "linear")
+	if (chart == "linear" || chart == "ratios")
 		print "linear"
 	for (p = 1; p <= panels; p++) {
 		begun = 0
@@ -153,13 +159,14 @@ function charted(p, i, j, s, x, begun) {
 			s = order[i]
 			for (j = 1; of[s] == p && j <= places[s]; j++) {
 				x = at[s, j]
-				stats(s, x)
 				if (!begun++)
 					print chart == "lines" ? "panel\t" panel[p] "\t" axis[p] "\t" unit[p] : "group\t" panel[p]
 				printf "%s\t%s\t", chart == "lines" ? "point" : "bar", chart == "lines" ? label[s] : named(s, x)
 				if (chart == "lines")
 					printf "%s\t", x
-				printf "%g\t%g\t%g\t%s\n", median / scale[p], least / scale[p], most / scale[p], unit[p]
+				growth(s, x)
+				per = chart == "ratios" ? first : scale[p]
+				printf "%g\t%g\t%g\t%s\n", median / per, least / per, most / per, chart == "ratios" ? "times" : unit[p]
 			}
 		}
 	}

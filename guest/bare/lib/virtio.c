@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "virtio.h"
 
-#define VENDOR	     0x1af4u
 #define COMMAND	     0x04
 #define BAR0	     0x10
 #define INTR_LINE    0x3c
@@ -66,11 +65,16 @@ static void capability_take(struct virtio *v, unsigned at, unsigned kind)
 
 void virtio_open(struct virtio *v, unsigned type)
 {
-	int dev = pci_find((0x1040 + type) << 16 | VENDOR);
+	int dev = pci_find(virtio_id(type));
 
 	if (dev < 0)
 		guest_fail("no virtio device of type %u", type);
-	*v = (struct virtio){.dev = (unsigned)dev};
+	virtio_open_at(v, (unsigned)dev);
+}
+
+void virtio_open_at(struct virtio *v, unsigned dev)
+{
+	*v = (struct virtio){.dev = dev};
 	pci_write(v->dev, COMMAND, 6); /* memory, bus master */
 	v->pin = pci_read(v->dev, INTR_LINE) & 0xff;
 	v->cap_msix = pci_capability(v->dev, CAP_MSIX);
@@ -81,7 +85,8 @@ void virtio_open(struct virtio *v, unsigned type)
 			capability_take(v, at, head >> 24);
 		at = head >> 8 & 0xfc;
 	}
-	if (!v->common || !v->isr || !v->config || !v->doorbells)
+	/* A source of random bytes has no configuration. */
+	if (!v->common || !v->isr || !v->doorbells)
 		guest_fail("virtio: a capability is missing");
 }
 

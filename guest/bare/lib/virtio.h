@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A driver of virtio devices (VIRTIO 1.2, 4.1 and 2.7). Registers and rings may be used at
- * CPL3; virtio_open may not.
+ * CPL3; virtio_open and virtio_open_at may not.
  */
 #ifndef GUEST_VIRTIO_H
 #define GUEST_VIRTIO_H
@@ -61,8 +61,15 @@ struct virtq {
 	bool event_idx;
 };
 
-/* Finds the device of that type (PCI device 0x1040 + type); fails the guest where there is none. */
+/* What a device of that type has in the first word of its config space. */
+static inline uint32_t virtio_id(unsigned type)
+{
+	return (0x1040 + type) << 16 | 0x1af4;
+}
+
+/* Finds the first device of that type; fails the guest where there is none. open_at: the one at PCI address @dev. */
 void virtio_open(struct virtio *v, unsigned type);
+void virtio_open_at(struct virtio *v, unsigned dev);
 /* Reset, features (those that are offered, of @features), queues 0 to @n - 1 with their rings, DRIVER_OK. With @vector
  * MSI-X, to CPU 0, for queues and configuration; 0: INTA, whose pin is the caller's to set. */
 void virtio_start(struct virtio *v, uint64_t features, struct virtq *queues, unsigned n,

@@ -71,6 +71,7 @@ static const struct {
 	{"qmp", "[-u TEXT] SOCKET COMMAND...", qmp_main},
 	{"memory", "PID", memory_main},
 	{"first", "TEXT COMMAND...", first_main},
+	{"stream", "PORT", stream_main},
 };
 
 int main(int argc, char **argv)

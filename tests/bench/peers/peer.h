@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * peer: what `scripts/bench peers` needs in the bed's host (L1) to look at a guest from outside and
- * to talk to QEMU. One static program of a few words; only the files in this folder include this.
+ * peer: what `scripts/bench peers` and `io --bed` need in the bed's host (L1) to look at a guest from
+ * outside, to talk to QEMU and to a guest. One static program of a few words; only the files in this folder include this.
  * All times are microseconds of L1's CLOCK_MONOTONIC.
  */
 #ifndef BENCH_PEER_H
@@ -21,6 +21,8 @@ int qmp_main(int argc, char **argv);
 int memory_main(int argc, char **argv);
 /** first TEXT COMMAND...: from start to TEXT on its output, and its memory at that moment. */
 int first_main(int argc, char **argv);
+/** stream PORT: serves guests' connections until it is killed. */
+int stream_main(int argc, char **argv);
 
 /** L1's CLOCK_MONOTONIC in us. */
 uint64_t now_us(void);

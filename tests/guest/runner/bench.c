@@ -10,7 +10,7 @@
 static const struct bench benches[] = {
 	{"pause", bench_pause, 100}, {"memory", bench_memory, 10},  {"cpus", bench_cpus, 30},
 	{"sizes", bench_sizes, 10},  {"devices", bench_devices, 4}, {"io", bench_io, 20},
-	{"stall", bench_stall, 1},
+	{"stall", bench_stall, 1},   {"virtio", bench_virtio, 40},
 };
 
 void bench_sample_at(const char *series, const char *x, uint64_t value)

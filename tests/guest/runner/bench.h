@@ -27,6 +27,7 @@ int bench_memory(const struct settings *set, const char *floor, unsigned updates
 int bench_sizes(const struct settings *set, const char *floor, unsigned updates);
 int bench_cpus(const struct settings *set, const char *floor, unsigned updates);
 int bench_devices(const struct settings *set, const char *floor, unsigned updates);
+int bench_virtio(const struct settings *set, const char *floor, unsigned updates);
 int bench_io(const struct settings *set, const char *floor, unsigned updates);
 /* No samples: lines "stall", name of a failing update, longest gap in ns, lives (1 or 0), process id kept (1 or 0). */
 int bench_stall(const struct settings *set, const char *floor, unsigned updates);
