@@ -284,7 +284,10 @@ const struct option_entry options_table[] = {
 	 "left it. "
 	 "unbind=poweroff: when the host wants the device back the guest is asked to power off. "
 	 "vf_token=UUID: "
-	 "what the owner of a virtual function's physical one has set. May be repeated.",
+	 "what the owner of a virtual function's physical one has set. Functions of one device "
+	 "that "
+	 "follow its function 0 share its slot in the guest, as on the host; slot=own: not so. May "
+	 "be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
 	{"disk", 0, "PATH[,ro][,direct][,serial=TEXT][,queues=N]",
 	 "Give the guest a virtio disk in this file, a raw image or a block device, which no other "

@@ -104,9 +104,9 @@ static bool bar_decodes(const struct pci_dev *dev, unsigned bar)
 static bool bar_collides(const struct pci_dev *dev, unsigned bar, uint64_t addr)
 {
 	const struct pci_bar *b = &dev->bars[bar];
-	for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
-		const struct pci_dev *other = dev->host->slots[slot];
-		for (unsigned i = 0; other && i < PCI_BARS; i++) {
+	for (unsigned k = 0; k < dev->host->ndevs; k++) {
+		const struct pci_dev *other = dev->host->devs[k];
+		for (unsigned i = 0; i < PCI_BARS; i++) {
 			const struct pci_bar *o = &other->bars[i];
 			if (o != b && o->mapped &&
 			    (o->flags & PCI_BAR_IO) == (b->flags & PCI_BAR_IO) &&
@@ -165,23 +165,20 @@ static void bars_map_new(struct pci_dev *dev)
 /* First all that moved or went away, on all devices: one BAR may take the place of another. */
 void pci_bars_update(struct pci_host *host)
 {
-	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
-		if (host->slots[slot])
-			bars_unmap_stale(host->slots[slot]);
-	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
-		if (host->slots[slot])
-			bars_map_new(host->slots[slot]);
+	for (unsigned i = 0; i < host->ndevs; i++)
+		bars_unmap_stale(host->devs[i]);
+	for (unsigned i = 0; i < host->ndevs; i++)
+		bars_map_new(host->devs[i]);
 }
 
 int pci_dev_load(struct pci_dev *dev, struct error *err)
 {
 	const struct pci_state *s = dev->state;
 
-	if (s->devfn != dev->devfn)
+	if (s->devfn >> 3 >= PCI_SLOTS || !s->devfn != (dev == &dev->host->pci))
 		return error_set(err, EBADMSG,
-				 "%s: the guest knows it as slot %u.%u, here it is %u.%u",
-				 dev->owner->name, s->devfn >> 3, s->devfn & 7, dev->devfn >> 3,
-				 dev->devfn & 7);
+				 "%s: the guest knows it as slot %u.%u, which cannot be",
+				 dev->owner->name, s->devfn >> 3, s->devfn & 7);
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		if (s->bar_len[i] != dev->bars[i].len || s->bar_flags[i] != dev->bars[i].flags)
 			return error_set(err, EBADMSG,
@@ -200,21 +197,23 @@ int pci_dev_load(struct pci_dev *dev, struct error *err)
  * place of another: so first everything that goes, on all devices. */
 int pci_bars_load(struct pci_host *host, struct error *err)
 {
-	uint32_t wanted[PCI_SLOTS] = {0};
-	for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
-		struct pci_dev *dev = host->slots[slot];
-		if (!dev)
-			continue;
-		wanted[slot] = dev->state->bars_mapped;
+	uint32_t wanted[PCI_MAX_DEVS] = {0};
+	for (unsigned k = 0; k < host->ndevs; k++) {
+		struct pci_dev *dev = host->devs[k];
+		if (pci_dev_at(host, dev->state->devfn) != dev)
+			return error_set(err, EBADMSG, "%s: another device is in its slot %u.%u",
+					 dev->owner->name, dev->state->devfn >> 3,
+					 dev->state->devfn & 7);
+		wanted[k] = dev->state->bars_mapped;
 		for (unsigned i = 0; i < PCI_BARS; i++)
-			if (dev->bars[i].mapped && (!(wanted[slot] & (1u << i)) ||
-						    pci_bar_addr(dev, i) != dev->bars[i].addr))
+			if (dev->bars[i].mapped &&
+			    (!(wanted[k] & (1u << i)) || pci_bar_addr(dev, i) != dev->bars[i].addr))
 				bar_unmap(dev, i);
 	}
-	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
-		for (unsigned i = 0; host->slots[slot] && i < PCI_BARS; i++) {
-			struct pci_dev *dev = host->slots[slot];
-			int rc = wanted[slot] & (1u << i) && !dev->bars[i].mapped
+	for (unsigned k = 0; k < host->ndevs; k++)
+		for (unsigned i = 0; i < PCI_BARS; i++) {
+			struct pci_dev *dev = host->devs[k];
+			int rc = wanted[k] & (1u << i) && !dev->bars[i].mapped
 					 ? bar_map(dev, i, err)
 					 : 0;
 			if (rc)
@@ -241,8 +240,8 @@ static int request_cmp(const void *a, const void *b)
 	uint64_t la = ra->dev->bars[ra->bar].len, lb = rb->dev->bars[rb->bar].len;
 	if (la != lb)
 		return la < lb ? 1 : -1;
-	if (ra->dev->devfn != rb->dev->devfn)
-		return ra->dev->devfn < rb->dev->devfn ? -1 : 1;
+	if (ra->dev != rb->dev)
+		return ra->dev->state->devfn < rb->dev->state->devfn ? -1 : 1;
 	return ra->bar < rb->bar ? -1 : 1;
 }
 
@@ -299,15 +298,15 @@ int pci_bars_assign(struct pci_host *host, struct error *err)
 	struct window pio = {s->pio_base, s->pio_base + s->pio_len};
 	struct window mmio32 = {s->mmio32_base, s->mmio32_base + s->mmio32_len};
 	struct window mmio64 = {s->mmio64_base, s->mmio64_base + s->mmio64_len};
-	struct request list[PCI_SLOTS * PCI_BARS];
+	struct request list[PCI_MAX_DEVS * PCI_BARS];
 	unsigned n = 0;
 
 	if (!pio.next)
 		pio.next = 4; /* address 0 is what an unassigned BAR holds */
-	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
-		for (unsigned bar = 0; host->slots[slot] && bar < PCI_BARS; bar++)
-			if (host->slots[slot]->bars[bar].len)
-				list[n++] = (struct request){host->slots[slot], bar};
+	for (unsigned i = 0; i < host->ndevs; i++)
+		for (unsigned bar = 0; bar < PCI_BARS; bar++)
+			if (host->devs[i]->bars[bar].len)
+				list[n++] = (struct request){host->devs[i], bar};
 	qsort(list, n, sizeof(list[0]), request_cmp);
 
 	for (unsigned i = 0; i < n; i++) {

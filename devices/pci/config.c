@@ -52,9 +52,9 @@ int pci_dev_init(struct pci_dev *dev, struct device *owner, const struct pci_ops
 		return error_set(err, ENODEV, "%s: the machine has no PCI host bridge",
 				 owner->name);
 	unsigned slot = 1; /* 00:00.0 is the bridge */
-	while (slot < PCI_SLOTS && host->slots[slot])
+	while (slot < PCI_SLOTS && pci_dev_at(host, slot << 3))
 		slot++;
-	if (slot == PCI_SLOTS)
+	if (slot == PCI_SLOTS || host->ndevs == PCI_MAX_DEVS)
 		return error_end(err, EXIT_CONFIG, ENOSPC,
 				 "%s: all %d slots of the PCI bus are taken", owner->name,
 				 PCI_SLOTS - 1);
@@ -62,8 +62,8 @@ int pci_dev_init(struct pci_dev *dev, struct device *owner, const struct pci_ops
 	dev->host = host;
 	dev->ops = ops;
 	dev->state = state;
-	dev->devfn = state->devfn = slot << 3;
-	host->slots[slot] = dev;
+	state->devfn = slot << 3;
+	host->devs[host->ndevs++] = dev;
 
 	pci_config_allow(dev, PCI_COMMAND, 2,
 			 PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER |
@@ -73,9 +73,32 @@ int pci_dev_init(struct pci_dev *dev, struct device *owner, const struct pci_ops
 	return 0;
 }
 
+struct pci_dev *pci_dev_at(const struct pci_host *host, unsigned devfn)
+{
+	for (unsigned i = 0; i < host->ndevs; i++)
+		if (host->devs[i]->state->devfn == devfn)
+			return host->devs[i];
+	return NULL;
+}
+
+void pci_dev_join(struct pci_dev *dev, const struct pci_dev *first, unsigned fn)
+{
+	dev->state->devfn = first->state->devfn | fn;
+}
+
+bool pci_shares_slot(const struct pci_dev *dev)
+{
+	const struct pci_host *host = dev->host;
+	for (unsigned i = 0; i < host->ndevs; i++)
+		if (host->devs[i] != dev &&
+		    host->devs[i]->state->devfn >> 3 == dev->state->devfn >> 3)
+			return true;
+	return false;
+}
+
 uint32_t pci_intx_gsi(const struct pci_dev *dev, unsigned pin)
 {
-	return dev->host->state.intx_gsi[((dev->devfn >> 3) + pin - 1) % 4];
+	return dev->host->state.intx_gsi[((dev->state->devfn >> 3) + pin - 1) % 4];
 }
 
 void pci_intx_set(struct pci_dev *dev, bool level)
@@ -86,9 +109,7 @@ void pci_intx_set(struct pci_dev *dev, bool level)
 	if (dev->line == level)
 		return;
 	dev->line = level;
-	for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
-		const struct pci_dev *other = host->slots[slot];
-		any |= other && other->line && pci_intx_gsi(other, 1) == gsi;
-	}
+	for (unsigned i = 0; i < host->ndevs; i++)
+		any |= host->devs[i]->line && pci_intx_gsi(host->devs[i], 1) == gsi;
 	irq_pin(&dev->owner->m->irq, gsi, any);
 }

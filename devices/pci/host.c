@@ -22,7 +22,7 @@ static STATE_CLASS(pci_host_state_class, "pci-host", 1, struct pci_host_state, h
 static void config_access(struct pci_host *host, unsigned devfn, unsigned reg, unsigned len,
 			  bool write, uint64_t *value)
 {
-	struct pci_dev *dev = devfn & 7 ? NULL : host->slots[devfn >> 3];
+	struct pci_dev *dev = pci_dev_at(host, devfn);
 	if (!dev || reg & (len - 1))
 		return;
 	if (write && dev->ops->config_write)
@@ -82,7 +82,7 @@ static int host_init(struct device *dev, const char *arg, struct error *err)
 	struct pci_host *host = (struct pci_host *)dev;
 	host->pci = (struct pci_dev){
 		.owner = &host->dev, .host = host, .ops = &host_pci_ops, .state = &host->state.pci};
-	host->slots[0] = &host->pci;
+	host->devs[host->ndevs++] = &host->pci;
 	return 0;
 }
 
@@ -159,9 +159,9 @@ static int host_reset(struct device *dev, struct error *err)
 	int rc = pci_bars_assign(host, err);
 	if (rc)
 		return rc;
-	for (unsigned slot = 1; slot < PCI_SLOTS; slot++) {
-		struct pci_dev *pci = host->slots[slot];
-		unsigned pin = pci ? pci_config_get(pci, PCI_INTERRUPT_PIN, 1) : 0;
+	for (unsigned i = 0; i < host->ndevs; i++) {
+		struct pci_dev *pci = host->devs[i];
+		unsigned pin = pci_config_get(pci, PCI_INTERRUPT_PIN, 1);
 		if (pin >= 1 && pin <= 4)
 			pci_config_set(pci, PCI_INTERRUPT_LINE, 1, pci_intx_gsi(pci, pin));
 	}

@@ -2,7 +2,8 @@
 /*
  * The PCI bus: what a PCI device embeds and may call. In the life cycle of vmm/device.h:
  *
- *   init       pci_dev_init(): takes the next free slot, so slots follow the command line
+ *   init       pci_dev_init(): takes the next free slot, so slots follow the command line;
+ *              pci_dev_join(): becomes a function of another one's slot
  *   realize    fills config space (pci_config_set, pci_config_allow), adds BARs, MSI, MSI-X
  *   reset      the host bridge, whose reset runs first, has done what firmware does
  *   post_load  pci_dev_load(); the host bridge then maps the BARs of all devices (loaded)
@@ -18,7 +19,8 @@
 
 #define PCI_CONFIG_LEN 4096
 #define PCI_SLOTS      32
-#define PCI_BARS       7 /* six and the expansion ROM */
+#define PCI_MAX_DEVS   64 /* functions, the host bridge among them */
+#define PCI_BARS       7  /* six and the expansion ROM */
 #define PCI_BAR_ROM    6
 
 /* No vendor: a range that nobody was given, for devices that exist only in molt. */
@@ -32,12 +34,13 @@
 #define PCI_BAR_PREF 4u
 
 struct pci_dev;
+struct pci_host;
 
 struct pci_state {
 	uint64_t bar_len[PCI_BARS]; /* what the guest was given; 0: no such BAR */
 	uint8_t config[PCI_CONFIG_LEN];
 	uint32_t bar_flags[PCI_BARS];
-	uint32_t devfn;
+	uint32_t devfn;	      /* where the guest finds it: slot << 3 | function */
 	uint32_t bars_mapped; /* one bit per BAR: decoded now */
 	uint32_t asleep;      /* 1: a power state that decodes nothing */
 };
@@ -70,7 +73,6 @@ struct pci_dev {
 	struct pci_host *host;
 	const struct pci_ops *ops;
 	struct pci_state *state; /* the owner's */
-	unsigned devfn;
 	uint8_t wmask[PCI_CONFIG_LEN];
 	struct pci_bar bars[PCI_BARS];
 	bool line;	   /* asserts INTA (pci_intx_set), in this process's VM */
@@ -84,9 +86,18 @@ struct pci_dev {
 int pci_dev_init(struct pci_dev *dev, struct device *owner, const struct pci_ops *ops,
 		 struct pci_state *state, struct error *err);
 
-/* After the state was loaded: refuses another slot, other BARs, and BARs that are mapped but do not
- * decode. */
+/* Right after that: becomes function @fn (1 to 7) of the slot that @first is function 0 of. */
+void pci_dev_join(struct pci_dev *dev, const struct pci_dev *first, unsigned fn);
+
+/* Are there other functions in the device's slot? */
+bool pci_shares_slot(const struct pci_dev *dev);
+
+/* After the state was loaded, which says where the guest finds the device: refuses no place, other BARs, and BARs that are
+ * mapped but do not decode. */
 int pci_dev_load(struct pci_dev *dev, struct error *err);
+
+/* Who answers there, or NULL. */
+struct pci_dev *pci_dev_at(const struct pci_host *host, unsigned devfn);
 
 /* GSI of the device's interrupt pin: 1 for INTA to 4 for INTD (PCI Interrupt Pin register). */
 uint32_t pci_intx_gsi(const struct pci_dev *dev, unsigned pin);
@@ -112,7 +123,8 @@ uint64_t pci_bar_addr(const struct pci_dev *dev, unsigned bar);
 /* Maps and unmaps the BARs of the whole bus as the registers say now. */
 void pci_bars_update(struct pci_host *host);
 
-/* All devices are loaded: unmaps what an earlier state had elsewhere, and maps what this one has. */
+/* All devices are loaded: refuses two in one place, unmaps what an earlier state had elsewhere, and maps what this one
+ * has. */
 int pci_bars_load(struct pci_host *host, struct error *err);
 /* The addresses that BARs start with. -ENOSPC: a 64-bit one has no room in the windows. */
 int pci_bars_assign(struct pci_host *host, struct error *err);
@@ -131,7 +143,8 @@ struct pci_host_state {
 struct pci_host {
 	struct device dev;
 	struct pci_dev pci;
-	struct pci_dev *slots[PCI_SLOTS];
+	struct pci_dev *devs[PCI_MAX_DEVS]; /* itself first, then as they came */
+	unsigned ndevs;
 	bool ecam_live;	  /* the config window is on the bus, */
 	uint64_t ecam_at; /* and there */
 	struct pci_host_state state;

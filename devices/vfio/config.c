@@ -8,12 +8,13 @@
 
 #include "devices/vfio/vfio.h"
 
-#define EXP_TYPE_SHIFT	 4
-#define CAP_ID_NULL	 0 /* a capability with nothing but its header (PCI code and ID assignment) */
-#define EXT_CAP_VF_REBAR 0x24
-#define STD_CAPS_START	 0x40
-#define STD_CAPS_END	 0x100
-#define EXT_CAPS_START	 0x100
+#define EXP_TYPE_SHIFT	  4
+#define HEADER_TYPE_MULTI 0x80 /* more functions in the slot */
+#define CAP_ID_NULL	  0 /* a capability with nothing but its header (PCI code and ID assignment) */
+#define EXT_CAP_VF_REBAR  0x24
+#define STD_CAPS_START	  0x40
+#define STD_CAPS_END	  0x100
+#define EXT_CAPS_START	  0x100
 
 /* Extended capabilities that act on more than the device itself, or on what is emulated here, and their lengths (PCI
  * Express 6.0, 7.8 and 7.9). Between capabilities some devices have registers that their drivers need. */
@@ -206,7 +207,8 @@ int vfio_config_init(struct vfio_dev *dev, struct error *err)
 	if ((config[PCI_HEADER_TYPE] & 0x7f) != PCI_HEADER_TYPE_NORMAL)
 		return error_end(err, EXIT_HOST, ENOTSUP, "%s: is a bridge", dev->dev.name);
 	pci_config_set(&dev->pci, PCI_COMMAND, 2, 0);
-	config[PCI_HEADER_TYPE] = PCI_HEADER_TYPE_NORMAL; /* alone in its slot */
+	config[PCI_HEADER_TYPE] =
+		PCI_HEADER_TYPE_NORMAL | (pci_shares_slot(&dev->pci) ? HEADER_TYPE_MULTI : 0);
 	config[PCI_INTERRUPT_LINE] = 0;
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		dev->state.pci.bar_flags[i] =

@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One passed-through PCI device: its option, its descriptor, its life cycle. */
-#include <ctype.h>
-#include <limits.h>
-#include <linux/pci_regs.h>
-
+/* One passed-through PCI device: its descriptor, its life cycle. */
 #include "devices/vfio/vfio.h"
 #include "vmm/machine.h"
 
@@ -28,119 +24,6 @@ static const struct pci_ops vfio_pci_ops = {
 	.bar_unmap = vfio_bar_unmap,
 };
 
-static int usage_error(const char *arg, struct error *err)
-{
-	error_end(err, EXIT_USAGE, EINVAL,
-		  "--vfio %.200s: expected DEVICE[,rom=on|off][,iommu=type1|iommufd][,noreset]"
-		  "[,unbind=wait|poweroff][,vf_token=UUID]",
-		  arg);
-	return error_hint(err,
-			  "DEVICE is a PCI address such as 0000:00:05.0 or 00:05.0 (lspci -D lists "
-			  "them), or mdev:UUID (ls /sys/bus/mdev/devices)");
-}
-
-/* A PCI address, with or without its domain, which may have more than four digits behind some bridges. */
-static bool parse_bdf(struct vfio_dev *dev, const char *word)
-{
-	unsigned domain = 0, bus, slot, fn;
-	int used = 0;
-	if (sscanf(word, "%8x:%2x:%2x.%1x%n", &domain, &bus, &slot, &fn, &used) != 4 || !used) {
-		domain = 0;
-		if (sscanf(word, "%2x:%2x.%1x%n", &bus, &slot, &fn, &used) != 3 || !used)
-			return false;
-	}
-	snprintf(dev->id, sizeof(dev->id), "%04x:%02x:%02x.%x", domain, bus & 0xff, slot, fn);
-	return !word[used] && slot <= 31 && fn <= 7;
-}
-
-static bool is_uuid(const char *word)
-{
-	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
-	unsigned i = 0;
-	while (form[i] && (form[i] == '-' ? word[i] == '-' : isxdigit((uint8_t)word[i])))
-		i++;
-	return !form[i] && !word[i];
-}
-
-/* A mediated device's UUID, in lower case as sysfs has it. */
-static bool parse_uuid(struct vfio_dev *dev, const char *word)
-{
-	unsigned i = 0;
-	if (!is_uuid(word))
-		return false;
-	for (; word[i]; i++)
-		dev->id[i] = (char)tolower(word[i]);
-	dev->id[i] = 0;
-	return true;
-}
-
-static bool parse_token(struct vfio_dev *dev, const char *word)
-{
-	if (!is_uuid(word))
-		return false;
-	for (unsigned i = 0; i < sizeof(dev->token); word += 2) {
-		word += *word == '-';
-		sscanf(word, "%2hhx", &dev->token[i++]);
-	}
-	dev->has_token = true;
-	return true;
-}
-
-/* The device as --vfio names it: an address, a UUID, or a path in sysfs, whose last part is either. */
-static bool parse_device(struct vfio_dev *dev, char *word)
-{
-	size_t len = strlen(word);
-	if (word[0] == '/') {
-		while (len > 1 && word[len - 1] == '/')
-			word[--len] = 0;
-		word = strrchr(word, '/') + 1;
-		return parse_uuid(dev, word) || parse_bdf(dev, word);
-	}
-	if (!strncmp(word, "mdev:", strlen("mdev:")))
-		return parse_uuid(dev, word + strlen("mdev:"));
-	return parse_bdf(dev, word);
-}
-
-static bool parse_word(struct vfio_dev *dev, const char *word)
-{
-	if (!strcmp(word, "rom=on") || !strcmp(word, "rom=off")) {
-		dev->rom = !strcmp(word, "rom=on");
-		return true;
-	}
-	if (!strcmp(word, "noreset")) {
-		dev->noreset = true;
-		return true;
-	}
-	if (!strcmp(word, "unbind=wait") || !strcmp(word, "unbind=poweroff")) {
-		dev->give_back = !strcmp(word, "unbind=poweroff");
-		return true;
-	}
-	if (!strncmp(word, "vf_token=", strlen("vf_token=")))
-		return parse_token(dev, word + strlen("vf_token="));
-	for (int i = 0; i < VFIO_IOMMU_KINDS; i++) {
-		if (strncmp(word, "iommu=", strlen("iommu=")) ||
-		    strcmp(word + strlen("iommu="), vfio_iommus[i]->name))
-			continue;
-		dev->iommu = i;
-		return true;
-	}
-	return false;
-}
-
-static int parse_arg(struct vfio_dev *dev, const char *arg, struct error *err)
-{
-	char text[PATH_MAX], *rest = text;
-	dev->rom = true;
-	dev->iommu = -1;
-	if ((size_t)snprintf(text, sizeof(text), "%s", arg) >= sizeof(text) ||
-	    !parse_device(dev, strsep(&rest, ",")))
-		return usage_error(arg, err);
-	while (rest)
-		if (!parse_word(dev, strsep(&rest, ",")))
-			return usage_error(arg, err);
-	return 0;
-}
-
 static int find_container(struct machine *m, struct vfio_container **out, struct error *err)
 {
 	*out = (struct vfio_container *)machine_device(m, "vfio-container", NULL);
@@ -151,6 +34,28 @@ static int find_container(struct machine *m, struct vfio_container **out, struct
 	return rc;
 }
 
+struct vfio_dev *vfio_find(struct machine *m, const char *id)
+{
+	struct device *d = NULL;
+	while ((d = machine_device(m, "vfio", d)) && strcmp(((struct vfio_dev *)d)->id, id))
+		;
+	return (struct vfio_dev *)d;
+}
+
+/* Functions of one device of the host are functions of one slot in the guest: some drivers look for the others there. A slot
+ * has a function 0, so that one is given first. Virtual functions are devices of their own. */
+static void join_slot(struct vfio_dev *dev)
+{
+	char first[VFIO_ID_LEN];
+	size_t last = strlen(dev->id) - 1;
+	memcpy(first, dev->id, sizeof(first));
+	first[last] = '0';
+	const struct vfio_dev *fn0 = vfio_find(dev->dev.m, first);
+	if (fn0 && first[last - 1] == '.' && !dev->own_slot && !fn0->own_slot &&
+	    !vfio_is_virtual(dev->id))
+		pci_dev_join(&dev->pci, &fn0->pci, (unsigned)(dev->id[last] - '0'));
+}
+
 static int vfio_init(struct device *base, const char *arg, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
@@ -158,20 +63,21 @@ static int vfio_init(struct device *base, const char *arg, struct error *err)
 	dev->fd = dev->intx_trigger = -1;
 	for (unsigned i = 0; i < VFIO_TROUBLES; i++)
 		dev->trouble_fd[i] = -1;
-	int rc = parse_arg(dev, arg, err);
+	int rc = vfio_option(dev, arg, err);
 	snprintf(base->name, sizeof(base->name), "vfio %s", dev->id);
 	snprintf(base->node, sizeof(base->node), "vfio@%s", dev->id);
 	for (char *c = base->node; *c; c++)
 		if (*c == ':') /* no character of a device tree's names */
 			*c = ',';
-	struct device *other = NULL;
-	while (!rc && (other = machine_device(m, "vfio", other)))
-		if (!strcmp(((struct vfio_dev *)other)->id, dev->id))
-			rc = error_end(err, EXIT_USAGE, EEXIST, "--vfio %s is given twice",
-				       dev->id);
+	if (!rc && vfio_find(m, dev->id))
+		rc = error_end(err, EXIT_USAGE, EEXIST, "--vfio %s is given twice", dev->id);
 	if (!rc)
 		rc = find_container(m, &dev->container, err);
-	return rc ? rc : pci_dev_init(&dev->pci, base, &vfio_pci_ops, &dev->state.pci, err);
+	if (!rc)
+		rc = pci_dev_init(&dev->pci, base, &vfio_pci_ops, &dev->state.pci, err);
+	if (!rc)
+		join_slot(dev);
+	return rc;
 }
 
 static int vfio_open(struct device *base, struct error *err)
@@ -215,16 +121,26 @@ static int vfio_realize(struct device *base, struct error *err)
 	return rc;
 }
 
+static void reset_hardware(struct vfio_dev *dev)
+{
+	struct error err = {0};
+	if (dev->noreset || dev->was_reset)
+		return;
+	if (dev->answers.traits & VFIO_TRAIT_RESET) {
+		long rc = vm_ioctl(dev->fd, VFIO_DEVICE_RESET, NULL);
+		if (rc < 0)
+			log_warn("%s: resetting the device: %s", dev->dev.name, strerror((int)-rc));
+	} else if (vfio_hot_reset(dev, &err)) {
+		log_warn("%s: the device has no reset of its own, and %s: it starts as it was "
+			 "left%s%s",
+			 dev->dev.name, err.text, err.hint[0] ? "; remedy: " : "", err.hint);
+	}
+}
+
 static int vfio_reset(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
-	bool reset = (dev->answers.traits & VFIO_TRAIT_RESET) && !dev->noreset;
-	long rc = reset ? vm_ioctl(dev->fd, VFIO_DEVICE_RESET, NULL) : 0;
-	if (rc < 0)
-		log_warn("%s: resetting the device: %s", base->name, strerror((int)-rc));
-	else if (!(dev->answers.traits & VFIO_TRAIT_RESET) && !dev->noreset)
-		log_warn("%s: the device has no reset of its own: it starts as it was left",
-			 base->name);
+	reset_hardware(dev);
 	return vfio_config_reset(dev, err);
 }
 

@@ -100,6 +100,13 @@ int vfio_explain_device(const char *id, unsigned *group, struct error *err)
 	return is_mdev(id) || strstr(name, "vfio") ? 0 : wrong_driver(id, name, err);
 }
 
+bool vfio_is_virtual(const char *id)
+{
+	char path[PATH_MAX];
+	sysfs_path(path, id, "/physfn");
+	return !access(path, F_OK);
+}
+
 int vfio_explain_container(int code, struct error *err)
 {
 	error_end(err, EXIT_HOST, code, "%s/vfio/vfio: %m", vfio_host.dev);

@@ -109,14 +109,15 @@ struct vfio_dev {
 	struct vfio_container *container;
 	char id[VFIO_ID_LEN]; /* its name in sysfs */
 	int iommu;	      /* enum vfio_iommu_kind that the option asks for; -1: any */
-	bool rom, noreset;
+	bool rom, noreset, own_slot;
 	bool give_back; /* the guest is asked to end when the host wants the device (unbind=poweroff) */
 	bool has_token;
 	uint8_t token
 		[16]; /* a UUID that a virtual function and its physical one share (vf_token=) */
 	int fd;
-	bool started; /* this process has the guest: the device may be told something */
-	bool ready;   /* the answers are there, and what follows from them */
+	bool started;	/* this process has the guest: the device may be told something */
+	bool was_reset; /* with another one, for a fresh guest */
+	bool ready;	/* the answers are there, and what follows from them */
 	struct vfio_answers answers;
 	struct vfio_region regions[PCI_BARS]; /* by BAR number */
 	uint8_t emulated[PCI_CONFIG_LEN];     /* 1: the byte is the shadow's */
@@ -134,6 +135,16 @@ struct vfio_dev {
 };
 
 extern const struct device_class vfio_class;
+
+/* device.c: the machine's device of that name, or NULL. */
+struct vfio_dev *vfio_find(struct machine *m, const char *id);
+
+/* option.c */
+int vfio_option(struct vfio_dev *dev, const char *arg, struct error *err);
+
+/* hot_reset.c: a device without a reset of its own, by one of its bus; what has been reset with it is noted. -EPERM: it would
+ * reach what must not be reset. The error is the reason only: the caller names the device. */
+int vfio_hot_reset(struct vfio_dev *dev, struct error *err);
 
 /* answers.c. ask: a fresh guest's device, and makes the shadow of config space, regions, BARs.
  * load: the same from the state, without a word to the device; a state that is loaded later must be
@@ -177,6 +188,8 @@ extern struct vfio_host vfio_host;
 
 /* Does the device exist, have an IOMMU group and a VFIO driver? Gives the group unless @group is NULL. */
 int vfio_explain_device(const char *id, unsigned *group, struct error *err);
+/* Is it a virtual function of another device (SR-IOV)? */
+bool vfio_is_virtual(const char *id);
 /* The device's own node (Linux 6.6), which iommufd needs. False: it has none. */
 bool vfio_node(const char *id, char *path, size_t size);
 int vfio_explain_node(const char *id, const char *path, int code, struct error *err);

@@ -421,16 +421,16 @@ static unsigned fuzz_areas(struct machine *m, struct area *out)
 	const struct pci_host *host = (struct pci_host *)machine_device(m, "pci-host", NULL);
 	unsigned n = ARRAY_LEN(fixed);
 	memcpy(out, fixed, sizeof(fixed));
-	for (unsigned slot = 1; slot < PCI_SLOTS; slot++) {
-		const struct pci_dev *pci = host->slots[slot];
-		for (unsigned bar = 0; pci && bar < PCI_BARS; bar++)
+	for (unsigned i = 1; i < host->ndevs; i++) {
+		const struct pci_dev *pci = host->devs[i];
+		for (unsigned bar = 0; bar < PCI_BARS; bar++)
 			if (pci->bars[bar].len)
 				out[n++] = (struct area){pci->bars[bar].flags & PCI_BAR_IO,
 							 pci_bar_addr(pci, bar),
 							 (uint32_t)pci->bars[bar].len};
 	}
 	/* MSI-X tables and pending bits, with what is around them. */
-	const struct pci_dev *vfio = &vfio_of(m)->pci, *test = host->slots[2];
+	const struct pci_dev *vfio = &vfio_of(m)->pci, *test = host->devs[2];
 	out[n++] = (struct area){false, pci_bar_addr(vfio, 0) + 0x2000, NVEC * 16 + 16};
 	out[n++] = (struct area){false, pci_bar_addr(vfio, 2) + 0x9000, 16};
 	out[n++] = (struct area){false, pci_bar_addr(test, 0) + 0x7f8, 32};

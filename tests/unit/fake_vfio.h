@@ -355,9 +355,10 @@ static int fake_vfio_setup(void **state)
 	return 0;
 }
 
-/* Before the machine runs; the option's device comes with it. */
-static inline void fake_vfio_second(struct machine *m)
+/* Before the machine runs; the option's device comes with it. @id: what @arg names. */
+static inline void fake_vfio_add(struct machine *m, const char *arg, const char *id)
 {
+	char name[FDSET_NAME_LEN];
 	struct error err = {0};
 	if (vf.second < 0) {
 		int first = vf.device;
@@ -367,9 +368,15 @@ static inline void fake_vfio_second(struct machine *m)
 		vf.second = vf.device;
 		vf.device = first;
 	}
-	if (machine_add_device(m, &vfio_class, BDF_SECOND, &err) ||
-	    (m->fresh && fdset_keep(&m->fds, "vfio:" BDF_SECOND, vf.second, &err)))
+	snprintf(name, sizeof(name), "vfio:%s", id);
+	if (machine_add_device(m, &vfio_class, arg, &err) ||
+	    (m->fresh && fdset_keep(&m->fds, name, vf.second, &err)))
 		fail_msg("%s", err.text);
+}
+
+static inline void fake_vfio_second(struct machine *m)
+{
+	fake_vfio_add(m, BDF_SECOND, BDF_SECOND);
 }
 
 static int fake_vfio_teardown(void **state)

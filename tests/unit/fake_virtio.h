@@ -135,7 +135,7 @@ static inline unsigned serve_loop(void)
 static inline uint64_t bar(void)
 {
 	const struct pci_host *host = (struct pci_host *)m->devices[0];
-	return pci_bar_addr(host->slots[SLOT], 0);
+	return pci_bar_addr(host->devs[SLOT], 0);
 }
 
 static inline uint32_t reg_get(unsigned off, unsigned len)

@@ -48,7 +48,7 @@ static int dummy_init(struct device *dev, const char *arg, struct error *err)
 {
 	struct dummy *d = (struct dummy *)dev;
 	int rc = pci_dev_init(&d->pci, dev, &dummy_ops, &d->state.pci, err);
-	snprintf(dev->node, sizeof(dev->node), "dummy@%u", d->pci.devfn >> 3);
+	snprintf(dev->node, sizeof(dev->node), "dummy@%u", d->state.pci.devfn >> 3);
 	return rc;
 }
 
@@ -271,7 +271,7 @@ static void slots_run_out(void **state)
 	struct error err = {0};
 	for (unsigned i = 1; i < PCI_SLOTS; i++)
 		assert_int_equal(machine_add_device(m, &dummy_class, NULL, &err), 0);
-	assert_int_equal(dummy_at(m, 31)->pci.devfn, 31 << 3);
+	assert_int_equal(dummy_at(m, 31)->pci.state->devfn, 31 << 3);
 	assert_int_equal(machine_add_device(m, &dummy_class, NULL, &err), -ENOSPC);
 	assert_int_equal(err.exit, EXIT_CONFIG);
 	fake_destroy(m);
@@ -341,7 +341,22 @@ static void refused(void (*spoil)(struct pci_host_state *host, struct pci_state 
 
 static void spoil_devfn(struct pci_host_state *host, struct pci_state *dev)
 {
-	dev->devfn = 0x18;
+	dev->devfn = 0x100;
+}
+
+static void spoil_taken(struct pci_host_state *host, struct pci_state *dev)
+{
+	dev->devfn = 2 << 3;
+}
+
+static void spoil_bridge(struct pci_host_state *host, struct pci_state *dev)
+{
+	dev->devfn = 0;
+}
+
+static void spoil_host(struct pci_host_state *host, struct pci_state *dev)
+{
+	host->pci.devfn = 3 << 3;
 }
 
 static void spoil_len(struct pci_host_state *host, struct pci_state *dev)
@@ -389,6 +404,9 @@ static void spoil_gsi(struct pci_host_state *host, struct pci_state *dev)
 static void hostile_state(void **state)
 {
 	refused(spoil_devfn);
+	refused(spoil_taken);
+	refused(spoil_bridge);
+	refused(spoil_host);
 	refused(spoil_len);
 	refused(spoil_flags);
 	refused(spoil_mapped);

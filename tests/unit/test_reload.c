@@ -228,7 +228,7 @@ static void intx_off(struct machine *m)
 
 static uint64_t disk_bar(struct machine *m)
 {
-	return pci_bar_addr(vfio_of(m)->pci.host->slots[DISK], 0);
+	return pci_bar_addr(vfio_of(m)->pci.host->devs[DISK], 0);
 }
 
 /* A driver has started it: one queue of @size with rings at @gpa. */
@@ -306,7 +306,7 @@ static void old_devices(struct machine *m)
 	guest_write(&m->pio, 0x602, 2, 0x100);
 	guest_write(&m->pio, 0xcf8, 4, 0x80000800);
 	decode(m);
-	const struct pci_dev *edge = vfio_of(m)->pci.host->slots[EDGE];
+	const struct pci_dev *edge = vfio_of(m)->pci.host->devs[EDGE];
 	guest_write(&m->mmio, pci_bar_addr(edge, 0) + 8, 8, 0x1122334455667788);
 	*s = (struct console_state){.escape = 1,
 				    .raw = 1,
@@ -447,9 +447,8 @@ static struct lines view(struct machine *m)
 	add_bus(&l, "pio", &m->pio);
 	add_slots(&l, m);
 	add_sources(&l, m);
-	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
-		if (host->slots[slot])
-			add_device(&l, host->slots[slot]);
+	for (unsigned i = 0; i < host->ndevs; i++)
+		add_device(&l, host->devs[i]);
 	const struct net *net = (struct net *)machine_device(m, "net", NULL);
 	add_disk(&l, m);
 	add(&l, "net %u waits %u %u at %u told %u", net->config.status, net->state.rx_len,

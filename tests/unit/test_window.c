@@ -38,7 +38,7 @@ static int wide_init(struct device *dev, const char *arg, struct error *err)
 	struct wide *w = (struct wide *)dev;
 	w->len = strtoull(arg, NULL, 10) * GIB;
 	int rc = pci_dev_init(&w->pci, dev, &wide_ops, &w->state, err);
-	snprintf(dev->node, sizeof(dev->node), "wide@%u", w->pci.devfn >> 3);
+	snprintf(dev->node, sizeof(dev->node), "wide@%u", w->state.devfn >> 3);
 	return rc;
 }
 
