@@ -224,8 +224,8 @@ int irq_detach_all(struct irq *irq, struct error *err)
 	return rc;
 }
 
-/* After commit there is no way back: what fails once is tried again. A source that KVM refuses for good
- * is served by hand: what it counted so far is injected, and the operator is told. */
+/* After commit there is no way back: what fails once is tried again. Where KVM refuses it for now, what the source has
+ * counted is injected, the operator is told, and irq_attach_missing() tries further. */
 static void attach_or_inject(struct irq *irq, struct irq_source *src)
 {
 	struct error err;
@@ -233,6 +233,7 @@ static void attach_or_inject(struct irq *irq, struct irq_source *src)
 		if (!attach(irq, src, &err))
 			return;
 	log_error(&err);
+	irq->missing = true;
 	uint64_t count;
 	if (read(src->fd, &count, sizeof(count)) != sizeof(count))
 		return;
@@ -267,6 +268,22 @@ void irq_attach_all(struct irq *irq, enum irq_kind kind)
 			continue;
 		attach_or_inject(irq, s);
 		if (kind == IRQ_LEVEL)
+			unmask(s);
+	}
+	pthread_mutex_unlock(&irq->lock);
+}
+
+void irq_attach_missing(struct irq *irq)
+{
+	struct error err;
+	pthread_mutex_lock(&irq->lock);
+	irq->missing = false;
+	for (struct irq_source *s = irq->sources; s && irq->live; s = s->next) {
+		if (!s->wanted || s->attached)
+			continue;
+		if (attach(irq, s, &err))
+			irq->missing = true;
+		else if (s->kind == IRQ_LEVEL)
 			unmask(s);
 	}
 	pthread_mutex_unlock(&irq->lock);

@@ -36,6 +36,7 @@ struct irq {
 	bool live; /* irqfds may be attached: false until the machine starts and inside an update */
 	bool routes_dirty;
 	bool changed; /* a source is; the device lock's */
+	bool missing; /* KVM has refused one that is wanted: irq_attach_missing() */
 	uint8_t gsi_used[IRQ_MAX_GSI / 8];
 	struct irq_source *sources;
 };
@@ -70,7 +71,8 @@ int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data);
 /* routes_commit uploads the routing table if it changed. detach_all stops at the first error: the
  * caller attaches again. attach_all attaches what is wanted, and writes each level source's unmask
  * eventfd, since a line that was asserted has to be looked at again. What KVM refuses then is
- * injected by hand, and logged. Detaching, and attaching a level source, wait for a grace period. */
+ * injected by hand, and logged; attach_missing tries that again, as memory may be there later. Detaching, and attaching a level source, wait for a grace period. */
 int irq_routes_commit(struct irq *irq, struct error *err);
 int irq_detach_all(struct irq *irq, struct error *err);
 void irq_attach_all(struct irq *irq, enum irq_kind kind);
+void irq_attach_missing(struct irq *irq);

@@ -296,13 +296,16 @@ static int time_left_ms(void)
 /* Tries again each second what failed at the take-over, until it is done. */
 static void settle(uint64_t now)
 {
+	struct machine *m = self.m;
 	struct error err;
 	if (self.settle_ns && now >= self.settle_ns) {
 		self.settle_ns = 0;
-		if (!machine_settle(self.m, &err))
+		if (m->unsettled && !machine_settle(m, &err))
 			log_info("the devices' DMA addresses are this process's now");
+		if (m->irq.missing)
+			irq_attach_missing(&m->irq);
 	}
-	if (self.m->unsettled && !self.settle_ns)
+	if ((m->unsettled || m->irq.missing) && !self.settle_ns)
 		self.settle_ns = now + SETTLE_NS;
 }
 

@@ -104,12 +104,38 @@ static void lines_are_attached_apart(void **state)
 	assert_int_equal(fake.irqfds, 1);
 }
 
+/* KVM is short of memory for the line's irqfd: it is attached when there is some, and looked at then. */
+static void a_line_that_kvm_refuses(void **state)
+{
+	uint64_t count;
+	m = fake_machine(true);
+	add_eventfd("testdev0:trigger");
+	add_eventfd("testdev0:unmask");
+	assert_int_equal(machine_add_device(m, &testdev_class, "trigger=0,unmask=0", NULL), 0);
+	start();
+	assert_int_equal(irq_detach_all(&m->irq, NULL), 0);
+	fake.irqfd_error = ENOMEM;
+	irq_attach_all(&m->irq, IRQ_LEVEL);
+	assert_int_equal(fake.irqfds, 0);
+	assert_true(m->irq.missing);
+	irq_attach_missing(&m->irq);
+	assert_true(m->irq.missing);
+	fake.irqfd_error = 0;
+	int unmask = fdset_get(&m->fds, "testdev0:unmask");
+	assert_int_equal(read(unmask, &count, sizeof(count)), sizeof(count));
+	irq_attach_missing(&m->irq);
+	assert_false(m->irq.missing);
+	assert_int_equal(fake.irqfds, 1);
+	assert_int_equal(read(unmask, &count, sizeof(count)), sizeof(count));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(refused_interrupt_is_said_a_few_times, teardown),
 		cmocka_unit_test_teardown(devices_go_one_after_another, teardown),
 		cmocka_unit_test_teardown(lines_are_attached_apart, teardown),
+		cmocka_unit_test_teardown(a_line_that_kvm_refuses, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

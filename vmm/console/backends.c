@@ -235,7 +235,8 @@ static void unix_accept(void *opaque, uint32_t events)
 	}
 	struct error err;
 	if (console_keep(con, "console-client", &fd, &err)) {
-		log_error(&err);
+		if (log_guest_ok(&con->complaints, 3))
+			log_error(&err);
 		return;
 	}
 	con->in_fd = con->out_fd = fd;
