@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The words of --cpus: topology and affinity. */
+/* The words of --cpus: topology, affinity, nested guests. */
 #include "vmm/cpu_options.h"
 
 #include <ctype.h>
@@ -97,6 +97,11 @@ const char *cpu_options_parse(struct cpu_options *opt, uint32_t cpus, const char
 				return "affinity=SET[:SET]..., at most one for each vCPU, like "
 				       "0-3+8";
 		}
+		bool on = len == 9 && !strncmp(text, "nested=on", len);
+		if (on || (len == 10 && !strncmp(text, "nested=off", len))) {
+			opt->nested = on;
+			known = true;
+		}
 		for (unsigned i = 0; i < ARRAY_LEN(counts); i++) {
 			size_t n = strlen(counts[i].name);
 			if (strncmp(text, counts[i].name, n))
@@ -107,7 +112,8 @@ const char *cpu_options_parse(struct cpu_options *opt, uint32_t cpus, const char
 			break;
 		}
 		if (!known)
-			return "affinity=SET[:SET]..., sockets=, cores= or threads= with a number";
+			return "affinity=SET[:SET]..., sockets=, cores= or threads= with a number, "
+			       "nested=on or nested=off";
 		text = next;
 	}
 	return arrange(opt, cpus);

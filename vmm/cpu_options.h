@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What --cpus says beside the number: how the guest's processors are arranged, and where they run on the host. */
+/* What --cpus says beside the number: how the guest's processors are arranged, where they run on the host, and whether the
+ * guest may run guests of its own. */
 #pragma once
 
 #include "vmm/sched.h"
@@ -11,6 +12,7 @@ struct cpu_options {
 	uint32_t cores;	      /* of a socket */
 	uint32_t threads;     /* of a core */
 	const char *affinity; /* SET[:SET]..., checked; NULL: none */
+	bool nested;
 };
 
 /* Reads the words behind the number of --cpus, @text, which stays the caller's and must live on; NULL: there are none.

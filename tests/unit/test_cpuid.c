@@ -64,7 +64,7 @@ static void make(uint32_t vendor_ecx)
 	need(4, 4)->eax = 0;
 }
 
-static const struct cpu_options flat4 = {1, 4, 1, NULL};
+static const struct cpu_options flat4 = {1, 4, 1, NULL, false};
 
 #define AMD   0x444d4163
 #define INTEL 0x6c65746e
@@ -73,7 +73,7 @@ static const struct cpu_options flat4 = {1, 4, 1, NULL};
 static void hides_what_is_not_carried(void **state)
 {
 	make(INTEL);
-	cpuid_filter(&cpuid.head, true);
+	cpuid_filter(&cpuid.head, true, false);
 	static const struct {
 		uint32_t function, index;
 		enum { EAX, EBX, ECX, EDX } reg;
@@ -115,7 +115,7 @@ static void hides_what_is_not_carried(void **state)
 static void shows_what_is(void **state)
 {
 	make(INTEL);
-	cpuid_filter(&cpuid.head, true);
+	cpuid_filter(&cpuid.head, true, false);
 	assert_int_equal(need(7, 0)->eax, 2);
 	assert_int_equal(need(7, 0)->ebx, ~(1u << 2 | 1u << 12 | 1u << 15 | 1u << 22 | 1u << 25));
 	assert_int_equal(need(1, 0)->ecx & 0xb0982203, 0xb0982203); /* SSE3 to RDRAND */
@@ -125,7 +125,7 @@ static void shows_what_is(void **state)
 	assert_int_equal(need(0xd, 0)->eax, 0x602ff);
 	/* the largest area is that of what remains */
 	need(0xd, 0)->eax = 7;
-	cpuid_filter(&cpuid.head, true);
+	cpuid_filter(&cpuid.head, true, false);
 	assert_int_equal(need(0xd, 0)->ecx, 640);
 }
 
@@ -134,7 +134,7 @@ static void amx_where_there_are_tiles(void **state)
 {
 	static const uint32_t without[] = {0x2ff, 0x202ff, 0x402ff};
 	make(INTEL);
-	cpuid_filter(&cpuid.head, true);
+	cpuid_filter(&cpuid.head, true, false);
 	assert_int_equal(need(7, 0)->edx & (1 << 22 | 1 << 24 | 1 << 25),
 			 1 << 22 | 1 << 24 | 1 << 25);
 	assert_int_equal(need(7, 1)->eax & 1 << 21, 1 << 21);
@@ -146,7 +146,7 @@ static void amx_where_there_are_tiles(void **state)
 	for (unsigned i = 0; i < ARRAY_LEN(without); i++) {
 		make(INTEL);
 		need(0xd, 0)->eax = without[i];
-		cpuid_filter(&cpuid.head, true);
+		cpuid_filter(&cpuid.head, true, false);
 		assert_int_equal(need(7, 0)->edx & (1 << 22 | 1 << 24 | 1 << 25), 0);
 		assert_int_equal(need(7, 1)->eax & 1 << 21, 0);
 		assert_int_equal(need(7, 1)->edx & 1 << 8, 0);
@@ -160,12 +160,25 @@ static void amx_where_there_are_tiles(void **state)
 	}
 }
 
+/* For those who ask. Of what KVM can do for such a guest, less what nobody saves: branch records, and what is unknown. */
+static void svm_where_it_is_asked_for(void **state)
+{
+	make(AMD);
+	cpuid_filter(&cpuid.head, true, true);
+	assert_int_equal(need(0x80000001, 0)->ecx & 1 << 2, 1 << 2);
+	assert_int_equal(need(0x8000000a, 0)->eax, ~0u);
+	assert_int_equal(need(0x8000000a, 0)->ebx, ~0u);
+	assert_int_equal(need(0x8000000a, 0)->ecx, 0);
+	assert_int_equal(need(0x8000000a, 0)->edx, 0x100114f9);
+	assert_int_equal(need(1, 0)->ecx & 1 << 5, 0); /* never VMX */
+}
+
 static void deadline_timer(void **state)
 {
 	make(INTEL);
-	cpuid_filter(&cpuid.head, false);
+	cpuid_filter(&cpuid.head, false, false);
 	assert_int_equal(need(1, 0)->ecx & (1 << 24), 0);
-	cpuid_filter(&cpuid.head, true);
+	cpuid_filter(&cpuid.head, true, false);
 	assert_true(need(1, 0)->ecx & (1 << 24));
 	assert_true(need(1, 0)->ecx & (1u << 31));
 }
@@ -179,8 +192,8 @@ static void topology(void **state)
 		uint32_t n = cases[c].ncpus, shift = cases[c].shift;
 		for (uint32_t i = 0; i < n; i++) {
 			make(AMD);
-			cpuid_filter(&cpuid.head, true);
-			cpuid_for_cpu(&cpuid.head, i, &(struct cpu_options){1, n, 1, NULL});
+			cpuid_filter(&cpuid.head, true, false);
+			cpuid_for_cpu(&cpuid.head, i, &(struct cpu_options){1, n, 1, NULL, false});
 			assert_int_equal(need(1, 0)->ebx >> 24, i);
 			assert_int_equal(need(1, 0)->ebx >> 16 & 0xff, 1 << shift);
 			assert_int_equal(need(1, 0)->edx >> 28 & 1, n > 1);
@@ -240,7 +253,7 @@ static void sockets_cores_and_threads(void **state)
 	for (unsigned c = 0; c < ARRAY_LEN(cases); c++) {
 		uint32_t id = cases[c].index;
 		make(AMD);
-		cpuid_filter(&cpuid.head, true);
+		cpuid_filter(&cpuid.head, true, false);
 		cpuid_for_cpu(&cpuid.head, id, &cases[c].cpu);
 		assert_int_equal(need(1, 0)->ebx >> 16, id << 8 | cases[c].ids);
 		assert_int_equal(need(1, 0)->edx >> 28 & 1, cases[c].many);
@@ -271,24 +284,24 @@ static void few_leaves(void **state)
 {
 	make(INTEL);
 	need(0, 0)->eax = 0xa;
-	cpuid_filter(&cpuid.head, true);
+	cpuid_filter(&cpuid.head, true, false);
 	assert_null(find(0xb, 0));
 	assert_null(find(0x1f, 0));
 	cpuid.head.nent = 0;
-	cpuid_filter(&cpuid.head, true);
+	cpuid_filter(&cpuid.head, true, false);
 	assert_int_equal(cpuid.head.nent, 0);
 
 	make(INTEL);
 	while (cpuid.head.nent < CPUID_MAX_ENTRIES)
 		cpuid.entries[cpuid.head.nent++] =
 			(struct kvm_cpuid_entry2){.function = 0x4, .index = 9};
-	cpuid_filter(&cpuid.head, true);
+	cpuid_filter(&cpuid.head, true, false);
 	assert_true(cpuid.head.nent <= CPUID_MAX_ENTRIES);
 	for (uint32_t i = 0; i < CPUID_MAX_ENTRIES; i++) /* none of which goes away */
 		cpuid.entries[i] =
 			(struct kvm_cpuid_entry2){.function = 0x4 * !!i, .index = i, .eax = 0x1f};
 	cpuid.head.nent = CPUID_MAX_ENTRIES;
-	cpuid_filter(&cpuid.head, true);
+	cpuid_filter(&cpuid.head, true, false);
 	assert_int_equal(cpuid.head.nent, CPUID_MAX_ENTRIES);
 }
 
@@ -340,6 +353,7 @@ int main(void)
 		cmocka_unit_test(hides_what_is_not_carried),
 		cmocka_unit_test(shows_what_is),
 		cmocka_unit_test(amx_where_there_are_tiles),
+		cmocka_unit_test(svm_where_it_is_asked_for),
 		cmocka_unit_test(deadline_timer),
 		cmocka_unit_test(topology),
 		cmocka_unit_test(sockets_cores_and_threads),

@@ -28,7 +28,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 38631
+#define GOLDEN_BYTES 38765
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -49,6 +49,7 @@ struct rest {
 	struct program program;
 	struct x86_state x86;
 	struct vcpu_state cpu;
+	struct svm_state svm;
 };
 
 /* Values that tell elements and bytes apart, sparsely: the file is to be read. */
@@ -73,7 +74,7 @@ static void add(struct machine *m, const char *node, const struct state_class *c
 	assert_int_equal(state_register(&m->tree, &s, NULL), 0);
 }
 
-/* With virtio devices, unless a state is loaded that is older. */
+/* With virtio devices and SVM, unless a state is loaded that is older. */
 static struct machine *golden_machine(bool fresh, bool virtio, struct rest *rest)
 {
 	static const struct device_class *const devices[] = {&serial_class, &cmos_class,
@@ -93,6 +94,8 @@ static struct machine *golden_machine(bool fresh, bool virtio, struct rest *rest
 		snprintf(arg, sizeof(arg), "trigger=%d", eventfd(0, 0));
 	if (machine_add_device(m, &testdev_class, arg, &err))
 		fail_msg("%s", err.text);
+	if (virtio)
+		add(m, "svm@0", &svm_state_class, &rest->svm);
 	if (virtio && (machine_add_device(m, &disk_class, "disk.raw,serial=golden", &err) ||
 		       machine_add_device(m, &net_class, "user,mac=52:54:00:12:34:56", &err) ||
 		       machine_add_device(m, &rng_class, NULL, &err)))
@@ -165,6 +168,7 @@ static void live(struct machine *m, struct rest *rest)
 	m->paused = (struct paused_state){.since_s = 4, .uid = 5, .pid = 6};
 	fill(&x86_state_class, &rest->x86);
 	fill(&cpu_state_class, &rest->cpu);
+	fill(&svm_state_class, &rest->svm);
 	m->console->state = (struct console_state){.escape = 1,
 						   .raw = 1,
 						   .refused = 1,

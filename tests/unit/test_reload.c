@@ -572,7 +572,7 @@ static void the_same_again(void **state)
 /* No class is left out but those that belong to KVM, and the program's own. */
 static void every_class_is_there(void **state)
 {
-	static const char *const others[] = {"cpu", "x86", "program"};
+	static const char *const others[] = {"cpu", "x86", "svm", "program"};
 	static struct schema own;
 	struct machine *m = reload_machine(true);
 	vfio_run(m);

@@ -46,6 +46,7 @@ const struct test_case test_cases[] = {
 	{"events", "events", drive_plain, 1, 200, 0, 5000},
 	{"events-soft", "events", drive_plain, 1, 200, 0, 5000, {0}, "soft=1", NO_SOFT},
 	{"events-debug", "events", drive_plain, 1, 200, 0, 5000, {0}, "debug=1", NO_DEBUG},
+	{"nested", "nested", drive_plain, 1, 50, 0, 20000, {"--cpus", "1,nested=on"}, .svm = true},
 	{"pio", "pio", drive_lines, 1, 200, 0, 5000, {TESTDEV}},
 	{"cpus-255", "many", drive_many, 255, 5, 0, 5000, {PATIENT}},
 	{"cpus-x2apic", "many", drive_many, 255, 5, 0, 5000, {PATIENT}, "x2apic=1"},

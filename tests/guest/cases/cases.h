@@ -27,6 +27,7 @@ struct test_case {
 	bool shipped;  /* only as it is shipped, static: another C library makes other calls */
 	bool user;     /* molt is an ordinary user's, in the group of /dev/kvm (session_user.h) */
 	bool cgroup;   /* molt is put into a memory cgroup (cgroup.h) */
+	bool svm;      /* only where KVM lets a guest have guests, by SVM */
 	bool emulated; /* only on an emulated host, which is harmed */
 	unsigned disk_mib; /* a file of zeroes, %D/disk, is there when molt starts */
 	bool container;	   /* molt is process 1 of a pid namespace */

@@ -41,6 +41,18 @@ static bool kvm_is_hardware(void)
 	return strstr(text, " svm") || strstr(text, " vmx");
 }
 
+/* May guests have guests, with AMD's SVM? */
+static bool kvm_gives_svm(void)
+{
+	char text[2] = "";
+	int fd = open("/sys/module/kvm_amd/parameters/nested", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, 1);
+
+	if (fd >= 0)
+		close(fd);
+	return n == 1 && (text[0] == '1' || text[0] == 'Y');
+}
+
 /* QEMU's TCG names itself at the hypervisor leaf. */
 static bool host_is_emulated(void)
 {
@@ -97,6 +109,13 @@ static enum verdict case_run(const struct settings *set, const struct test_case 
 	}
 	if (t->container && !session_container_possible()) {
 		printf("SKIP guest/%s: a pid namespace needs root, and to be allowed\n", t->name);
+		return SKIPPED;
+	}
+	if (t->svm && !kvm_gives_svm()) {
+		printf("SKIP guest/%s: only with kvm_amd whose parameter nested is on, as in the "
+		       "bed "
+		       "(nested/bare-guests)\n",
+		       t->name);
 		return SKIPPED;
 	}
 	if (t->emulated && !set->emulated) {

@@ -17,7 +17,8 @@ static const struct field x86_fields[] = {
 
 STATE_CLASS(x86_state_class, "x86", 1, struct x86_state, x86_fields);
 
-const struct state_class *const arch_state_classes[] = {&x86_state_class, &cpu_state_class, NULL};
+const struct state_class *const arch_state_classes[] = {&x86_state_class, &cpu_state_class,
+							&svm_state_class, NULL};
 
 const struct vm_cap arch_needs[] = {
 	VM_CAP(PIT2, "2.6"),
@@ -76,7 +77,8 @@ int arch_init(struct machine *m, struct error *err)
 		return error_errno(err, ENOMEM, "machine state");
 	m->arch = arch;
 	struct state_section s = {.node = "x86", .cls = &x86_state_class, .state = &arch->state};
-	int rc = xsave_init(m, err); /* before CPUID is asked for, which depends on it */
+	/* before CPUID is asked for, which depends on it */
+	int rc = xsave_init(m, err) ?: svm_init(m, err);
 	if (!rc && m->fresh)
 		rc = choose_mmio64(m, err);
 	return rc ? rc : state_register(&m->tree, &s, err);

@@ -107,9 +107,11 @@ static const struct step save_steps[] = {
 	STEP("LAPIC", KVM_GET_LAPIC, lapic),
 	STEP("DEBUGREGS", KVM_GET_DEBUGREGS, debugregs),
 	{"TSC_OFFSET", .run = save_tsc},
+	{"NESTED_STATE", .run = svm_save, .needs_cap = KVM_CAP_NESTED_STATE},
 };
 
 static const struct step load_steps[] = {
+	{"NESTED_STATE", .run = svm_leave, .needs_cap = KVM_CAP_NESTED_STATE},
 	STEP("SREGS2", KVM_SET_SREGS2, sregs), /* APIC base and mode before LAPIC */
 	STEP("REGS", KVM_SET_REGS, regs),      /* before VCPU_EVENTS: drops a pending exception */
 	{"XCRS", KVM_SET_XCRS, offsetof(struct vcpu_state, xcrs), .needs_cap = KVM_CAP_XCRS},
@@ -120,6 +122,9 @@ static const struct step load_steps[] = {
 	STEP("MP_STATE", KVM_SET_MP_STATE, mp_state),
 	STEP("VCPU_EVENTS", KVM_SET_VCPU_EVENTS, events),
 	STEP("DEBUGREGS", KVM_SET_DEBUGREGS, debugregs),
+	/* Last, as KVM's own tests do it (tools/testing/selftests/kvm, vcpu_load_state): it wants EFER, and takes registers
+	 * and MSRs for what the guest in the guest has; a change of SMM by VCPU_EVENTS would leave it. */
+	{"NESTED_STATE", .run = svm_load, .needs_cap = KVM_CAP_NESTED_STATE},
 };
 
 static int run_steps(struct vcpu *cpu, const struct step *steps, size_t n, const char *verb,
@@ -206,6 +211,7 @@ void vcpu_arch_scrub(struct vcpu *cpu)
 {
 	explicit_bzero(&cpu->state->regs, sizeof(cpu->state->regs));
 	explicit_bzero(cpu->state->xsave, sizeof(cpu->state->xsave));
+	svm_scrub(cpu);
 	keep_accepted(cpu);
 }
 
@@ -215,6 +221,7 @@ void vcpu_arch_recall(struct vcpu *cpu)
 {
 	memcpy(cpu->state, cpu->state + ACCEPTED, offsetof(struct vcpu_state, xsave));
 	explicit_bzero(cpu->state->xsave, sizeof(cpu->state->xsave));
+	svm_scrub(cpu);
 }
 
 /* Refused (EINVAL) where the guest does not use kvmclock, whose flag it is (PVCLOCK_GUEST_STOPPED, api.rst). */
@@ -269,7 +276,7 @@ int vcpu_arch_init(struct vcpu *cpu, struct error *err)
 				  .pre_save = pre_save,
 				  .post_load = post_load};
 	snprintf(s.node, sizeof(s.node), "cpu@%u", cpu->index);
-	return state_register(&cpu->m->tree, &s, err);
+	return state_register(&cpu->m->tree, &s, err) ?: svm_register(cpu, err);
 }
 
 int cpu_set_cpuid(struct vcpu *cpu, struct error *err)

@@ -68,6 +68,33 @@ int xsave_fit(struct vcpu *cpu, struct error *err);
 
 long xsave_save(struct vcpu *cpu, struct error *err);
 
+/* ---- svm.c: guests that run guests of their own (--cpus nested=on); does nothing for others. long: 0 or -errno ---- */
+
+/* Of one vCPU: state node "svm@N". */
+struct svm_state {
+	uint64_t vmcb_gpa; /* of the control block that VMRUN was given */
+	/* KVM_STATE_NESTED_*: is it in a guest, about to enter one; the global interrupt flag */
+	uint32_t flags;
+	uint32_t vmcb_len; /* all of the following, or 0 where it is in none */
+	uint8_t vmcb[KVM_STATE_NESTED_SVM_VMCB_SIZE];
+};
+
+extern const struct state_class svm_state_class;
+
+/* Allocates m->arch->svm. After m->arch->caps. */
+int svm_init(struct machine *m, struct error *err);
+/* Registers the state of @cpu: after all its other state. */
+int svm_register(struct vcpu *cpu, struct error *err);
+/* Fills @err and returns its code: this host has none to give. */
+int svm_missing(struct error *err);
+
+long svm_save(struct vcpu *cpu, struct error *err);
+/* First out of what was loaded before, whose registers would be written otherwise; then, when all else is loaded, in. */
+long svm_leave(struct vcpu *cpu, struct error *err);
+long svm_load(struct vcpu *cpu, struct error *err);
+/* Clears registers. What is left is that of a vCPU in no guest. */
+void svm_scrub(struct vcpu *cpu);
+
 /* ---- mce.c: machine checks ---- */
 
 /* What a new guest has of them; 0: KVM has none to give. */
@@ -87,8 +114,8 @@ int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err);
 /* Makes it that of vCPU @index, which is its APIC id, in the arrangement of @opt. */
 void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, const struct cpu_options *opt);
 
-/* The pure part of cpuid_make, for its test: hides features in @c. */
-void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline);
+/* The pure part of cpuid_make, for its test: hides features in @c. @nested: not SVM. */
+void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline, bool nested);
 
 /* Of AMD or Hygon? */
 bool cpuid_is_amd(const struct kvm_cpuid_entry2 *e, uint32_t n);
@@ -110,7 +137,7 @@ struct x86_state {
 	struct kvm_pit_state2 pit;
 };
 
-enum { ARCH_CAP_XSAVE = 1, ARCH_CAP_XCRS = 2 };
+enum { ARCH_CAP_XSAVE = 1, ARCH_CAP_XCRS = 2, ARCH_CAP_NESTED = 4 };
 
 struct arch {
 	struct x86_state state;
@@ -118,13 +145,15 @@ struct arch {
 	uint32_t caps;	       /* ARCH_CAP_*, looked up once */
 	uint32_t address_bits; /* of a new guest's physical addresses */
 	struct reader *reader; /* warm.c; NULL: there is none */
+	struct svm_state *svm; /* one for each vCPU; NULL: the guest has no SVM */
 };
 
 static inline uint32_t arch_cap_bit(unsigned kvm_cap)
 {
-	return kvm_cap == KVM_CAP_XSAVE	 ? ARCH_CAP_XSAVE
-	       : kvm_cap == KVM_CAP_XCRS ? ARCH_CAP_XCRS
-					 : 0;
+	return kvm_cap == KVM_CAP_XSAVE		 ? ARCH_CAP_XSAVE
+	       : kvm_cap == KVM_CAP_XCRS	 ? ARCH_CAP_XCRS
+	       : kvm_cap == KVM_CAP_NESTED_STATE ? ARCH_CAP_NESTED
+						 : 0;
 }
 
 extern const struct state_class x86_state_class;

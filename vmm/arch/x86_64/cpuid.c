@@ -21,8 +21,9 @@ enum reg { EAX, EBX, ECX, EDX };
 /*
  * What a guest may see of what KVM offers: what is behind it is in the saved state (registers, XSAVE's components below, the MSRs
  * that KVM lists), or there is nothing behind it. A newer kernel may offer more: it stays hidden until somebody has looked
- * whether it can be saved. Not here for that reason: VMX and SVM, the PMU and debug store, last branch records, processor
+ * whether it can be saved. Not here for that reason: VMX, the PMU and debug store, last branch records, processor
  * trace, SGX, shadow stacks and indirect branch tracking (SSP has no MSR), FRED, user interrupts, key locker.
+ * SVM is for those who ask for it.
  */
 static const struct {
 	uint32_t function, index;
@@ -52,14 +53,19 @@ static const struct {
 	{0x7, 1, EDX, 0x00084530},
 	/* PSFD, IPRED_CTRL, RRSBA_CTRL, DDPD_U, BHI_CTRL, MCDT_NO */
 	{0x7, 2, EDX, 0x0000003f},
-	/* LAHF, CMP_LEGACY, CR8_LEGACY, ABM, SSE4A, MISALIGNSSE, 3DNOWPREFETCH, OSVW, XOP, FMA4, TBM, TOPOEXT */
-	{0x80000001, 0, ECX, 0x00610bf3},
+	/* LAHF, CMP_LEGACY, SVM, CR8_LEGACY, ABM, SSE4A, MISALIGNSSE, 3DNOWPREFETCH, OSVW, XOP, FMA4, TBM, TOPOEXT */
+	{0x80000001, 0, ECX, 0x00610bf7},
 	{0x80000001, 0, EDX, 0xefd3fbff},
 	/* CONSTANT_TSC */
 	{0x80000007, 0, EDX, 0x00000100},
 	/* CLZERO, XSAVEERPTR, WBNOINVD, IBPB, IBRS, STIBP, STIBP_ALWAYS_ON, IBRS_SAME_MODE, EFER_LMSLE_MBZ,
 	 * SSBD, VIRT_SSBD, SSB_NO, PSFD, IBPB_RET */
 	{0x80000008, 0, EBX, 0x571ad205},
+	/* SVM: revision, number of ASIDs; NPT, NRIPS, TSCRATEMSR, VMCBCLEAN, FLUSHBYASID, DECODEASSISTS,
+	 * PAUSEFILTER, PFTHRESHOLD, VGIF, SVME_ADDR_CHK */
+	{0x8000000a, 0, EAX, ~0u},
+	{0x8000000a, 0, EBX, ~0u},
+	{0x8000000a, 0, EDX, 0x100114f9},
 	/* NO_NESTED_DATA_BP, WRMSR_XX_BASE_NS, LFENCE_RDTSC, VERW_CLEAR, NULL_SEL_CLR_BASE, AUTOIBRS,
 	 * NO_SMM_CTL_MSR, GP_ON_USER_CPUID, PREFETCHI, AVX512_BMM, SBPB, IBPB_BRTYPE, SRSO_NO,
 	 * SRSO_USER_KERNEL_NO */
@@ -116,6 +122,7 @@ static const struct {
 	{0x80000006, 0, false},
 	{0x80000007, 0, true},	/* power: the TSC's */
 	{0x80000008, 0, false}, /* address widths, features */
+	{0x8000000a, 0, true},	/* SVM */
 	{0x80000019, 0, false}, /* TLBs */
 	{0x8000001a, 0, false}, /* widths of execution units */
 	{0x8000001d, ANY, false},
@@ -230,7 +237,21 @@ static void show(struct kvm_cpuid_entry2 *e, bool features)
 	}
 }
 
-void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline)
+static bool has_svm(struct kvm_cpuid2 *c)
+{
+	const struct kvm_cpuid_entry2 *e = find(c, 0x80000001, 0);
+	return e && e->ecx & BIT(2) && find(c, 0x8000000a, 0);
+}
+
+static void hide_svm(struct kvm_cpuid2 *c)
+{
+	struct kvm_cpuid_entry2 *e = find(c, 0x80000001, 0);
+	if (e)
+		e->ecx &= ~BIT(2);
+	remove_leaf(c, 0x8000000a, ANY);
+}
+
+void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline, bool nested)
 {
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < c->nent; i++) {
@@ -251,6 +272,8 @@ void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline)
 		e->ebx |=
 			3; /* lost memory may be survived (MCA overflow recovery, SUCCOR): mce.c */
 	hide_amx_without_tiles(c);
+	if (!nested)
+		hide_svm(c);
 	fix_xsave_size(c);
 	make_topology_leaf(c, 0xb);
 	make_topology_leaf(c, 0x1f);
@@ -297,8 +320,8 @@ int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err)
 	if (rc < 0)
 		return rc;
 	/* KVM's list leaves this bit to us, since it depends on where the local APIC is. */
-	cpuid_filter(out, vm_has(&m->vm, KVM_CAP_TSC_DEADLINE_TIMER));
-	return 0;
+	cpuid_filter(out, vm_has(&m->vm, KVM_CAP_TSC_DEADLINE_TIMER), m->opt.cpu.nested);
+	return m->opt.cpu.nested && !has_svm(out) ? svm_missing(err) : 0;
 }
 
 /* Bits that hold a number below @n. */

@@ -124,12 +124,13 @@ int msrs_load_mtrrs(struct vcpu *cpu, struct error *err)
 static const struct {
 	uint32_t first, count, step;
 } unlisted_msrs[] = {
-	{0x200, 16, 1},	 /* MTRRs, variable ranges: base and mask */
-	{0x250, 1, 1},	 /* fixed ranges: 64 KiB */
-	{0x258, 2, 1},	 /* 16 KiB */
-	{0x268, 8, 1},	 /* 4 KiB */
-	{0x2ff, 1, 1},	 /* MTRRdefType */
-	{0x400, 128, 1}, /* machine check banks */
+	{0x200, 16, 1},	    /* MTRRs, variable ranges: base and mask */
+	{0x250, 1, 1},	    /* fixed ranges: 64 KiB */
+	{0x258, 2, 1},	    /* 16 KiB */
+	{0x268, 8, 1},	    /* 4 KiB */
+	{0x2ff, 1, 1},	    /* MTRRdefType */
+	{0x400, 128, 1},    /* machine check banks */
+	{0xc0010114, 1, 1}, /* VM_CR (AMD APM 2, 15.30.1) */
 };
 
 /* Carries an MSR that can be read and written back, once. */
