@@ -359,7 +359,7 @@ const struct option_entry options_table[] = {
 	{"update-timeout", 0, "MS",
 	 "How long the guest may stand still, at most, until the new program has taken over; after "
 	 "that it runs on in the old one. 0: twenty times what the new program needed to try the "
-	 "state before, and at least 200 and at most 10000.",
+	 "state before; at least 200 and 5 for each vCPU, whichever is more, and at most 10000.",
 	 "0", GROUP_RUN, parse_number, AT(update_timeout_ms), .min = 0, .max = 3600000},
 	{"prepare-timeout", 0, "MS",
 	 "How long a new program may take for each step of its preparation, while the guest runs.",

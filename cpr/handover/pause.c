@@ -19,8 +19,11 @@
 #include "vmm/base/reasons.h"
 #include "vmm/control/control.h"
 
-#define COMMIT_MIN_NS (200 * NS_PER_MS)	  /* from STATE to commit */
-#define COMMIT_FACTOR 20		  /* of what the rehearsal took */
+/* From STATE to commit: for a few vCPUs; for each of many, twenty times what it takes on an idle host; and the same of
+ * what the rehearsal took for the rest. */
+#define COMMIT_MIN_NS (200 * NS_PER_MS)
+#define COMMIT_CPU_NS (5 * NS_PER_MS)
+#define COMMIT_FACTOR 20
 #define COMMIT_MAX_NS (10000 * NS_PER_MS) /* whatever the successor says that it took */
 #define DONE_MS	      10000		  /* after commit: this process only waits to end */
 #define PRIORITY_LOW  19
@@ -64,8 +67,9 @@ uint64_t pause_commit_ns(const struct update *u)
 		return u->m->opt.update_timeout_ms * NS_PER_MS;
 	if (u->load_ns > COMMIT_MAX_NS / COMMIT_FACTOR)
 		return COMMIT_MAX_NS;
-	uint64_t ns = u->load_ns * COMMIT_FACTOR;
-	return ns > COMMIT_MIN_NS ? ns : COMMIT_MIN_NS;
+	uint64_t ns = u->load_ns * COMMIT_FACTOR, cpus_ns = u->m->opt.cpus * COMMIT_CPU_NS;
+	uint64_t least = cpus_ns > COMMIT_MIN_NS ? cpus_ns : COMMIT_MIN_NS;
+	return ns > least ? ns : least;
 }
 
 /* Puts into @err why the successor did not commit: what it has said, or that it ended or was late. */

@@ -155,6 +155,23 @@ static void silent_in_the_pause(void **state)
 	assert_resumed("did not take over in time (200 ms)", 1000);
 }
 
+/* More vCPUs than the usual time is for have more of it. */
+static void many_vcpus(void **state)
+{
+	static const struct {
+		uint32_t cpus;
+		uint64_t load_ms, deadline_ms;
+	} cases[] = {{1, 0, 200}, {40, 0, 200}, {64, 0, 320}, {255, 1, 1275}, {64, 100, 2000}};
+	struct update u = {.m = &m};
+	m.opt.update_timeout_ms = 0; /* as by default */
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		m.opt.cpus = cases[i].cpus;
+		u.load_ns = cases[i].load_ms * NS_PER_MS;
+		assert_int_equal(pause_commit_ns(&u), cases[i].deadline_ms * NS_PER_MS);
+	}
+	m.opt.cpus = 1;
+}
+
 /* The successor says how long it needed; but the guest is not its to hold. */
 static void absurd_values(void **state)
 {
@@ -374,6 +391,7 @@ int main(void)
 		TEST(another_program_stays),
 		TEST(handed_over_to_the_dead),
 		TEST(silent_in_the_pause),
+		cmocka_unit_test(many_vcpus),
 		TEST(absurd_values),
 		TEST(dead_in_the_pause),
 		TEST(garbage_in_the_pause),
