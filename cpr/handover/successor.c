@@ -32,6 +32,7 @@ static struct successor {
 	struct program *p;
 	int peer;
 	struct blob offer, state;
+	struct fdset listed; /* by the state: its room is made before the pause */
 	struct handover *page;
 } self;
 
@@ -143,10 +144,15 @@ static void be_scheduled(bool ready)
  * is done with the state of the pause (fdset_match). */
 static int open_offer(struct error *err)
 {
-	int rc = state_open(&parsed, self.offer.map, self.offer.len, err);
-	if (!rc && state_claim(&parsed, "fds") < 0)
-		rc = error_set(err, EBADMSG, "state fds: the node is missing");
-	return rc;
+	return state_open(&parsed, self.offer.map, self.offer.len, err)
+		       ?: fdset_list(&self.listed, &parsed, err);
+}
+
+/* The guest may open as many again until the pause, in which nothing is allocated. */
+static int reserve(struct error *err)
+{
+	unsigned n = 2 * self.m->fds.n;
+	return fdset_reserve(&self.m->fds, n, err) ?: fdset_reserve(&self.listed, n, err);
 }
 
 static int build(struct error *err)
@@ -200,7 +206,7 @@ static int get_ready(struct error *err)
 	if (!rc)
 		rc = build(err);
 	if (!rc)
-		rc = rehearse(&load_ns, err);
+		rc = rehearse(&load_ns, err) ?: reserve(err);
 	if (!rc)
 		rc = oom_probe(self.m->opt.cpus, err);
 	blob_close(&self.offer);
@@ -221,7 +227,7 @@ static int load(struct error *err)
 	if (!rc)
 		rc = state_open(&parsed, self.state.map, self.state.len, err);
 	if (!rc)
-		rc = fdset_match(&m->fds, &parsed, err);
+		rc = fdset_match(&m->fds, &self.listed, &parsed, err);
 	if (!rc)
 		rc = machine_load_devices(m, &parsed, err);
 	handover_stamp(self.page, STAMP_DEVICES);
@@ -258,9 +264,18 @@ static void run_guest(void)
 	prctl(PR_SET_NAME, "molt-worker");
 }
 
-int successor_run(struct machine *m, struct program *p, int peer, struct error *err)
+/* Tells the incumbent why not. */
+static void say_no(const struct error *why)
 {
 	struct error ignored;
+	char text[1400];
+	snprintf(text, sizeof(text), "%s%s%s%s\n", why->text, why->hint[0] ? " (" : "", why->hint,
+		 why->hint[0] ? ")" : "");
+	say(PROTOCOL_NO, 0, text, &ignored);
+}
+
+int successor_run(struct machine *m, struct program *p, int peer, struct error *err)
+{
 	self = (struct successor){.m = m, .p = p, .peer = peer, .offer.fd = -1, .state.fd = -1};
 	sched_step_back();
 	int rc = get_ready(err);
@@ -270,16 +285,14 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	wire_close_fds(&message);
 	if (!rc)
 		rc = load(err);
+	if (rc)
+		say_no(err);
+	else
+		rc = commit(err);
 	if (rc) {
-		char text[1400];
-		snprintf(text, sizeof(text), "%s%s%s%s\n", err->text, err->hint[0] ? " (" : "",
-			 err->hint, err->hint[0] ? ")" : "");
-		say(PROTOCOL_NO, 0, text, &ignored);
+		pool_free(self.listed.e);
 		return rc;
 	}
-	rc = commit(err);
-	if (rc)
-		return rc;
 	run_guest();
 	struct report report = {.times = self.page,
 				.old_version = parsed.header.version,
@@ -287,6 +300,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 				.blob_len = parsed.len,
 				.update = p->updates};
 	blob_close(&self.state);
+	pool_free(self.listed.e);
 	finish(m, peer, &report);
 	return 0;
 }

@@ -92,6 +92,11 @@ static int grow(struct fdset *set, unsigned want, struct error *err)
 	return 0;
 }
 
+int fdset_reserve(struct fdset *set, unsigned n, struct error *err)
+{
+	return grow(set, n < FDSET_MAX ? n : FDSET_MAX, err);
+}
+
 static int identify(struct fdset_entry *e, struct error *err)
 {
 	struct stat st;
@@ -271,8 +276,7 @@ int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err)
 	return 0;
 }
 
-/* @listed: what the blob lists, also on failure: the caller frees it. */
-static int compare(const struct fdset *set, struct state_blob *blob, struct fdset *listed,
+static int compare(const struct fdset *set, struct fdset *listed, struct state_blob *blob,
 		   struct error *err)
 {
 	int rc = fdset_list(listed, blob, err);
@@ -287,17 +291,15 @@ static int compare(const struct fdset *set, struct state_blob *blob, struct fdse
 	return rc;
 }
 
-int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err)
+int fdset_match(struct fdset *set, struct fdset *listed, struct state_blob *blob, struct error *err)
 {
-	struct fdset listed = {0};
-	int rc = compare(set, blob, &listed, err);
+	int rc = compare(set, listed, blob, err);
 	for (unsigned i = 0; !rc && i < set->n;) {
-		if (find(&listed, set->e[i].name))
+		if (find(listed, set->e[i].name))
 			i++;
 		else
 			fdset_close(set, set->e[i].name);
 	}
-	pool_free(listed.e);
 	return rc;
 }
 

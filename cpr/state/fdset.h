@@ -50,6 +50,9 @@ void fdset_close(struct fdset *set, const char *name);
 int fdset_replace(struct fdset *set, const char *name, int fd, struct error *err);
 void fdset_rename(struct fdset *set, const char *from, const char *to);
 
+/* Makes room for @n entries, at most FDSET_MAX: fewer cost no memory then. */
+int fdset_reserve(struct fdset *set, unsigned n, struct error *err);
+
 /* Fills @set from node "fds" of the blob, which is checked; the descriptors are not. What it held is forgotten. */
 int fdset_list(struct fdset *set, struct state_blob *blob, struct error *err);
 
@@ -62,6 +65,7 @@ int fdset_receive(struct fdset *set, const char *name, uint64_t generation, int 
 		  struct error *err);
 
 /* Are the descriptors that were received those that the blob lists? -EBADF names the first that is
- * not. What the blob does not list is closed. */
-int fdset_match(struct fdset *set, struct state_blob *blob, struct error *err);
+ * not. What the blob does not list is closed. @listed is filled with what it lists; the room that it has is used. */
+int fdset_match(struct fdset *set, struct fdset *listed, struct state_blob *blob,
+		struct error *err);
 int fdset_write(void *fdt, const struct fdset *set, struct error *err);

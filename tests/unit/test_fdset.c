@@ -159,7 +159,7 @@ static void found_at_once_whatever_has_changed(void **state)
 		assert_int_equal(listed.n, s.n);
 		assert_found_at_once(&listed);
 		assert_int_equal(state_open(&blob, large, len, &err), 0);
-		assert_int_equal(fdset_match(&s, &blob, &err), 0);
+		assert_int_equal(fdset_match(&s, &listed, &blob, &err), 0);
 		fdset_close(&s, s.e[0].name);
 	}
 	while (s.n)
@@ -167,6 +167,39 @@ static void found_at_once_whatever_has_changed(void **state)
 	assert_int_equal(steps(&s, FDSET_BY_NAME), 0);
 	pool_free(s.e);
 	pool_free(listed.e);
+}
+
+/* What is compared in the pause needs no memory then, though there are more descriptors by now. */
+static void room_is_made_ahead(void **state)
+{
+	static uint64_t large[1 << 14];
+	static const struct state_header header = {"v", "b"};
+	struct state_tree none = {.n = 0};
+	struct fdset s = {0}, listed = {0};
+	struct state_blob blob;
+	struct error err;
+	char name[FDSET_NAME_LEN];
+	assert_int_equal(fdset_reserve(&s, 3000, &err) ?: fdset_reserve(&listed, 3000, &err), 0);
+	const struct fdset_entry *had = s.e, *had_listed = listed.e;
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(name, sizeof(name), "vfio:0000:00:05.0:msix:%u", i);
+		assert_int_equal(fdset_keep(&s, name, eventfd(0, EFD_CLOEXEC), &err), 0);
+	}
+	assert_int_equal(state_save(&none, &s, &header, large, sizeof(large), &len, &err), 0);
+	assert_int_equal(state_open(&blob, large, len, &err), 0);
+	assert_int_equal(fdset_match(&s, &listed, &blob, &err), 0);
+	assert_int_equal(listed.n, MANY);
+	assert_ptr_equal(s.e, had);
+	assert_ptr_equal(listed.e, had_listed);
+	while (s.n)
+		fdset_close(&s, s.e[s.n / 2].name);
+	pool_free(s.e);
+	pool_free(listed.e);
+	/* Whoever has more than there may be has room for those. */
+	s = (struct fdset){0};
+	assert_int_equal(fdset_reserve(&s, 2 * FDSET_MAX, &err), 0);
+	assert_int_equal(s.room, FDSET_MAX);
+	pool_free(s.e);
 }
 
 static void adoption(void **state)
@@ -310,6 +343,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(table, keep_some, drop_all),
 		cmocka_unit_test_setup_teardown(grows_up_to_its_limit, keep_some, drop_all),
 		cmocka_unit_test(found_at_once_whatever_has_changed),
+		cmocka_unit_test(room_is_made_ahead),
 		cmocka_unit_test_setup_teardown(adoption, keep_some, drop_all),
 		cmocka_unit_test_setup_teardown(untaken_ones_are_closed, keep_some, drop_all),
 		cmocka_unit_test_setup_teardown(hostile_tables, keep_some, drop_all),

@@ -55,7 +55,10 @@ static int match(struct error *err)
 	struct state_blob blob;
 	assert_int_equal(save(), 0);
 	assert_int_equal(state_open(&blob, buf, len, err), 0);
-	return fdset_match(&other, &blob, err);
+	struct fdset listed = {0};
+	int rc = fdset_match(&other, &listed, &blob, err);
+	pool_free(listed.e);
+	return rc;
 }
 
 static void assert_not_the_same(const char *name, const char *text)
