@@ -10,7 +10,7 @@
 
 #include "cpr/handover/check.h"
 
-#define DEADLINE_NS 10000000000ull
+#define DEADLINE_NS (10 * NS_PER_S)
 
 /* Reads until the end, the deadline, or until @size is full. Returns the length or -errno. */
 static ssize_t read_all(int fd, char *text, size_t size)
@@ -18,10 +18,9 @@ static ssize_t read_all(int fd, char *text, size_t size)
 	uint64_t until = now_ns() + DEADLINE_NS;
 	size_t len = 0;
 	while (len < size) {
-		uint64_t now = now_ns();
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		int ready = now < until ? poll(&p, 1, (int)((until - now) / 1000000 + 1)) : 0;
-		if (!ready)
+		int left_ms = ms_until(until);
+		if (!left_ms || !poll(&p, 1, left_ms))
 			return -ETIMEDOUT;
 		ssize_t n = read(fd, text + len, size - len);
 		if (n == 0)

@@ -3,7 +3,6 @@
 #include "cpr/program.h"
 
 #include <sys/auxv.h>
-#include <time.h>
 
 #include "vmm/options.h"
 
@@ -54,10 +53,8 @@ static int take_args(struct program *p, int argc, char *const argv[], struct err
 int program_init(struct program *p, int argc, char *const argv[], struct error *err)
 {
 	const char *path = getenv(PROGRAM_PATH_ENV);
-	struct timespec now;
 	memset(p, 0, sizeof(*p));
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	p->started_s = (uint64_t)now.tv_sec;
+	p->started_s = boot_s();
 	if (!getcwd(p->folder, sizeof(p->folder)))
 		p->folder[0] = 0;
 	int rc = 0;

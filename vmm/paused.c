@@ -2,8 +2,6 @@
 /* The guest is paused and resumed at its operator's word. */
 #include "vmm/paused.h"
 
-#include <time.h>
-
 #include "vmm/machine.h"
 
 static const struct field paused_fields[] = {
@@ -18,13 +16,6 @@ int paused_register(struct machine *m, struct error *err)
 	const struct state_section s = {
 		.node = "paused", .cls = &paused_state_class, .state = &m->paused};
 	return state_register(&m->tree, &s, err);
-}
-
-static uint64_t boot_s(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_BOOTTIME, &ts);
-	return (uint64_t)ts.tv_sec;
 }
 
 uint64_t paused_s(const struct machine *m)

@@ -406,7 +406,7 @@ int ram_collapse(struct ram *ram, struct error *err)
 		}
 	}
 	log_info("guest memory: %lu of %lu MiB are in huge pages, after %lu ms", done / MIB,
-		 size / MIB, ((now_ns() - start_ns) / 1000000));
+		 size / MIB, (now_ns() - start_ns) / NS_PER_MS);
 	return 0;
 }
 

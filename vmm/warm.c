@@ -18,7 +18,6 @@
 #include "vmm/machine.h"
 
 #define STEP_LEN    (2 * MIB) /* it is called off between two of them */
-#define NS_PER_MS   1000000ull
 #define PROGRESS_NS (100 * NS_PER_MS)
 #define ROOM_NS	    (1000 * NS_PER_MS)
 #define REST_MIN_NS NS_PER_MS /* sleeping for less costs more than it spares */

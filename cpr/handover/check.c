@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 #include "vmm/arch.h"
 #include "vmm/base/reasons.h"
@@ -86,14 +85,11 @@ int check_program(const char *path, bool insecure, struct error *err)
 
 int check_device(struct device *dev, struct error *err)
 {
-	struct timespec ts;
 	int rc = dev->cls->check ? dev->cls->check(dev, err) : 0;
-	if (!rc) {
+	if (!rc)
 		dev->blocked_s = 0;
-	} else if (!dev->blocked_s) {
-		clock_gettime(CLOCK_BOOTTIME, &ts);
-		dev->blocked_s = (uint64_t)ts.tv_sec;
-	}
+	else if (!dev->blocked_s)
+		dev->blocked_s = boot_s();
 	return rc;
 }
 

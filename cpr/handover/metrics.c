@@ -9,7 +9,6 @@
 #include "vmm/machine.h"
 
 #define TEXT_LEN 16384
-#define NS_PER_S 1000000000ul
 
 static void put_head(FILE *f, const char *name, const char *type, const char *help)
 {

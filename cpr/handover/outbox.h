@@ -14,7 +14,7 @@ struct error;
 
 #define OUTBOX_MESSAGES 8
 #define OUTBOX_TEXT	200
-#define OUTBOX_NS	50000000ull /* between two tries */
+#define OUTBOX_NS	(50 * NS_PER_MS) /* between two tries */
 
 struct outbox {
 	struct outbox_message {

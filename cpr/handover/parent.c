@@ -22,8 +22,6 @@
 #include "cpr/handover/wire.h"
 #include "vmm/notify.h"
 
-#define NS_PER_MS 1000000ull
-
 /* How long a successor may live on after its incumbent has died, in case it is just committing. */
 #define HEIR_NS (5000 * NS_PER_MS)
 /* How long a worker that has handed the guest over may take to end. It only frees memory, so it may be killed then. */
@@ -362,7 +360,7 @@ static void on_message(struct child *c, struct wire_message *msg)
 	wire_close_fds(msg);
 }
 
-/* Reads and serves all signals that have come. */
+/* Reads and serves all messages of @c that have come. */
 static void listen_to(struct child *c)
 {
 	static struct wire_message msg;
@@ -489,7 +487,7 @@ static int keep_deadlines(void)
 			next = end < next ? end : next;
 		}
 	}
-	return next == UINT64_MAX ? -1 : (int)((next - now) / NS_PER_MS + 1);
+	return next == UINT64_MAX ? -1 : ms_until(next);
 }
 
 /* Kills and reaps all children: none outlives this process. */

@@ -94,10 +94,10 @@ static int why_not(struct update *u, int rc, struct error *err)
 /* Waits for the next message. No descriptor is expected in the pause: those that come are closed. */
 static int receive_until(struct update *u, uint64_t until, struct error *err)
 {
-	uint64_t now = now_ns();
-	if (now >= until)
+	int left_ms = ms_until(until);
+	if (!left_ms)
 		return error_set(err, ETIMEDOUT, "no message in time");
-	int rc = wire_recv(u->peer, &reply, (int)((until - now) / NS_PER_MS) + 1, err);
+	int rc = wire_recv(u->peer, &reply, left_ms, err);
 	if (!rc)
 		wire_close_fds(&reply);
 	return rc;

@@ -10,7 +10,7 @@
  *   PROGRESS   successor: how far it is
  *   READY, NO  successor: everything is there; or why not, one reason per line
  *   FDS, STATE incumbent, in the pause: what was opened meanwhile, and the state
- *   DONE       successor: it has committed (handover.h) and the guest runs
+ *   DONE       successor: it has committed (page.h) and the guest runs
  *
  * A release understands the protocol of the two releases before it and is understood by them (CHANGELOG.md).
  */

@@ -4,9 +4,9 @@
 #include "vmm/machine.h"
 
 /* A guest that resets at once, again and again, must not fill the log, nor take the host's time. */
-#define QUICK_NS      10000000000ull
-#define WAIT_NS	      1000000000ull
-#define WAIT_MOST_NS  60000000000ull
+#define QUICK_NS      (10 * NS_PER_S)
+#define WAIT_NS	      NS_PER_S
+#define WAIT_MOST_NS  (60 * NS_PER_S)
 #define QUICK_COUNTED 6 /* WAIT_NS doubled so often is more than WAIT_MOST_NS */
 
 bool reboot_wanted(const struct machine *m)

@@ -3,7 +3,6 @@
 #include "cpr/handover/status.h"
 
 #include <dirent.h>
-#include <time.h>
 
 #include "cpr/handover/answer.h"
 #include "cpr/handover/check.h"
@@ -15,13 +14,6 @@
 
 /* Each of the devices at its worst, each vCPU's thread, and the last record. */
 #define ANSWER_LEN (MACHINE_MAX_DEVICES * 1536 + OPTIONS_MAX_CPUS * 96 + 16384)
-
-static uint64_t boot_s(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_BOOTTIME, &ts);
-	return (uint64_t)ts.tv_sec;
-}
 
 static bool read_line(const char *path, char *line, size_t size)
 {
@@ -37,7 +29,6 @@ static bool read_line(const char *path, char *line, size_t size)
 static void put_devices(struct json *j, struct machine *m)
 {
 	struct error err;
-	uint64_t now = boot_s();
 	json_open(j, "devices", '[');
 	pthread_mutex_lock(&m->lock);
 	for (unsigned i = 0; i < m->ndevices; i++) {
@@ -53,7 +44,7 @@ static void put_devices(struct json *j, struct machine *m)
 		if (rc) {
 			json_string(j, "reason", err.text);
 			json_string(j, "remedy", err.hint);
-			json_number(j, "blocked_s", now - m->devices[i]->blocked_s);
+			json_number(j, "blocked_s", boot_s() - m->devices[i]->blocked_s);
 		}
 		json_close(j, '}');
 	}

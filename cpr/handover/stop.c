@@ -17,7 +17,7 @@ void stop_ask(struct machine *m, struct stopping *stop, int sig, const char *by)
 	bool listens = power_button(machine_device(m, "power", NULL));
 	pthread_mutex_unlock(&m->lock);
 	stop->sig = sig;
-	stop->deadline_ns = now_ns() + m->opt.stop_timeout_s * 1000000000ull;
+	stop->deadline_ns = now_ns() + m->opt.stop_timeout_s * NS_PER_S;
 	/* It could not end otherwise. */
 	if (paused_end(m))
 		report_paused(m, "its power button");

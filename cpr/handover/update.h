@@ -7,8 +7,6 @@
 #include "cpr/program.h"
 #include "vmm/machine.h"
 
-#define NS_PER_MS 1000000ull
-
 enum stage { STAGE_NONE, STAGE_START, STAGE_HELLO, STAGE_FDS, STAGE_BUILD, STAGE_QUIESCE };
 
 struct update {

@@ -12,8 +12,6 @@
 #include "vmm/machine.h"
 #include "vmm/warm.h"
 
-#define NS_PER_MS 1000000ull
-
 static struct warming {
 	struct machine *m;
 	int peer;

@@ -54,14 +54,10 @@ int wire_send(int sock, uint32_t kind, int64_t value, const void *text, size_t l
 
 static int wait_readable(int sock, int timeout_ms, struct error *err)
 {
-	uint64_t until = now_ns() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000;
+	uint64_t until = now_ns() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * NS_PER_MS;
 	for (;;) {
 		struct pollfd p = {.fd = sock, .events = POLLIN};
-		uint64_t now = now_ns();
-		int left = timeout_ms < 0 ? -1
-			   : now < until  ? (int)((until - now + 999999) / 1000000)
-					  : 0;
-		int n = poll(&p, 1, left);
+		int n = poll(&p, 1, timeout_ms < 0 ? -1 : ms_until(until));
 		if (n > 0)
 			return 0;
 		if (n == 0)

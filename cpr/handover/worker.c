@@ -28,7 +28,6 @@
 #include "vmm/notify.h"
 #include "vmm/outfile.h"
 
-#define NS_PER_MS  1000000ull
 #define PARTING_NS (20000 * NS_PER_MS) /* until the parent's new image has spoken */
 #define SETTLE_NS  (1000 * NS_PER_MS)
 
@@ -288,9 +287,7 @@ static int time_left_ms(void)
 	earlier(&next, self.settle_ns);
 	earlier(&next, self.boot_ns);
 	earlier(&next, self.out.n ? now + OUTBOX_NS : 0);
-	if (next == UINT64_MAX)
-		return -1;
-	return next > now ? (int)((next - now) / NS_PER_MS) + 1 : 0;
+	return next == UINT64_MAX ? -1 : ms_until(next);
 }
 
 /* Tries again each second what failed at the take-over, until it is done. */
@@ -367,8 +364,8 @@ static bool await_boot(void)
 	struct machine *m = self.m;
 	uint64_t wait_ns = reboot_wait_ns();
 	if (wait_ns)
-		log_warn("%s: it did not run for long, and begins anew in %llu s", m->stop_reason,
-			 (unsigned long long)(wait_ns / (1000 * NS_PER_MS)));
+		log_warn("%s: it did not run for long, and begins anew in %lu s", m->stop_reason,
+			 wait_ns / NS_PER_S);
 	vcpus_pause(m); /* those that have not ended */
 	vcpus_wait_saved(m, NULL);
 	self.boot_ns = now_ns() + wait_ns;

@@ -2,6 +2,7 @@
 /* Arithmetic on sizes and addresses, little-endian access, time. */
 #pragma once
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,6 +13,8 @@
 #define MIB		 ((uint64_t)1 << 20)
 #define GIB		 ((uint64_t)1 << 30)
 #define PAGE_LEN	 ((uint64_t)4096)
+#define NS_PER_MS	 ((uint64_t)1000000)
+#define NS_PER_S	 ((uint64_t)1000000000)
 #define ARRAY_LEN(a)	 (sizeof(a) / sizeof((a)[0]))
 #define member_len(s, m) sizeof(((s *)0)->m)
 
@@ -78,10 +81,29 @@ static inline void store_le(void *p, uint64_t v, size_t len)
 	memcpy(p, &v, len < 8 ? len : 8);
 }
 
+static inline uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec ts;
+	clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
 /* CLOCK_MONOTONIC in ns: the same clock before and after exec. */
 static inline uint64_t now_ns(void)
 {
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+/* CLOCK_BOOTTIME in seconds: it counts on while the host sleeps. */
+static inline uint64_t boot_s(void)
+{
+	return clock_ns(CLOCK_BOOTTIME) / NS_PER_S;
+}
+
+/* Milliseconds until @until_ns (of now_ns), rounded up, as poll(2) takes them. 0: it is over. */
+static inline int ms_until(uint64_t until_ns)
+{
+	uint64_t now = now_ns();
+	uint64_t ms = until_ns > now ? (until_ns - now + NS_PER_MS - 1) / NS_PER_MS : 0;
+	return ms < INT_MAX ? (int)ms : INT_MAX;
 }

@@ -13,8 +13,8 @@
 #define DROP_LEN    (CONSOLE_RING_LEN / 4)
 #define CTRL_A	    1
 #define QUIT_STATUS (128 + SIGTERM)
-#define STUCK_NS    1000000000ull /* a guest that takes no input for so long is not waited for */
-#define READS_MAX   64		  /* for one key: more than a terminal holds back */
+#define STUCK_NS    NS_PER_S /* a guest that takes no input for so long is not waited for */
+#define READS_MAX   64	     /* for one key: more than a terminal holds back */
 
 static const struct console_backend *const backends[] = {
 	&console_stdio, &console_file, &console_pty, &console_unix, &console_none,

@@ -472,7 +472,7 @@ static void show_threads(const char *threads)
 {
 	char name[32];
 	for (const char *t = json_first(threads); t; t = json_next(t)) {
-		uint64_t ms = json_get_u64(t, "cpu_ns") / 1000000;
+		uint64_t ms = json_get_u64(t, "cpu_ns") / NS_PER_MS;
 		printf("  %-*s tid %lu, %lu.%03lu s of a processor\n", 24,
 		       json_get_text(t, "name", name, sizeof(name)), json_get_u64(t, "tid"),
 		       ms / 1000, ms % 1000);

@@ -1,19 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* In-kernel PIC, IOAPIC, PIT and the paravirtual clock: created, saved, loaded. */
-#include <time.h>
-
 #include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/machine.h"
-
-#define NS_PER_S 1000000000ull
-
-static uint64_t boottime_ns(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_BOOTTIME, &ts);
-	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
 
 int arch_create_irqchip(struct machine *m, struct error *err)
 {
@@ -51,7 +40,7 @@ int arch_save(struct machine *m, struct error *err)
 	/* Channel 0 starts its count anew when this is set: count_load_time is always 0. */
 	int rc = vm_call(m->vm.fd, KVM_GET_PIT2, &s->pit, err, "KVM_GET_PIT2")
 			 ?: vm_call(m->vm.fd, KVM_GET_CLOCK, &s->clock, err, "KVM_GET_CLOCK");
-	s->clock_boottime_ns = boottime_ns();
+	s->clock_boottime_ns = clock_ns(CLOCK_BOOTTIME);
 	return rc;
 }
 
@@ -65,7 +54,7 @@ static int load_clock(struct machine *m, struct error *err)
 		c.flags = KVM_CLOCK_REALTIME;
 		c.realtime = s->clock.realtime;
 	} else {
-		c.clock += boottime_ns() - s->clock_boottime_ns;
+		c.clock += clock_ns(CLOCK_BOOTTIME) - s->clock_boottime_ns;
 	}
 	return vm_call(m->vm.fd, KVM_SET_CLOCK, &c, err, "KVM_SET_CLOCK");
 }
