@@ -79,8 +79,7 @@ static void each_value(const struct state_blob *blob, int node, const struct sch
 	const struct schema_class *c = cls ? schema_find(known, cls) : NULL;
 	unsigned i = 0;
 	int prop, len;
-	fdt_for_each_property_offset(prop, blob->fdt, node)
-	{
+	fdt_for_each_property_offset(prop, blob->fdt, node) {
 		struct value v;
 		v.data = fdt_getprop_by_offset(blob->fdt, prop, &v.name, &len);
 		if (state_is_header(v.name))
@@ -297,8 +296,7 @@ static void dts_bytes(const char *p, int len, int depth, FILE *out)
 static void print_node(const void *fdt, int node, int depth, FILE *out)
 {
 	int prop, child, len;
-	fdt_for_each_property_offset(prop, fdt, node)
-	{
+	fdt_for_each_property_offset(prop, fdt, node) {
 		const char *name, *p = fdt_getprop_by_offset(fdt, prop, &name, &len);
 		new_line(out, depth);
 		print_name(name, out);
@@ -310,8 +308,7 @@ static void print_node(const void *fdt, int node, int depth, FILE *out)
 			dts_bytes(p, len, depth + 1, out);
 		fputc(';', out);
 	}
-	fdt_for_each_subnode(child, fdt, node)
-	{
+	fdt_for_each_subnode(child, fdt, node) {
 		new_line(out, depth);
 		print_name(fdt_get_name(fdt, child, NULL), out);
 		fprintf(out, " {");

@@ -34,8 +34,7 @@ static int add_node(struct schema *s, const void *fdt, int node, const char *nam
 	if (!cls)
 		return error_set(err, EBADMSG, "state %s: a node without a class", c->node);
 	schema_name(c->name, sizeof(c->name), cls);
-	fdt_for_each_property_offset(prop, fdt, node)
-	{
+	fdt_for_each_property_offset(prop, fdt, node) {
 		const char *field;
 		fdt_getprop_by_offset(fdt, prop, &field, &len);
 		if (state_is_header(field))

@@ -186,8 +186,7 @@ int state_open(struct state_blob *blob, const void *data, size_t len, struct err
 	blob->fdt = data;
 	blob->len = body + sizeof(t);
 	int node;
-	fdt_for_each_subnode(node, data, 0)
-	{
+	fdt_for_each_subnode(node, data, 0) {
 		if (blob->n == ARRAY_LEN(blob->nodes))
 			return error_set(err, EBADMSG, "state blob: more than %zu nodes",
 					 ARRAY_LEN(blob->nodes));

@@ -35,8 +35,7 @@ static const char *any_property(const void *fdt, int node, struct input *in, int
 	const char *name = NULL;
 	int at;
 	*len = 0;
-	fdt_for_each_property_offset(at, fdt, node)
-	{
+	fdt_for_each_property_offset(at, fdt, node) {
 		const struct fdt_property *p = fdt_get_property_by_offset(fdt, at, len);
 		name = p ? fdt_string(fdt, (int)fdt32_ld(&p->nameoff)) : NULL;
 		if (!left--)

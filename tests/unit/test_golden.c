@@ -273,14 +273,12 @@ static void *reloaded(const void *golden, size_t len, const struct machine *live
 static void assert_contains(const void *now, const void *golden)
 {
 	int node, prop, at, len, got_len;
-	fdt_for_each_subnode(node, golden, 0)
-	{
+	fdt_for_each_subnode(node, golden, 0) {
 		const char *name, *where = fdt_get_name(golden, node, NULL);
 		at = fdt_subnode_offset(now, 0, where);
 		if (at < 0)
 			fail_msg("node %s is lost", where);
-		fdt_for_each_property_offset(prop, golden, node)
-		{
+		fdt_for_each_property_offset(prop, golden, node) {
 			const void *want = fdt_getprop_by_offset(golden, prop, &name, &len);
 			const void *got = fdt_getprop(now, at, name, &got_len);
 			if (strcmp(name, "version") && strcmp(name, "needs") &&

@@ -30,8 +30,7 @@ static void drop(struct viewer *v)
 void viewers_load(struct console *con)
 {
 	char name[FDSET_NAME_LEN];
-	each_viewer(v, con)
-	{
+	each_viewer(v, con) {
 		*v = (struct viewer){.con = con};
 		v->fd = fdset_get(&con->m->fds, name_of(v, name));
 	}
@@ -39,8 +38,9 @@ void viewers_load(struct console *con)
 
 void viewers_write(struct console *con, const uint8_t *buf, size_t len)
 {
-	each_viewer(v, con) if (v->fd >= 0 && write(v->fd, buf, len) < 0 && errno != EAGAIN &&
-				errno != EINTR) drop(v);
+	each_viewer(v, con)
+		if (v->fd >= 0 && write(v->fd, buf, len) < 0 && errno != EAGAIN && errno != EINTR)
+			drop(v);
 }
 
 static void on_typed(void *opaque, uint32_t events)
@@ -65,8 +65,7 @@ static void on_typed(void *opaque, uint32_t events)
 void viewers_watch(struct console *con)
 {
 	uint32_t want = con->state.in_len ? 0 : EPOLLIN;
-	each_viewer(v, con)
-	{
+	each_viewer(v, con) {
 		if (v->fd < 0 || v->events == want)
 			continue;
 		if (!want)
@@ -79,7 +78,9 @@ void viewers_watch(struct console *con)
 
 static struct viewer *find_free(struct console *con)
 {
-	each_viewer(v, con) if (v->fd < 0) return v;
+	each_viewer(v, con)
+		if (v->fd < 0)
+			return v;
 	return NULL;
 }
 

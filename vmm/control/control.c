@@ -63,7 +63,9 @@ size_t control_error_record(char *buf, const struct error *err)
 
 struct control_client *control_find_free(struct control *ctl)
 {
-	each_client(c, ctl) if (c->role == ROLE_FREE) return c;
+	each_client(c, ctl)
+		if (c->role == ROLE_FREE)
+			return c;
 	return NULL;
 }
 
@@ -73,7 +75,9 @@ struct control_client *control_find_free(struct control *ctl)
 static struct control_client *next_ready(struct control *ctl)
 {
 	struct control_client *next = NULL;
-	each_client(c, ctl) if (c->line_len && (!next || c->turn < next->turn)) next = c;
+	each_client(c, ctl)
+		if (c->line_len && (!next || c->turn < next->turn))
+			next = c;
 	return next;
 }
 
@@ -195,7 +199,9 @@ void control_await_update(struct control *ctl)
 
 static void tell_role(struct control *ctl, enum control_role role, const char *text, size_t len)
 {
-	each_client(c, ctl) if (c->role == role) control_tell(c, text, len);
+	each_client(c, ctl)
+		if (c->role == role)
+			control_tell(c, text, len);
 }
 
 void control_publish(struct control *ctl, const char *text, size_t len)
@@ -210,8 +216,7 @@ void control_answer_waiting(struct control *ctl, const char *text, size_t len)
 {
 	if (!enter(ctl))
 		return;
-	each_client(c, ctl)
-	{
+	each_client(c, ctl) {
 		if (c->role != ROLE_CLIENT)
 			continue;
 		control_set_role(c, ROLE_IDLE);
@@ -226,8 +231,7 @@ void control_update_ended(struct control *ctl, const char *record, size_t len)
 		return;
 	tell_role(ctl, ROLE_EVENTS, record, len);
 	tell_role(ctl, ROLE_CLIENT, record, len);
-	each_client(c, ctl)
-	{
+	each_client(c, ctl) {
 		if (c->role == ROLE_CLIENT)
 			control_set_role(c, ROLE_IDLE);
 		if (c->asked)

@@ -49,8 +49,10 @@ bool control_peer_allowed(unsigned peer, unsigned self)
 static struct control_client *make_room(struct control *ctl)
 {
 	struct control_client *idlest = NULL;
-	each_client(c, ctl) if (c->role == ROLE_IDLE && !c->line_len && !c->asked &&
-				(!idlest || c->turn < idlest->turn)) idlest = c;
+	each_client(c, ctl)
+		if (c->role == ROLE_IDLE && !c->line_len && !c->asked &&
+		    (!idlest || c->turn < idlest->turn))
+			idlest = c;
 	if (idlest)
 		control_drop(idlest);
 	return idlest;
@@ -150,12 +152,11 @@ static void take_over(struct control *ctl)
 	fdset_get(fds, "control-lock");
 	if (!getsockname(ctl->listen_fd, (struct sockaddr *)&addr, &len))
 		memcpy(ctl->path, addr.sun_path, sizeof(ctl->path) - 1);
-	each_client(c, ctl) for (enum control_role role = ROLE_IDLE;
-				 role <= ROLE_EVENTS && c->fd < 0; role++)
-	{
-		c->fd = fdset_get(fds, control_role_name(c, role, name));
-		c->role = c->fd < 0 ? ROLE_FREE : role;
-	}
+	each_client(c, ctl)
+		for (enum control_role role = ROLE_IDLE; role <= ROLE_EVENTS && c->fd < 0; role++) {
+			c->fd = fdset_get(fds, control_role_name(c, role, name));
+			c->role = c->fd < 0 ? ROLE_FREE : role;
+		}
 	int asked = fdset_get(fds, "control-client");
 	struct control_client *c = asked < 0 ? NULL : control_find_free(ctl);
 	if (c) {
@@ -174,7 +175,8 @@ int control_open(struct machine *m, struct error *err)
 		return error_errno(err, ENOMEM, "control socket");
 	ctl->m = m;
 	pthread_mutex_init(&ctl->lock, NULL);
-	each_client(c, ctl) *c = (struct control_client){.ctl = ctl, .fd = -1};
+	each_client(c, ctl)
+		*c = (struct control_client){.ctl = ctl, .fd = -1};
 	pthread_mutex_lock(&m->lock);
 	ctl->listen_fd = fdset_get(&m->fds, "control");
 	int rc = loop_init(&ctl->loop, "molt-control", SECCOMP_CONTROL, &ctl->lock, err);
@@ -196,7 +198,8 @@ int control_watch(struct control *ctl, struct error *err)
 {
 	int rc = 0;
 	pthread_mutex_lock(&ctl->lock);
-	each_client(c, ctl) rc = rc || c->role == ROLE_FREE ? rc : watch(c, err);
+	each_client(c, ctl)
+		rc = rc || c->role == ROLE_FREE ? rc : watch(c, err);
 	if (!rc)
 		rc = loop_add(&ctl->loop, ctl->listen_fd, CONTROL_EDGES, on_connection, ctl, err);
 	pthread_mutex_unlock(&ctl->lock);
