@@ -50,7 +50,7 @@ static bool check_kvm(struct checks *c)
 	return !rc;
 }
 
-/* Of a file that is there already nothing is opened: it is locked, and made longer. */
+/* A file that exists is not opened: to open it for a guest is to lock it and to make it longer. */
 static void check_memory(struct checks *c)
 {
 	struct machine *m = c->m;
@@ -148,7 +148,7 @@ static int usage(void)
 	return 0;
 }
 
-/* As options of molt run, which have one grammar. */
+/* The words are parsed as options of molt run are: both have one grammar. */
 int host_check_run(struct machine *m, int argc, char *argv[])
 {
 	char *words[WORDS] = {"--kernel", "-"};

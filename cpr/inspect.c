@@ -205,7 +205,7 @@ int inspect_run(int argc, char *const argv[], struct error *err)
 			return error_errno(err, ENOMEM, "schema");
 		int rc = words[i].run(s, names, n, form, err);
 		free(s);
-		/* What the words name is at fault. */
+		/* The error is about what the words name. */
 		if (rc < 0 && err->exit == EXIT_INTERNAL && err->code != ENOMEM) {
 			error_exit(err, EXIT_CONFIG);
 			if (!err->hint[0])

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The program as it was started. It travels in the blob, since an update runs the file that is at that path then, and
- * after a good one to another file at that one's. */
+/* The program as it was started: its path and arguments, which travel in the blob. An update runs the file that is
+ * at this path by then; after an update to another file the path is that file's. */
 #pragma once
 
 #include "cpr/state/fields.h"
@@ -18,7 +18,7 @@ struct program {
 	uint64_t reboots;	     /* how often it has begun anew */
 	uint64_t started_s;	     /* CLOCK_BOOTTIME when the guest was started, 0: not known */
 	char args[PROGRAM_ARGS_LEN]; /* argv, each with its NUL */
-	struct thread_sched sched;   /* the leader's, which threads are made like */
+	struct thread_sched sched;   /* of the leader; new threads inherit it */
 };
 
 extern const struct state_class program_state_class;

@@ -35,7 +35,7 @@ struct arch_pci_layout {
 	uint64_t ecam_base, ecam_len; /* bus 0 only: 1 MiB */
 	uint64_t mmio32_base, mmio32_len;
 	uint64_t mmio64_base, mmio64_len; /* len 0: none */
-	unsigned address_bits; /* of a new guest, which bound mmio64; 0: one that is taken over */
+	unsigned address_bits; /* they bound a new guest's mmio64; 0: it was taken over */
 	uint64_t pio_base, pio_len;
 	uint64_t config_port; /* address register of configuration mechanism 1; data 4 above it */
 	uint32_t intx_gsi[4]; /* GSI of INTA..INTD of slot 0; slot s pin p uses [(s + p) % 4] */

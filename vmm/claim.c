@@ -78,7 +78,7 @@ int claim_path(struct fdset *fds, const char *lock_name, const char *what, const
 		/* The lock belongs to the open file: it goes over exec, and with its last holder. */
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0)
 			return in_use(what, path, lock, err);
-		/* molt list removes what the dead have left: then this is a file without a name. */
+		/* molt list removes what ended guests have left: then what was locked has no name any more. */
 	} while (!is_at(fd, lock));
 	int rc = fdset_keep(fds, lock_name, fd, err);
 	if (rc)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Names in the file system that must not be stolen from a living owner: sockets and links. */
+/* Sockets and links in the file system, which must not be taken away from a process that lives. */
 #pragma once
 
 #include "vmm/base/base.h"

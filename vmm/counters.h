@@ -33,7 +33,7 @@ struct counters_state {
 
 struct counters {
 	struct counters_state state;
-	/* Of the virtual machines before this one: KVM counts from 0 in each. */
+	/* What the VMs before this one have counted: KVM counts from 0 in each. */
 	uint64_t exits_before, interrupts_before;
 };
 

@@ -9,10 +9,10 @@
 
 struct machine;
 
-/* SOON: what comes is to load. */
+/* SOON: a load comes next. */
 enum gate_want { GATE_BUILD, GATE_HOLD, GATE_SOON, GATE_LOAD, GATE_RUN, GATE_PAUSE, GATE_STOP };
 
-/* Changed with the lock held. gate_look() reads words without. Threads are woken once the lock is free: else they
+/* Changed with the lock held; gate_look() reads without it. Threads are woken after the lock was released: else they
  * would sleep again at once, waiting for it. */
 struct gate {
 	pthread_mutex_t lock;
@@ -30,15 +30,15 @@ struct gate {
 
 void gate_init(struct gate *gate, uint32_t cpus);
 
-/* The leader: from now on @want, for which nobody has arrived yet. Lock held, or no threads yet. */
+/* The leader: @want is wanted from now on, and nobody has arrived for it yet. Lock held, or no threads yet. */
 void gate_begin(struct gate *gate, enum gate_want want);
 void gate_fail(struct gate *gate, int rc, const struct error *err);
 void gate_set(struct gate *gate, enum gate_want want);
 void gate_arrive(struct gate *gate, int rc, const struct error *err);
 
-/* Looks for some 0.3 ms, before a wait, whether *@word leaves [from, to]: to be woken takes a tenth of the pause. Only
- * where there is a processor for each vCPU, and the guest does not want it. */
+/* Polls *@word for some 0.3 ms before a wait, until it leaves [from, to]: to be woken takes a tenth of the pause.
+ * Only where there is a processor for each vCPU and the guest stands still. */
 void gate_look(const struct gate *gate, const uint32_t *word, uint32_t from, uint32_t to);
 
-/* The leader: until all are done. Returns the first failure; @err may be NULL. */
+/* The leader: waits until all are done. Returns the first failure; @err may be NULL. */
 int gate_wait_all(struct gate *gate, struct error *err);

@@ -10,7 +10,8 @@
 
 #define TRIES 3 /* of what has no way back */
 
-/* Made anew each time, in memory of its own: this is within the pause too. KVM is not told what it knows. */
+/* The routing table, made anew for each upload; static, since the pause allocates nothing. A table that KVM has
+ * already is not uploaded again. */
 static struct table {
 	struct kvm_irq_routing head;
 	struct kvm_irq_routing_entry entries[IRQ_MAX_GSI + 2 * IRQ_PINS];
@@ -245,7 +246,7 @@ static void attach_or_inject(struct irq *irq, struct irq_source *src)
 	}
 }
 
-/* Whoever keeps the line masked looks at it again. Left out, the device would stay mute. */
+/* Has the device's driver unmask the line, and look at it again. Without this the device would stay mute. */
 static void unmask(const struct irq_source *src)
 {
 	const uint64_t one = 1;

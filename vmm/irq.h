@@ -27,12 +27,12 @@ struct irq_source {
 	bool wanted;			 /* the device wants it delivered (unmasked, enabled) */
 	bool attached;			 /* an irqfd exists in the present VM */
 	bool changed;			 /* since irq_apply */
-	struct irq_source *next, **link; /* link: what points here; NULL: not registered */
+	struct irq_source *next, **link; /* link: what points to it; NULL: not registered */
 };
 
 struct irq {
 	struct vm *vm;
-	pthread_mutex_t lock; /* of the sources: an exit that changes none does not wait for it */
+	pthread_mutex_t lock; /* of the sources. An exit that changes none does not take it */
 	bool live; /* irqfds may be attached: false until the machine starts and inside an update */
 	bool routes_dirty;
 	bool changed; /* a source is; the device lock's */
@@ -55,9 +55,9 @@ void irq_gsi_free(struct irq *irq, uint32_t gsi);
 void irq_add(struct irq *irq, struct irq_source *src);
 void irq_remove(struct irq *irq, struct irq_source *src);
 
-/* Shall the source reach the guest, and as which message? That is noted, and done by irq_apply when live, else by
- * irq_attach_all. KVM takes routes as one table, and waits for a grace period: so what changes with one access of the
- * guest is noted first, and applied together. Of several failures apply tells the first; the other sources follow. */
+/* irq_want notes whether the source shall reach the guest. irq_apply does it when live, else irq_attach_all does.
+ * KVM takes routes as one table, and waits for a grace period: so what changes with one access of the guest is noted
+ * first, and applied together. Of several failures irq_apply returns the first; the other sources are still applied. */
 void irq_want(struct irq *irq, struct irq_source *src, bool wanted);
 int irq_apply(struct irq *irq, struct error *err);
 

@@ -4,8 +4,8 @@
 
 #include "vmm/base/base.h"
 
-/* Of a vCPU that does not run: the ioctl would wait for it. @fd: the caller's, close-on-exec; -1: this kernel does not
- * tell, which is no error. -errno: memory or descriptors are short. */
+/* For a vCPU that does not run: else the ioctl would wait for it. @fd: the caller's, close-on-exec; -1: this kernel
+ * has no such counters, which is no error. -errno: memory or descriptors are short. */
 int kvm_stats_open(int vcpu_fd, int *fd);
 
 /* At any time: the values of @names, @n of them. 0, or -errno: one is not there, @fd may be -1. */

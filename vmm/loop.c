@@ -80,7 +80,7 @@ static void *run(void *opaque)
 	struct error err;
 
 	prctl(PR_SET_NAME, loop->name);
-	/* The vCPUs' filters went on before, so this one does too, unless memory is short. */
+	/* The vCPUs' filters went on before: so this fails only where memory is short. */
 	if (seccomp_enter(loop->filter, &err))
 		log_error(&err);
 	for (;;) {
@@ -110,8 +110,8 @@ int loop_start(struct loop *loop, struct error *err)
 
 void loop_park(struct loop *loop)
 {
-	/* Before the lock: a loop that always has something to do takes it again and again, and could
-	 * keep us waiting; so it stops before its next handler. */
+	/* Set before the lock is taken: a loop that always has something to do takes the lock again and again, and
+	 * could keep this thread waiting. So it stops before its next handler. */
 	__atomic_store_n(&loop->parked, true, __ATOMIC_RELAXED);
 	pthread_mutex_lock(loop->lock);
 	pthread_mutex_unlock(loop->lock);

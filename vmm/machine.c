@@ -163,8 +163,7 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 	if (!rc)
 		rc = blob ? machine_load_devices(m, blob, err) : each_device(m, STEP(reset), err);
 	poison_watch(m);
-	/* Last: once they exist every memory slot waits for a grace period
-	 * (docs/kernel-facts.md). */
+	/* Last: once they exist each new memory slot waits for a grace period (docs/kernel-facts.md). */
 	if (!rc)
 		rc = arch_create_irqchip(m, err);
 	/* vCPUs that are taken over are created from here on, on their own threads. */
@@ -172,7 +171,7 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 		vcpus_start(m);
 	if (rc || blob)
 		return rc;
-	/* Saved for the first update's offer, as each vCPU's creation does. */
+	/* Saved once for the first update's offer, as each vCPU is when it is created. */
 	return arch_create_timers(m, err)
 		       ?: vcpus_create(m, err) ?: arch_boot(m, err) ?: arch_save(m, err);
 }
@@ -233,7 +232,7 @@ int machine_start(struct machine *m, struct error *err)
 	int rc = each_device(m, STEP(start), err);
 	if (irq_routes_commit(&m->irq, rc ? &routes : err))
 		rc = rc ?: -err->code;
-	/* What was taken over runs all the same: nobody else could run it. */
+	/* A guest that was taken over runs all the same: nobody else could run it. */
 	bool runs = !rc || !m->fresh;
 	if (runs)
 		irq_attach_all(&m->irq, IRQ_MSI);
@@ -252,7 +251,7 @@ int machine_serve(struct machine *m, struct error *err)
 	return rc ?: loop_start(&m->loop, err);
 }
 
-/* All of them, so that they get quiet at the same time. */
+/* All devices are asked, even after one was busy, so that they get quiet at the same time. */
 int machine_quiesce(struct machine *m, struct error *err)
 {
 	int first = 0;

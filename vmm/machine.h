@@ -40,7 +40,7 @@ struct machine {
 	struct state_blob
 		*kept;	/* of the host's side, from the boot before this one; NULL: there is none */
 	bool fresh;	/* this program created the guest; false: took it over */
-	bool unsettled; /* a device has not been told its new addresses */
+	bool unsettled; /* a device's DMA addresses have not been renewed */
 	bool rehearsed; /* a successor has tried an offered state: the next one is for good */
 	struct paused_state paused;
 	struct counters counters;
@@ -63,7 +63,8 @@ struct device *machine_device(struct machine *m, const char *class_name, struct 
  * log. */
 void machine_stop(struct machine *m, int code, const char *reason);
 
-/* The same for somebody outside: goes before an end of the guest's own, after which it might begin anew. */
+/* The same on behalf of somebody outside. It wins over an end of the guest's own, after which the guest might begin
+ * anew. */
 void machine_end(struct machine *m, int code, const char *reason);
 
 /* Access from a vCPU thread to one of the two address spaces; takes the device lock. */
@@ -90,8 +91,7 @@ int machine_rehearse(struct machine *m, struct error *err);
 int machine_load_devices(struct machine *m, struct state_blob *blob, struct error *err);
 int machine_load_cpus(struct machine *m, struct error *err);
 
-/* After commit: DMA addresses, irqfds, and the guest runs, whatever fails. settle: once more what
- * has failed. */
+/* After commit: DMA addresses, irqfds, and the guest runs, whatever fails. settle: tries again what has failed. */
 int machine_take(struct machine *m, struct error *err);
 int machine_settle(struct machine *m, struct error *err);
 
@@ -102,16 +102,16 @@ int machine_start(struct machine *m, struct error *err);
 /* Then what serves it from outside: console, devices, event loop. */
 int machine_serve(struct machine *m, struct error *err);
 
-/* Before the pause, while the guest runs: devices take on nothing new. -EBUSY: one of them has something under way, and
- * wakes the leader when it has not. still: in the pause, what works for them beside this process's threads has stopped.
- * resume: the update does not happen. */
+/* quiesce: before the pause, while the guest runs, devices take on nothing new. -EBUSY: one of them has something
+ * under way, and wakes the leader when it has not. still: in the pause, what works for devices outside of this
+ * process's threads (vhost) has stopped. resume: the update does not happen. */
 int machine_quiesce(struct machine *m, struct error *err);
 int machine_still(struct machine *m, struct error *err);
 void machine_resume(struct machine *m);
 
-/* After the last guest instruction: vCPUs and event loop end, devices are destroyed. Once more does no harm. -EBUSY: what a
- * device has under way does not end, so that guest memory and descriptors must stay until the process ends. */
+/* After the last guest instruction: vCPUs and event loop end, devices are destroyed. May be called again. -EBUSY:
+ * what a device has under way does not end, so guest memory and descriptors must stay until the process ends. */
 int machine_halt(struct machine *m, struct error *err);
 
-/* That, and the console's end. */
+/* machine_halt, and the console's end. */
 void machine_destroy(struct machine *m);

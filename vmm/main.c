@@ -40,7 +40,7 @@ static void machine_init(struct machine *m)
 	m->stop_code = -1;
 }
 
-/* It may also be what belongs to another option. */
+/* The word may also be the argument of another option. */
 static bool asks_dry_run(int argc, char *argv[])
 {
 	for (int i = 2; i < argc; i++)
@@ -197,7 +197,7 @@ static int command(int argc, char *argv[])
 	return fail(&err);
 }
 
-/* An answer that cannot be written is no success. */
+/* Output that cannot be written is a failure. */
 int main(int argc, char *argv[])
 {
 	struct error err;

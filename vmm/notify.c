@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/* A path, or with an @ in front an abstract name. 0: neither. */
+/* $NOTIFY_SOCKET is a path or, with an @ in front, an abstract name. Returns 0 where it is neither. */
 static socklen_t address(struct sockaddr_un *addr, const char *name)
 {
 	size_t n = strlen(name);
@@ -62,7 +62,7 @@ void notify_send(const char *assignments, const char *status, ...)
 	va_start(ap, status);
 	vsnprintf(text + n, sizeof(text) - (size_t)n, status, ap);
 	va_end(ap);
-	/* A line of its own would be an assignment. */
+	/* A newline would begin another assignment. */
 	for (char *p = text + n; *p; p++)
 		if ((unsigned char)*p < ' ')
 			*p = ' ';

@@ -171,7 +171,7 @@ static int parse_cpus(struct options *opt, const struct option_entry *o, const c
 static int parse_console(struct options *opt, const struct option_entry *o, const char *text,
 			 struct error *err)
 {
-	/* A name that ends in ':' wants something after it. */
+	/* A name that ends in ':' needs something after the colon. */
 	static const char *const kinds[] = {"stdio", "pty", "none", "pty:", "file:", "unix:"};
 	for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
 		size_t n = strlen(kinds[i]);
@@ -182,7 +182,7 @@ static int parse_console(struct options *opt, const struct option_entry *o, cons
 	return usage(err, o, text, "stdio, pty, pty:LINK, file:PATH, unix:PATH or none");
 }
 
-/* One of the words of o->arg: its place there is the enum's value. */
+/* One of the words of o->arg. The enum's value is its place there. */
 static int parse_choice(struct options *opt, const struct option_entry *o, const char *text,
 			struct error *err)
 {
@@ -207,13 +207,13 @@ static int parse_name(struct options *opt, const struct option_entry *o, const c
 	for (size_t i = 0; i < n; i++)
 		if (!isalnum((unsigned char)text[i]) && !strchr("._-", text[i]))
 			return usage(err, o, text, "letters, digits, '.', '_' and '-' only");
-	/* No option of the verbs, nor a folder. */
+	/* Other commands take it as an argument: it must not look like an option ('-'), nor like a hidden file ('.'). */
 	if (strchr(".-", text[0]))
 		return usage(err, o, text, "a name that begins with a letter, a digit or '_'");
 	return parse_string(opt, o, text, err);
 }
 
-/* A path has a slash: what has none is a guest's name to those who use the socket. */
+/* A path has a slash: clients take what has none for a guest's name. */
 static int parse_control(struct options *opt, const struct option_entry *o, const char *text,
 			 struct error *err)
 {
@@ -235,7 +235,7 @@ static int parse_device(struct options *opt, const struct option_entry *o, const
 	return 0;
 }
 
-/* It has been replaced by what is in it (config_file.h), but where nothing follows. */
+/* config_file.h has replaced --config FILE by the options in the file; what is left has no FILE behind it. */
 static int parse_config(struct options *opt, const struct option_entry *o, const char *text,
 			struct error *err)
 {
@@ -423,7 +423,7 @@ bool options_effective(const struct options *opt, unsigned index, const char **n
 	return true;
 }
 
-/* How many letters one word has and the other has not, in whatever order. */
+/* How many letters are in one of the words and not in the other, in whatever order. */
 static int distance(const char *a, const char *b, size_t alen)
 {
 	int count[256] = {0}, sum = 0;

@@ -39,14 +39,14 @@ struct options {
 	bool dry_run;		     /* --dry-run: only say whether this host can run the guest */
 	bool insecure_exe; /* --insecure-exe: an update may run a file that others can write */
 	enum seccomp_mode sandbox; /* --sandbox, SECCOMP_KILL; SECCOMP_LOG in sanitized builds */
-	uint32_t hold_ms; /* --debug-hold MS: tests: the pause is held open this long before exec */
+	uint32_t hold_ms;	   /* --debug-hold MS, for tests: STATE is sent so much later */
 	struct {
 		const char *cls;	/* device class: "vfio", "testdev" */
 		const char *arg;	/* "0000:00:05.0" */
 	} devices[OPTIONS_MAX_DEVICES]; /* in command line order */
 	unsigned ndevices;
-	/* Of each entry of options_table the text that counts, given or by default, "" where it takes none; NULL:
-	 * neither. Those of devices are above. */
+	/* The text that counts of each entry of options_table, given or by default; "" where it takes none; NULL:
+	 * neither. Devices' texts are above. */
 	const char *texts[OPTIONS_MAX];
 };
 

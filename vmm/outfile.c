@@ -23,7 +23,7 @@ int outfile_reopen(struct machine *m, const char *name, const char *path, struct
 {
 	if (!path)
 		return 0;
-	/* Of a FIFO: who opens or writes must not wait for its reader, since the guest's leader does. */
+	/* Not blocking: it may be a FIFO, and the guest's leader must not wait for its reader. */
 	int fd =
 		open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
 	if (fd < 0)

@@ -29,7 +29,7 @@ bool paused_begin(struct machine *m, uint32_t uid, uint32_t pid)
 	if (m->paused.since_s)
 		return false;
 	m->paused = (struct paused_state){.since_s = boot_s() ?: 1, .uid = uid, .pid = pid};
-	/* As for an update, which this one never comes to. */
+	/* As for an update, but none follows. */
 	vcpus_pause(m);
 	vcpus_wait_saved(m, NULL);
 	vcpus_go(m);

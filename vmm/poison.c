@@ -13,9 +13,9 @@ static struct machine *machine;
 static struct sigaction former;
 static __thread struct vcpu *inside; /* that this thread has entered */
 
-/* KVM answers for the vCPU that found the page (BUS_MCEERR_AR; mmu.c, kvm_send_hwpoison_signal). That a page is lost
- * which nobody waits for (BUS_MCEERR_AO) the kernel says where vm.memory_failure_early_kill asks it to: then vCPU 0 tells
- * the guest; unless it is not running here, or busy with another page: then the guest finds it later. */
+/* BUS_MCEERR_AR: the vCPU of this thread has read the page (KVM, mmu.c, kvm_send_hwpoison_signal). BUS_MCEERR_AO: a
+ * page is lost that nobody waits for; the kernel tells if vm.memory_failure_early_kill says so. Then vCPU 0 tells
+ * the guest, unless it does not run here, or is busy with another page: then the guest finds it later. */
 static bool take(const siginfo_t *info)
 {
 	uint64_t gpa, at = (uintptr_t)info->si_addr;
@@ -38,7 +38,7 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
 	int saved_errno = errno;
 	if (!take(info)) {
-		/* A fault repeats itself when this returns. */
+		/* When this returns the fault occurs again, and has its former effect. */
 		sigaction(sig, &former, NULL);
 		if (info->si_code <= 0)
 			raise(sig);

@@ -10,8 +10,8 @@
 struct machine;
 struct vcpu;
 
-/* Takes SIGBUS from here on; what is not of guest memory has its former effect. After the console, whose handler that may
- * be. Once. */
+/* Takes SIGBUS from here on. What is not about guest memory has its former effect. To be called once, after the
+ * console, which may have a handler of its own. */
 void poison_watch(struct machine *m);
 
 /* KVM_RUN, on the vCPU's own thread: its result, with errno. */

@@ -157,7 +157,7 @@ static int bind_node(const struct ram *ram, uint32_t node, struct error *err)
 		return error_end(err, EXIT_HOST, errno, "guest memory: mapping %lu MiB: %m",
 				 ram->state.size / MIB);
 	mask[node / (8 * sizeof(long))] = 1ul << node % (8 * sizeof(long));
-	/* The kernel looks at one bit less than it is told. */
+	/* The kernel uses one bit less than maxnode says. */
 	long rc = syscall(SYS_mbind, map, ram->state.size, MPOL_BIND, mask, RAM_MAX_NODES + 1, 0);
 	int code = errno;
 	munmap(map, ram->state.size);
@@ -170,7 +170,7 @@ static int bind_node(const struct ram *ram, uint32_t node, struct error *err)
 	return error_hint(err, "nodes with memory that this process may use are among %s", online);
 }
 
-/* What is in a file is somebody's, a former guest's perhaps: this one would read it and write over it. */
+/* A file's contents are somebody's, perhaps a former guest's: this guest would read them and write over them. */
 static int size_regular(struct ram *ram, const struct ram_options *opt, uint64_t present,
 			const char *what, struct error *err)
 {
@@ -189,7 +189,7 @@ static int size_regular(struct ram *ram, const struct ram_options *opt, uint64_t
 	int rc = opt->bind ? bind_node(ram, opt->node, err) : 0;
 	if (rc)
 		return rc;
-	/* Huge pages that are not there would be a SIGBUS of the guest later: take them now. */
+	/* A huge page that is missing would be a SIGBUS of the guest later: so all are taken now. */
 	if (ram->state.page_len > PAGE_LEN &&
 	    fallocate(ram->fd, 0, 0, (off_t)ram->state.size) < 0) {
 		int code = errno;
@@ -326,7 +326,7 @@ int ram_map(struct ram *ram, struct error *err)
 		return error_end(err, EXIT_HOST, code, "guest memory: mapping %lu MiB: %m",
 				 size / MIB);
 	}
-	/* What is over at both ends, less than @align, stays reserved: this is within the pause. */
+	/* What is left over at both ends, less than @align, stays reserved: to unmap it costs time. */
 	ram->hva = hva;
 	/* A core dump must not hold the guest's secrets, nor delay the way back by its size. */
 	if (madvise(hva, size, MADV_DONTDUMP) < 0)

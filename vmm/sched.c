@@ -58,7 +58,7 @@ static void failed(const char *what, const char *which)
 void sched_apply(const struct thread_sched *want, const struct thread_sched *now, const char *what)
 {
 	struct sched_param param = {.sched_priority = (int)want->priority};
-	/* Groups first: one of cpusets has a say in the affinity. */
+	/* Cgroups first: a cpuset limits the affinity. */
 	int rc = cgroup_join(want->cgroup, now->cgroup, !strcmp(what, "leader"));
 	if (rc) {
 		errno = -rc;

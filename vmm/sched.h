@@ -36,10 +36,10 @@ void sched_read(struct thread_sched *s, pid_t tid, const struct thread_sched *le
 /* Sets what differs of the calling thread; what cannot be set is told, with @what in front. @now: how it is. */
 void sched_apply(const struct thread_sched *want, const struct thread_sched *now, const char *what);
 
-/* The calling thread, and those that it makes, come after the guest, which may want the same processors; where it will
- * be allowed to come back from that (sched(7), RLIMIT_NICE). */
+/* Lowers the priority of the calling thread, and of those that it makes: the guest may want the same processors.
+ * Only where it will be allowed to raise it again (sched(7), RLIMIT_NICE). */
 void sched_step_back(void);
-/* The other way for a moment: for a thread that the kernel makes now, and that stays. */
+/* Takes that back for a moment: for a thread that the kernel makes now, and that stays. */
 void sched_step_forward(bool forward);
 
 /* Puts the calling thread, or with @process this process, into the groups of @lines that it is not

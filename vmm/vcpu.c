@@ -72,8 +72,8 @@ static void mask_kick(int how)
 	pthread_sigmask(how, &kick, NULL);
 }
 
-/* With a signal pending KVM_RUN goes as far as the guest's door; with immediate_exit it would turn
- * back earlier. The signal is let in inside KVM_RUN only (api.rst, KVM_SET_SIGNAL_MASK). */
+/* With a signal pending KVM_RUN turns back right before it would enter the guest; with immediate_exit it turns back
+ * earlier. The signal is unblocked inside KVM_RUN only (api.rst, KVM_SET_SIGNAL_MASK). */
 void vcpu_flush_pending(struct vcpu *cpu)
 {
 	struct {
@@ -102,7 +102,8 @@ static void park_and_save(struct vcpu *cpu)
 	struct error err;
 
 	pthread_mutex_lock(&gate->lock);
-	while (gate->want == GATE_RUN || gate->want == GATE_HOLD) /* died, not asked to pause */
+	/* It has ended the machine, and nobody has asked for a pause yet. */
+	while (gate->want == GATE_RUN || gate->want == GATE_HOLD)
 		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
 	if (gate->want == GATE_STOP) {
 		pthread_mutex_unlock(&gate->lock);
@@ -155,7 +156,7 @@ static void wait_built(struct gate *gate)
 	pthread_mutex_unlock(&gate->lock);
 }
 
-/* Only what the operator changed: a new thread has its creator's settings already. */
+/* Sets only what the operator has changed: a new thread has its creator's settings already. */
 static void set_sched(struct vcpu *cpu)
 {
 	const struct thread_sched *want = vcpu_arch_sched(cpu);
@@ -177,7 +178,7 @@ static int enter_once(struct vcpu *cpu, struct error *err)
 	return 0;
 }
 
-/* The first time with an offered state, to try it. */
+/* Loads the state; the first time an offered one, to try it. */
 static int load(struct vcpu *cpu, struct error *err)
 {
 	if (cpu->m->rehearsed) {
@@ -190,7 +191,7 @@ static int load(struct vcpu *cpu, struct error *err)
 	return rc;
 }
 
-/* Of a fresh guest, as --cpus says; later it is the operator's to change. */
+/* Sets a fresh guest's affinity, as --cpus says. Later it is the operator's to change. */
 static int pin(const struct vcpu *cpu, struct error *err)
 {
 	const struct cpu_options *opt = &cpu->m->opt.cpu;
@@ -296,7 +297,7 @@ void vcpus_go(struct machine *m)
 	struct gate *gate = &m->gate;
 	pthread_mutex_lock(&gate->lock);
 	gate->hurry = false;
-	/* One that has ended, by a reset say, executes nothing any more. */
+	/* A guest that has ended, by a reset say, executes nothing any more. */
 	bool runs = !m->paused.since_s && m->stop_code < 0;
 	for (uint32_t i = 0; i < m->opt.cpus && runs; i++)
 		m->vcpus[i].run->immediate_exit = 0;
@@ -306,7 +307,8 @@ void vcpus_go(struct machine *m)
 	pthread_cond_broadcast(&gate->to_vcpus);
 }
 
-/* A guest that has no exits runs on until the signal has come, and nobody would send it again. */
+/* Without the signal a guest that has no exits would run on, and nobody sends it again: so it is tried more than
+ * once. */
 static void kick(const struct vcpu *cpu)
 {
 	for (int tries = 0; tries < KICK_TRIES; tries++)
@@ -314,10 +316,11 @@ static void kick(const struct vcpu *cpu)
 			return;
 }
 
-/* Out of the guest, all of them. Gate lock held. */
+/* Kicks all vCPUs out of the guest. Gate lock held. */
 static void kick_all(struct machine *m)
 {
-	/* What is wanted, before immediate_exit: run_guest. */
+	/* The order matters: gate->want is set before immediate_exit, which vcpu_run() clears before it reads
+	 * gate->want. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	for (uint32_t i = 0; i < m->opt.cpus; i++) {
 		m->vcpus[i].run->immediate_exit = 1;

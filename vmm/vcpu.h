@@ -21,14 +21,14 @@ struct vcpu {
 	pthread_t thread;
 	pid_t tid;
 	unsigned round;		   /* the last pause or load it took part in */
-	struct thread_sched sched; /* successor: how the thread has been set up already */
+	struct thread_sched sched; /* successor: how its thread has been set up already */
 	uint64_t cpuid_sum;	   /* successor: of what KVM was told */
 	uint64_t mtrr_sum;	   /* of the memory types that KVM was told; 0: none */
 	bool rehearsing;	   /* inside vcpu_arch_rehearse */
-	/* Host addresses of guest memory that was found to be lost, 0: none. By this vCPU, which waits for the page; by
-	 * the host, whatever the vCPU does. Set in a signal handler. */
+	/* Host addresses of guest memory that was found to be lost, 0: none. _now: by this vCPU, which waits for the
+	 * page. _later: by the host, whatever the vCPU does. Set in a signal handler. */
 	uint64_t lost_now, lost_later;
-	/* has the thread its filter? TOLD: that it could not be had was logged */
+	/* whether the thread has its filter. TOLD: it could not get it, which was logged */
 	enum { VCPU_LOOSE, VCPU_LOOSE_TOLD, VCPU_FILTERED } filtered;
 };
 
@@ -45,17 +45,18 @@ int vcpus_spawn(struct machine *m, struct error *err);
 void vcpus_start(struct machine *m);
 int vcpus_wait_loaded(struct machine *m, struct error *err);
 
-/* In a successor: each thread loads cpu->state; vcpus_wait_loaded returns when all have. vcpus_alert: that will be
- * soon, and who is awake by then is quicker. */
+/* In a successor: each thread loads cpu->state; vcpus_wait_loaded returns when all have. vcpus_alert: a load comes
+ * soon; threads that are awake by then are quicker. */
 void vcpus_alert(struct machine *m);
 void vcpus_load(struct machine *m);
 /* A guest that its operator has paused (m->paused), or that has ended, stays where it is. */
 void vcpus_go(struct machine *m);
 
-/* Out of the guest, for what is to be looked at before it goes on. In a signal handler, too. */
+/* Kicks one vCPU out of the guest, so that it looks at what is new before it goes on. May be called in a signal
+ * handler. */
 void vcpu_nudge(struct vcpu *cpu);
 
-/* The leader, before a state is saved: how each thread is scheduled. @leader: the leader's own. */
+/* The leader, before a state is saved: reads how each thread is scheduled. @leader: how the leader is. */
 void vcpus_read_sched(struct machine *m, const struct thread_sched *leader);
 
 /* Kicks all out of the guest, has each finish its pending exits, and park. Then this returns, and each saves
@@ -63,13 +64,12 @@ void vcpus_read_sched(struct machine *m, const struct thread_sched *leader);
 void vcpus_pause(struct machine *m);
 int vcpus_wait_saved(struct machine *m, struct error *err);
 
-/* Has each thread put on its filter that was not out of the guest since it was taken over. Costs
- * one exit. */
+/* Has each thread put on its filter unless it has been out of the guest since it was taken over. Costs one exit. */
 void vcpus_filter(struct machine *m);
 
 /* The guest runs: clears what is left of general and vector registers. By the leader. */
 void vcpus_scrub(struct machine *m);
-/* The same where the guest goes on here: what was saved is nothing to offer again, KVM may not take it. */
+/* The same where the guest goes on here: what was saved must not be offered again, as KVM may not take it. */
 void vcpus_recall(struct machine *m);
 
 void vcpus_stop(struct machine *m);
@@ -111,9 +111,10 @@ int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
  * the guest would not hear of it -EOPNOTSUPP, with the reason. */
 int vcpu_arch_poison(struct vcpu *cpu, uint64_t gpa, bool now, struct error *err);
 void vcpu_arch_scrub(struct vcpu *cpu);	 /* clears general and vector registers */
-void vcpu_arch_recall(struct vcpu *cpu); /* the state is what KVM has taken last */
+void vcpu_arch_recall(struct vcpu *cpu); /* goes back to the state that KVM has taken last */
 
-/* It is about to run after a long time: the guest's watchdogs are to know that it was not their guest that hung. */
+/* It is about to run after a long time. Tells the guest, so that its watchdogs do not take that for a hang of its
+ * own. */
 void vcpu_arch_stood_still(struct vcpu *cpu);
 
 struct thread_sched *vcpu_arch_sched(struct vcpu *cpu);

@@ -44,7 +44,7 @@ static void died(struct vcpu *cpu, int code, const char *what)
 	machine_stop(cpu->m, code, reason);
 }
 
-/* Whoever has ended the machine by this access, a reset say, executes nothing after it. */
+/* A vCPU that has ended the machine by this access, a reset say, executes nothing after it. */
 static bool goes_on(const struct vcpu *cpu)
 {
 	return __atomic_load_n(&cpu->m->stop_code, __ATOMIC_RELAXED) < 0;
@@ -88,9 +88,8 @@ static bool serve(struct vcpu *cpu)
 	return false;
 }
 
-/* Of a guest that was taken over once it runs, with its first exit: making a filter's code
- * executable disturbs all CPUs, a tenth of the pause. Where memory is short it goes on, and tries
- * again. */
+/* A guest that was taken over gets its filter with its first exit: to make a filter's code executable disturbs all
+ * CPUs, and would be a tenth of the pause. Where memory is short it goes on without, and tries again. */
 static void put_filter(struct vcpu *cpu)
 {
 	struct error err;
@@ -120,7 +119,7 @@ void vcpu_run(struct vcpu *cpu)
 			continue;
 		}
 		if (code == EINTR) {
-			/* For its filter, unless a pause is wanted, which may be just now. */
+			/* It was kicked to put on its filter, unless a pause is wanted, which may be just now. */
 			cpu->run->immediate_exit = 0;
 			__atomic_thread_fence(__ATOMIC_SEQ_CST);
 			if (__atomic_load_n(&gate->want, __ATOMIC_ACQUIRE) != GATE_RUN)

@@ -79,8 +79,8 @@ static bool cancelled(const struct run *r)
 
 /* ---- the ways ---- */
 
-/* On vCPU 0, which has not run: it must not be in the guest's system management mode or in a guest of the guest's
- * own, whose page tables are others. It may stop early, for signals among others (api.rst). */
+/* Done on vCPU 0, which has not run. It must not be in system management mode or in nested mode: these have other
+ * page tables. The call may stop early, for signals among others (api.rst). */
 static long pre_fault(struct run *r, uint64_t gpa, uint64_t len)
 {
 	struct kvm_pre_fault_memory range = {.gpa = gpa, .size = len};
@@ -95,8 +95,8 @@ static long pre_fault(struct run *r, uint64_t gpa, uint64_t len)
 	return rc < 0 ? rc : range.size ? -EAGAIN : 0;
 }
 
-/* Asks for the first page. A kernel that has the call says no where KVM shadows page tables; one that has not
- * calls it invalid, and the capability alone would not tell the two apart. */
+/* Chooses by asking for the first page. A kernel that has the call refuses it where KVM shadows page tables; one
+ * without says that it is invalid. The capability alone would not tell the two apart. */
 static void choose(struct run *r, uint64_t gpa)
 {
 	struct error err = {0};
@@ -140,8 +140,7 @@ static void warm_gpa(struct run *r, uint64_t gpa, uint64_t len)
 
 /* ---- what there is, step by step ---- */
 
-/* Maps it here, then in each region that has something of it. Poisoned pages stay for the guest to
- * find. */
+/* Maps it in this process, then in the VM. Poisoned pages stay for the guest to find. */
 static void warm_file(struct run *r, uint64_t off, uint64_t len)
 {
 	const struct ram *ram = &r->m->ram;
@@ -158,7 +157,7 @@ static void warm_file(struct run *r, uint64_t off, uint64_t len)
 	}
 }
 
-/* One step: only what is in memory where that can be told. */
+/* One step: only what is in memory, where that can be known. */
 static void warm_step(struct run *r, uint64_t off, uint64_t len)
 {
 	unsigned char present[STEP_LEN / PAGE_LEN];
@@ -279,7 +278,8 @@ int warm_run(struct machine *m, const struct warm_options *opt, struct warm_resu
 		out->total = warm_map_total(&r.map);
 	int rc = 0;
 	if (worth_it(&r)) {
-		/* Nobody shall wait for a processor because of this. Where it is refused, it rests all the same. */
+		/* So that nobody waits for a processor because of this. Where SCHED_IDLE is refused, the rests
+		 * between two steps remain. */
 		syscall(SYS_sched_setscheduler, 0, SCHED_IDLE,
 			&param); /* musl's function does nothing */
 		warm_all(&r);
@@ -308,13 +308,13 @@ void warm_map_init(struct warm_map *map, const struct ram *ram, bool pinned)
 	struct stat st = {0};
 	*map = (struct warm_map){.fd = ram->fd, .size = ram->state.size};
 	bool known = !fstat(ram->fd, &st);
-	/* Files of huge pages have all of them from the start (ram_create), and so has a device DAX; neither
-	 * tells: lseek does nothing there, or has it that all is data, or a hole. */
+	/* Files of huge pages and device DAX have all their pages from the start (ram_create), but lseek() does not
+	 * tell: it fails, or says that all is data, or a hole. */
 	map->whole = pinned || ram->state.page_len > PAGE_LEN || !S_ISREG(st.st_mode);
 	if (!known || map->whole)
 		return;
 	map->look = !is_dax(ram->fd);
-	/* A file that has blocks and calls all of it a hole does not tell either; mincore does. */
+	/* A file that has blocks but says that all of it is a hole does not tell either. mincore does. */
 	map->whole = st.st_blocks && lseek(ram->fd, 0, SEEK_DATA) < 0 && map->look;
 }
 
@@ -330,7 +330,7 @@ bool warm_map_next(const struct warm_map *map, uint64_t at, uint64_t *off, uint6
 		return false;
 	if (!map->whole) {
 		off_t data = lseek(map->fd, (off_t)at, SEEK_DATA);
-		if (data < 0) /* ENXIO: no more of it. Anything else: cold */
+		if (data < 0) /* ENXIO: there is no more data. Other errors: the rest stays cold */
 			return false;
 		from = align_down(clip(data, map->size), PAGE_LEN);
 		off_t hole = from < map->size ? lseek(map->fd, data, SEEK_HOLE) : -1;

@@ -345,8 +345,8 @@ static void on_ready(const struct wire_message *msg)
 	quiesce();
 }
 
-/* The successor tells how far it is, in percent. Only a number higher than the last one gives it more time: who repeats
- * himself for ever is not waited for. */
+/* The successor tells how far it is, in percent. Only a higher number than the last one gives it more time: a
+ * successor that repeats itself is not waited for. */
 static void on_progress(const struct wire_message *msg)
 {
 	char what[60];
@@ -416,9 +416,9 @@ void incumbent_step(void)
 	struct error err;
 	if (!incumbent_busy())
 		return;
-	/* Until the parent has said who it is nothing is said to it: it could not be ended. */
+	/* As long as the successor's process id is not known it could not be ended: so nothing is read from it. */
 	int rc = self.stage == STAGE_START ? -ETIMEDOUT : wire_recv(self.peer, &message, 0, &err);
-	wire_close_fds(&message); /* it has none to give */
+	wire_close_fds(&message); /* a successor has no descriptors to give */
 	if (!rc && message.kind == PROTOCOL_NO) {
 		on_no(&message);
 	} else if (!rc) {
@@ -431,7 +431,7 @@ void incumbent_step(void)
 	}
 	if (self.stage == STAGE_QUIESCE)
 		quiesce();
-	/* Also of one that talks without end. */
+	/* The deadline also holds for a successor that talks without end. */
 	if (incumbent_busy() && now_ns() >= self.deadline_ns) {
 		too_slow(&err);
 		refuse(&err, NULL);

@@ -41,6 +41,6 @@ void incumbent_started(const struct wire_message *msg);
 /* The socket is readable, or the deadline is over. Does not return where the guest has got a new owner. */
 void incumbent_step(void);
 
-/* The update is off, if there is one: the guest is to end, or has ended. */
+/* Calls off the update, if there is one: the guest was asked to end (cancel), or has ended (ended). */
 void incumbent_cancel(const char *why);
 void incumbent_ended(void);

@@ -10,12 +10,14 @@ struct error;
 #define OOM_PATH  "/proc/self/oom_score_adj"
 #define OOM_FIRST "1000" /* OOM_SCORE_ADJ_MAX */
 
-/* As this process's parent is: it has the guest now. Nobody needs a privilege to go back to what it came from. */
+/* Sets this process's oom_score_adj to its parent's, now that it has the guest. That needs no privilege: it is where
+ * it came from. */
 void oom_restore(void);
 
-/* Whether there is room for what this update makes others take: the incumbent, which has the guest, once it is greeted; the
- * kernel for @cpus vCPUs once they run, for page tables of the guest and filters, as the predecessor's are given back only
- * later. Where a cgroup's limit is in the way, this process ends here, and not one with the guest. -ENOMEM. */
+/* Is there room for what others will allocate because of this update? The incumbent, which has the guest, does when
+ * it is greeted. The kernel does when @cpus vCPUs first run (page tables, filters), while those of the predecessor
+ * are given back later. Where the limit of a cgroup is in the way, this process is ended here, and not one that has
+ * the guest. -ENOMEM. */
 int oom_probe(unsigned cpus, struct error *err);
 
 /* Touches as much of the leader's stack as it will ever need: RLIMIT_STACK ends this process here, or never. */

@@ -57,7 +57,7 @@ static struct parent {
 	uint64_t parting_ns; /* waiting for LINK_PARTED since; 0: not */
 	/* Signals that no worker has said to be serving: a new owner gets them again. */
 	struct pending pending;
-	bool reading;		       /* one that is not among them yet */
+	bool reading; /* a signal has been read, and is not among the pending ones yet */
 	int waiting_exe, waiting_peer; /* of a successor that has no room yet, or -1 */
 	int heir_status;	       /* of the last successor that ended without the guest */
 	struct outbox out;	       /* to the owner */
@@ -144,7 +144,7 @@ static struct child *start(enum role_kind role, int exe, int peer, struct error 
 	fd_close(&ends[1]);
 	fd_close(&peer);
 	if (rc > 0) {
-		if (role != ROLE_SUCCESSOR) /* which this process may have to become */
+		if (role != ROLE_SUCCESSOR) /* only a successor's program may be the next image */
 			fd_close(&c->exe);
 		c->role = role == ROLE_WORKER	   ? CHILD_OWNER
 			  : role == ROLE_SUCCESSOR ? CHILD_SUCCESSOR
@@ -166,7 +166,7 @@ static int start_first(struct error *err)
 	struct child *owner = start(ROLE_WORKER, exe, -1, err);
 	if (!owner)
 		return -err->code;
-	fd_close(&owner->pidfd); /* nobody has asked for it, and after exec there is none */
+	fd_close(&owner->pidfd); /* no worker has asked for it, and after exec there is none */
 	fd_close_inherited();	 /* the worker has them */
 	return 0;
 }
@@ -239,7 +239,7 @@ static void become_next(void)
 	char **envp = spawn_environment(text, &as);
 
 	self.parting_ns = 0;
-	/* Something has begun meanwhile: after that. */
+	/* Something else has begun meanwhile: exec waits until that is over. */
 	if (!alone() || self.pending.n || self.reading) {
 		free(envp);
 		tell_owner(LINK_BACK, 0);
@@ -268,7 +268,7 @@ static void start_successor(int exe, int peer)
 {
 	struct child *before = find(CHILD_SUCCESSOR);
 	struct error err = {0};
-	/* The worker has sent that away, or it would not ask for another. */
+	/* The worker has given that one up, or it would not ask for another. */
 	if (before) {
 		kill_child(before);
 		before->role = CHILD_FORMER;
@@ -314,8 +314,8 @@ static void on_owner(struct child *c)
 	}
 	c->role = CHILD_OWNER;
 	fd_close(&c->pidfd);
-	c->deadline_ns = 0; /* where its predecessor had died before */
-	self.out.n = 0;	    /* was for the other one */
+	c->deadline_ns = 0; /* set if its predecessor died before it */
+	self.out.n = 0;	    /* it was for the former owner */
 	struct child *before = find(CHILD_REHEARSAL);
 	if (before) {
 		kill_child(before);
@@ -372,7 +372,7 @@ static void listen_to(struct child *c)
 			on_message(c, &msg);
 	}
 	if (c->link >= 0 && rc == -EPIPE) /* anything else may pass */
-		fd_close(&c->link);	  /* its end is SIGCHLD's to tell */
+		fd_close(&c->link);	  /* SIGCHLD tells when it has ended */
 }
 
 static void listen_to_all(void)
@@ -449,8 +449,8 @@ static int meaning(const struct signalfd_siginfo *info)
 	return gone ? LINK_HANGUP : SIGHUP;
 }
 
-/* What was said before a signal was sent is read before it is passed on: a request that is being served, or was, is not
- * the same as one that came after. */
+/* What a worker has said before the signal came is read first: a signal during an update asks for one more update,
+ * one right after it for the next. */
 static void take_signals(void)
 {
 	struct signalfd_siginfo info;
@@ -482,7 +482,8 @@ static int keep_deadlines(void)
 		uint64_t end = self.parting_ns + REHEARSAL_NS;
 		if (now >= end) {
 			stay("the worker does not answer");
-			tell_owner(LINK_BACK, 0); /* should it part after all, it is fenced again */
+			/* If it has parted meanwhile, it sets PDEATHSIG again. */
+			tell_owner(LINK_BACK, 0);
 		} else {
 			next = end < next ? end : next;
 		}
@@ -518,7 +519,7 @@ static int loop(void)
 	}
 }
 
-/* After exec there is no way back, and what is short now may be there in a moment: tried for five seconds. */
+/* After exec there is no way back. What is short now may be there in a moment: so it tries for five seconds. */
 #define SIGNALFD_TRIES	 100
 #define SIGNALFD_WAIT_MS 50
 
@@ -571,8 +572,8 @@ int parent_run(int argc, char *argv[], const struct role *role)
 		*c = (struct child){.pidfd = -1, .link = -1, .exe = -1};
 	if (block_signals(role->kind == ROLE_PARENT, &err))
 		return fail(&err);
-	/* No program of an update gains privileges. A filter of system calls it has not: its children would get it,
-	 * and its own next image, and filters only stack. */
+	/* No program of an update gains privileges. The parent itself has no seccomp filter: its children and its
+	 * next image would inherit it, and filters can only be added. */
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	if (role->kind == ROLE_REHEARSAL)
 		oom_probe_stack();

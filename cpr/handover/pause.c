@@ -142,7 +142,8 @@ static int stop_guest(struct update *u, struct error *err)
 	counters_read(m);
 	control_park(m->control);
 	loop_park(&m->loop);
-	/* KVM waits for a grace period there, on a busy host for long: the guest runs. */
+	/* To detach an irqfd KVM waits for a grace period, which is long on a busy host. So this is done while the
+	 * guest still runs. */
 	int rc = irq_detach_all(&m->irq, err);
 	handover_stamp(u->page, STAMP_PREPARE);
 	if (!rc)
@@ -226,7 +227,7 @@ int pause_hand_over(struct update *u, struct error *err)
 {
 	char path[PROGRAM_PATH_LEN];
 	int rc = stop_guest(u, err);
-	/* As the next owner has it; --take's sets its own path. */
+	/* The path that the next owner is to have. One that takes the guest (--take) sets its own. */
 	memcpy(path, u->p->path, sizeof(path));
 	if (!u->taken)
 		memcpy(u->p->path, u->path, sizeof(path));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The ends of a guest from outside: the power button is pressed, and after the timeout, or at a second request, it ends. */
+/* Ending a guest from outside: its power button is pressed. After the timeout, or at a second request, it is ended. */
 #include "cpr/handover/stop.h"
 
 #include <signal.h>
@@ -11,14 +11,14 @@
 void stop_ask(struct machine *m, struct stopping *stop, int sig, const char *by)
 {
 	m->ending = true;
-	if (m->stop_code >= 0) /* it has no power button any more, and does not begin anew now */
+	if (m->stop_code >= 0) /* it has ended already, and must only not begin anew */
 		return;
 	pthread_mutex_lock(&m->lock);
 	bool listens = power_button(machine_device(m, "power", NULL));
 	pthread_mutex_unlock(&m->lock);
 	stop->sig = sig;
 	stop->deadline_ns = now_ns() + m->opt.stop_timeout_s * NS_PER_S;
-	/* It could not end otherwise. */
+	/* A paused guest could not react to it. */
 	if (paused_end(m))
 		report_paused(m, "its power button");
 	log_info("%s: power button pressed%s; the guest has %u s, a second signal ends it at once",

@@ -117,7 +117,7 @@ static int await(enum protocol_kind kind, int timeout_ms, struct error *err)
 
 /* ---- build, and the rehearsal ---- */
 
-/* The options are those that the guest was started with, and so is what their paths are relative to. */
+/* The options are those that the guest was started with; their relative paths start at the folder of that time. */
 static int take_options(struct state_blob *state, struct error *err)
 {
 	struct machine *m = self.m;
@@ -259,7 +259,7 @@ static void run_guest(void)
 		log_error(&err);
 	handover_stamp(self.page, STAMP_RUN);
 	irq_attach_all(&self.m->irq, IRQ_LEVEL);
-	/* Whom the next steps wake may want the processor that the guest is on. */
+	/* The next steps wake threads that may want the processor on which the guest runs now. */
 	handover_hold(HANDOVER_HEAD_START_MS);
 	prctl(PR_SET_NAME, "molt-worker");
 }

@@ -83,7 +83,7 @@ int warm_machine(struct machine *m, int peer, struct error *err)
 		if (poll(p, ARRAY_LEN(p), -1) > 0 && p[1].revents & (POLLHUP | POLLERR)) {
 			p[1].fd = -1;
 			__atomic_store_n(&self.cancel, true, __ATOMIC_RELEASE);
-			/* It would wait for a processor that nobody else wants. */
+			/* As SCHED_IDLE it would only end when nobody else wants the processor. */
 			pthread_setschedparam(thread, SCHED_OTHER, &ordinary);
 		}
 	pthread_join(thread, NULL);

@@ -14,7 +14,7 @@ struct error;
 #define WIRE_TEXT_MAX 32768
 #define WIRE_FDS      200 /* under the kernel's SCM_MAX_FD (253, net/scm.h) */
 
-/* On the wire: the layout never changes. A peer of another version is told by HELLO. */
+/* On the wire: the layout never changes. HELLO tells which version the other side is. */
 struct wire_header {
 	uint32_t magic; /* WIRE_MAGIC */
 	uint32_t kind;

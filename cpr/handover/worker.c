@@ -229,7 +229,7 @@ static void listen_to_parent(void)
 		if (!rc)
 			on_message(&msg);
 	}
-	if (rc == -EPIPE) /* anything else may pass */
+	if (rc == -EPIPE) /* other errors may pass by themselves */
 		go_alone(err.text);
 }
 
@@ -366,12 +366,12 @@ static bool await_boot(void)
 	if (wait_ns)
 		log_warn("%s: it did not run for long, and begins anew in %lu s", m->stop_reason,
 			 wait_ns / NS_PER_S);
-	vcpus_pause(m); /* those that have not ended */
+	vcpus_pause(m); /* the vCPUs that still run */
 	vcpus_wait_saved(m, NULL);
 	self.boot_ns = now_ns() + wait_ns;
 	do {
 		serve();
-		/* Only here: serve() sleeps for ever where there is no deadline. */
+		/* Set to 0 only here: serve() sleeps for ever where there is no deadline. */
 		if (now_ns() >= self.boot_ns)
 			self.boot_ns = 0;
 	} while (self.link >= 0 && reboot_wanted(m) &&
@@ -446,7 +446,7 @@ static int take_guest(const char *guest, struct error *err)
 	return rc;
 }
 
-/* Of a command line: what it asks for. Returns 1 where the guest has been taken, and runs. */
+/* Does what the command line asks for. Returns 1 where the guest has been taken, and runs. */
 static int begin(int argc, char *argv[], struct error *err)
 {
 	struct machine *m = self.m;

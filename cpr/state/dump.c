@@ -7,7 +7,7 @@
 
 #include "cpr/state/schema.h"
 
-/* Shown of one value in the text. */
+/* How much of one value the text shows. */
 #define TEXT_ELEMENTS 8
 #define TEXT_BYTES    24
 

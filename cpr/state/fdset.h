@@ -27,12 +27,13 @@ struct fdset_entry {
 	/* Tells apart what had the same name one after the other: all eventfds look the same to fstat. */
 	uint64_t generation;
 	bool taken;
-	bool sent; /* the update under way: the successor has it, under this name */
+	bool sent; /* in the update under way the successor has got it, under this name */
 };
 
 struct fdset {
 	struct fdset_entry *e; /* grown as needed, owned */
-	/* Of each chain, as in next: @room by name, then @room by number. In the memory of @e, behind it. */
+	/* Where each chain begins, as in next: @room of them by name, then @room by number. In the memory of @e,
+	 * behind it. */
 	uint16_t *first;
 	unsigned n, room;     /* room: a power of two */
 	unsigned changes;     /* counts entries added and closed */
@@ -46,7 +47,7 @@ int fdset_get(struct fdset *set, const char *name);
  * fails. */
 int fdset_keep(struct fdset *set, const char *name, int fd, struct error *err);
 void fdset_close(struct fdset *set, const char *name);
-/* Closes what has the name, if anything has, and adds @fd instead: that cannot fail then. */
+/* Closes what has the name, if anything has, and adds @fd instead. It cannot fail where there was one. */
 int fdset_replace(struct fdset *set, const char *name, int fd, struct error *err);
 void fdset_rename(struct fdset *set, const char *from, const char *to);
 

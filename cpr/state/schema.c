@@ -256,7 +256,7 @@ static bool fits(const struct schema_field *f, uint64_t len)
 	return f->counted ? len % unit == 0 && len <= f->count * unit : len == f->count * unit;
 }
 
-/* Whatever @from may save: its shortest and its longest, in elements of the same kind. */
+/* Checks the shortest and the longest that @from may save, in elements of the same kind. */
 static bool all_fit(const struct schema *s, const struct schema_field *from,
 		    const struct schema_field *to)
 {
@@ -299,7 +299,7 @@ static void missing_field(const struct schema_field *to, struct schema_verdict *
 	}
 }
 
-/* A node or class of both. */
+/* A node or class that both have. */
 static void diff_class(const struct schema *s, const struct schema_class *from,
 		       const struct schema_class *to, struct schema_verdict *v, FILE *out)
 {

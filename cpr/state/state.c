@@ -157,7 +157,7 @@ int state_open(struct state_blob *blob, const void *data, size_t len, struct err
 	memset(blob, 0, offsetof(struct state_blob, nodes));
 	if (len < sizeof(struct fdt_header) + sizeof(t) || len > INT32_MAX)
 		return error_set(err, EBADMSG, "state blob: %zu bytes are no blob", len);
-	/* libfdt reads older versions too, whose names may be none: it crashes on them itself. */
+	/* libfdt also reads older versions, in which a name may be missing: then it crashes itself. */
 	if (fdt_check_header(data) || fdt_version(data) < FDT_LAST_SUPPORTED_VERSION)
 		return error_set(err, EBADMSG, "state blob: no flattened device tree");
 	size_t total = fdt_totalsize(data), body = align_up(total, 8);

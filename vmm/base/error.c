@@ -8,7 +8,7 @@
 #include <stdarg.h>
 #include <sys/resource.h>
 
-/* Of an error that the caller does not want: what error_hint() and the like return. */
+/* The code of an error that the caller did not want (NULL): what error_hint() and the like return. */
 static _Thread_local int unwanted;
 
 static int code_of(const struct error *err)
@@ -16,7 +16,7 @@ static int code_of(const struct error *err)
 	return err ? err->code : unwanted;
 }
 
-/* Of a limit, which is not the object's: no caller knows better. */
+/* The remedy of a process-wide limit, which no caller knows better. */
 static void begin_hint(struct error *err)
 {
 	struct rlimit files;

@@ -34,7 +34,7 @@ void fd_limit_raise(void)
 	setrlimit(RLIMIT_NOFILE, &files);
 }
 
-/* There are few, while their numbers may go up to a hard limit of a million. */
+/* Few are open, while their numbers may go up to a hard limit of a million: so no loop over all numbers. */
 void fd_close_inherited(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -79,7 +79,7 @@ bool fd_hung_up(int fd)
 {
 	struct pollfd p = {.fd = fd};
 	struct stat st;
-	/* It is none any more to isatty(); a pipe that has ended looks the same to poll. */
+	/* To isatty() it is no terminal any more; and to poll a pipe that has ended looks the same. */
 	return !fstat(fd, &st) && S_ISCHR(st.st_mode) && poll(&p, 1, 0) > 0 &&
 	       (p.revents & POLLHUP);
 }
