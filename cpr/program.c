@@ -23,15 +23,10 @@ STATE_CLASS(program_state_class, "program", 3, struct program, program_fields);
 int program_path(char path[PROGRAM_PATH_LEN], const char *argv0, struct error *err)
 {
 	const char *execfn = (const char *)getauxval(AT_EXECFN);
-	char cwd[PROGRAM_PATH_LEN] = "";
 	if (!execfn || !execfn[0])
 		execfn = argv0;
-	if (execfn[0] != '/' && !getcwd(cwd, sizeof(cwd)))
-		return error_errno(err, errno, "working directory");
-	int n = snprintf(path, PROGRAM_PATH_LEN, "%s%s%s", cwd, cwd[0] ? "/" : "", execfn);
-	if (n < 0 || n >= PROGRAM_PATH_LEN)
-		return error_set(err, ENAMETOOLONG, "the program's path is too long: %s", execfn);
-	return 0;
+	int rc = file_absolute(execfn, path, PROGRAM_PATH_LEN);
+	return rc ? error_errno(err, -rc, "the program's path %.300s", execfn) : 0;
 }
 
 static int take_args(struct program *p, int argc, char *const argv[], struct error *err)

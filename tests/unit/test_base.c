@@ -136,6 +136,29 @@ static void descriptors(void **state)
 }
 
 /* Whatever the limit is by now. */
+static void paths_become_absolute(void **state)
+{
+	static const char *const words[][2] = {
+		{"/bin/x", "/bin/x"}, {"x", "/tmp/x"},	     {"./x", "/tmp/x"},
+		{"././x", "/tmp/x"},  {"../x", "/tmp/../x"}, {"./.x", "/tmp/.x"},
+	};
+	char before[4096], path[64];
+	assert_non_null(getcwd(before, sizeof(before)));
+	assert_int_equal(chdir("/tmp"), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(words); i++) {
+		assert_int_equal(file_absolute(words[i][0], path, sizeof(path)), 0);
+		assert_string_equal(path, words[i][1]);
+	}
+	assert_int_equal(file_absolute("x", path, 7), 0);
+	assert_int_equal(file_absolute("x", path, 6), -ENAMETOOLONG);
+	assert_int_equal(file_absolute("x", path, 4), -ENAMETOOLONG);
+	assert_int_equal(file_absolute("/bin/x", path, 6), -ENAMETOOLONG);
+	assert_int_equal(chdir("/"), 0);
+	assert_int_equal(file_absolute("./x", path, sizeof(path)), 0);
+	assert_string_equal(path, "/x");
+	assert_int_equal(chdir(before), 0);
+}
+
 static void what_was_inherited_is_closed(void **state)
 {
 	pid_t pid = fork();
@@ -175,6 +198,7 @@ int main(void)
 		cmocka_unit_test(ranges_do_not_wrap),
 		cmocka_unit_test(alignment_and_loads),
 		cmocka_unit_test(descriptors),
+		cmocka_unit_test(paths_become_absolute),
 		cmocka_unit_test(what_was_inherited_is_closed),
 		cmocka_unit_test(guest_messages_are_limited),
 	};

@@ -128,3 +128,17 @@ int file_read_text(const char *path, char *buf, size_t size)
 	buf[n] = 0;
 	return (int)n;
 }
+
+int file_absolute(const char *path, char *buf, size_t size)
+{
+	size_t len = 0;
+	if (path[0] != '/') {
+		if (!getcwd(buf, size))
+			return errno == ERANGE ? -ENAMETOOLONG : -errno;
+		len = strcmp(buf, "/") ? strlen(buf) : 0;
+		while (!strncmp(path, "./", 2))
+			path += 2;
+	}
+	int n = snprintf(buf + len, size - len, "%s%s", path[0] == '/' ? "" : "/", path);
+	return n < 0 || (size_t)n >= size - len ? -ENAMETOOLONG : 0;
+}

@@ -36,5 +36,8 @@ bool fd_hung_up(int fd);
 int fd_write_all(int fd, const void *buf, size_t len);
 int fd_pread_all(int fd, void *buf, size_t len, off_t off);
 
+/* Makes @path absolute: puts the working directory in front, instead of any "./". 0; -ENAMETOOLONG; what getcwd(3) says. */
+int file_absolute(const char *path, char *buf, size_t size);
+
 /* Reads a small text file whole, less its last newline. Returns its length or -errno. */
 int file_read_text(const char *path, char *buf, size_t size);

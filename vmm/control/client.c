@@ -255,15 +255,15 @@ static int run_events(const struct verb *v, struct client_link *l, const struct 
 static int make_request(const struct verb *v, const struct arguments *a, char *buf, size_t size,
 			struct error *err)
 {
-	char cwd[CONTROL_EXE_LEN] = "";
-	const char *exe = a->exe ?: "";
-	if (exe[0] && exe[0] != '/' && !getcwd(cwd, sizeof(cwd)))
-		return error_errno(err, errno, "working directory");
-	int n = snprintf(buf, size, "%s%s%s%s%s%s\n", v->name, a->check ? " check" : "",
-			 a->exe ? " exe=" : "", cwd, cwd[0] ? "/" : "", exe);
-	if (n < 0 || (size_t)n >= size || strcspn(buf, "\n") + 1 != (size_t)n)
+	char exe[CONTROL_EXE_LEN] = "";
+	int rc = a->exe ? file_absolute(a->exe, exe, sizeof(exe)) : 0;
+	if (rc && rc != -ENAMETOOLONG)
+		return error_errno(err, -rc, "working directory");
+	int n = snprintf(buf, size, "%s%s%s%s\n", v->name, a->check ? " check" : "",
+			 a->exe ? " exe=" : "", exe);
+	if (rc || n < 0 || (size_t)n >= size || strcspn(buf, "\n") + 1 != (size_t)n)
 		return error_end(err, EXIT_USAGE, EINVAL,
-				 "--exe %.200s: too long, or a newline in it", exe);
+				 "--exe %.200s: too long, or a newline in it", a->exe ?: "");
 	return 0;
 }
 

@@ -218,9 +218,10 @@ int fleet_update(const struct fleet_update *u)
 	for (unsigned i = 0; i < started; i++)
 		pthread_join(threads[i], NULL);
 	unsigned untried = (unsigned)(r.n - r.next);
+	unsigned there = (unsigned)r.n - r.ended;
 	if (!u->json)
-		printf("%u guests: %u updated, %u refused, %u not tried\n", (unsigned)r.n - r.ended,
-		       r.updated, r.refused, untried);
+		printf("%u guest%s: %u updated, %u refused, %u not tried\n", there,
+		       there == 1 ? "" : "s", r.updated, r.refused, untried);
 	free(r.names);
 	return r.refused || untried ? EXIT_REFUSED : 0;
 }
