@@ -88,6 +88,51 @@ static void deadline(int sig)
 		kill(running, SIGKILL); /* the case then fails: molt was ended by signal 9 */
 }
 
+/* Why case @t cannot be run here, or NULL. */
+static const char *why_not(const struct settings *set, const struct test_case *t)
+{
+	static char text[160];
+	if (t->soft_kvm_note && set->soft_kvm) {
+		snprintf(text, sizeof(text), "this KVM is software: %s", t->soft_kvm_note);
+		return text;
+	}
+	if (t->user && !session_user_possible())
+		return "becoming another user with a /dev/kvm of its own needs root and a mount "
+		       "namespace";
+	if (t->container && !session_container_possible())
+		return "a pid namespace needs root, and to be allowed";
+	if (t->svm && !kvm_gives_svm())
+		return "only with kvm_amd whose parameter nested is on, as in the bed "
+		       "(nested/bare-guests)";
+	if (t->emulated && !set->emulated)
+		return "it takes memory from the host: in the bed only (nested/bare-guests)";
+	if (t->shipped && !is_static(set->molt))
+		return "only for the release build, which is static: set MOLT";
+	return t->cgroup ? cgroup_make() : NULL;
+}
+
+static void show_passed(struct session *s, double seconds)
+{
+	qsort(s->pauses_ns, s->updates, sizeof(*s->pauses_ns), compare);
+	printf("ok guest/%s updates=%u", s->test->name, s->updates);
+	if (s->updates)
+		printf(" pause_us median=%.0f min=%.0f max=%.0f",
+		       (double)s->pauses_ns[s->updates / 2] / 1e3, (double)s->pauses_ns[0] / 1e3,
+		       (double)s->pauses_ns[s->updates - 1] / 1e3);
+	printf(" seconds=%.1f | %s\n", seconds, s->line);
+	if (s->set->verbose)
+		printf("    slowest: %s\n", s->slowest);
+}
+
+static void show_failed(const struct session *s, double seconds, unsigned deadline_s)
+{
+	if (seconds >= deadline_s)
+		printf("    deadline of %u s passed\n", deadline_s);
+	printf("not ok guest/%s after %u updates: %s (--seed %llu)\n", s->test->name, s->updates,
+	       s->error, (unsigned long long)s->set->seed);
+	session_show(s);
+}
+
 static enum verdict case_run(const struct settings *set, const struct test_case *t)
 {
 	struct session s;
@@ -96,40 +141,7 @@ static enum verdict case_run(const struct settings *set, const struct test_case 
 
 	if (set->updates && set->updates < updates)
 		updates = set->updates;
-
-	if (t->soft_kvm_note && set->soft_kvm) {
-		printf("SKIP guest/%s: this KVM is software: %s\n", t->name, t->soft_kvm_note);
-		return SKIPPED;
-	}
-	if (t->user && !session_user_possible()) {
-		printf("SKIP guest/%s: becoming another user with a /dev/kvm of its own needs root "
-		       "and a mount namespace\n",
-		       t->name);
-		return SKIPPED;
-	}
-	if (t->container && !session_container_possible()) {
-		printf("SKIP guest/%s: a pid namespace needs root, and to be allowed\n", t->name);
-		return SKIPPED;
-	}
-	if (t->svm && !kvm_gives_svm()) {
-		printf("SKIP guest/%s: only with kvm_amd whose parameter nested is on, as in the "
-		       "bed "
-		       "(nested/bare-guests)\n",
-		       t->name);
-		return SKIPPED;
-	}
-	if (t->emulated && !set->emulated) {
-		printf("SKIP guest/%s: it takes memory from the host: in the bed only "
-		       "(nested/bare-guests)\n",
-		       t->name);
-		return SKIPPED;
-	}
-	if (t->shipped && !is_static(set->molt)) {
-		printf("SKIP guest/%s: only for the release build, which is static: set MOLT\n",
-		       t->name);
-		return SKIPPED;
-	}
-	const char *why = t->cgroup ? cgroup_make() : NULL;
+	const char *why = why_not(set, t);
 	if (why) {
 		printf("SKIP guest/%s: %s\n", t->name, why);
 		return SKIPPED;
@@ -143,30 +155,14 @@ static enum verdict case_run(const struct settings *set, const struct test_case 
 	alarm(0);
 	running = 0;
 	double seconds = (double)(clock_ns() - start) / 1e9;
-	if (rc) {
-		if (seconds >= deadline_s)
-			printf("    deadline of %u s passed\n", deadline_s);
-		printf("not ok guest/%s after %u updates: %s (--seed %llu)\n", t->name, s.updates,
-		       s.error, (unsigned long long)set->seed);
-		session_show(&s);
-		session_end(&s);
-		if (t->cgroup)
-			cgroup_remove();
-		return FAILED;
-	}
-	qsort(s.pauses_ns, s.updates, sizeof(*s.pauses_ns), compare);
-	printf("ok guest/%s updates=%u", t->name, s.updates);
-	if (s.updates)
-		printf(" pause_us median=%.0f min=%.0f max=%.0f",
-		       (double)s.pauses_ns[s.updates / 2] / 1e3, (double)s.pauses_ns[0] / 1e3,
-		       (double)s.pauses_ns[s.updates - 1] / 1e3);
-	printf(" seconds=%.1f | %s\n", seconds, s.line);
-	if (set->verbose)
-		printf("    slowest: %s\n", s.slowest);
+	if (rc)
+		show_failed(&s, seconds, deadline_s);
+	else
+		show_passed(&s, seconds);
 	session_end(&s);
 	if (t->cgroup)
 		cgroup_remove();
-	return PASSED;
+	return rc ? FAILED : PASSED;
 }
 
 static const struct test_case *case_find(const char *name)
@@ -235,47 +231,44 @@ static const struct option options[] = {
 	{0},
 };
 
-int main(int argc, char **argv)
-{
-	struct settings set = {.molt = "molt",
-			       .molt_b = getenv("MOLT_B"),
-			       .guests = getenv("MOLT_GUESTS") ?: "guests",
-			       .slow = number(getenv("MOLT_SLOW")),
-			       .seed = clock_ns()};
-	const char *bench = NULL, *floor = NULL;
-	unsigned passed = 0, failed = 0, skipped = 0;
+struct bench_choice {
+	const char *name, *floor; /* NULL: none */
+};
 
+/* Returns -1, or the exit status where there is nothing to run. */
+static int parse(struct settings *set, struct bench_choice *bench, int argc, char **argv)
+{
 	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
 		switch (c) {
 		case OPT_MOLT:
-			set.molt = optarg;
+			set->molt = optarg;
 			break;
 		case OPT_MOLT_B:
-			set.molt_b = optarg;
+			set->molt_b = optarg;
 			break;
 		case OPT_GUESTS:
-			set.guests = optarg;
+			set->guests = optarg;
 			break;
 		case OPT_UPDATES:
-			set.updates = number(optarg);
+			set->updates = number(optarg);
 			break;
 		case OPT_SLOW:
-			set.slow = number(optarg);
+			set->slow = number(optarg);
 			break;
 		case OPT_SEED:
-			set.seed = strtoull(optarg, NULL, 10);
+			set->seed = strtoull(optarg, NULL, 10);
 			break;
 		case OPT_LONG:
-			set.long_run = true;
+			set->long_run = true;
 			break;
 		case OPT_BENCH:
-			bench = optarg;
+			bench->name = optarg;
 			break;
 		case OPT_FLOOR:
-			floor = optarg;
+			bench->floor = optarg;
 			break;
 		case OPT_VERBOSE:
-			set.verbose = true;
+			set->verbose = true;
 			break;
 		case OPT_LIST:
 			for (unsigned i = 0; i < test_cases_len; i++)
@@ -287,36 +280,34 @@ int main(int argc, char **argv)
 			return usage(2);
 		}
 	}
-	set.soft_kvm = !kvm_is_hardware();
-	set.emulated = host_is_emulated();
-	const char *longer = getenv("MOLT_LONG");
-	if (longer && longer[0])
-		set.long_run = true;
-	if (getenv("MOLT"))
-		set.molt = getenv("MOLT");
-	if (!set.slow)
-		set.slow = 1;
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	signal(SIGPIPE, SIG_IGN);
-	struct sigaction alarm_action = {.sa_handler = deadline};
-	sigaction(SIGALRM, &alarm_action, NULL);
+	return -1;
+}
 
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (kvm < 0) {
-		printf("SKIP guest: /dev/kvm cannot be opened: %s\n", strerror(errno));
-		return SKIPPED;
-	}
-	close(kvm);
-	if (bench)
-		return bench_run(&set, bench, floor);
-	for (int i = optind; i < (optind < argc ? argc : optind + (int)test_cases_len); i++) {
-		const struct test_case *t =
-			optind < argc ? case_find(argv[i]) : &test_cases[i - optind];
+/* What the environment says goes before the command line's --molt, and its --long. */
+static void look_around(struct settings *set)
+{
+	const char *longer = getenv("MOLT_LONG");
+	set->soft_kvm = !kvm_is_hardware();
+	set->emulated = host_is_emulated();
+	if (longer && longer[0])
+		set->long_run = true;
+	if (getenv("MOLT"))
+		set->molt = getenv("MOLT");
+	if (!set->slow)
+		set->slow = 1;
+}
+
+/* Those named, or all. */
+static int run_cases(const struct settings *set, char **names, unsigned n)
+{
+	unsigned passed = 0, failed = 0, skipped = 0;
+	for (unsigned i = 0; i < (n ? n : test_cases_len); i++) {
+		const struct test_case *t = n ? case_find(names[i]) : &test_cases[i];
 		if (!t) {
-			fprintf(stderr, "guest-runner: no case '%s'\n", argv[i]);
+			fprintf(stderr, "guest-runner: no case '%s'\n", names[i]);
 			return 2;
 		}
-		enum verdict v = case_run(&set, t);
+		enum verdict v = case_run(set, t);
 		passed += v == PASSED;
 		failed += v == FAILED;
 		skipped += v == SKIPPED;
@@ -324,4 +315,32 @@ int main(int argc, char **argv)
 	if (passed + failed + skipped > 1)
 		printf("%u passed, %u failed, %u skipped\n", passed, failed, skipped);
 	return failed ? FAILED : passed ? PASSED : SKIPPED;
+}
+
+int main(int argc, char **argv)
+{
+	struct settings set = {.molt = "molt",
+			       .molt_b = getenv("MOLT_B"),
+			       .guests = getenv("MOLT_GUESTS") ?: "guests",
+			       .slow = number(getenv("MOLT_SLOW")),
+			       .seed = clock_ns()};
+	struct bench_choice bench = {0};
+	const struct sigaction alarm_action = {.sa_handler = deadline};
+
+	int rc = parse(&set, &bench, argc, argv);
+	if (rc >= 0)
+		return rc;
+	look_around(&set);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	signal(SIGPIPE, SIG_IGN);
+	sigaction(SIGALRM, &alarm_action, NULL);
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm < 0) {
+		printf("SKIP guest: /dev/kvm cannot be opened: %s\n", strerror(errno));
+		return SKIPPED;
+	}
+	close(kvm);
+	if (bench.name)
+		return bench_run(&set, bench.name, bench.floor);
+	return run_cases(&set, argv + optind, (unsigned)(argc - optind));
 }

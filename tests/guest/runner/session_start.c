@@ -72,6 +72,24 @@ int session_copy(struct session *s, const char *from, const char *name)
 	return rc;
 }
 
+/* Puts the numbers of descriptors in place of %T, %U and %N, and the session's folder in place of %D. */
+static void expand(const struct session *s, const char *arg, char *to, size_t size)
+{
+	char *end = to + size - 16;
+	for (const char *p = arg; *p && to < end; p++) {
+		if (p[0] == '%' && (p[1] == 'T' || p[1] == 'U' || p[1] == 'N'))
+			to += sprintf(to, "%d",
+				      *++p == 'T' ? s->trigger
+				      : *p == 'U' ? s->unmask
+						  : s->link_molt);
+		else if (p[0] == '%' && p[1] == 'D' && ++p)
+			to += snprintf(to, (size_t)(end - to), "%s", s->dir);
+		else
+			*to++ = *p;
+	}
+	*to = 0;
+}
+
 static void child_exec(struct session *s, const char *cmdline, const char *kernel,
 		       const char *report, int in, int out)
 {
@@ -110,19 +128,7 @@ static void child_exec(struct session *s, const char *cmdline, const char *kerne
 		argv[n++] = "100";
 	}
 	for (unsigned i = 0; i < TEST_ARGS && s->test->args[i]; i++) {
-		char *to = expanded[i], *end = to + sizeof(expanded[i]) - 16;
-		for (const char *p = s->test->args[i]; *p && to < end; p++) {
-			if (p[0] == '%' && (p[1] == 'T' || p[1] == 'U' || p[1] == 'N'))
-				to += sprintf(to, "%d",
-					      *++p == 'T' ? s->trigger
-					      : *p == 'U' ? s->unmask
-							  : s->link_molt);
-			else if (p[0] == '%' && p[1] == 'D' && ++p)
-				to += snprintf(to, (size_t)(end - to), "%s", s->dir);
-			else
-				*to++ = *p;
-		}
-		*to = 0;
+		expand(s, s->test->args[i], expanded[i], sizeof(expanded[i]));
 		argv[n++] = expanded[i];
 	}
 	argv[n] = NULL;
@@ -177,12 +183,10 @@ static int disk_make(struct session *s, unsigned mib)
 	return rc ? session_fail(s, "%s: %s", path, strerror(errno)) : 0;
 }
 
-int session_start(struct session *s, const struct settings *set, const struct test_case *test,
-		  unsigned updates)
+static int session_init(struct session *s, const struct settings *set, const struct test_case *test,
+			unsigned updates)
 {
-	char cmdline[256], kernel[512], report[160];
-	int to[2], from[2];
-
+	const char *tmp = getenv("TMPDIR");
 	memset(s, 0, sizeof(*s));
 	s->set = set;
 	s->test = test;
@@ -193,7 +197,6 @@ int session_start(struct session *s, const struct settings *set, const struct te
 	s->pauses_ns = calloc(updates + 1, sizeof(*s->pauses_ns));
 	s->gaps_ns = calloc(updates + 1, sizeof(*s->gaps_ns));
 	s->tsc_khz = tsc_calibrate();
-	const char *tmp = getenv("TMPDIR");
 	snprintf(s->dir, sizeof(s->dir), "%.40s/guest-test.XXXXXX", tmp ? tmp : "/tmp");
 	if (!mkdtemp(s->dir))
 		return session_fail(s, "mkdtemp %s: %s", s->dir, strerror(errno));
@@ -203,21 +206,36 @@ int session_start(struct session *s, const struct settings *set, const struct te
 		return -1;
 	if (session_program_of(s->program, &s->running))
 		return session_fail(s, "%s: %s", s->program, strerror(errno));
-	snprintf(report, sizeof(report), "%s/report", s->dir);
-	s->report = open(report, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	for (unsigned i = 0; i < TEST_ARGS && test->args[i]; i++) {
-		/* Inherited by molt under these numbers. */
-		if (strstr(test->args[i], "%T"))
+	return 0;
+}
+
+/* What the case's arguments need. Descriptors are inherited by molt under these numbers. */
+static int make_resources(struct session *s)
+{
+	for (unsigned i = 0; i < TEST_ARGS && s->test->args[i]; i++) {
+		const char *arg = s->test->args[i];
+		if (strstr(arg, "%T"))
 			s->trigger = eventfd(0, EFD_NONBLOCK);
-		if (strstr(test->args[i], "%U"))
+		if (strstr(arg, "%U"))
 			s->unmask = eventfd(0, EFD_NONBLOCK);
-		if (strstr(test->args[i], "%N") && link_make(s))
+		if (strstr(arg, "%N") && link_make(s))
 			return -1;
-		if (!strcmp(test->args[i], "--control") && supervise(s))
+		if (!strcmp(arg, "--control") && supervise(s))
 			return -1;
 	}
-	if (test->disk_mib && disk_make(s, test->disk_mib))
+	return s->test->disk_mib ? disk_make(s, s->test->disk_mib) : 0;
+}
+
+int session_start(struct session *s, const struct settings *set, const struct test_case *test,
+		  unsigned updates)
+{
+	char cmdline[256], kernel[512], report[160];
+	int to[2], from[2];
+
+	if (session_init(s, set, test, updates) || make_resources(s))
 		return -1;
+	snprintf(report, sizeof(report), "%s/report", s->dir);
+	s->report = open(report, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	s->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (s->report < 0 || inotify_add_watch(s->watch, report, IN_MODIFY) < 0 ||
 	    pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC))
