@@ -5,7 +5,7 @@
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
-ROUNDS=${ROUNDS:-5} WAIT=150 MS=1000 PORT=7000
+ROUNDS=${ROUNDS:-5} WAIT=300 MS=1000 PORT=7000
 MOLT=/bed/molt QEMU=/usr/bin/qemu-system-x86_64 PEER=/bed/peer
 PROGRAMS="molt qemu-uring qemu-threads"
 PIDS='' SERVER='' LOG=/dev/null CONSOLE=/dev/null
