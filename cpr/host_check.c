@@ -51,14 +51,23 @@ static bool check_kvm(struct checks *c)
 }
 
 /* A file that exists is not opened: to open it for a guest is to lock it and to make it longer. */
-static void check_memory(struct checks *c)
+static bool check_memory(struct checks *c)
 {
 	struct machine *m = c->m;
 	struct error err;
 	if (m->opt.mem.path[0])
-		return;
+		return false;
 	int rc = ram_create(&m->ram, &m->opt.mem, &m->fds, &err) ?: ram_map(&m->ram, &err);
 	tell(c, "guest memory", rc, false, &err);
+	return !rc;
+}
+
+/* What the guest's processors are to have, and how far they reach, which memory must be there for. */
+static void check_processors(struct checks *c)
+{
+	struct error err;
+	int rc = arch_init(c->m, &err) ?: vcpus_init(c->m, &err);
+	tell(c, "processors", rc, false, &err);
 }
 
 static void check_file(struct checks *c, const char *what, const char *path)
@@ -127,7 +136,9 @@ int host_check(struct machine *m, bool json)
 	check_file(&c, "kernel", m->opt.kernel);
 	check_file(&c, "initrd", m->opt.initrd);
 	bool kvm = check_kvm(&c);
-	check_memory(&c);
+	bool memory = check_memory(&c);
+	if (kvm && memory)
+		check_processors(&c);
 	if (kvm)
 		check_devices(&c);
 	json_close(&c.j, ']');

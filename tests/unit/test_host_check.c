@@ -17,7 +17,7 @@
 #define DEVICE_DIR "sys/bus/pci/devices/" BDF
 
 static char root[64], sys_dir[80], proc_dir[80], dev_dir[80], said[16384];
-static bool no_kvm;
+static bool no_kvm, no_svm;
 
 int vm_open(struct vm *vm, struct fdset *fds, struct error *err)
 {
@@ -28,6 +28,16 @@ int vm_open(struct vm *vm, struct fdset *fds, struct error *err)
 }
 
 int vm_create(struct vm *vm, struct error *err)
+{
+	return 0;
+}
+
+int arch_init(struct machine *m, struct error *err)
+{
+	return no_svm ? error_end(err, EXIT_HOST, ENOTSUP, "no SVM") : 0;
+}
+
+int vcpus_init(struct machine *m, struct error *err)
 {
 	return 0;
 }
@@ -49,7 +59,7 @@ static int setup(void **state)
 		if (mkdir(path, 0755))
 			return -1;
 	}
-	no_kvm = false;
+	no_kvm = no_svm = false;
 	return 0;
 }
 
@@ -98,7 +108,14 @@ static void assert_said(const char *text)
 static void all_is_well(void **state)
 {
 	assert_int_equal(check(NULL, NULL), 0);
-	assert_string_equal(said, "ok       KVM\nok       guest memory\n");
+	assert_string_equal(said, "ok       KVM\nok       guest memory\nok       processors\n");
+}
+
+static void without_svm(void **state)
+{
+	no_svm = true;
+	assert_int_equal(check(NULL, NULL), EXIT_HOST);
+	assert_said("error    processors: no SVM\n");
 }
 
 static void without_kvm(void **state)
@@ -127,12 +144,12 @@ static void as_json(void **state)
 	assert_int_equal(check("--json", BDF), EXIT_HOST);
 	assert_string_equal(json_get_text(said, "result", text, sizeof(text)), "error");
 	for (const char *c = json_first(json_get(said, "checks")); c; c = json_next(c), n++) {
-		bool ok = n < 2; /* KVM, memory; container, device */
+		bool ok = n < 3; /* KVM, memory, processors; container, device */
 		assert_string_equal(json_get_text(c, "result", text, sizeof(text)),
 				    ok ? "ok" : "error");
 		assert_int_equal(strlen(json_get_text(c, "remedy", text, sizeof(text))) > 0, !ok);
 	}
-	assert_int_equal(n, 4);
+	assert_int_equal(n, 5);
 }
 
 int main(void)
@@ -140,6 +157,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(all_is_well, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_kvm, setup, teardown),
+		cmocka_unit_test_setup_teardown(without_svm, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_device, setup, teardown),
 		cmocka_unit_test_setup_teardown(as_json, setup, teardown),
 	};
