@@ -65,6 +65,17 @@ static void table(unsigned offset, bool idt)
 	*field(SAVED + offset + 8) = t.base;
 }
 
+/* The first GiB, mapped to itself, and for users, as nested tables must be. */
+static uint64_t nested_tables(void)
+{
+	static uint64_t tables[3][512] __attribute__((aligned(4096)));
+	tables[0][0] = (uint64_t)tables[1] | 7;
+	tables[1][0] = (uint64_t)tables[2] | 7;
+	for (uint64_t i = 0; i < 512; i++)
+		tables[2][i] = i << 21 | 0x87;
+	return (uint64_t)tables[0];
+}
+
 static void inner_make(void)
 {
 	*field32(INTERCEPT_1) = 1;
@@ -72,8 +83,7 @@ static void inner_make(void)
 	*field32(ASID) = 1;
 	*field32(INT_CONTROL) =
 		1u << 24; /* interrupts are masked by this guest's flag, not the inner one's */
-	*field(NESTED_CR3) =
-		read_cr3(); /* all is mapped to itself, and for users, as nested tables must be */
+	*field(NESTED_CR3) = nested_tables();
 	segment(0x00, SEL_KDATA, 0xc93);
 	segment(0x10, SEL_KCODE, 0xa9b);
 	segment(0x20, SEL_KDATA, 0xc93);
