@@ -21,6 +21,10 @@ struct block {
 
 static struct {
 	long cap;
+	uint64_t lacks; /* another capability */
+	uint64_t on[2]; /* what was enabled */
+	unsigned enabled;
+	bool refuses;
 	struct block has, got; /* what it gives, what it was given */
 } kvm;
 
@@ -28,7 +32,15 @@ long vm_ioctl(int fd, unsigned long request, void *arg)
 {
 	struct kvm_nested_state *head = arg;
 	if (request == KVM_CHECK_EXTENSION)
-		return kvm.cap;
+		return (uintptr_t)arg == KVM_CAP_NESTED_STATE ? kvm.cap
+							      : (uintptr_t)arg != kvm.lacks;
+	if (request == KVM_ENABLE_CAP) {
+		const struct kvm_enable_cap *cap = arg;
+		assert_int_equal(cap->args[0], 1);
+		assert_in_range(kvm.enabled, 0, 1);
+		kvm.on[kvm.enabled++] = cap->cap;
+		return kvm.refuses ? -EINVAL : 0;
+	}
 	if (request == KVM_GET_NESTED_STATE) {
 		if (head->size < kvm.has.head.size)
 			return -E2BIG;
@@ -157,6 +169,24 @@ static void another_processors_is_refused(void **state)
 	assert_int_equal(svm_save(&cpu, &err), -ENOTSUP);
 }
 
+/* As kernels have it: the first since 4.20, the other since 6.0. */
+static void what_is_pending_is_told(void **state)
+{
+	made();
+	assert_int_equal(kvm.enabled, 2);
+	assert_int_equal(kvm.on[0], KVM_CAP_EXCEPTION_PAYLOAD);
+	assert_int_equal(kvm.on[1], KVM_CAP_X86_TRIPLE_FAULT_EVENT);
+	pool_free(arch.svm);
+	kvm.enabled = 0;
+	kvm.lacks = KVM_CAP_X86_TRIPLE_FAULT_EVENT;
+	assert_int_equal(svm_init(&machine, &err), 0);
+	assert_int_equal(kvm.enabled, 1);
+	pool_free(arch.svm);
+	kvm.enabled = 0;
+	kvm.refuses = true;
+	assert_int_equal(svm_init(&machine, &err), -EINVAL);
+}
+
 static void hosts_without(void **state)
 {
 	kvm.cap = 0;
@@ -174,6 +204,7 @@ static void guests_without(void **state)
 	assert_int_equal(svm_init(&machine, &err) ?: svm_register(&cpu, &err), 0);
 	assert_int_equal(machine.tree.n, 0);
 	assert_int_equal(arch.caps, 0);
+	assert_int_equal(kvm.enabled, 0);
 	svm_scrub(&cpu);
 }
 
@@ -182,8 +213,13 @@ static void guests_without(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(every_member_is_a_field),  T(what_is_read_is_loaded),	       T(out_of_the_guest),
-		T(hostile_state_is_refused), T(another_processors_is_refused), T(hosts_without),
+		T(every_member_is_a_field),
+		T(what_is_read_is_loaded),
+		T(out_of_the_guest),
+		T(hostile_state_is_refused),
+		T(another_processors_is_refused),
+		T(what_is_pending_is_told),
+		T(hosts_without),
 		T(guests_without),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,6 +33,23 @@ static struct svm_state *state_of(const struct vcpu *cpu)
 	return &cpu->m->arch->svm[cpu->index];
 }
 
+/* An exception or a triple fault that is still to come may be one that the guest wants to hear of, and not its own guest.
+ * Without these KVM_GET_VCPU_EVENTS says that it has come to that one, or nothing (api.rst). */
+static int tell_what_is_pending(struct machine *m, struct error *err)
+{
+	static const uint32_t caps[] = {KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_X86_TRIPLE_FAULT_EVENT};
+	for (unsigned i = 0; i < ARRAY_LEN(caps); i++) {
+		struct kvm_enable_cap on = {.cap = caps[i], .args = {1}};
+		if (vm_ioctl(m->vm.fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)caps[i]) <= 0)
+			continue;
+		int rc = vm_call(m->vm.fd, KVM_ENABLE_CAP, &on, err, "KVM_ENABLE_CAP %u", caps[i]);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* The capabilities belong to a VM: each program asks for its own. */
 int svm_init(struct machine *m, struct error *err)
 {
 	if (!m->opt.cpu.nested)
@@ -45,7 +62,7 @@ int svm_init(struct machine *m, struct error *err)
 	if (!m->arch->svm)
 		return error_errno(err, ENOMEM, "state of SVM");
 	m->arch->caps |= ARCH_CAP_NESTED;
-	return 0;
+	return tell_what_is_pending(m, err);
 }
 
 int svm_missing(struct error *err)
