@@ -300,6 +300,10 @@ modules_copy() { # KERNEL_DIR DEST MODULE...
 	rm "$dest/.paths"
 }
 
+# What a stock kernel needs to come to the root file system of a virtio disk, and to its network.
+# shellcheck disable=SC2034 # for those who source this
+ROOT_MODULES=(virtio_pci virtio_blk virtio_net virtio_rng ext4)
+
 # Packs a folder as an initramfs (uncompressed: the emulated CPU is slower at unpacking than at copying).
 cpio_make() { # DIR OUT
 	(cd "$1" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |

@@ -47,7 +47,8 @@ foreach(case ${NESTED_CASES})
 endforeach()
 # scripts/try, at a terminal.
 add_test(NAME nested/try COMMAND ${CMAKE_CURRENT_LIST_DIR}/try)
-list(APPEND NESTED_NAMES nested/try)
+add_test(NAME nested/try-nic COMMAND ${CMAKE_CURRENT_LIST_DIR}/try nic)
+list(APPEND NESTED_NAMES nested/try nested/try-nic)
 # Adds up what the others counted: how often emulated SVM itself lost a guest.
 add_test(NAME nested/artefacts COMMAND ${CMAKE_CURRENT_LIST_DIR}/run --artefacts)
 set_tests_properties(nested/artefacts PROPERTIES DEPENDS "${NESTED_NAMES}")
