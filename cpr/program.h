@@ -26,8 +26,8 @@ extern const struct state_class program_state_class;
 /* The path that exec was given (AT_EXECFN, or @argv0), made absolute with the present working directory. */
 int program_path(char path[PROGRAM_PATH_LEN], const char *argv0, struct error *err);
 
-/* Goes to p->folder, so that relative paths among the options mean the same in each process that has the guest. Where that
- * cannot be it says so, and the process stays where it is. */
+/* Goes to p->folder, so that relative paths among the options mean the same in each process that has the guest.
+ * Where that cannot be it says so, and the process stays where it is. */
 void program_go_to_folder(const struct program *p);
 
 /* A worker is execed by a descriptor: its parent, who knows the path, leaves it in this variable. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The words that shells complete (docs/completions, docs/packaging.md). Each line is CONTEXT|WORD, some with |DESCRIPTION:
- * after the words CONTEXT there may be WORD. A WORD in capitals is a kind: FILE, GUEST, DEVICE and so on. */
+/* The words that shells complete (docs/completions, docs/packaging.md). Each line is CONTEXT|WORD, some with
+ * |DESCRIPTION: after the words CONTEXT there may be WORD. A WORD in capitals is a kind: FILE, GUEST, DEVICE and so
+ * on. */
 #pragma once
 
 #include "vmm/base/base.h"

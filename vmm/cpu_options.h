@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* What --cpus says beside the number: how the guest's processors are arranged, where they run on the host, and whether the
- * guest may run guests of its own. */
+/* What --cpus says beside the number: how the guest's processors are arranged, where they run on the host, and
+ * whether the guest may run guests of its own. */
 #pragma once
 
 #include "vmm/sched.h"
 
 struct cpu_options {
-	/* Their product is the number of vCPUs. The bits of a vCPU's index say where it is, so that what others follow is a
-	 * power of two. */
+	/* Their product is the number of vCPUs. The bits of a vCPU's index say where it is, so that what others
+	 * follow is a power of two. */
 	uint32_t sockets;
 	uint32_t cores;	      /* of a socket */
 	uint32_t threads;     /* of a core */

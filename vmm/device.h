@@ -50,8 +50,8 @@ struct device_class {
 	/* The guest runs, an update is near: takes on nothing new from now on. -EBUSY: something is under way, which
 	 * the error names; when it is done the device wakes the leader (MACHINE_WAKE_SIGNAL). */
 	int (*quiesce)(struct device *dev, struct error *err);
-	/* In the pause, no vCPU runs: what works on guest memory without threads of this process stops, and the state says
-	 * how far it is. Passed-through devices go on. */
+	/* In the pause, no vCPU runs: what works on guest memory without threads of this process stops, and the
+	 * state says how far it is. Passed-through devices go on. */
 	int (*still)(struct device *dev, struct error *err);
 	/* The update does not happen: goes on, with what came meanwhile. */
 	void (*resume)(struct device *dev);
@@ -78,8 +78,8 @@ int device_realize(struct device *dev, struct error *err);
 /* False: it stays until the process ends, and so must its descriptors and guest memory. */
 bool device_destroy(struct device *dev);
 
-/* Device lock held: @trouble (static) is told to the operator by the leader: log, event, status; and with @ends_guest the
- * guest is asked to power off. */
+/* Device lock held: @trouble (static) is told to the operator by the leader: log, event, status; and with
+ * @ends_guest the guest is asked to power off. */
 void device_tell(struct device *dev, const char *trouble, bool ends_guest);
 
 /* Devices every machine has, in order; ends with NULL. */

@@ -68,11 +68,16 @@ bool irq_pending(const struct irq_source *src);
 void irq_pin(struct irq *irq, uint32_t gsi, bool level);
 int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data);
 
-/* routes_commit uploads the routing table if it changed. detach_all stops at the first error: the
- * caller attaches again. attach_all attaches what is wanted, and writes each level source's unmask
- * eventfd, since a line that was asserted has to be looked at again. What KVM refuses then is
- * injected by hand, and logged; attach_missing tries that again, as memory may be there later. Detaching, and attaching a level source, wait for a grace period. */
+/* Uploads the routing table if it has changed. */
 int irq_routes_commit(struct irq *irq, struct error *err);
+
+/* Takes all irqfds off. Stops at the first error: then the caller attaches all again. KVM waits for a grace period. */
 int irq_detach_all(struct irq *irq, struct error *err);
+
+/* Attaches what is wanted of @kind. Each level source's unmask eventfd is written too: a line that was asserted has
+ * to be looked at again. What KVM refuses is logged, and what it has counted is injected. Level sources wait for a
+ * grace period. */
 void irq_attach_all(struct irq *irq, enum irq_kind kind);
+
+/* Tries again what KVM has refused (irq->missing), as memory may be there later. */
 void irq_attach_missing(struct irq *irq);

@@ -207,7 +207,8 @@ static int parse_name(struct options *opt, const struct option_entry *o, const c
 	for (size_t i = 0; i < n; i++)
 		if (!isalnum((unsigned char)text[i]) && !strchr("._-", text[i]))
 			return usage(err, o, text, "letters, digits, '.', '_' and '-' only");
-	/* Other commands take it as an argument: it must not look like an option ('-'), nor like a hidden file ('.'). */
+	/* Other commands take it as an argument: it must not look like an option ('-'), nor like a hidden file
+	 * ('.'). */
 	if (strchr(".-", text[0]))
 		return usage(err, o, text, "a name that begins with a letter, a digit or '_'");
 	return parse_string(opt, o, text, err);

@@ -36,8 +36,8 @@ struct ram {
 	bool huge_advised;
 };
 
-/* Creates the file ("ram0" in @fds), sized and sealed or locked, with the architecture's regions. One that is there must
- * be empty, or a device DAX. */
+/* Creates the file ("ram0" in @fds), sized and sealed or locked, with the architecture's regions. One that is there
+ * must be empty, or a device DAX. */
 int ram_create(struct ram *ram, const struct ram_options *opt, struct fdset *fds,
 	       struct error *err);
 

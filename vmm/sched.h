@@ -20,8 +20,8 @@ struct thread_sched {
 	char cgroup[SCHED_CGROUP_LEN];
 };
 
-/* Fields of the struct thread_sched that is member @m of state struct @S; its cgroups and nice value came with version 2
- * of vCPUs, and all of it with version 2 of the program. */
+/* Fields of the struct thread_sched that is member @m of state struct @S; its cgroups and nice value came with
+ * version 2 of vCPUs, and all of it with version 2 of the program. */
 #define SCHED_CPU_FIELDS(S, m)                                                                     \
 	FIELD_ARRAY(S, m.affinity), FIELD_U(S, m.policy), FIELD_U(S, m.priority),                  \
 		FIELD_U_SINCE(S, m.nice, 2, SCHED_NICE_ZERO), FIELD_STR_SINCE(S, m.cgroup, 2)

@@ -107,8 +107,8 @@ int vcpu_arch_save(struct vcpu *cpu, struct error *err);
 int vcpu_arch_load(struct vcpu *cpu, struct error *err);
 /* Tries the state: without what would let KVM write to the guest's memory or arm a timer. */
 int vcpu_arch_rehearse(struct vcpu *cpu, struct error *err);
-/* Tells the guest, before it runs on, that the page of its memory at @gpa is lost. @now: this vCPU has just read it. Where
- * the guest would not hear of it -EOPNOTSUPP, with the reason. */
+/* Tells the guest, before it runs on, that the page of its memory at @gpa is lost. @now: this vCPU has just read it.
+ * Where the guest would not hear of it -EOPNOTSUPP, with the reason. */
 int vcpu_arch_poison(struct vcpu *cpu, uint64_t gpa, bool now, struct error *err);
 void vcpu_arch_scrub(struct vcpu *cpu);	 /* clears general and vector registers */
 void vcpu_arch_recall(struct vcpu *cpu); /* goes back to the state that KVM has taken last */

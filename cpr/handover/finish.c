@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the successor does after the pause, with the guest running. Nothing that fails here is a reason to lose it: it is
- * told, and tried again where that may help. */
+/* What the successor does after the pause, with the guest running. Nothing that fails here is a reason to lose it:
+ * it is told, and tried again where that may help. */
 #include "cpr/handover/finish.h"
 
 #include "cpr/handover/oom.h"
@@ -43,8 +43,8 @@ static void rest(void)
 	handover_hold(HANDOVER_REST_MS);
 }
 
-/* Does one thing after the other, with a rest in between, since the guest, the former worker's end and the parent's next
- * image may all want the same processor. Done at once this was the longest gap that the guest saw. */
+/* Does one thing after the other, with a rest in between, since the guest, the former worker's end and the parent's
+ * next image may all want the same processor. Done at once this was the longest gap that the guest saw. */
 void finish(struct machine *m, int peer, struct report *report)
 {
 	struct error err;

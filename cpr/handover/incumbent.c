@@ -222,8 +222,8 @@ int incumbent_begin(struct machine *m, struct program *p, const struct incumbent
 	return rc;
 }
 
-/* The parent answers in the order in which it was asked. Where an update was called off before its answer came, that answer
- * is the next update's first, and its own replaces it. */
+/* The parent answers in the order in which it was asked. Where an update was called off before its answer came, that
+ * answer is the next update's first, and its own replaces it. */
 void incumbent_started(const struct wire_message *msg)
 {
 	struct error err;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The parent: the process whose id is known. One thread, one loop over its signals and the sockets to its children. It
- * starts workers and successors, passes signals on to whoever has the guest, becomes the new program after an update, and
- * ends with the exit status of the last worker.
+ * starts workers and successors, passes signals on to whoever has the guest, becomes the new program after an update,
+ * and ends with the exit status of the last worker.
  */
 #include "cpr/handover/parent.h"
 
@@ -182,7 +182,8 @@ static void stay(const char *why)
 		 (int)getpid(), why);
 }
 
-/* The program to become has never run in the parent's role. A child tries it first: it must be ready, and end with 0. */
+/* The program to become has never run in the parent's role. A child tries it first: it must be ready, and end with
+ * 0. */
 static void rehearse(void)
 {
 	struct error err;

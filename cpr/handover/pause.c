@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The incumbent's side of the pause, from the kick of the vCPUs on: they stop, their state is saved and sent, and the
- * successor has until the deadline to commit. If it does, this process ends. If it does not, this process takes the word
- * back and the guest resumes in place, where everything still is.
+ * successor has until the deadline to commit. If it does, this process ends. If it does not, this process takes the
+ * word back and the guest resumes in place, where everything still is.
  */
 #include <signal.h>
 #include <sys/prctl.h>
@@ -121,8 +121,8 @@ static int send_new_fds(struct update *u, struct error *err)
 	return 0;
 }
 
-/* What a device has reported just now the leader has not told the operator yet. That is not carried over, so it is told by
- * this process, which goes on. */
+/* What a device has reported just now the leader has not told the operator yet. That is not carried over, so it is
+ * told by this process, which goes on. */
 static int check_told(const struct machine *m, struct error *err)
 {
 	for (unsigned i = 0; i < m->ndevices; i++) {
@@ -189,8 +189,8 @@ static int await_commit(struct update *u, struct error *err)
 	return why_not(u, rc, err);
 }
 
-/* This process has no guest any more, and ends. The kernel takes milliseconds to free its VM and mappings, on a processor
- * that the guest may want: so that is done at the lowest priority. */
+/* This process has no guest any more, and ends. The kernel takes milliseconds to free its VM and mappings, on a
+ * processor that the guest may want: so that is done at the lowest priority. */
 static void leave(struct update *u)
 {
 	struct machine *m = u->m;

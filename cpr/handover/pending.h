@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Signals that the parent has passed on and no worker has said to be serving: a new owner of the guest gets them again. */
+/* Signals that the parent has passed on and no worker has said to be serving: a new owner of the guest gets them
+ * again. */
 #pragma once
 
 #include "vmm/base/base.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A guest that resets begins anew in the same worker process, which executes its own program again: nothing of the
- * machine goes over exec, so each boot is a first one. What belongs to the host side goes over it: the console with what
- * it holds, the control socket and its clients, report, log, the guest's options and counters. Parent and supervisor
- * see no difference.
+ * machine goes over exec, so each boot is a first one. What belongs to the host side goes over it: the console with
+ * what it holds, the control socket and its clients, report, log, the guest's options and counters. Parent and
+ * supervisor see no difference.
  */
 #pragma once
 
@@ -20,14 +20,14 @@ bool reboot_wanted(const struct machine *m);
 /* Why a machine that has ended is not updated. Returns -ECANCELED. */
 int reboot_explain(const struct machine *m, struct error *err);
 
-/* How long to wait before the guest begins anew, in ns: boots that do not last are further and further apart. Counts them:
- * once for each reboot. */
+/* How long to wait before the guest begins anew, in ns: boots that do not last are further and further apart. Counts
+ * them: once for each reboot. */
 uint64_t reboot_wait_ns(void);
 /* The same after a boot that lasted @lasted_ns; @quick counts those in a row that did not last, from 0 on. */
 uint64_t reboot_backoff_ns(uint32_t *quick, uint64_t lasted_ns);
 
-/* Stops vCPUs, devices and the event loop, and executes the program. Returns on failure only: the run ends then. @link: the
- * socket to the parent. @asked: an update was, and waits for the new image. */
+/* Stops vCPUs, devices and the event loop, and executes the program. Returns on failure only: the run ends then.
+ * @link: the socket to the parent. @asked: an update was, and waits for the new image. */
 int reboot(struct machine *m, struct program *p, int link, bool asked, char **argv,
 	   struct error *err);
 

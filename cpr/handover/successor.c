@@ -140,8 +140,8 @@ static void be_scheduled(bool ready)
 	sched_apply(&want, &now, "leader");
 }
 
-/* The offered state's list of descriptors is not compared with those received: the guest runs, so they come and go. That
- * is done with the state of the pause (fdset_match). */
+/* The offered state's list of descriptors is not compared with those received: the guest runs, so they come and go.
+ * That is done with the state of the pause (fdset_match). */
 static int open_offer(struct error *err)
 {
 	return state_open(&parsed, self.offer.map, self.offer.len, err)
@@ -241,7 +241,8 @@ static int load(struct error *err)
 
 static int commit(struct error *err)
 {
-	/* If a fault of this program has closed its descriptors, it cannot run the guest: then the incumbent keeps it. */
+	/* If a fault of this program has closed its descriptors, it cannot run the guest: then the incumbent keeps
+	 * it. */
 	if (fcntl(self.peer, F_GETFD) < 0)
 		return error_errno(err, errno, "the link to the incumbent");
 	if (!handover_decide(self.page, HANDOVER_COMMITTED))

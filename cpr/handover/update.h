@@ -40,8 +40,8 @@ void update_read_sched(const struct update *u);
 /* Sends the next of what the successor does not have. Device lock held. Returns how many, or -errno. */
 int update_send_batch(const struct update *u, struct error *err);
 
-/* From the kick of the vCPUs on. Does not return where the guest has another owner then: this process ends. On error the
- * guest has resumed in place. */
+/* From the kick of the vCPUs on. Does not return where the guest has another owner then: this process ends. On error
+ * the guest has resumed in place. */
 int pause_hand_over(struct update *u, struct error *err);
 
 /* How long the successor may take from STATE to commit. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Warming (vmm/warm.h) as a part of the hand-over: on a thread of its own, while the incumbent is told how far it is. */
+/* Warming (vmm/warm.h) as a part of the hand-over: on a thread of its own, while the incumbent is told how far it
+ * is. */
 #pragma once
 
 struct error;

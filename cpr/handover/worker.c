@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The leader of a worker. First it gets the guest: it makes a new one, or takes one over as a successor. Then it waits in
- * one loop for what the parent says, what the control socket asks for, and what the other side of an update sends.
+ * The leader of a worker. First it gets the guest: it makes a new one, or takes one over as a successor. Then it waits
+ * in one loop for what the parent says, what the control socket asks for, and what the other side of an update sends.
  */
 #include "cpr/handover/worker.h"
 
@@ -66,9 +66,9 @@ static int notify_parent(const char *text)
 	return worker_send(LINK_NOTIFY, 0, text, NULL, 0, &err);
 }
 
-/* The parent is gone, in the moment in which its end does not end this process (it was executing its new program). The
- * guest runs on here, and the supervisor has to learn this process's id. At any other time the kernel kills this process
- * too (PR_SET_PDEATHSIG); the closed socket may be seen just before that. */
+/* The parent is gone, in the moment in which its end does not end this process (it was executing its new program).
+ * The guest runs on here, and the supervisor has to learn this process's id. At any other time the kernel kills this
+ * process too (PR_SET_PDEATHSIG); the closed socket may be seen just before that. */
 static void go_alone(const char *why)
 {
 	char assignment[32];
@@ -357,8 +357,8 @@ static void give_up(struct error *err)
 	m->stop_code = (int)err->exit;
 }
 
-/* Somebody may end the guest meanwhile, and a parent that is just about to exec shall find this worker as it left it. A guest
- * that was paused stays so. Returns whether the guest is to begin anew. */
+/* Somebody may end the guest meanwhile, and a parent that is just about to exec shall find this worker as it left
+ * it. A guest that was paused stays so. Returns whether the guest is to begin anew. */
 static bool await_boot(void)
 {
 	struct machine *m = self.m;

@@ -92,8 +92,8 @@ void pci_dev_join(struct pci_dev *dev, const struct pci_dev *first, unsigned fn)
 /* Are there other functions in the device's slot? */
 bool pci_shares_slot(const struct pci_dev *dev);
 
-/* After the state was loaded, which says where the guest finds the device: refuses no place, other BARs, and BARs that are
- * mapped but do not decode. */
+/* After the state was loaded, which says where the guest finds the device: refuses no place, other BARs, and BARs
+ * that are mapped but do not decode. */
 int pci_dev_load(struct pci_dev *dev, struct error *err);
 
 /* Who answers there, or NULL. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What VFIO says of a device: its regions, interrupts and capabilities. A device that is opened for a new guest is asked
- * here. One that is taken over is not asked again, as it may sleep or be busy: the answers are in its state, and are
- * checked like anything that comes from there.
+ * What VFIO says of a device: its regions, interrupts and capabilities. A device that is opened for a new guest is
+ * asked here. One that is taken over is not asked again, as it may sleep or be busy: the answers are in its state, and
+ * are checked like anything that comes from there.
  */
 #include <linux/pci_regs.h>
 
@@ -24,7 +24,8 @@ static void add_area(struct vfio_answers *a, unsigned bar,
 	a->region_sparse[bar]++;
 }
 
-/* Notes the areas that the capability at @off of @info lists (@info has argsz bytes). Of a BAR the first such list counts. */
+/* Notes the areas that the capability at @off of @info lists (@info has argsz bytes). Of a BAR the first such list
+ * counts. */
 static void take_areas(struct vfio_answers *a, unsigned bar, const struct vfio_region_info *info,
 		       uint32_t off)
 {

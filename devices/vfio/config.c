@@ -127,8 +127,8 @@ static int walk_std_caps(struct vfio_dev *dev, struct error *err)
 	return 0;
 }
 
-/* The end of the extended capability at @cap, as far as it can be known: where the next one above it begins, or the end of
- * config space. */
+/* The end of the extended capability at @cap, as far as it can be known: where the next one above it begins, or the
+ * end of config space. */
 static unsigned ext_cap_limit(const struct vfio_dev *dev, unsigned cap)
 {
 	unsigned end = dev->answers.config_len, at = EXT_CAPS_START;
@@ -156,8 +156,8 @@ static unsigned ext_cap_hidden(const struct vfio_dev *dev, unsigned cap)
 	return len && len < room ? len : room;
 }
 
-/* Replaces each capability that must be hidden by a null capability of the same place: the guest sees and reaches nothing of
- * it, and finds those behind it. */
+/* Replaces each capability that must be hidden by a null capability of the same place: the guest sees and reaches
+ * nothing of it, and finds those behind it. */
 static void walk_ext_caps(struct vfio_dev *dev)
 {
 	unsigned cap = EXT_CAPS_START;
@@ -228,8 +228,8 @@ int vfio_config_init(struct vfio_dev *dev, struct error *err)
 	return 0;
 }
 
-/* Config space of a device that is taken over: the emulated bytes are those of the state, and in any case those that must
- * be. */
+/* Config space of a device that is taken over: the emulated bytes are those of the state, and in any case those that
+ * must be. */
 int vfio_config_resume(struct vfio_dev *dev, struct error *err)
 {
 	const struct vfio_answers *a = &dev->answers;

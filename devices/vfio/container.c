@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The IOMMU address space that all passed-through devices share, as a device of the machine: it chooses how the kernel is
- * asked for it (iommu.h), ties the devices to the VM by the KVM-VFIO device, and takes part in the update on behalf of
- * all of them.
+ * The IOMMU address space that all passed-through devices share, as a device of the machine: it chooses how the kernel
+ * is asked for it (iommu.h), ties the devices to the VM by the KVM-VFIO device, and takes part in the update on behalf
+ * of all of them.
  */
 #include <linux/kvm.h>
 
@@ -33,8 +33,8 @@ static int container_init(struct device *dev, const char *arg, struct error *err
 	return 0;
 }
 
-/* Sets *@kind to the interface that the options of --vfio ask for (iommu=), or -1. All devices share one: two that ask for
- * different ones are an error. */
+/* Sets *@kind to the interface that the options of --vfio ask for (iommu=), or -1. All devices share one: two that
+ * ask for different ones are an error. */
 static int asked_for(struct machine *m, int *kind, struct error *err)
 {
 	const struct vfio_dev *first = NULL;

@@ -42,8 +42,8 @@ struct vfio_dev *vfio_find(struct machine *m, const char *id)
 	return (struct vfio_dev *)d;
 }
 
-/* Functions of one device of the host are functions of one slot in the guest: some drivers look for the others there. A slot
- * has a function 0, so that one is given first. Virtual functions are devices of their own. */
+/* Functions of one device of the host are functions of one slot in the guest: some drivers look for the others
+ * there. A slot has a function 0, so that one is given first. Virtual functions are devices of their own. */
 static void join_slot(struct vfio_dev *dev)
 {
 	char first[VFIO_ID_LEN];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The interrupt line (INTx) of a passed-through device: VFIO masks it when it fires, and KVM has it unmasked by an eventfd
- * when the guest has served it. */
+/* The interrupt line (INTx) of a passed-through device: VFIO masks it when it fires, and KVM has it unmasked by an
+ * eventfd when the guest has served it. */
 #include <linux/pci_regs.h>
 #include <sys/epoll.h>
 
@@ -8,9 +8,9 @@
 #include "vmm/machine.h"
 
 /*
- * Some mediated devices take no eventfd to unmask their line by, and the event loop makes the call. What such a device has
- * to say while it is masked may be lost: the kernel's sample mtty does not look again when it is unmasked. So the line is
- * raised once more after it was, and the guest's driver looks. In an update both eventfds keep what comes.
+ * Some mediated devices take no eventfd to unmask their line by, and the event loop makes the call. What such a device
+ * has to say while it is masked may be lost: the kernel's sample mtty does not look again when it is unmasked. So the
+ * line is raised once more after it was, and the guest's driver looks. In an update both eventfds keep what comes.
  */
 static void raise_line(const struct vfio_dev *dev)
 {
@@ -59,7 +59,8 @@ void vfio_intx_remove(struct vfio_dev *dev)
 	irq_remove(&dev->dev.m->irq, &dev->intx);
 }
 
-/* Called at the rehearsal and again in the pause: then the eventfd is watched already, since the pause allocates nothing. */
+/* Called at the rehearsal and again in the pause: then the eventfd is watched already, since the pause allocates
+ * nothing. */
 static void intx_watch(struct vfio_dev *dev, int trigger, int unmask)
 {
 	struct loop *loop = &dev->dev.m->loop;

@@ -25,10 +25,11 @@ struct vfio_iommu {
 	int (*open)(struct vfio_container *c, struct error *err);
 	/* What belongs to it beside its own descriptor was handed over: finds it. */
 	int (*adopt)(struct vfio_container *c, struct error *err);
-	/* Puts a fresh guest's device under the IOMMU and opens it. Its descriptor, which is the caller's, or -errno. */
+	/* Puts a fresh guest's device under the IOMMU and opens it. Its descriptor, which is the caller's, or
+	 * -errno. */
 	int (*open_device)(struct vfio_container *c, const struct vfio_dev *dev, struct error *err);
-	/* DMA addresses that may be used, at most @max ranges of them; the kernel takes no others. How many, or 0: it does
-	 * not tell. */
+	/* DMA addresses that may be used, at most @max ranges of them; the kernel takes no others. How many, or 0:
+	 * it does not tell. */
 	unsigned (*ranges)(const struct vfio_container *c, struct vfio_iova_range *out,
 			   unsigned max);
 	/* Range @i of guest memory, readable and writable for devices. 0 or -errno. */

@@ -169,8 +169,8 @@ static int iommufd_map(const struct vfio_container *c, uint32_t i)
 			c->state.iova[i]);
 }
 
-/* Whether an update could be done: IOMMU_IOAS_CHANGE_PROCESS to the process that has the mappings already changes nothing,
- * but fails where the real change would. */
+/* Whether an update could be done: IOMMU_IOAS_CHANGE_PROCESS to the process that has the mappings already changes
+ * nothing, but fails where the real change would. */
 static int iommufd_may_renew(const struct vfio_container *c, struct error *err)
 {
 	int rc = change_process(c->fd);

@@ -61,7 +61,8 @@ struct vfio_cdev_bind {
 #define VFIO_CDEV_BIND_TOKEN (1u << 0)
 #define VFIO_CDEV_BIND	     _IO(VFIO_TYPE, VFIO_BASE + 18)
 
-/* Of VFIO_DEVICE_GET_PCI_HOT_RESET_INFO on a device's own node: all that would be reset are ours; a device that is not. */
+/* Of VFIO_DEVICE_GET_PCI_HOT_RESET_INFO on a device's own node: all that would be reset are ours; a device that is
+ * not. */
 #define VFIO_HOT_RESET_OWNED	 (1u << 1)
 #define VFIO_HOT_RESET_NOT_OWNED (~0u)
 

@@ -172,8 +172,8 @@ static bool any_used(const struct vfio_dev *dev)
 	return false;
 }
 
-/* Whether enough descriptors are left for clients of the control socket and for an update, once @fd is in use. The lowest
- * free number is always taken, so @fd says how many are. */
+/* Whether enough descriptors are left for clients of the control socket and for an update, once @fd is in use. The
+ * lowest free number is always taken, so @fd says how many are. */
 static bool spare_left(int fd)
 {
 	struct rlimit limit;

@@ -4,8 +4,8 @@
 
 #include "devices/vfio/vfio.h"
 
-/* Hands @n eventfds (-1: none) to the device, from vector @start on; none: @action without any. 0; positive: the host has
- * only so many; -errno. */
+/* Hands @n eventfds (-1: none) to the device, from vector @start on; none: @action without any. 0; positive: the
+ * host has only so many; -errno. */
 int vfio_set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const int32_t *fds,
 		  uint32_t start, uint32_t n);
 
@@ -13,7 +13,8 @@ int vfio_set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const i
  * raises the guest's line. */
 enum { INTX_TRIGGER, INTX_UNMASK, INTX_LINE, INTX_FDS };
 
-/* Of a mode, with their names in the table of kept descriptors, which owns them. get finds those that were handed over. */
+/* Of a mode, with their names in the table of kept descriptors, which owns them. get finds those that were handed
+ * over. */
 int vfio_eventfds_open(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,
 		       struct error *err);
 int vfio_eventfds_get(struct vfio_dev *dev, enum vfio_irq_mode mode, unsigned n, int32_t *fds,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * BARs of a passed-through device. What can be mapped is a memory slot of the guest, which then accesses the device without
- * an exit. The rest is trapped, and read and written through VFIO: the MSI-X table and pending bits, I/O ports, BARs
- * smaller than a page, the expansion ROM.
+ * BARs of a passed-through device. What can be mapped is a memory slot of the guest, which then accesses the device
+ * without an exit. The rest is trapped, and read and written through VFIO: the MSI-X table and pending bits, I/O ports,
+ * BARs smaller than a page, the expansion ROM.
  */
 #include <linux/pci_regs.h>
 #include <sys/mman.h>
@@ -156,8 +156,8 @@ static int region_cut(struct vfio_dev *dev, struct vfio_region *r, struct error 
 	return 0;
 }
 
-/* Fills in BAR @bar from the answers. All BARs' areas are one list there: *@at is where this BAR's begin, and is moved to
- * the next one's. */
+/* Fills in BAR @bar from the answers. All BARs' areas are one list there: *@at is where this BAR's begin, and is
+ * moved to the next one's. */
 static void region_fill(struct vfio_dev *dev, unsigned bar, uint32_t *at)
 {
 	const struct vfio_answers *a = &dev->answers;

@@ -2,7 +2,8 @@
 /*
  * The legacy way to the IOMMU: a container that groups of devices are put into, and mappings by host address
  * (linux/vfio.h). A mapping outlives the process: VFIO_DMA_UNMAP_FLAG_VADDR makes it forget the host address,
- * VFIO_DMA_MAP_FLAG_VADDR gives it another one. The kernel takes any address: that it is the right memory is ours to see.
+ * VFIO_DMA_MAP_FLAG_VADDR gives it another one. The kernel takes any address: that it is the right memory is ours to
+ * see.
  */
 #include <fcntl.h>
 
@@ -159,8 +160,8 @@ static int type1_map(const struct vfio_container *c, uint32_t i)
 	return range_map(c, i, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
 }
 
-/* Replaces the incumbent's address of a range by ours. If the first try failed between the two calls, the second try finds
- * no address to take away (EINVAL), and gives ours. */
+/* Replaces the incumbent's address of a range by ours. If the first try failed between the two calls, the second try
+ * finds no address to take away (EINVAL), and gives ours. */
 static int range_renew(const struct vfio_container *c, uint32_t i)
 {
 	struct vfio_iommu_type1_dma_unmap unmap = {

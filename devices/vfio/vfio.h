@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * VFIO passthrough (linux/vfio.h). Kept over an update: the IOMMU's "container0" with groups "vfio-group:N", or
- * "iommufd0"; devices "vfio:ID" and their eventfds "vfio:ID:intx", ":intx-unmask", ":msi:N", ":msix:N", ":err", ":req". ID is the
- * device's name in sysfs: a PCI address, or the UUID of a mediated device.
+ * "iommufd0"; devices "vfio:ID" and their eventfds "vfio:ID:intx", ":intx-unmask", ":msi:N", ":msix:N", ":err", ":req".
+ * ID is the device's name in sysfs: a PCI address, or the UUID of a mediated device.
  *
  * Taking over an open device means touching nothing of it: no reset, no VFIO_DEVICE_SET_IRQS, no
  * access to config space or BARs, and no queries (struct vfio_answers). Only mmap() and new DMA
@@ -124,8 +124,8 @@ struct vfio_dev {
 	struct msix msix;
 	struct msi msi;
 	struct irq_source intx;
-	/* Where it is unmasked by a call: what the device signals, watched by the event loop; -1: it is not so. And has the
-	 * device signalled since the last EOI? */
+	/* Where it is unmasked by a call: what the device signals, watched by the event loop; -1: it is not so. And
+	 * has the device signalled since the last EOI? */
 	int intx_trigger;
 	bool intx_fired;
 	int trouble_fd
@@ -142,8 +142,8 @@ struct vfio_dev *vfio_find(struct machine *m, const char *id);
 /* option.c */
 int vfio_option(struct vfio_dev *dev, const char *arg, struct error *err);
 
-/* hot_reset.c: a device without a reset of its own, by one of its bus; what has been reset with it is noted. -EPERM: it would
- * reach what must not be reset. The error is the reason only: the caller names the device. */
+/* hot_reset.c: a device without a reset of its own, by one of its bus; what has been reset with it is noted. -EPERM:
+ * it would reach what must not be reset. The error is the reason only: the caller names the device. */
 int vfio_hot_reset(struct vfio_dev *dev, struct error *err);
 
 /* answers.c. ask: a fresh guest's device, and makes the shadow of config space, regions, BARs.
@@ -166,7 +166,8 @@ void vfio_regions_free(struct vfio_dev *dev);
 int vfio_bar_map(struct pci_dev *pci, unsigned bar, uint64_t addr, struct error *err);
 void vfio_bar_unmap(struct pci_dev *pci, unsigned bar, uint64_t addr);
 
-/* irq.c. start gives a fresh device its INTx, and one that was taken over what the guest has asked for meanwhile; load takes the eventfds that the state names. */
+/* irq.c. start gives a fresh device its INTx, and one that was taken over what the guest has asked for meanwhile;
+ * load takes the eventfds that the state names. */
 void vfio_irq_init(struct vfio_dev *dev);
 int vfio_irq_start(struct vfio_dev *dev, struct error *err);
 int vfio_irq_load(struct vfio_dev *dev, struct error *err);

@@ -98,6 +98,6 @@ void disk_oldest(struct virtio_dev *v, char *text, size_t size);
 int disk_threads_init(struct disk *disk, struct error *err);
 int disk_threads_start(struct disk *disk, struct error *err);
 void disk_threads_submit(struct disk *disk, struct disk_request *r);
-/* What no thread has begun is dropped. False: a thread does not end, since the file does not answer: all that it uses must
- * stay. */
+/* What no thread has begun is dropped. False: a thread does not end, since the file does not answer: all that it
+ * uses must stay. */
 bool disk_threads_end(struct disk *disk);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Threads that read and write a disk's file, each one request at a time; the event loop takes from them what is done. */
+/* Threads that read and write a disk's file, each one request at a time; the event loop takes from them what is
+ * done. */
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>

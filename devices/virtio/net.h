@@ -22,7 +22,8 @@
 #define NET_TX	       1
 #define NET_QUEUES     2
 #define NET_HEADER_LEN sizeof(struct virtio_net_hdr_v1)
-/* A segment of 64 KiB that the other side cuts, behind its Ethernet header with a VLAN tag, and the header of virtio. */
+/* A segment of 64 KiB that the other side cuts, behind its Ethernet header with a VLAN tag, and the header of
+ * virtio. */
 #define NET_FRAME_MAX  65568
 #define NET_STREAM_LEN (NET_FRAME_MAX + 4) /* with its length in front */
 
@@ -99,8 +100,8 @@ void net_kick(struct virtio_dev *v, unsigned q);
 void net_ready(void *opaque, uint32_t events); /* loop_handler of the link */
 void net_watch(struct net *net);	       /* whoever moves frames has changed */
 
-/* net_vhost.c. open: for a link that is there, if it is to be. start: from where the queues are, if the driver has started
- * and no frame waits that was read already; else it does nothing. still: in the pause. */
+/* net_vhost.c. open: for a link that is there, if it is to be. start: from where the queues are, if the driver has
+ * started and no frame waits that was read already; else it does nothing. still: in the pause. */
 int net_vhost_open(struct net *net, struct error *err);
 int net_vhost_load(struct net *net, struct error *err);
 void net_vhost_start(struct net *net);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A source of random bytes for the guest (VIRTIO 1.2, 5.4): the host kernel's. Nothing is in flight between two kicks. */
+/* A source of random bytes for the guest (VIRTIO 1.2, 5.4): the host kernel's. Nothing is in flight between two
+ * kicks. */
 #include <linux/virtio_ids.h>
 #include <sys/random.h>
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Queues of a virtio device that the host's kernel serves (linux/vhost.h): a thread of the kernel takes chains and gives
- * them back. It is kicked, and interrupts, by the eventfds that molt would use itself.
+ * Queues of a virtio device that the host's kernel serves (linux/vhost.h): a thread of the kernel takes chains and
+ * gives them back. It is kicked, and interrupts, by the eventfds that molt would use itself.
  *
  * vhost works at the addresses of the process that has opened it, answers nobody else and cannot be handed on. So a
  * successor opens its own and tells it all but where to go on while the incumbent's serves the guest. In the pause the
  * incumbent stops its own, which then has nothing in flight, and asks how far each queue is: that is the index in the
- * state, the same as if molt had served the queue. So programs and hosts with and without vhost take guests over from each
- * other, and what vhost is told is no state.
+ * state, the same as if molt had served the queue. So programs and hosts with and without vhost take guests over from
+ * each other, and what vhost is told is no state.
  *
  * A masked vector of MSI-X needs no care: its eventfd has no irqfd, counts, and is its pending bit. Without MSI-X the
  * event loop sets the line.
@@ -44,14 +44,14 @@ struct vhost {
 	struct vhost_told told[VHOST_QUEUES];
 };
 
-/* Opens /dev/vhost-@kind for the queues of @v from @first on; guest memory is mapped. @needs: features of rings and buffers
- * that it must have. -errno and the error: @h has none. */
+/* Opens /dev/vhost-@kind for the queues of @v from @first on; guest memory is mapped. @needs: features of rings and
+ * buffers that it must have. -errno and the error: @h has none. */
 int vhost_open(struct vhost *h, struct virtio_dev *v, unsigned first, const char *kind,
 	       uint64_t needs, struct error *err);
 void vhost_close(struct vhost *h);
 
-/* Tells the kernel where the rings are and how far they were worked through. Changes nothing that another process sees. 0
- * or -errno. */
+/* Tells the kernel where the rings are and how far they were worked through. Changes nothing that another process
+ * sees. 0 or -errno. */
 int vhost_tell(struct vhost *h);
 
 /* The kernel serves the queues from where they are. Where it does not want to, that is logged, and molt is to do it. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * disk: writes and reads a virtio disk at random, many requests at a time, and knows what each block must hold. Host: 'r'
- * reports "DISK requests errors", 'e' and 'E': from now on writes may fail, and may not any more ("ERRORS", "NONE"); 'q'
- * ends: all is read back, and the checksum of the whole disk is told.
+ * disk: writes and reads a virtio disk at random, many requests at a time, and knows what each block must hold. Host:
+ * 'r' reports "DISK requests errors", 'e' and 'E': from now on writes may fail, and may not any more ("ERRORS",
+ * "NONE"); 'q' ends: all is read back, and the checksum of the whole disk is told.
  *
- * Options: queues=N: that many, up to 4, each request in the one of its number; intx=1: INTA instead of MSI-X; event=1: EVENT_IDX; reset=1: the driver resets the device now and then, with
- * requests in flight.
+ * Options: queues=N: that many, up to 4, each request in the one of its number; intx=1: INTA instead of MSI-X; event=1:
+ * EVENT_IDX; reset=1: the driver resets the device now and then, with requests in flight.
  */
 #include "guest.h"
 #include "virtio.h"

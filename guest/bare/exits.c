@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * exits: what a port's read, a write to a register in memory and an interrupt cost, with the test device. Host: 'g' reports
- * "EXITS port mmio irq", each in ns; 'q' ends.
+ * exits: what a port's read, a write to a register in memory and an interrupt cost, with the test device. Host: 'g'
+ * reports "EXITS port mmio irq", each in ns; 'q' ends.
  *
  * The interrupt is one that the device raises while it serves a write: through its eventfd and irqfd, from
  * the write to the handler. What of that is the exit itself, mmio says.

@@ -6,8 +6,9 @@
  * vectors=N: with that many MSI-X vectors of passed-through devices in use.
  * look=N: CPU 0 looks at the console each N ms (2) and stays at CPL3 between.
  *
- * Host: 'm' touches all memory and reports "TOUCHED pages ns". 'r' reports "GAP ns,ns,..." (one per CPU, since the last report), 't' reports "TSC n n", as read by
- * RDTSC and from its MSR (software KVMs let the first through untouched); 'q' ends.
+ * Host: 'm' touches all memory and reports "TOUCHED pages ns". 'r' reports "GAP ns,ns,..." (one per CPU, since the last
+ * report), 't' reports "TSC n n", as read by RDTSC and from its MSR (software KVMs let the first through untouched);
+ * 'q' ends.
  */
 #include "guest.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * load: starts all virtio disks, network interfaces and sources of random bytes that there are. busy=1: each disk always
- * has reads in flight, each interface frames to send. Host: 'r' reports "LOAD devices requests", 'q' ends.
+ * load: starts all virtio disks, network interfaces and sources of random bytes that there are. busy=1: each disk
+ * always has reads in flight, each interface frames to send. Host: 'r' reports "LOAD devices requests", 'q' ends.
  */
 #include "guest.h"
 #include "virtio.h"

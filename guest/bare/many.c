@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * many: all CPUs but the first wait in HLT. 'k' wakes each by an interrupt of its own, and all by a broadcast, which each must
- * count once; 'q' ends.
+ * many: all CPUs but the first wait in HLT. 'k' wakes each by an interrupt of its own, and all by a broadcast, which
+ * each must count once; 'q' ends.
  */
 #include "guest.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * nested: runs a guest of its own with SVM, and checks what that does and what comes back: its sums, its registers and the
- * guest's own, interrupts that end its run, and that none comes while the global interrupt flag is clear. With and without
- * nested page tables, by turns. Host: 'q' ends. spin=N: steps of the inner guest until it tells.
+ * nested: runs a guest of its own with SVM, and checks what that does and what comes back: its sums, its registers and
+ * the guest's own, interrupts that end its run, and that none comes while the global interrupt flag is clear. With and
+ * without nested page tables, by turns. Host: 'q' ends. spin=N: steps of the inner guest until it tells.
  */
 #include "nested.h"
 #include "guest.h"

@@ -12,8 +12,8 @@
 #ifndef __ASSEMBLER__
 #include <stdint.h>
 
-/* Runs the guest of @vmcb with @regs until #VMEXIT, which leaves the global interrupt flag clear. Interrupts are on when
- * it returns, and wait for that flag. @host: a page for FS to TR and what else VMRUN does not change back. */
+/* Runs the guest of @vmcb with @regs until #VMEXIT, which leaves the global interrupt flag clear. Interrupts are on
+ * when it returns, and wait for that flag. @host: a page for FS to TR and what else VMRUN does not change back. */
 void nested_run(uint64_t vmcb, uint64_t *regs, uint64_t host);
 
 /* The guest in the guest: adds 1 to r12 and r12 to r13, rbx times, and tells with VMMCALL; again and again. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * poison: a page that the host loses. 'r' reads it, and says LOST where a machine check names it, else READ; the check's bank
- * is left as it is until 'b' looks at it and clears it (KEPT). 'q' ends.
+ * poison: a page that the host loses. 'r' reads it, and says LOST where a machine check names it, else READ; the
+ * check's bank is left as it is until 'b' looks at it and clears it (KEPT). 'q' ends.
  */
 #include "guest.h"
 

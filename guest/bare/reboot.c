@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * reboot: each boot must find the machine as the first did. The guest looks at what it can, says so as one number, and
- * then leaves everything changed. 'r', 'k', 't', 'p': resets by ACPI's register, by the keyboard controller, crashes with a
- * triple fault, says that it has panicked; 'q' ends.
+ * then leaves everything changed. 'r', 'k', 't', 'p': resets by ACPI's register, by the keyboard controller, crashes
+ * with a triple fault, says that it has panicked; 'q' ends.
  */
 #include "guest.h"
 

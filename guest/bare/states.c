@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * states: puts itself into states that are allowed but rare, or that KVM gives and may refuse to take, one after the other.
- * Host: 'x' goes into the next one and says "IN name", or "NONE"; any byte then leaves it: "OUT name". 'f' does some things at random
- * and says "DID n": from then on it may be in any state, but for one in which it could not talk. 'q' ends.
+ * states: puts itself into states that are allowed but rare, or that KVM gives and may refuse to take, one after the
+ * other. Host: 'x' goes into the next one and says "IN name", or "NONE"; any byte then leaves it: "OUT name". 'f' does
+ * some things at random and says "DID n": from then on it may be in any state, but for one in which it could not talk.
+ * 'q' ends.
  *
- * pae=1: also paging with PAE out of long mode, of which software KVMs know nothing. seed=N: of what is done at random. ops=N: how many at a time (16).
+ * pae=1: also paging with PAE out of long mode, of which software KVMs know nothing. seed=N: of what is done at random.
+ * ops=N: how many at a time (16).
  */
 #include "guest.h"
 #include "states.h"

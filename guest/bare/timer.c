@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * timer: arms one timer after the other, says ARMED so that the host updates before it fires, and
- * checks that it fires exactly once, not early, and not lost; periodic ones go on and never gain.
- * Host: 'g' starts a round, 'q' ends. skip=: bit mask of modes that are left out. after_us=: time from arming to firing (PIT: at most 50 ms).
- * fired=1: the update comes after that instead, and the timer must not fire again.
+ * timer: arms one timer after the other, says ARMED so that the host updates before it fires, and checks that it fires
+ * exactly once, not early, and not lost; periodic ones go on and never gain. Host: 'g' starts a round, 'q' ends. skip=:
+ * bit mask of modes that are left out. after_us=: time from arming to firing (PIT: at most 50 ms). fired=1: the update
+ * comes after that instead, and the timer must not fire again.
  */
 #include "guest.h"
 

@@ -176,8 +176,8 @@ void tcp_report(struct tcp_stats *out);
 
 /* Both print "LOAD done=N us=US", or a FAIL line. The guest does nothing else meanwhile. */
 
-/** "PATH read|write sequential|random BLOCK DEPTH MS": so many requests of BLOCK bytes (a multiple of 512, up to 4 MiB) were
- * done, with DEPTH (up to 64) in flight. */
+/* "PATH read|write sequential|random BLOCK DEPTH MS": so many requests of BLOCK bytes (a multiple of 512, up to 4
+ * MiB) were done, with DEPTH (up to 64) in flight. */
 void load_disk(char *words);
 /** "ADDRESS PORT send|receive|turns MS": so many bytes were moved, or one byte so many times there and back. */
 void load_stream(char *words);
@@ -208,8 +208,8 @@ enum order { ORDER_NONE, ORDER_STOP, ORDER_REBOOT, ORDER_PANIC };
 int orders_open(void);
 /** Puts their descriptors into @fds; returns how many. */
 int orders_fds(int fds[ORDER_FDS_MAX]);
-/** Reads what came: "stop", "reboot" or "panic" on the console, or the power button. "read",
- * "write", "dstate", "regs" and "kmsg" and those of loads are answered at once (inspect.c, load_disk.c, load_stream.c). */
+/* Reads what came: "stop", "reboot" or "panic" on the console, or the power button. "read", "write", "dstate",
+ * "regs" and "kmsg" and those of loads are answered at once (inspect.c, load_disk.c, load_stream.c). */
 enum order orders_read(int fd);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How much one TCP connection moves to or from a peer (tests/bench/peers/stream.c), or how often a byte there and back. */
+/* How much one TCP connection moves to or from a peer (tests/bench/peers/stream.c), or how often a byte there and
+ * back. */
 #include "guest.h"
 
 #include <arpa/inet.h>

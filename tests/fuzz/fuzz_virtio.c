@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A guest that does anything to a virtio disk: registers, rings, requests; a back-end that ends requests in any order, with
- * any result; updates in between. No thread: the input says what happens when.
+ * A guest that does anything to a virtio disk: registers, rings, requests; a back-end that ends requests in any order,
+ * with any result; updates in between. No thread: the input says what happens when.
  */
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/fake_virtio.h"

@@ -372,7 +372,8 @@ static void wire_seeds(void)
 	}
 }
 
-/* A driver that offers four buffers to receive and sends a frame, a link that sends one, an update; by parts (fuzz_net.c). */
+/* A driver that offers four buffers to receive and sends a frame, a link that sends one, an update; by parts
+ * (fuzz_net.c). */
 static void net_seeds(void)
 {
 	for (unsigned whole = 0; whole < 2; whole++)
@@ -391,7 +392,8 @@ static void net_seeds(void)
 		}
 }
 
-/* ---- a virtio disk (fuzz_virtio.c): a driver that starts, asks and is answered, with each feature; then an update ---- */
+/* ---- a virtio disk (fuzz_virtio.c): a driver that starts, asks and is answered, with each feature; then an update
+ * ---- */
 
 static void virtio_seeds(void)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket with its real thread: what the files test_control*.c share. The test is the leader, and the clients. */
+/* The control socket with its real thread: what the files test_control*.c share. The test is the leader, and the
+ * clients. */
 #ifndef MOLT_TESTS_CONTROL_H
 #define MOLT_TESTS_CONTROL_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kernel's vhost without the kernel: open("/dev/vhost-...") gives a descriptor, the ioctls are noted as words, and what
- * its thread would do is done by the test. A test that includes this is linked with --wrap=open.
+ * The kernel's vhost without the kernel: open("/dev/vhost-...") gives a descriptor, the ioctls are noted as words, and
+ * what its thread would do is done by the test. A test that includes this is linked with --wrap=open.
  */
 #ifndef MOLT_TEST_FAKE_VHOST_H
 #define MOLT_TEST_FAKE_VHOST_H

@@ -160,7 +160,8 @@ static void amx_where_there_are_tiles(void **state)
 	}
 }
 
-/* For those who ask. Of what KVM can do for such a guest, less what nobody saves: branch records, and what is unknown. */
+/* For those who ask. Of what KVM can do for such a guest, less what nobody saves: branch records, and what is
+ * unknown. */
 static void svm_where_it_is_asked_for(void **state)
 {
 	make(AMD);

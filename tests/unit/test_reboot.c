@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A guest that has reset: whether it begins anew, when, what an update is told, and that it executes nothing meanwhile. */
+/* A guest that has reset: whether it begins anew, when, what an update is told, and that it executes nothing
+ * meanwhile. */
 #include "tests/unit/unit.h"
 
 #include "cpr/handover/reboot.h"

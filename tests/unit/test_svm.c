@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The state of a vCPU that runs a guest of its own: what KVM is asked and told, and state that cannot be. KVM is a fake. */
+/* The state of a vCPU that runs a guest of its own: what KVM is asked and told, and state that cannot be. KVM is a
+ * fake. */
 #include "tests/unit/unit.h"
 
 #include <errno.h>

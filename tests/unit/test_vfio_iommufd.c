@@ -267,7 +267,8 @@ static int open_devices(const char *arg, struct error *err)
 	return rc;
 }
 
-/* What is missing leads to type1 (which says that its version is another), or to the reason where iommufd is asked for. */
+/* What is missing leads to type1 (which says that its version is another), or to the reason where iommufd is asked
+ * for. */
 static void chosen(void **state)
 {
 	struct error err = {0};

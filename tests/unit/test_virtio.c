@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Virtio's PCI transport: registers, interrupts, reset, updates. The guest is hostile: what it may write harms nothing. */
+/* Virtio's PCI transport: registers, interrupts, reset, updates. The guest is hostile: what it may write harms
+ * nothing. */
 #include "tests/unit/virtio_plain.h"
 
 /* ---- transport ---- */

@@ -25,8 +25,8 @@ int fd_set_nonblock(int fd, bool on);
 
 struct msghdr;
 
-/* What recvmsg(2) has received into @msg: its descriptors (SCM_RIGHTS) are stored in @fds, the caller's from now on. Those
- * after the first @max are closed. Returns how many were stored. */
+/* What recvmsg(2) has received into @msg: its descriptors (SCM_RIGHTS) are stored in @fds, the caller's from now on.
+ * Those after the first @max are closed. Returns how many were stored. */
 unsigned fd_received(struct msghdr *msg, int *fds, unsigned max);
 
 /* Is @fd a terminal whose other side is gone? */
@@ -36,7 +36,8 @@ bool fd_hung_up(int fd);
 int fd_write_all(int fd, const void *buf, size_t len);
 int fd_pread_all(int fd, void *buf, size_t len, off_t off);
 
-/* Makes @path absolute: puts the working directory in front, instead of any "./". 0; -ENAMETOOLONG; what getcwd(3) says. */
+/* Makes @path absolute: puts the working directory in front, instead of any "./". 0; -ENAMETOOLONG; what getcwd(3)
+ * says. */
 int file_absolute(const char *path, char *buf, size_t size);
 
 /* Reads a small text file whole, less its last newline. Returns its length or -errno. */

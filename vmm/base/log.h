@@ -25,8 +25,8 @@ int log_set_file(int fd);
 /* That duplicate, whose number stays the same, or -1. */
 int log_file(void);
 
-/* All three, as another process has them, which may be hostile: a @level that is none, or a @name that would not do as one
- * word, changes nothing. @name "": none, @fd -1: it stays. */
+/* All three, as another process has them, which may be hostile: a @level that is none, or a @name that would not do
+ * as one word, changes nothing. @name "": none, @fd -1: it stays. */
 void log_adopt(const char *name, int64_t level, int fd);
 
 /* A text that begins with a blank goes on with this thread's line before, and has its level. */

@@ -5,8 +5,8 @@
 
 #include "vmm/base/base.h"
 
-/* The verb that is argv[1]: list, status, config, update, metrics, stop, pause, resume or events. Gets all of main's arguments and
- * returns the exit status. */
+/* The verb that is argv[1]: list, status, config, update, metrics, stop, pause, resume or events. Gets all of main's
+ * arguments and returns the exit status. */
 int client_run(int argc, char *argv[]);
 /* A line for each of these verbs, as the lines of --help. */
 void client_usage(FILE *out);
@@ -26,8 +26,8 @@ struct client_link {
 
 #define CLIENT_NAME_LEN 64
 
-/* Names of the guests whose sockets are in the run directory, living or not, in order. How many, or -errno; @names is the
- * caller's to free. */
+/* Names of the guests whose sockets are in the run directory, living or not, in order. How many, or -errno; @names
+ * is the caller's to free. */
 int client_guests(char (**names)[CLIENT_NAME_LEN], struct error *err);
 
 /* @target: name or path. Errors say which guests there are; -ETIMEDOUT: it does not speak. */
@@ -42,6 +42,6 @@ int client_send_pair(struct client_link *l, const char *line, struct error *err)
 char *client_line(struct client_link *l, struct error *err);
 void client_close(struct client_link *l);
 
-/* Ties standard input and output to the console behind @fd, until the user leaves it, input or the guest ends. A terminal
- * is raw meanwhile. 0 or -errno. */
+/* Ties standard input and output to the console behind @fd, until the user leaves it, input or the guest ends. A
+ * terminal is raw meanwhile. 0 or -errno. */
 int client_console(int fd, struct error *err);

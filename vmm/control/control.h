@@ -18,8 +18,8 @@ struct machine;
 
 #define CONTROL_CLIENTS 16
 
-/* Opens --control, or takes it over, into m->control, unless it is there already; NULL if there is to be none. Takes the
- * device lock. */
+/* Opens --control, or takes it over, into m->control, unless it is there already; NULL if there is to be none. Takes
+ * the device lock. */
 int control_open(struct machine *m, struct error *err);
 
 /* All functions below do nothing without a control socket (@ctl NULL). */

@@ -16,8 +16,8 @@ static int fail(const struct error *err)
 	return (int)err->exit;
 }
 
-/* Nobody listens: its lock says whether it has ended, or is just being started. What is removed is removed under the lock,
- * and who takes the lock looks whether its file is still there (claim.c). */
+/* Nobody listens: its lock says whether it has ended, or is just being started. What is removed is removed under the
+ * lock, and who takes the lock looks whether its file is still there (claim.c). */
 static void remove_dead(const char *name)
 {
 	char path[CONTROL_PATH_LEN], lock[CONTROL_PATH_LEN + 8];

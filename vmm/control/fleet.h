@@ -12,8 +12,8 @@ struct fleet_update {
 	bool json;
 };
 
-/* A table, or a line of JSON. Guests that have ended are left out, and what they left behind is removed. Returns the exit
- * status. */
+/* A table, or a line of JSON. Guests that have ended are left out, and what they left behind is removed. Returns the
+ * exit status. */
 int fleet_list(bool json, unsigned timeout_s);
 
 /* Asks guest after guest, and tells each outcome when it is known. 0: all were updated; EXIT_REFUSED: not all. */

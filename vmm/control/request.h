@@ -33,10 +33,12 @@ enum control_word {
 struct control_request {
 	enum control_word word;
 	bool check; /* update: only say whether it could be done */
-	int peer; /* take, console: its socket, the receiver's; -1: none came. Set by control_take() */
-	unsigned uid,
-		pid; /* of whoever asks, by control_take(); pid 0: a process that this one cannot see */
-	char exe[CONTROL_EXE_LEN]; /* update: program file, absolute; "": that of the last update, or where molt was started from */
+	/* take, console: the socket that came along, the receiver's; -1: none. Set by control_take(), as uid and
+	 * pid. */
+	int peer;
+	unsigned uid, pid; /* of whoever asks; pid 0: a process that this one cannot see */
+	/* update: program file, absolute; "": that of the last update, or where molt was started from */
+	char exe[CONTROL_EXE_LEN];
 };
 
 int control_request_parse(struct control_request *req, const char *line, size_t len,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * peer: what `scripts/bench peers` and `io --bed` need in the bed's host (L1) to look at a guest from
- * outside, to talk to QEMU and to a guest. One static program of a few words; only the files in this folder include this.
- * All times are microseconds of L1's CLOCK_MONOTONIC.
+ * peer: what `scripts/bench peers` and `io --bed` need in the bed's host (L1) to look at a guest from outside, to talk
+ * to QEMU and to a guest. One static program of a few words; only the files in this folder include this. All times are
+ * microseconds of L1's CLOCK_MONOTONIC.
  */
 #ifndef BENCH_PEER_H
 #define BENCH_PEER_H

@@ -17,8 +17,8 @@ int drive_gap(struct session *s, unsigned updates);
 /* One of those updates: the largest gap of any CPU. */
 int gap_update(struct session *s, uint64_t *ns);
 /*
- * The guest's TSC is the host's plus a constant. Each sample bounds that constant from both sides; the bounds must always
- * overlap: the TSC neither stood still nor jumped.
+ * The guest's TSC is the host's plus a constant. Each sample bounds that constant from both sides; the bounds must
+ * always overlap: the TSC neither stood still nor jumped.
  */
 struct tsc_bounds {
 	int64_t low, high;

@@ -116,7 +116,8 @@ static int ends(struct session *s, pid_t worker, int status, const char *how)
 	return 0;
 }
 
-/* Its end comes while the process is what it was, while an update is under way, and when it has become another program. */
+/* Its end comes while the process is what it was, while an update is under way, and when it has become another
+ * program. */
 static int orphan_rows(struct session *s)
 {
 	if (inside(s, leave_orphan, 1000) || children_are(s, 1, "after an orphan's end") ||

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Updates that fail, each row of failing.c. After each the guest must go on where it was, under the same process id, not
- * have stood still for longer than molt's own deadline in the pause, its clock whole and nothing left over; and a good
- * update must work.
+ * Updates that fail, each row of failing.c. After each the guest must go on where it was, under the same process id,
+ * not have stood still for longer than molt's own deadline in the pause, its clock whole and nothing left over; and a
+ * good update must work.
  */
 #include "tests/guest/cases/drives.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Signals at random moments of an update, to each of its three processes: the parent, the worker that has the guest, the
- * successor. Who has the guest then is told by the word in the page that the two workers share. What ends that process
- * ends the guest, as it would at any other time; nothing else does.
+ * Signals at random moments of an update, to each of its three processes: the parent, the worker that has the guest,
+ * the successor. Who has the guest then is told by the word in the page that the two workers share. What ends that
+ * process ends the guest, as it would at any other time; nothing else does.
  */
 #include <errno.h>
 #include <fcntl.h>

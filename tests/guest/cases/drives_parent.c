@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The new program of an update does well as a worker and fails as a parent. Where its rehearsal shows that, the process
- * that the world knows stays what it was. Where it does not, that process is lost, and nothing else: the guest runs on in
- * its worker, which tells the supervisor.
+ * that the world knows stays what it was. Where it does not, that process is lost, and nothing else: the guest runs on
+ * in its worker, which tells the supervisor.
  */
 #include <signal.h>
 #include <stdio.h>

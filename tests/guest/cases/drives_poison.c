@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The host loses a page of guest memory: the guest is told, and updates go on. On an emulated host only, which ends with the
- * test: a real one would be without that page until it is booted anew. */
+/* The host loses a page of guest memory: the guest is told, and updates go on. On an emulated host only, which ends
+ * with the test: a real one would be without that page until it is booted anew. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

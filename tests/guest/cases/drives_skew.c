@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Updates between this molt and others whose state differs in one way each ($MOLT_SKEW, a path to
- * which the name is appended: tests/skew). In both directions, each in a guest of its own: taken, or
- * refused with the name of what does not fit; and `molt state diff` must have said so before. And between molts that speak
- * other versions of the hand-over's protocol, also where the parent is of one version and its worker of the other.
+ * Updates between this molt and others whose state differs in one way each ($MOLT_SKEW, a path to which the name is
+ * appended: tests/skew). In both directions, each in a guest of its own: taken, or refused with the name of what does
+ * not fit; and `molt state diff` must have said so before. And between molts that speak other versions of the
+ * hand-over's protocol, also where the parent is of one version and its worker of the other.
  */
 #include "tests/guest/cases/drives.h"
 

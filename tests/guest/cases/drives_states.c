@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A guest in states that are rare, or that KVM gives and may refuse to take (guest/bare/states.c): it is updated, or goes on
- * where it is and is updated once it has left that state. Then the same after it has done things at random.
+ * A guest in states that are rare, or that KVM gives and may refuse to take (guest/bare/states.c): it is updated, or
+ * goes on where it is and is updated once it has left that state. Then the same after it has done things at random.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `molt run --take`: another molt, which is no child of the guest's, takes it. It does, from other namespaces too, and back;
- * or it fails, is killed or stopped at any stage, speaks another protocol, or is not asked in: then the guest goes on where
- * it was.
+ * `molt run --take`: another molt, which is no child of the guest's, takes it. It does, from other namespaces too, and
+ * back; or it fails, is killed or stopped at any stage, speaks another protocol, or is not asked in: then the guest
+ * goes on where it was.
  */
 #include <fcntl.h>
 #include <sched.h>
@@ -434,7 +434,8 @@ static int stranger_row(struct session *s)
 	return rc;
 }
 
-/* A taker whose process id has no number where the guest is cannot be ended from there. It gets nothing all the same. */
+/* A taker whose process id has no number where the guest is cannot be ended from there. It gets nothing all the
+ * same. */
 static int unseen_rows(struct session *s)
 {
 	static const struct {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The pause against virtio devices, at rest and with requests in flight: machines in turn, in rounds, as hosts are noisy. */
+/* The pause against virtio devices, at rest and with requests in flight: machines in turn, in rounds, as hosts are
+ * noisy. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

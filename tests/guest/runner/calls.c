@@ -61,8 +61,9 @@ static int add(struct calls *c, struct session *s, const struct inject_call *cal
 }
 
 /* The incumbent's part begins with its leader's first kick; of a vCPU, which may notice it before, all is recorded
- * (inject.early). It ends where the leader makes itself unimportant. The successor's begins where its leader takes the
- * state, and ends, for the leader, where it gives the guest a head start, and for a vCPU at KVM_RUN, where its record ends. */
+ * (inject.early). It ends where the leader makes itself unimportant. The successor's begins where its leader takes
+ * the state, and ends, for the leader, where it gives the guest a head start, and for a vCPU at KVM_RUN, where its
+ * record ends. */
 int calls_in_pause(struct calls *c, struct session *s, const struct inject *in)
 {
 	enum { BEFORE, WITHIN, AFTER } old = BEFORE, new = BEFORE;

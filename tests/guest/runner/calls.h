@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the pause is made of, exactly: the system calls of the incumbent from its kick of the vCPUs until it has been told
- * that the guest runs, then those of the successor from the state's arrival to KVM_RUN, by who makes them,
- * with their number. They are compared with a table in tests/guest/calls/, which scripts/calls writes.
+ * What the pause is made of, exactly: the system calls of the incumbent from its kick of the vCPUs until it has been
+ * told that the guest runs, then those of the successor from the state's arrival to KVM_RUN, by who makes them, with
+ * their number. They are compared with a table in tests/guest/calls/, which scripts/calls writes.
  */
 #ifndef RUNNER_CALLS_H
 #define RUNNER_CALLS_H

@@ -202,7 +202,8 @@ int session_wait_us(struct session *s, uint64_t us)
 	}
 }
 
-/* The program that the worker is not: rows of the fault matrix make updates of their own, so the number tells nothing. */
+/* The program that the worker is not: rows of the fault matrix make updates of their own, so the number tells
+ * nothing. */
 static bool next_is_b(const struct session *s)
 {
 	struct program_file a, now;

@@ -15,8 +15,9 @@ struct session;
 bool session_user_possible(void);
 /* May it make a pid namespace, as a container has? */
 bool session_container_possible(void);
-/* In a new mount namespace: nobody else sees its mounts. Where the root is no mount point, as in a chroot may be, it cannot
- * be made private: then it is the same tree once more, below /proc, which is a mount. @proc: and with a /proc of its own. */
+/* In a new mount namespace: nobody else sees its mounts. Where the root is no mount point, as in a chroot may be, it
+ * cannot be made private: then it is the same tree once more, below /proc, which is a mount. @proc: and with a /proc
+ * of its own. */
 bool session_user_mounts(bool proc);
 /* The session's folder and report become the user's. */
 int session_user_give(struct session *s, const char *report);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* udp-send ADDRESS PORT FIRST COUNT RATE: sends numbered packets, RATE a second, COUNT or until SIGTERM; prints sent=N. */
+/* udp-send ADDRESS PORT FIRST COUNT RATE: sends numbered packets, RATE a second, COUNT or until SIGTERM; prints
+ * sent=N. */
 #include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * warm [MIB [PAGES]]: what a guest pays for its memory in a VM that was made anew, cold and warmed in each way
- * (vmm/warm.h), by a guest in long mode that adds to a word of each page. PAGES: 4k; thp, where the host gives huge pages of
- * itself; 2m, from hugetlbfs.
- * One line "WARM mode=... key=value ..." for each; exit status 1 when something is not as it must be.
+ * (vmm/warm.h), by a guest in long mode that adds to a word of each page. PAGES: 4k; thp, where the host gives huge
+ * pages of itself; 2m, from hugetlbfs. One line "WARM mode=... key=value ..." for each; exit status 1 when something is
+ * not as it must be.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -122,8 +122,8 @@ static const struct step load_steps[] = {
 	STEP("MP_STATE", KVM_SET_MP_STATE, mp_state),
 	STEP("VCPU_EVENTS", KVM_SET_VCPU_EVENTS, events),
 	STEP("DEBUGREGS", KVM_SET_DEBUGREGS, debugregs),
-	/* Last, as KVM's own tests do it (tools/testing/selftests/kvm, vcpu_load_state): it wants EFER, and takes registers
-	 * and MSRs for what the guest in the guest has; a change of SMM by VCPU_EVENTS would leave it. */
+	/* Last, as KVM's own tests do it (tools/testing/selftests/kvm, vcpu_load_state): it wants EFER, and takes
+	 * registers and MSRs for what the guest in the guest has; a change of SMM by VCPU_EVENTS would leave it. */
 	{"NESTED_STATE", .run = svm_load, .needs_cap = KVM_CAP_NESTED_STATE},
 };
 
@@ -215,8 +215,8 @@ void vcpu_arch_scrub(struct vcpu *cpu)
 	keep_accepted(cpu);
 }
 
-/* What a guest has made of itself may be what KVM gives and does not take (a code segment with L out of long mode). Offered
- * to the next successor, it would be refused for ever, though the guest may have left that state long ago. */
+/* What a guest has made of itself may be what KVM gives and does not take (a code segment with L out of long mode).
+ * Offered to the next successor, it would be refused for ever, though the guest may have left that state long ago. */
 void vcpu_arch_recall(struct vcpu *cpu)
 {
 	memcpy(cpu->state, cpu->state + ACCEPTED, offsetof(struct vcpu_state, xsave));

@@ -68,7 +68,8 @@ int xsave_fit(struct vcpu *cpu, struct error *err);
 
 long xsave_save(struct vcpu *cpu, struct error *err);
 
-/* ---- svm.c: guests that run guests of their own (--cpus nested=on); does nothing for others. long: 0 or -errno ---- */
+/* ---- svm.c: guests that run guests of their own (--cpus nested=on); does nothing for others. long: 0 or -errno
+ * ---- */
 
 /* Of one vCPU: state node "svm@N". */
 struct svm_state {
@@ -89,7 +90,8 @@ int svm_register(struct vcpu *cpu, struct error *err);
 int svm_missing(struct error *err);
 
 long svm_save(struct vcpu *cpu, struct error *err);
-/* First out of what was loaded before, whose registers would be written otherwise; then, when all else is loaded, in. */
+/* First out of what was loaded before, whose registers would be written otherwise; then, when all else is loaded,
+ * in. */
 long svm_leave(struct vcpu *cpu, struct error *err);
 long svm_load(struct vcpu *cpu, struct error *err);
 /* Clears registers. What is left is that of a vCPU in no guest. */

@@ -19,11 +19,11 @@
 enum reg { EAX, EBX, ECX, EDX };
 
 /*
- * What a guest may see of what KVM offers: what is behind it is in the saved state (registers, XSAVE's components below, the MSRs
- * that KVM lists), or there is nothing behind it. A newer kernel may offer more: it stays hidden until somebody has looked
- * whether it can be saved. Not here for that reason: VMX, the PMU and debug store, last branch records, processor
- * trace, SGX, shadow stacks and indirect branch tracking (SSP has no MSR), FRED, user interrupts, key locker.
- * SVM is for those who ask for it.
+ * What a guest may see of what KVM offers: what is behind it is in the saved state (registers, XSAVE's components
+ * below, the MSRs that KVM lists), or there is nothing behind it. A newer kernel may offer more: it stays hidden until
+ * somebody has looked whether it can be saved. Not here for that reason: VMX, the PMU and debug store, last branch
+ * records, processor trace, SGX, shadow stacks and indirect branch tracking (SSP has no MSR), FRED, user interrupts,
+ * key locker. SVM is for those who ask for it.
  */
 static const struct {
 	uint32_t function, index;
@@ -91,8 +91,8 @@ static const struct {
 		 BIT(KVM_FEATURE_MIGRATION_CONTROL) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT)},
 };
 
-/* Leaves that are shown at all, with the largest index. The registers of 7 and beyond that no row above names are not: a
- * register is where new features come. */
+/* Leaves that are shown at all, with the largest index. The registers of 7 and beyond that no row above names are
+ * not: a register is where new features come. */
 static const struct {
 	uint32_t function, last;
 	bool features; /* its registers other than those above are zero */

@@ -19,8 +19,8 @@ int arch_create_irqchip(struct machine *m, struct error *err)
 int arch_create_timers(struct machine *m, struct error *err)
 {
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
-	/* Ticks that a guest missed are not made up for: KVM watches each of them otherwise, and keeps AMD's AVIC, with it
-	 * interrupts that devices post to the guest, off for that. */
+	/* Ticks that a guest missed are not made up for: KVM watches each of them otherwise, and keeps AMD's AVIC,
+	 * with it interrupts that devices post to the guest, off for that. */
 	struct kvm_reinject_control reinject = {.pit_reinject = 0};
 	return vm_call(m->vm.fd, KVM_CREATE_PIT2, &pit, err, "KVM_CREATE_PIT2")
 		       ?: vm_call(m->vm.fd, KVM_REINJECT_CONTROL, &reinject, err,

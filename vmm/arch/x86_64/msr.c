@@ -22,8 +22,9 @@ static bool left_out(uint32_t index)
 	       (index >= 0x4b564d00 && index <= 0x4b564dff);
 }
 
-/* Hyper-V's registers: KVM refuses them to a guest whose CPUID does not show Hyper-V, but lists and gives them to us, and
- * makes what they are kept in for it (arch/x86/kvm/hyperv.c, kvm_hv_get_msr_common). Such a guest has nothing in them. */
+/* Hyper-V's registers: KVM refuses them to a guest whose CPUID does not show Hyper-V, but lists and gives them to
+ * us, and makes what they are kept in for it (arch/x86/kvm/hyperv.c, kvm_hv_get_msr_common). Such a guest has
+ * nothing in them. */
 static bool is_unused(const struct vcpu_state *s, uint32_t index)
 {
 	return index >= 0x40000000 && index <= 0x40000fff && !cpuid_has_hyperv(s);

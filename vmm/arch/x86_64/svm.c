@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guests that run guests of their own with AMD's SVM (--cpus nested=on). Where the vCPU is in one, its registers are that
- * guest's. KVM then also holds the guest's own registers, which #VMEXIT gives back, and the copy of the control block that
- * VMRUN made: both come as one block, laid out as a VMCB. All else is in registers, MSRs and guest memory.
+ * Guests that run guests of their own with AMD's SVM (--cpus nested=on). Where the vCPU is in one, its registers are
+ * that guest's. KVM then also holds the guest's own registers, which #VMEXIT gives back, and the copy of the control
+ * block that VMRUN made: both come as one block, laid out as a VMCB. All else is in registers, MSRs and guest memory.
  * Documentation/virt/kvm/api.rst, KVM_GET_NESTED_STATE; arch/x86/kvm/svm/nested.c, svm_set_nested_state.
  */
 #include "vmm/arch/x86_64/cpu.h"

@@ -15,9 +15,9 @@
 #endif
 
 /* AMX's tiles have 8 KiB, and a process may give them to its guests only if it has asked: before KVM_CAP_XSAVE2 and
- * KVM_GET_SUPPORTED_CPUID, which then have them, and before its first vCPU (Documentation/arch/x86/xstate.rst, Linux 5.17).
- * It is the only component that is asked for. A host without it refuses; then KVM offers none, and a guest that has it
- * is refused by xsave_fit. */
+ * KVM_GET_SUPPORTED_CPUID, which then have them, and before its first vCPU (Documentation/arch/x86/xstate.rst, Linux
+ * 5.17). It is the only component that is asked for. A host without it refuses; then KVM offers none, and a guest
+ * that has it is refused by xsave_fit. */
 static void ask_for_amx(void)
 {
 	syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_GUEST_PERM, XCR0_TILE_DATA);
