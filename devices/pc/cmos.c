@@ -100,8 +100,8 @@ static int cmos_realize(struct device *dev, struct error *err)
 	struct cmos *cmos = (struct cmos *)dev;
 	const time_t epoch = 0;
 	struct tm tm;
-	gmtime_r(&epoch,
-		 &tm); /* glibc reads the time zone's file now: a vCPU's thread may open none */
+	/* glibc reads the time zone's file now: a vCPU's thread may open none. */
+	gmtime_r(&epoch, &tm);
 	struct bus_region region = {.base = LAYOUT_CMOS_PORT,
 				    .len = 2,
 				    .name = "cmos",

@@ -69,7 +69,7 @@ int pci_bar_add(struct pci_dev *dev, unsigned bar, uint32_t flags, uint64_t len,
 	return 0;
 }
 
-/* Aligned for any content of the registers, those of a hostile state blob too. */
+/* The result is aligned whatever the registers hold, those of a hostile blob too. */
 uint64_t pci_bar_addr(const struct pci_dev *dev, unsigned bar)
 {
 	const struct pci_bar *b = &dev->bars[bar];
@@ -162,7 +162,7 @@ static void bars_map_new(struct pci_dev *dev)
 	}
 }
 
-/* First all that moved or went away, on all devices: one BAR may take the place of another. */
+/* First unmaps all that moved or went away, on all devices: one BAR may take the place of another. */
 void pci_bars_update(struct pci_host *host)
 {
 	for (unsigned i = 0; i < host->ndevs; i++)
@@ -193,8 +193,8 @@ int pci_dev_load(struct pci_dev *dev, struct error *err)
 	return 0;
 }
 
-/* A BAR that stays where it is is not touched: KVM would forget the page tables of its slot. One BAR may take the
- * place of another: so first everything that goes, on all devices. */
+/* A BAR that stays where it is is not touched, or KVM would drop the page tables of its slot. First unmaps all that
+ * goes, on all devices: one BAR may take the place of another. */
 int pci_bars_load(struct pci_host *host, struct error *err)
 {
 	uint32_t wanted[PCI_MAX_DEVS] = {0};

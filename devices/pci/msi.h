@@ -11,7 +11,7 @@ struct pci_vectors {
 	unsigned n;
 	uint32_t *gsi;		/* state of the owner, one per vector; 0: none yet */
 	struct irq_source *src; /* @n of them */
-	/* The guest wants vector @i, which has no eventfd: the place to give it one. May be NULL. */
+	/* Called when the guest wants vector @i, which has no eventfd yet: may give it one. NULL: nothing to do. */
 	void (*use)(struct pci_vectors *v, unsigned i);
 	unsigned complaints;
 };
@@ -23,7 +23,7 @@ int pci_vectors_load(struct pci_vectors *v, struct error *err);
 
 /* Gives vector @i its eventfd (stays the caller's), or takes it away: -1. */
 void pci_vector_set_fd(struct pci_vectors *v, unsigned i, int fd);
-/* What the guest wants of vector @i is noted; pci_vectors_apply does it, for all that have changed at once. */
+/* Notes what the guest wants of vector @i. pci_vectors_apply does it, for all that have changed at once. */
 void pci_vector_want(struct pci_vectors *v, unsigned i, bool want, uint64_t addr, uint32_t data);
 void pci_vectors_apply(struct pci_vectors *v);
 bool pci_vector_pending(const struct pci_vectors *v, unsigned i);
@@ -94,8 +94,8 @@ struct msix {
 	uint64_t table_off, pba_off; /* in those BARs */
 	uint64_t table_len, pba_len;
 	bool enabled;
-	/* The guest has set or cleared the enable bit; may be NULL. Called before the vectors
-	 * follow: the place to give them eventfds. -errno: there are none, and the enable bit does not stay. */
+	/* Called when the guest has set or cleared the enable bit, before the vectors follow: may give them
+	 * eventfds. -errno: there are none, and the enable bit is cleared again. May be NULL. */
 	int (*changed)(struct msix *msix, bool enabled);
 };
 

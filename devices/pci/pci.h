@@ -102,11 +102,11 @@ struct pci_dev *pci_dev_at(const struct pci_host *host, unsigned devfn);
 /* GSI of the device's interrupt pin: 1 for INTA to 4 for INTD (PCI Interrupt Pin register). */
 uint32_t pci_intx_gsi(const struct pci_dev *dev, unsigned pin);
 
-/* Asserts INTA of a device that has no eventfd for it, or no more. A line that several share is asserted as long as one
- * of them asserts it. */
+/* Sets INTA of a device whose line has no eventfd. A line that several devices share is asserted as long as one of
+ * them asserts it. */
 void pci_intx_set(struct pci_dev *dev, bool level);
 
-/* config.c: the shadow itself, for its owner; and bits that the guest may write. */
+/* config.c: the owner reads and writes the shadow, and says which bits the guest may write. */
 uint32_t pci_config_get(const struct pci_dev *dev, unsigned off, unsigned len);
 void pci_config_set(struct pci_dev *dev, unsigned off, unsigned len, uint32_t val);
 void pci_config_allow(struct pci_dev *dev, unsigned off, unsigned len, uint32_t mask);

@@ -114,7 +114,7 @@ static int ask_irqs(struct vfio_dev *dev, struct error *err)
 	for (unsigned i = 0; i <= VFIO_PCI_MSIX_IRQ_INDEX; i++) {
 		struct vfio_irq_info irq = {.argsz = sizeof(irq), .index = i};
 		long rc = vm_ioctl(dev->fd, VFIO_DEVICE_GET_IRQ_INFO, &irq);
-		/* How mediated devices say that they have none of that kind. */
+		/* So mediated devices say that they have no interrupts of that kind. */
 		if (rc == -EINVAL)
 			irq.flags = 0;
 		else if (rc < 0)
@@ -142,7 +142,7 @@ static int ask(struct vfio_dev *dev, struct error *err)
 	dev->answers = (struct vfio_answers){.known = 1};
 	dev->answers.traits = info.flags & VFIO_DEVICE_FLAGS_RESET ? VFIO_TRAIT_RESET : 0;
 	rc = ask_config(dev, err);
-	/* Who does not want the ROM does not ask for it: that alone turns on decoding in the device. */
+	/* With rom=off the ROM's region is not even asked for: that alone turns on decoding in the device. */
 	for (unsigned i = 0; !rc && i < PCI_BARS; i++)
 		rc = i != PCI_BAR_ROM || dev->rom ? ask_bar(dev, i, err) : 0;
 	return rc ? rc : ask_irqs(dev, err);

@@ -112,7 +112,7 @@ static int vfio_post_load(void *opaque, struct error *err)
 			 ?: vfio_trouble_load(dev, err);
 }
 
-/* A new guest's device is asked what it is. One that is taken over is made when its state is loaded, which says it. */
+/* A new guest's device is asked what it is. For one that is taken over the state says it, once it is loaded. */
 static int vfio_realize(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
@@ -151,7 +151,7 @@ static int vfio_start(struct device *base, struct error *err)
 	return rc || !base->m->fresh ? rc : vfio_trouble_start(dev, err);
 }
 
-/* Closes no descriptor: they belong to the table of kept ones, and are a successor's as well. */
+/* Closes no descriptor: the table of kept ones owns them, and a successor uses them as well. */
 static void vfio_destroy(struct device *base)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;

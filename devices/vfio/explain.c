@@ -135,8 +135,8 @@ bool vfio_node(const char *id, char *node, size_t size)
 	return *node;
 }
 
-/* Names the process that uses the device. It may have opened the group's node or the device's own (Linux 6.6); the
- * kernel then refuses the other one, too. */
+/* Names the process that uses the device. It may have opened the group's node or the device's own (Linux 6.6): the
+ * kernel then refuses the other node, too. */
 static int in_use(const char *id, const char *group, struct error *err)
 {
 	char node[PATH_MAX], users[FILE_USERS_LEN];

@@ -59,7 +59,7 @@ void vfio_intx_remove(struct vfio_dev *dev)
 	irq_remove(&dev->dev.m->irq, &dev->intx);
 }
 
-/* Called at the rehearsal and again in the pause: then the eventfd is watched already, since the pause allocates
+/* Called at the rehearsal and again in the pause. Then the eventfd is watched already, since the pause allocates
  * nothing. */
 static void intx_watch(struct vfio_dev *dev, int trigger, int unmask)
 {

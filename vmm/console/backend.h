@@ -55,7 +55,8 @@ struct console_backend {
 	/* NULL: nothing to open. Sets in_fd, out_fd, listen_fd: the kept descriptors, or freshly
 	 * opened ones. */
 	int (*open)(struct console *con, const char *arg, struct error *err);
-	/* Of a file, whatever is kept: returns a descriptor for out_fd, "console" in the table. */
+	/* Rotation of a file: opens it anew, whatever is kept. Returns a descriptor for out_fd, "console" in the
+	 * table. */
 	int (*anew)(const char *arg, struct error *err);
 	/* A state is loaded: descriptors that come and go are taken again. */
 	void (*reload)(struct console *con);
@@ -75,7 +76,7 @@ bool console_stuck(const struct console *con);
 void console_detach(struct console *con);
 /* Input from elsewhere than in_fd, for the guest. */
 void console_type(struct console *con, const uint8_t *buf, uint32_t len);
-/* To a client that comes late: the ring's whole lines count as unsent. */
+/* A client has come late: the ring's whole lines count as unsent, so that it gets them. */
 void console_replay(struct console *con);
 
 /* fdset_keep, and on failure fd is closed and set to -1. */

@@ -36,7 +36,7 @@ static void on_output(void *opaque, uint32_t events);
 
 /* --- watching --- */
 
-/* What is wanted for nothing is not watched at all: a hangup would be reported for ever. */
+/* A descriptor of which nothing is wanted is not watched at all: epoll would report its hangup for ever. */
 static int watch_fd(struct console *con, int fd, uint32_t *now, uint32_t want, loop_handler handler)
 {
 	struct loop *loop = &con->m->loop;
@@ -287,8 +287,8 @@ void console_type(struct console *con, const uint8_t *buf, uint32_t len)
 	deliver(con);
 }
 
-/* Reads once, when the reader has taken all there was; of a terminal, for the escapes, also when
- * the guest is stuck. False at the end, for now or ever. */
+/* Reads once, if the guest has taken all that came before; from a terminal, for the escapes, also if the guest is
+ * stuck. False: nothing came, or there is nothing any more. */
 static bool read_input(struct console *con)
 {
 	struct console_state *s = &con->state;
@@ -319,7 +319,7 @@ static bool read_input(struct console *con)
 	return true;
 }
 
-/* Reads all that the terminal holds: it tells of the next key only. */
+/* Reads all that the terminal holds: with EPOLLET it only reports further keys. */
 static void read_behind(struct console *con)
 {
 	struct pollfd p = {.fd = con->in_fd, .events = POLLIN};
@@ -360,8 +360,7 @@ void console_attach(struct console *con, console_reader reader, console_drained 
 	con->opaque = opaque;
 }
 
-/* What an earlier state has left behind the end of this one may be secret, and nobody would clear
- * it. */
+/* Clears what a longer state, loaded before, has left behind the end of this one: it may be secret. */
 static void clear_rest(uint8_t *buf, uint32_t len, uint32_t *before)
 {
 	if (*before > len)
@@ -422,7 +421,8 @@ int console_open(struct machine *m, const char *spec, struct console **out, stru
 		rc = state_register(&m->tree, &section, err);
 	if (!rc && m->kept)
 		rc = state_load_section(m->kept, &section, err);
-	if (!rc && con->terminal && con->state.raw) /* whatever happens until it is started */
+	/* It is put back if something fails before it is started. */
+	if (!rc && con->terminal && con->state.raw)
 		terminal_adopt(con->in_fd, con->state.termios);
 	if (rc) {
 		pool_free(con);
@@ -473,7 +473,7 @@ int console_reopen(struct console *con, struct error *err)
 		close(fd);
 	con->out_fd = rc ? -1 : fd;
 	con->warned = false;
-	on_output(con, 0); /* what the former one has not taken */
+	on_output(con, 0); /* sends what the former file has not taken */
 	pthread_mutex_unlock(&con->m->lock);
 	return rc;
 }

@@ -17,9 +17,9 @@ struct viewer {
 
 /* All: device lock held. */
 
-/* Those whose descriptors are in the table; whatever was known before. */
+/* Takes those whose descriptors are in the table, and forgets what was known before. */
 void viewers_load(struct console *con);
-/* What the guest has written. Who does not keep up misses some of it. */
+/* Sends them what the guest has written. A client that does not keep up misses some of it. */
 void viewers_write(struct console *con, const uint8_t *buf, size_t len);
 /* Watches their input, where there is room for it. */
 void viewers_watch(struct console *con);

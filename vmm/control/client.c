@@ -9,7 +9,7 @@
 #include "vmm/control/fleet.h"
 #include "vmm/control/request.h"
 
-#define ANSWER_S   10 /* a guest that is stopped must not hang who asks it */
+#define ANSWER_S   10 /* a client must not hang because the guest's process is stopped */
 #define NUMBER_MAX 86400
 
 struct arguments {
@@ -160,7 +160,7 @@ static bool says(const char *answer, const char *key, const char *value)
 	return !strcmp(json_get_text(answer, key, text, sizeof(text)), value);
 }
 
-/* An answer that is all there is to come. */
+/* For a verb whose answer is one record. */
 static int run_simple(const struct verb *v, struct client_link *l, const struct arguments *a)
 {
 	struct error err;
@@ -251,7 +251,7 @@ static int run_events(const struct verb *v, struct client_link *l, const struct 
 	return 0;
 }
 
-/* The file as the guest is to open it: our working directory is not its own. */
+/* The file by its absolute path: the guest has a working directory of its own. */
 static int make_request(const struct verb *v, const struct arguments *a, char *buf, size_t size,
 			struct error *err)
 {

@@ -16,8 +16,8 @@ static int fail(const struct error *err)
 	return (int)err->exit;
 }
 
-/* Nobody listens: its lock says whether it has ended, or is just being started. What is removed is removed under the
- * lock, and who takes the lock looks whether its file is still there (claim.c). */
+/* Nobody listens at the socket. Its lock tells whether the guest has ended, or is just being started. Files are
+ * removed with the lock held; a molt that gets the lock then sees that its file is gone (claim.c). */
 static void remove_dead(const char *name)
 {
 	char path[CONTROL_PATH_LEN], lock[CONTROL_PATH_LEN + 8];

@@ -147,7 +147,7 @@ int seccomp_init(enum seccomp_mode wanted, struct error *err)
 		former = now;
 		sigaction(SIGSYS, &sa, NULL);
 	}
-	/* Without CAP_SYS_ADMIN a filter may only be put on who cannot gain privileges any more. */
+	/* Without CAP_SYS_ADMIN only a thread that cannot gain privileges any more may put a filter on. */
 	if (mode != SECCOMP_OFF && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_errno(err, errno, "sandbox: no_new_privs");
 	return 0;

@@ -54,7 +54,7 @@ static const struct seccomp_row devices[] = {
 	SECCOMP_CALL(pread64),
 	SECCOMP_CALL(pwrite64),
 	SECCOMP_CALL(eventfd2),
-	SECCOMP_CALL_IS(prlimit64, 2, 0), /* reads one: are descriptors left? */
+	SECCOMP_CALL_IS(prlimit64, 2, 0), /* reads RLIMIT_NOFILE: are descriptors left? */
 	SECCOMP_CALL(close),
 	SECCOMP_IOCTL(VFIO_DEVICE_SET_IRQS),
 	SECCOMP_IOCTL(KVM_IRQFD),
