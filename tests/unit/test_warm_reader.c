@@ -76,7 +76,7 @@ int cpu_set_cpuid(struct vcpu *cpu, struct error *e)
 	return 0;
 }
 
-long cpu_load_tsc(struct vcpu *cpu, struct error *e)
+long tsc_load(struct vcpu *cpu, struct error *e)
 {
 	assert_int_equal(cpu->fd, fake.fd);
 	assert_ptr_equal(cpu->state, &state0);

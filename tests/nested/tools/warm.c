@@ -159,8 +159,8 @@ static void load_tsc(bool follow)
 	struct error err = {0};
 	if (follow)
 		MUST(arch_warm_follow(&m, &err));
-	MUST(cpu_load_tsc(&vcpu1, &err));
-	MUST(cpu_load_tsc(&vcpu0, &err));
+	MUST(tsc_load(&vcpu1, &err));
+	MUST(tsc_load(&vcpu0, &err));
 }
 
 /* vCPU 0 as it is loaded: another mode than it was made in. */

@@ -38,33 +38,6 @@ static long get(struct vcpu *cpu, unsigned long request, void *arg)
 	return rc < 0 ? rc : 0;
 }
 
-static long tsc_offset(struct vcpu *cpu, unsigned long request, uint64_t *value)
-{
-	struct kvm_device_attr attr = {
-		.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)value};
-	return vm_ioctl(cpu->fd, request, &attr);
-}
-
-static long save_tsc(struct vcpu *cpu, struct error *err)
-{
-	return tsc_offset(cpu, KVM_GET_DEVICE_ATTR, &cpu->state->tsc_offset);
-}
-
-/* The frequency before the offset; where it is the host's own KVM needs no telling. That a new vCPU has the
- * VM's is asked of the VM, which does not load the vCPU for it (api.rst, KVM_GET_TSC_KHZ; Linux 5.16). */
-long cpu_load_tsc(struct vcpu *cpu, struct error *err)
-{
-	long khz = vm_ioctl(cpu->m->vm.fd, KVM_GET_TSC_KHZ, NULL);
-	if (khz < 0)
-		khz = vm_ioctl(cpu->fd, KVM_GET_TSC_KHZ, NULL);
-	if (khz != (long)cpu->state->tsc_khz) {
-		long rc = vm_ioctl(cpu->fd, KVM_SET_TSC_KHZ, (void *)(long)cpu->state->tsc_khz);
-		if (rc < 0)
-			return rc;
-	}
-	return tsc_offset(cpu, KVM_SET_DEVICE_ATTR, &cpu->state->tsc_offset);
-}
-
 enum { LAPIC_LVTT = 0x320, LAPIC_TMICT = 0x380, LAPIC_TMCCT = 0x390 }; /* SDM 3A 11.5.4 */
 #define LAPIC_LVT_MASKED 0x10000
 
@@ -106,7 +79,7 @@ static const struct step save_steps[] = {
 	{"MSRS", .run = msrs_save},
 	STEP("LAPIC", KVM_GET_LAPIC, lapic),
 	STEP("DEBUGREGS", KVM_GET_DEBUGREGS, debugregs),
-	{"TSC_OFFSET", .run = save_tsc},
+	{"TSC_OFFSET", .run = tsc_save},
 	{"NESTED_STATE", .run = svm_save, .needs_cap = KVM_CAP_NESTED_STATE},
 };
 
@@ -116,8 +89,8 @@ static const struct step load_steps[] = {
 	STEP("REGS", KVM_SET_REGS, regs),      /* before VCPU_EVENTS: drops a pending exception */
 	{"XCRS", KVM_SET_XCRS, offsetof(struct vcpu_state, xcrs), .needs_cap = KVM_CAP_XCRS},
 	{"XSAVE", KVM_SET_XSAVE, offsetof(struct vcpu_state, xsave), .needs_cap = KVM_CAP_XSAVE},
-	{"TSC_OFFSET", .run = cpu_load_tsc}, /* before the deadline MSR is armed against it */
-	{"LAPIC", .run = load_lapic}, /* before MSRS: an armed TSC deadline is lost otherwise */
+	{"TSC_OFFSET", .run = tsc_load}, /* before the deadline MSR is armed against it */
+	{"LAPIC", .run = load_lapic},	 /* before MSRS: an armed TSC deadline is lost otherwise */
 	{"MSRS", .run = msrs_load},
 	STEP("MP_STATE", KVM_SET_MP_STATE, mp_state),
 	STEP("VCPU_EVENTS", KVM_SET_VCPU_EVENTS, events),

@@ -39,9 +39,12 @@ struct vcpu_state {
 
 extern const struct state_class cpu_state_class;
 
-/* Of cpu->state, into KVM: CPUID; TSC frequency and offset (0 or -errno). */
+/* Of cpu->state, into KVM: CPUID. */
 int cpu_set_cpuid(struct vcpu *cpu, struct error *err);
-long cpu_load_tsc(struct vcpu *cpu, struct error *err);
+
+/* ---- tsc.c: of cpu->state, from KVM and into it: the offset, and before it the frequency; 0 or -errno ---- */
+long tsc_save(struct vcpu *cpu, struct error *err);
+long tsc_load(struct vcpu *cpu, struct error *err);
 
 /* ---- msr.c: model-specific registers; long: 0 or -errno, and more in @err where it is known ---- */
 

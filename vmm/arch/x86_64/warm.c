@@ -239,7 +239,7 @@ int arch_warm_follow(struct machine *m, struct error *err)
 	const struct vcpu_state *s = m->vcpus[0].state;
 	if (!r || (r->tsc_told && r->tsc_offset == s->tsc_offset && r->tsc_khz == s->tsc_khz))
 		return 0;
-	long rc = cpu_load_tsc(&r->cpu, err);
+	long rc = tsc_load(&r->cpu, err);
 	if (rc < 0)
 		return error_errno(err, (int)-rc, "warming: TSC of the reader's vCPU");
 	r->tsc_told = true;
