@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The console in a file, on a pseudo terminal, on a socket: readers that come late, leave, or do
  * not read. */
+#include <sys/eventfd.h>
+
 #include "tests/unit/console.h"
 #include "vmm/base/pool.h"
 
@@ -120,6 +122,25 @@ static int client(void)
 	assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	turn();
 	return fd;
+}
+
+/* A client whom there is no room to keep is told of a few times, however often it comes. */
+static void clients_that_cannot_be_kept(void **state)
+{
+	int log = memfd_create("log", MFD_CLOEXEC),
+	    saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 100);
+	struct stat st;
+	start_unix();
+	assert_int_equal(fdset_keep(&m.fds, "console-client", eventfd(0, EFD_CLOEXEC), &err), 0);
+	dup2(log, STDERR_FILENO);
+	for (int i = 0; i < 100; i++)
+		close(client());
+	dup2(saved, STDERR_FILENO);
+	assert_int_equal(fstat(log, &st), 0);
+	assert_in_range(st.st_size, 1, 1000);
+	close(saved);
+	close(log);
+	fdset_close(&m.fds, "console-client");
 }
 
 /* What a client has typed into a guest that does not read must not keep others out once it is gone. */
@@ -452,6 +473,7 @@ int main(void)
 		TEST(a_late_reader_of_a_pty_sees_the_end),
 		TEST(a_link_is_not_stolen),
 		TEST(clients_of_a_socket),
+		TEST(clients_that_cannot_be_kept),
 		TEST(a_client_that_leaves_input_behind),
 		TEST(a_late_client_gets_whole_last_lines),
 		TEST(a_client_that_does_not_read),
