@@ -227,8 +227,14 @@ process_fds() { count "/proc/$WORKER/fd"/*; }
 process_threads() { count "/proc/$WORKER/task"/*; }
 parent_fds() { count "/proc/$PID/fd"/*; }
 process_locked() { awk '$1 == "VmLck:" { print $2 }' "/proc/$WORKER/status"; }
-# iommufd, which is used where there is one, counts pinned memory elsewhere.
-locked_due() { if [ -n "$DEVICES" ] && [ ! -e /dev/iommu ]; then echo $((MEM * 1024)); else echo 0; fi; }
+# iommufd, which is used where there is one, counts pinned memory elsewhere; nothing is pinned for a mediated device alone.
+locked_due() {
+	case $DEVICES in
+	'' | mdev:*) echo 0 ;;
+	*iommu=type1*) echo $((MEM * 1024)) ;;
+	*) if [ -e /dev/iommu ]; then echo 0; else echo $((MEM * 1024)); fi ;;
+	esac
+}
 parent_is_new() { [ "/proc/$PID/exe" -ef "$PROGRAM" ]; }
 parent_is_at_rest() { [ "$(parent_fds)" -eq "$PARENT_FDS" ]; }
 
