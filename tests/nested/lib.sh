@@ -178,6 +178,17 @@ ask() { # ORDER ANSWER
 # TIMEOUT: ms from the state's hand-over to commit; the default is for real machines.
 MEM=256 CPUS=1 DEVICES='' ARGS='' WRAP='' TIMEOUT=60000
 guest_start() { # [OPTION]...
+	set -- "console=ttyS0 quiet panic=-1 iomem=relaxed molt.beat_ms=500 $ARGS" "$@"
+	guest_launch "$@"
+	wait_until "guest's READY line" guest_said READY 0
+	wait_until "first heartbeats" beat_beyond 1
+	guest_remember
+	say "guest $GUESTS is up on Linux $(uname -r): $(guest_line READY)"
+}
+
+guest_launch() { # KERNEL-COMMAND-LINE [OPTION]...
+	cmdline=$1
+	shift
 	GUESTS=$((GUESTS + 1))
 	DIR=/out/guest$GUESTS
 	CONSOLE=$DIR/console.log REPORT=$DIR/report.json LOG=$DIR/molt.log PROGRAM=$DIR/bin/molt
@@ -191,19 +202,19 @@ guest_start() { # [OPTION]...
 	for bdf in $DEVICES; do
 		set -- "$@" --vfio "$bdf"
 	done
-	$WRAP "$PROGRAM" run --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" --mem "${MEM}M" --cpus "$CPUS" \
-		--cmdline "console=ttyS0 quiet panic=-1 iomem=relaxed molt.beat_ms=500 $ARGS" \
+	$WRAP "$PROGRAM" run --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" --mem "${MEM}M" --cpus "$CPUS" --cmdline "$cmdline" \
 		--report "$REPORT" --update-timeout "$TIMEOUT" --prepare-timeout 60000 --warm-budget 1000 "$@" <&3 >>"$CONSOLE" 2>"$LOG" 3>&- &
 	PID=$!
-	wait_until "guest's READY line" guest_said READY 0
+}
+
+# What must be the same after updates.
+guest_remember() {
 	START=$(process_start)
-	wait_until "first heartbeats" beat_beyond 1
 	worker_find || fail "no worker"
 	ls -l "/proc/$WORKER/fd" >/out/fds-fresh
 	TAKEN_FDS=''
 	FDS=$(process_fds) THREADS=$(process_threads) PARENT_FDS=$(parent_fds)
 	expect "VmLck is the guest's memory" "$(process_locked)" -eq "$(locked_due)"
-	say "guest $GUESTS is up on Linux $(uname -r): $(guest_line READY)"
 }
 
 count() { echo $#; }
@@ -256,6 +267,17 @@ update() {
 }
 
 update_check() {
+	update_settled
+	# The first heartbeat still has something of the time before the pause.
+	beats_wait 1
+	before=$BEAT
+	beats_wait 1
+	update_kept
+	expect_growth "update $UPDATES" "$before"
+}
+
+# The update is made, and nobody is there but for who stays.
+update_settled() {
 	wait_until "record of update $UPDATES" record_beyond "$RECORDS"
 	worker_find || fail "no worker"
 	locked=$(process_locked)
@@ -264,10 +286,10 @@ update_check() {
 	wait_until "end of the worker before" only_worker
 	wait_until "parent to become the new program" parent_is_new
 	wait_until "parent to be at rest" parent_is_at_rest
-	# The first heartbeat still has something of the time before the pause.
-	beats_wait 1
-	before=$BEAT
-	beats_wait 1
+}
+
+# Of the processes, a little later.
+update_kept() {
 	quiet_expect "pid of update $UPDATES" "$(process_start)" = "$START"
 	quiet_expect "program of update $UPDATES" "/proc/$WORKER/exe" -ef "$PROGRAM"
 	quiet_expect "version of update $UPDATES" "$(json "$RECORD" new_version)" = "$(version "/bed/molt-$SIDE")"
@@ -281,7 +303,6 @@ update_check() {
 	fi
 	quiet_expect "descriptors after update $UPDATES" "$(process_fds)" -eq "$TAKEN_FDS"
 	quiet_expect "threads after update $UPDATES" "$(process_threads)" -eq "$THREADS"
-	expect_growth "update $UPDATES" "$before"
 }
 
 # What counts up in a guest that is well. A case with other work says so.
@@ -324,6 +345,21 @@ pauses() { tail -n "$1" "$REPORT" | sed 's/.*"pause_ns":\([0-9]*\).*/\1/' | awk 
 
 # Powers the guest off and closes its account: $END.
 guest_stop() {
+	guest_end
+	END=$(guest_line END)
+	[ -n "$END" ] || fail "the guest did not close its account (molt's status $status)"
+	quiet_expect "boots" "$(guest_count READY)" -eq 1
+	quiet_expect "FAIL lines of the guest" "$(guest_count FAIL)" -eq 0
+	quiet_expect "heartbeats, none missing" "$(guest_count BEAT)" -eq "$(field "$END" beats)"
+	quiet_expect "clocks that went back" "$(field "$END" back)" -eq 0
+	for name in dup bad senderr; do
+		quiet_expect "pings: $name" "$(field "$END" "$name")" -eq 0
+	done
+	say "guest $GUESTS: $END"
+}
+
+# By the power button.
+guest_end() {
 	kill -TERM "$PID"
 	now
 	deadline=$((NOW + WAIT))
@@ -336,18 +372,8 @@ guest_stop() {
 	wait "$PID" || status=$?
 	PID=
 	exec 3>&-
-	END=$(guest_line END)
-	[ -n "$END" ] || fail "the guest did not close its account (molt's status $status)"
 	quiet_expect "molt's exit status" "$status" -eq 0
 	quiet_expect "system calls that the sandbox forbids" "$(grep -c sandbox: "$LOG")" -eq 0
-	quiet_expect "boots" "$(guest_count READY)" -eq 1
-	quiet_expect "FAIL lines of the guest" "$(guest_count FAIL)" -eq 0
-	quiet_expect "heartbeats, none missing" "$(guest_count BEAT)" -eq "$(field "$END" beats)"
-	quiet_expect "clocks that went back" "$(field "$END" back)" -eq 0
-	for name in dup bad senderr; do
-		quiet_expect "pings: $name" "$(field "$END" "$name")" -eq 0
-	done
-	say "guest $GUESTS: $END"
 }
 
 # ---- common measurements ----

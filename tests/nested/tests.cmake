@@ -55,9 +55,9 @@ set_tests_properties(nested/artefacts PROPERTIES DEPENDS "${NESTED_NAMES}")
 # An emulated host wants a core, and its time is what the guests live by: no more of them at once than there are cores.
 set_tests_properties(${NESTED_NAMES} nested/artefacts PROPERTIES LABELS nested TIMEOUT 900
   SKIP_RETURN_CODE 77 ENVIRONMENT "NESTED_BUILD=${CMAKE_BINARY_DIR}")
-set_tests_properties(nested/soak nested/faults nested/faults-iommufd PROPERTIES TIMEOUT 10800) # with $MOLT_LONG, three tries of it
+set_tests_properties(nested/soak nested/root nested/faults nested/faults-iommufd PROPERTIES TIMEOUT 10800) # with $MOLT_LONG, three tries of it
 # Part of the fault matrix as well (scripts/test runs it once).
 set_tests_properties(nested/faults nested/faults-iommufd PROPERTIES LABELS "nested;fault")
 # The longest first, beside which the others run.
 set_tests_properties(nested/bare-guests PROPERTIES COST 300)
-set_tests_properties(nested/faults nested/faults-iommufd PROPERTIES COST 200)
+set_tests_properties(nested/faults nested/faults-iommufd nested/root PROPERTIES COST 200)
