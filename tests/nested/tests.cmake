@@ -60,4 +60,4 @@ set_tests_properties(nested/soak nested/root nested/faults nested/faults-iommufd
 set_tests_properties(nested/faults nested/faults-iommufd PROPERTIES LABELS "nested;fault")
 # The longest first, beside which the others run.
 set_tests_properties(nested/bare-guests PROPERTIES COST 300)
-set_tests_properties(nested/faults nested/faults-iommufd nested/root PROPERTIES COST 200)
+set_tests_properties(nested/faults nested/faults-iommufd nested/root nested/disk-faults PROPERTIES COST 200)
