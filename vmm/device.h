@@ -55,6 +55,9 @@ struct device_class {
 	int (*still)(struct device *dev, struct error *err);
 	/* The update does not happen: goes on, with what came meanwhile. */
 	void (*resume)(struct device *dev);
+	/* Leader, device lock not held: looks at the host's side anew, whose size may have changed: *@bytes. 1: it
+	 * has, and the guest is told; 0; -errno: nothing is changed. */
+	int (*rescan)(struct device *dev, uint64_t *bytes, struct error *err);
 	void (*destroy)(struct device *dev); /* what is not in its struct; the machine is quiet */
 };
 

@@ -162,6 +162,7 @@ static const struct {
 	{"console", client_run, NULL},
 	{"pause", client_run, NULL},
 	{"resume", client_run, NULL},
+	{"rescan", client_run, NULL},
 	{"events", client_run, NULL},
 	{"--version", NULL, version},
 	{"-V", NULL, version},

@@ -120,6 +120,37 @@ static void resume_guest(struct machine *m, const struct control_request *req)
 		tell_paused(m, req);
 }
 
+/* Each device that can, whatever another says; of those that cannot be as they are the last is the answer. */
+static void rescan(struct machine *m)
+{
+	static char buf[MACHINE_MAX_DEVICES * 160 + 256];
+	struct error err, failed = {0};
+	struct json j;
+	answer_begin(&j, buf, sizeof(buf), "rescan");
+	json_open(&j, "devices", '[');
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		struct device *dev = m->devices[i];
+		uint64_t bytes;
+		int rc = dev->cls->rescan ? dev->cls->rescan(dev, &bytes, &err) : 0;
+		if (rc < 0) {
+			log_warn("%s", err.text);
+			failed = err;
+		}
+		if (rc < 0 || !dev->cls->rescan)
+			continue;
+		json_open(&j, NULL, '{');
+		json_string(&j, "name", dev->name);
+		json_number(&j, "bytes", bytes);
+		json_bool(&j, "changed", rc);
+		json_close(&j, '}');
+	}
+	json_close(&j, ']');
+	if (failed.text[0])
+		control_answer_error(m->control, &failed);
+	else
+		answer_end(m, &j);
+}
+
 static void attach(struct machine *m, const struct control_request *req)
 {
 	char buf[256];
@@ -176,6 +207,9 @@ bool serve_request(struct machine *m, struct program *p)
 		return false;
 	case CONTROL_RESUME:
 		resume_guest(m, &req);
+		return false;
+	case CONTROL_RESCAN:
+		rescan(m);
 		return false;
 	case CONTROL_VERSION:
 		answer_begin(&j, buf, sizeof(buf), "version");

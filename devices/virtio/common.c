@@ -175,7 +175,7 @@ static uint32_t common_read(struct virtio_dev *v, unsigned off)
 	case VIRTIO_PCI_COMMON_STATUS:
 		return s->status;
 	case VIRTIO_PCI_COMMON_CFGGENERATION:
-		return 0;
+		return (uint8_t)s->generation;
 	case VIRTIO_PCI_COMMON_Q_SELECT:
 		return s->queue_select;
 	default:

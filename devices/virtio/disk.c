@@ -210,6 +210,40 @@ static void disk_resume(struct device *base)
 	virtio_dev_serve(&((struct disk *)base)->virtio);
 }
 
+/* It grows with its file. It never shrinks: the guest may have something there. */
+static int resize(struct disk *disk, uint64_t bytes, struct error *err)
+{
+	struct disk_state *s = &disk->state;
+	uint64_t before = s->sectors * DISK_SECTOR;
+	if (bytes < before) {
+		error_set(err, ERANGE, "%s: its file has %llu bytes, the guest's disk %llu",
+			  disk->dev.name, (unsigned long long)bytes, (unsigned long long)before);
+		return error_hint(err, "make it that long again: what is missing is an I/O error "
+				       "for the guest, until it is started anew");
+	}
+	if (bytes == before)
+		return 0;
+	log_info("%s: %llu bytes, %llu before: the guest is told", disk->dev.name,
+		 (unsigned long long)bytes, (unsigned long long)before);
+	s->sectors = bytes / DISK_SECTOR;
+	configure(disk);
+	virtio_config_changed(&disk->virtio);
+	return 1;
+}
+
+static int disk_rescan(struct device *base, uint64_t *bytes, struct error *err)
+{
+	struct disk *disk = (struct disk *)base;
+	uint32_t block;
+	int rc = disk_file_measure(disk, disk->fd, bytes, &block, err);
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&base->m->lock);
+	rc = resize(disk, *bytes, err);
+	pthread_mutex_unlock(&base->m->lock);
+	return rc;
+}
+
 static void disk_destroy(struct device *base)
 {
 	struct disk *disk = (struct disk *)base;
@@ -233,5 +267,6 @@ const struct device_class disk_class = {
 	.serve = disk_serve,
 	.quiesce = disk_quiesce,
 	.resume = disk_resume,
+	.rescan = disk_rescan,
 	.destroy = disk_destroy,
 };

@@ -84,6 +84,9 @@ static inline unsigned disk_room(const struct disk *disk)
 
 /* disk_file.c: opens and locks the file, and fills in the size of disk and block. A descriptor or -errno. */
 int disk_file_open(struct disk *disk, struct error *err);
+/* Length of the file and of its logical blocks, in bytes: 0 or -errno. A file on a network may take long. */
+int disk_file_measure(const struct disk *disk, int fd, uint64_t *len, uint32_t *block,
+		      struct error *err);
 /* Does what @r says, on the calling thread: 0 or -errno. */
 int disk_file_do(const struct disk *disk, const struct disk_request *r);
 

@@ -37,9 +37,8 @@ static int lock(const struct disk *disk, int fd, struct error *err)
 	return error_hint(err, "its file system must have locks (fcntl(2), F_OFD_SETLK)");
 }
 
-/* Length of file and of its logical blocks, in bytes. */
-static int measure(const struct disk *disk, int fd, uint64_t *len, uint32_t *block,
-		   struct error *err)
+int disk_file_measure(const struct disk *disk, int fd, uint64_t *len, uint32_t *block,
+		      struct error *err)
 {
 	struct stat st;
 	int block_len = DISK_SECTOR;
@@ -77,7 +76,8 @@ int disk_file_open(struct disk *disk, struct error *err)
 	}
 	if (fd < 0)
 		return error_file(err, errno, "disk %.300s", disk->path);
-	int rc = measure(disk, fd, &len, &disk->state.block_len, err) ?: lock(disk, fd, err);
+	int rc = disk_file_measure(disk, fd, &len, &disk->state.block_len, err)
+			 ?: lock(disk, fd, err);
 	if (rc)
 		return rc;
 	disk->state.sectors = len / DISK_SECTOR;

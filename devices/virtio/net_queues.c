@@ -43,8 +43,7 @@ static void link_gone(struct net *net)
 	net->blocked = false;
 	net_vhost_stop(net);
 	device_tell(&net->dev, net->link->gone, false);
-	if (net->state.virtio.status & VIRTIO_CONFIG_S_DRIVER_OK)
-		virtio_config_changed(&net->virtio);
+	virtio_config_changed(&net->virtio);
 }
 
 /* ---- from the link to the guest ---- */

@@ -66,7 +66,10 @@ void virtio_interrupt(struct virtio_dev *v, uint32_t vector, uint32_t isr)
 
 void virtio_config_changed(struct virtio_dev *v)
 {
-	virtio_interrupt(v, v->state->config_vector, VIRTIO_ISR_CONFIG);
+	struct virtio_state *s = v->state;
+	s->generation = (uint8_t)(s->generation + 1);
+	if (s->status & VIRTIO_CONFIG_S_DRIVER_OK)
+		virtio_interrupt(v, s->config_vector, VIRTIO_ISR_CONFIG);
 }
 
 void virtio_broken(struct virtio_dev *v, const char *why)
@@ -77,8 +80,7 @@ void virtio_broken(struct virtio_dev *v, const char *why)
 	if (s->status & VIRTIO_CONFIG_S_NEEDS_RESET)
 		return;
 	s->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
-	if (s->status & VIRTIO_CONFIG_S_DRIVER_OK)
-		virtio_config_changed(v);
+	virtio_config_changed(v);
 }
 
 /* ---- doorbells ---- */

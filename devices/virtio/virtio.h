@@ -44,7 +44,7 @@ struct virtio_state {
 	uint32_t config_vector; /* of changes of the configuration */
 	uint32_t feature_select, driver_feature_select, queue_select; /* as the driver left them */
 	uint32_t queues;
-	uint32_t reserved;
+	uint32_t generation; /* of the device's configuration, modulo 256 */
 	uint32_t size[VIRTIO_MAX_QUEUES], enabled[VIRTIO_MAX_QUEUES], vector[VIRTIO_MAX_QUEUES];
 	/* How many chains were given back, modulo 65536; taken as many, since none is in flight. */
 	uint32_t index[VIRTIO_MAX_QUEUES];
@@ -56,7 +56,7 @@ struct virtio_state {
 		FIELD_ARRAY_LEN(S, m.used, m.queues), FIELD_U(S, m.status), FIELD_U(S, m.isr),     \
 		FIELD_U(S, m.config_vector), FIELD_U(S, m.feature_select),                         \
 		FIELD_U(S, m.driver_feature_select), FIELD_U(S, m.queue_select),                   \
-		FIELD_U(S, m.reserved), FIELD_ARRAY_LEN(S, m.size, m.queues),                      \
+		FIELD_U(S, m.generation), FIELD_ARRAY_LEN(S, m.size, m.queues),                    \
 		FIELD_ARRAY_LEN(S, m.enabled, m.queues), FIELD_ARRAY_LEN(S, m.vector, m.queues),   \
 		FIELD_ARRAY_LEN(S, m.index, m.queues)
 
@@ -142,7 +142,7 @@ void virtio_dev_serve(struct virtio_dev *v);
 int virtio_dev_quiesce(struct virtio_dev *v, struct error *err);
 void virtio_dev_destroy(struct virtio_dev *v);
 
-/* The configuration has changed: the guest is told. */
+/* The configuration has changed: the driver is told, if it has started. */
 void virtio_config_changed(struct virtio_dev *v);
 /* The guest has broken the rules, or the device cannot go on: nothing works until the driver resets it. */
 void virtio_broken(struct virtio_dev *v, const char *why);

@@ -2,7 +2,8 @@
 /*
  * disk: writes and reads a virtio disk at random, many requests at a time, and knows what each block must hold. Host:
  * 'r' reports "DISK requests errors", 'e' and 'E': from now on writes may fail, and may not any more ("ERRORS",
- * "NONE"); 'q' ends: all is read back, and the checksum of the whole disk is told.
+ * "NONE"); 'c' takes the disk's size anew ("SIZE blocks generation told|quiet": was there a change since?); 'q' ends:
+ * all is read back, and the checksum of the whole disk is told.
  *
  * Options: queues=N: that many, up to 4, each request in the one of its number; intx=1: INTA instead of MSI-X; event=1:
  * EVENT_IDX; reset=1: the driver resets the device now and then, with requests in flight.
@@ -266,6 +267,13 @@ static void check(void)
 		guest_fail("the device wants a reset");
 }
 
+static void blocks_count(void)
+{
+	blocks = *(volatile uint32_t *)v.config / SECTORS;
+	if (!blocks || blocks > MAX_BLOCKS)
+		guest_fail("a disk of %u blocks", blocks);
+}
+
 static bool order(int c)
 {
 	if (c == 'r')
@@ -273,6 +281,11 @@ static bool order(int c)
 	if (c == 'e' || c == 'E') {
 		may_fail = c == 'e';
 		guest_printf("%s\n", may_fail ? "ERRORS" : "NONE");
+	}
+	if (c == 'c') {
+		blocks_count();
+		guest_printf("SIZE %u %u %s\n", blocks, virtio_generation(&v),
+			     *v.isr & 2 ? "told" : "quiet");
 	}
 	return c != 'q';
 }
@@ -296,9 +309,7 @@ void guest_main(void)
 		guest_fail("a disk of %u queues", *(volatile uint16_t *)(v.config + NUM_QUEUES));
 	if (queues > 1 && !(v.features & F_MQ))
 		guest_fail("a disk that offers no queues");
-	blocks = *(volatile uint32_t *)v.config / SECTORS;
-	if (!blocks || blocks > MAX_BLOCKS)
-		guest_fail("a disk of %u blocks", blocks);
+	blocks_count();
 	guest_printf("READY %u\n", blocks);
 	while (order(serial_poll())) {
 		unsigned left = (unsigned)user_call(round_run, NULL);

@@ -93,6 +93,7 @@ static void what_is_typed(void **state)
 		{{"run", "--dry-run"}, 2, "--kernel is missing"},
 		{{"console", "-h"}, 0, "usage: molt console"},
 		{{"metrics"}, 2, "GUEST is missing"},
+		{{"rescan"}, 2, "GUEST is missing"},
 		{{"resume", "-h"}, 0, "usage: molt resume"},
 		{{"update", "web", "--json=1"}, 2, "'--json=1'"},
 		{{"update", "web", "--exe"}, 2, "--exe"},

@@ -38,6 +38,7 @@ static void what_is_understood(void **state)
 		{"version", CONTROL_VERSION, false, ""},
 		{"pause", CONTROL_PAUSE, false, ""},
 		{"resume", CONTROL_RESUME, false, ""},
+		{"rescan", CONTROL_RESCAN, false, ""},
 		{"metrics", CONTROL_METRICS, false, ""},
 		{"console", CONTROL_CONSOLE, false, ""},
 		{"update", CONTROL_UPDATE, false, ""},

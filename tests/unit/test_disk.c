@@ -440,6 +440,42 @@ static void options(void **state)
 	fake_destroy(plain);
 }
 
+static void grows_with_its_file(void **state)
+{
+	struct error err = {0};
+	uint64_t bytes;
+	machine_with("");
+	virtio_run();
+	assert_int_equal(ftruncate(image_fd, (SECTORS + 2) * DISK_SECTOR), 0);
+	assert_int_equal(disk_class.rescan(&disk->dev, &bytes, &err), 1);
+	/* Who has not started yet hears nothing, but reads the new size. */
+	msix_on(2);
+	driver_start(disk->virtio.features);
+	reg_put(VIRTIO_PCI_COMMON_MSIX, 2, 0);
+	assert_int_equal(counted("disk@0:msix:0"), 0);
+	assert_int_equal(reg_get(AT_CONFIG, 4), SECTORS + 2);
+	unsigned generation = reg_get(VIRTIO_PCI_COMMON_CFGGENERATION, 1);
+	assert_int_equal(disk_class.rescan(&disk->dev, &bytes, &err), 0);
+	assert_int_equal(counted("disk@0:msix:0"), 0);
+	assert_int_equal(ask(VIRTIO_BLK_T_IN, SECTORS + 2, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ftruncate(image_fd, (SECTORS + 8) * DISK_SECTOR), 0);
+	assert_int_equal(disk_class.rescan(&disk->dev, &bytes, &err), 1);
+	assert_int_equal(bytes, (SECTORS + 8) * DISK_SECTOR);
+	assert_int_equal(counted("disk@0:msix:0"), 1);
+	assert_int_equal(reg_get(AT_CONFIG, 4), SECTORS + 8);
+	assert_int_not_equal(reg_get(VIRTIO_PCI_COMMON_CFGGENERATION, 1), generation);
+	assert_int_equal(ask(VIRTIO_BLK_T_OUT, SECTORS + 7, 512), VIRTIO_BLK_S_OK);
+	/* It never shrinks, and nobody measures it in parts of a sector. */
+	assert_int_equal(ftruncate(image_fd, (SECTORS + 7) * DISK_SECTOR), 0);
+	assert_int_equal(disk_class.rescan(&disk->dev, &bytes, &err), -ERANGE);
+	assert_non_null(strstr(err.text, image));
+	assert_true(err.hint[0]);
+	assert_int_equal(ftruncate(image_fd, (SECTORS + 9) * DISK_SECTOR + 1), 0);
+	assert_int_equal(disk_class.rescan(&disk->dev, &bytes, &err), -EINVAL);
+	assert_int_equal(reg_get(AT_CONFIG, 4), SECTORS + 8);
+	assert_int_equal(counted("disk@0:msix:0"), 0);
+}
+
 /* The size that the guest was told is state; one that cannot be is refused. */
 static void size_is_state(void **state)
 {
@@ -541,6 +577,7 @@ int main(void)
 		TEST(many_at_once),
 		TEST(waits_for_threads),
 		TEST(several_queues),
+		TEST(grows_with_its_file),
 		TEST(a_driver_without_queues),
 		TEST(none_too_long),
 		TEST(none_without_data),

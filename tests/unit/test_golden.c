@@ -28,7 +28,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 38765
+#define GOLDEN_BYTES 38771
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {

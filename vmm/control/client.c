@@ -227,6 +227,15 @@ static void show_resume(const char *answer)
 		puts("was not paused");
 }
 
+static void show_rescan(const char *answer)
+{
+	char name[64];
+	for (const char *d = json_first(json_get(answer, "devices")); d; d = json_next(d))
+		printf("%s: %lu bytes%s\n", json_get_text(d, "name", name, sizeof(name)),
+		       json_get_u64(d, "bytes"),
+		       says(d, "changed", "true") ? ": the guest is told" : ", as before");
+}
+
 /* As Prometheus reads it. */
 static void show_metrics(const char *answer)
 {
@@ -344,6 +353,10 @@ static const struct verb verbs[] = {
 	 run_simple, show_pause, ANSWER_S},
 	{"resume", "GUEST [--json] [--timeout S]", "Lets a paused guest run on.", run_simple,
 	 show_resume, ANSWER_S},
+	{"rescan", "GUEST [--json] [--timeout S]",
+	 "Looks at the files of the guest's disks anew, and tells the guest of those that have\n"
+	 "grown. Exit status: 0 done, 70 one is shorter than the guest's disk, or does not answer.",
+	 run_simple, show_rescan, ANSWER_S},
 	{"events", "GUEST [--timeout S]",
 	 "Prints a line of JSON for everything that happens, until the guest ends.", run_events},
 	{"update",

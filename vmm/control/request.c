@@ -12,7 +12,7 @@ static const struct {
 	{"version", CONTROL_VERSION, false}, {"take", CONTROL_TAKE, false},
 	{"config", CONTROL_CONFIG, false},   {"pause", CONTROL_PAUSE, false},
 	{"resume", CONTROL_RESUME, false},   {"metrics", CONTROL_METRICS, false},
-	{"console", CONTROL_CONSOLE, false},
+	{"console", CONTROL_CONSOLE, false}, {"rescan", CONTROL_RESCAN, false},
 };
 
 /* The next word of *@text, and *@text moved behind it and its blanks. */

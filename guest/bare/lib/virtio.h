@@ -86,4 +86,10 @@ static inline uint8_t virtio_status(const struct virtio *v)
 	return v->common[20];
 }
 
+/* Of the device's configuration. */
+static inline uint8_t virtio_generation(const struct virtio *v)
+{
+	return v->common[21];
+}
+
 #endif

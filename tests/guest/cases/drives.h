@@ -63,6 +63,7 @@ int drive_skew(struct session *s, unsigned updates);
 /* A disk under updates; whose file is too large for its process; which does not answer, so that updates are refused. */
 int drive_disk(struct session *s, unsigned updates);
 int drive_disk_errors(struct session *s, unsigned updates);
+int drive_disk_grow(struct session *s, unsigned updates);
 int drive_disk_stuck(struct session *s, unsigned updates);
 /* Everything that molt's own verbs ask over the control socket, and what the supervisor is told. */
 int drive_control(struct session *s, unsigned updates);

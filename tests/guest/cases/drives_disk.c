@@ -18,6 +18,7 @@
 #include "tests/guest/cases/cases.h"
 #include "tests/guest/cases/drives.h"
 #include "tests/guest/runner/session.h"
+#include "tests/guest/runner/verb.h"
 
 #define BOOT_MS	    30000
 #define MAX_THREADS 16
@@ -82,6 +83,42 @@ int drive_disk(struct session *s, unsigned updates)
 		if (i % 8 == 7 && now == before)
 			return session_fail(s, "no request was done over 8 updates");
 		before = i % 8 == 7 ? now : before;
+	}
+	return end(s);
+}
+
+static int grow(struct session *s, off_t bytes)
+{
+	char path[160];
+
+	snprintf(path, sizeof(path), "%s/disk", s->dir);
+	return truncate(path, bytes) ? session_fail(s, "%s: %s", path, strerror(errno)) : 0;
+}
+
+static int ask_size(struct session *s, unsigned blocks, unsigned generation, const char *told)
+{
+	char line[64];
+
+	snprintf(line, sizeof(line), "SIZE %u %u %s", blocks, generation, told);
+	return session_ask(s, 'c', line);
+}
+
+/* The file grows while the guest writes to it; what has come is written to from then on. */
+int drive_disk_grow(struct session *s, unsigned updates)
+{
+	static struct verb v;
+	unsigned blocks;
+
+	if (session_expect(s, "READY", BOOT_MS) || sscanf(s->line, "READY %u", &blocks) != 1)
+		return -1;
+	for (unsigned i = 0; i < updates; i++) {
+		blocks += 32;
+		if (wait_random(s) || grow(s, (off_t)blocks * 4096) ||
+		    verb_run(s, &v, 0, ": the guest is told", "rescan", NULL) ||
+		    ask_size(s, blocks, i + 1, "told") || session_update(s) ||
+		    verb_run(s, &v, 0, ", as before", "rescan", NULL) ||
+		    ask_size(s, blocks, i + 1, "quiet"))
+			return -1;
 	}
 	return end(s);
 }
