@@ -294,13 +294,13 @@ const struct option_entry options_table[] = {
 	 "follow its function 0 share its slot in the guest, as on the host; slot=own: not so. May "
 	 "be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
-	{"disk", 0, "PATH[,ro][,direct][,serial=TEXT][,queues=N]",
+	{"disk", 0, "PATH[,ro][,direct][,serial=TEXT][,queues=N][,aio=threads|io_uring]",
 	 "Give the guest a virtio disk in this file, a raw image or a block device, which no other "
 	 "program may write to meanwhile. ro: it cannot be written to, and several guests may have "
 	 "it. direct goes past the host's page cache. serial=TEXT: by what the guest finds it, at "
 	 "most 20 characters. queues=N: so many queues, 1 to 16, for as many vCPUs; 1 without it. "
-	 "PATH "
-	 "has no comma. May be repeated.",
+	 "aio: who reads and writes the file, threads without it. "
+	 "PATH has no comma. May be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
 	{"net", 0, "tap=IFNAME|fd=N|user[=SOCKET][,mac=MAC][,vhost=on|off]",
 	 "Give the guest a virtio network interface. tap: on this tap interface of the host, which "

@@ -29,7 +29,9 @@ static const struct virtio_ops disk_ops = {
 static int usage_error(const char *arg, struct error *err)
 {
 	error_end(err, EXIT_USAGE, EINVAL,
-		  "--disk %.200s: expected PATH[,ro][,direct][,serial=TEXT][,queues=N]", arg);
+		  "--disk %.200s: expected PATH[,ro][,direct][,serial=TEXT][,queues=N]"
+		  "[,aio=threads|io_uring]",
+		  arg);
 	return error_hint(err,
 			  "PATH is a raw image or a block device and has no comma; TEXT has up to "
 			  "%d characters; N is 1 to %d",
@@ -51,6 +53,8 @@ static bool parse_word(struct disk *disk, const char *word)
 		return disk->direct = true;
 	if (!strncmp(word, "queues=", strlen("queues=")))
 		return parse_queues(disk, word + strlen("queues="));
+	if (!strncmp(word, "aio=", strlen("aio=")))
+		return (disk->wanted = disk_engine_find(word + strlen("aio=")));
 	if (strncmp(word, "serial=", strlen("serial=")))
 		return false;
 	word += strlen("serial=");
@@ -79,6 +83,7 @@ static int disk_init(struct device *base, const char *arg, struct error *err)
 	unsigned index = 0;
 	disk->fd = disk->done_fd = -1;
 	disk->queues = 1;
+	disk->wanted = &disk_pool_engine;
 	for (struct device *d = NULL; (d = machine_device(base->m, "disk", d));)
 		index++;
 	snprintf(base->node, sizeof(base->node), "disk@%u", index);
@@ -130,7 +135,7 @@ static int disk_open(struct device *base, struct error *err)
 	struct disk *disk = (struct disk *)base;
 	return file_open(disk, err)
 		       ?: requests_alloc(disk, err)
-		       ?: disk_threads_init(disk, err)
+		       ?: disk_engine_init(disk, err)
 		       ?: virtio_dev_open(&disk->virtio, err);
 }
 
@@ -194,7 +199,7 @@ static int disk_start(struct device *base, struct error *err)
 static int disk_serve(struct device *base, struct error *err)
 {
 	struct disk *disk = (struct disk *)base;
-	int rc = disk_threads_start(disk, err);
+	int rc = disk_engine_start(disk, err);
 	if (!rc)
 		virtio_dev_serve(&disk->virtio);
 	return rc;
@@ -248,7 +253,7 @@ static void disk_destroy(struct device *base)
 {
 	struct disk *disk = (struct disk *)base;
 	virtio_dev_destroy(&disk->virtio);
-	base->stays = disk->done_fd >= 0 && !disk_threads_end(disk);
+	base->stays = disk->done_fd >= 0 && !disk_engine_end(disk);
 	if (!base->stays)
 		free(disk->requests);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A disk for the guest (VIRTIO 1.2, 5.2) in a file or block device of the host. disk.c: the device; disk_request.c:
- * what the guest asks for; disk_file.c: the file; disk_threads.c: who reads and writes it.
+ * what the guest asks for; disk_file.c: the file; disk_engine.c: threads that read and write it, by io_uring
+ * (disk_ring.c) or each one request at a time (disk_pool.c).
  *
  * Kept over an update: "disk@N:file", which is locked (F_OFD_SETLK) against a second writer: the lock belongs to
  * the open file, so it goes along.
@@ -15,7 +16,7 @@
 #include "devices/virtio/virtio.h"
 
 #define DISK_SECTOR	512 /* what the protocol counts in, whatever the disk has (5.2.4) */
-#define DISK_THREADS	4
+#define DISK_THREADS	4   /* of a pool */
 #define DISK_ID_LEN	VIRTIO_BLK_ID_BYTES
 #define DISK_QUEUES_MAX VIRTIO_MAX_QUEUES
 /* Of one request, in bytes; and with that much in flight no more is taken. So an update waits for a bounded amount,
@@ -30,6 +31,7 @@ struct disk_request {
 	unsigned q; /* the queue it came from */
 	enum disk_op op;
 	uint64_t off, len; /* bytes of the file */
+	uint64_t moved;	   /* of these, so far: io_uring may do it in parts */
 	struct iovec *iov; /* of the chain: the data */
 	unsigned niov;
 	bool may_unmap;	 /* DISK_ZERO */
@@ -40,6 +42,25 @@ struct disk_request {
 	bool busy;
 	struct disk_request *next;
 };
+
+struct disk;
+
+/* What does the requests, on threads of its own. */
+struct disk_engine {
+	const char *name; /* in aio=, and in molt status */
+	unsigned threads;
+	/* Nothing is done yet. -errno: this host does not allow it, and nothing is left of it. */
+	int (*init)(struct disk *disk, struct error *err);
+	/* On each of the threads, until the disk is ending: takes requests (disk_engine_take), gives them back
+	 * (disk_engine_done). */
+	void (*work)(struct disk *disk);
+	/* disk->lock held: there is something to do, or the disk is ending. */
+	void (*wake)(struct disk *disk);
+	/* No thread is left. */
+	void (*end)(struct disk *disk);
+};
+
+extern const struct disk_engine disk_ring_engine, disk_pool_engine;
 
 struct disk_state {
 	struct virtio_state virtio;
@@ -64,11 +85,14 @@ struct disk {
 	unsigned complaints;
 
 	/* The threads, and what they share with the device, under their own lock. */
+	const struct disk_engine *wanted;
+	const struct disk_engine *engine; /* NULL: none yet */
+	struct disk_ring *ring;		  /* of that engine, owned */
 	pthread_t thread[DISK_THREADS];
 	unsigned threads;
 	int done_fd; /* eventfd: something is done. The event loop watches it */
 	pthread_mutex_t lock;
-	pthread_cond_t work;
+	pthread_cond_t work; /* of the pool */
 	struct disk_request *todo, **todo_end, *done;
 	bool ending;
 
@@ -87,6 +111,8 @@ int disk_file_open(struct disk *disk, struct error *err);
 /* Length of the file and of its logical blocks, in bytes: 0 or -errno. A file on a network may take long. */
 int disk_file_measure(const struct disk *disk, int fd, uint64_t *len, uint32_t *block,
 		      struct error *err);
+/* For a discard or a write of zeroes: how fallocate(2) does it. */
+int disk_file_mode(const struct disk_request *r);
 /* Does what @r says, on the calling thread: 0 or -errno. */
 int disk_file_do(const struct disk *disk, const struct disk_request *r);
 
@@ -97,10 +123,16 @@ void disk_request_done(struct disk *disk, struct disk_request *r);
 void disk_requests_done(struct disk *disk);
 void disk_oldest(struct virtio_dev *v, char *text, size_t size);
 
-/* disk_threads.c. init needs the event loop; start may be called again after it has failed. */
-int disk_threads_init(struct disk *disk, struct error *err);
-int disk_threads_start(struct disk *disk, struct error *err);
-void disk_threads_submit(struct disk *disk, struct disk_request *r);
-/* What no thread has begun is dropped. False: a thread does not end, since the file does not answer: all that it
- * uses must stay. */
-bool disk_threads_end(struct disk *disk);
+/* disk_engine.c. init needs file and event loop; start may be called again after it has failed. */
+const struct disk_engine *disk_engine_find(const char *name);
+int disk_engine_init(struct disk *disk, struct error *err);
+int disk_engine_start(struct disk *disk, struct error *err);
+void disk_engine_submit(struct disk *disk, struct disk_request *r);
+/* What is not begun is dropped. False: a thread does not end, since the file does not answer: all that it uses must
+ * stay. */
+bool disk_engine_end(struct disk *disk);
+
+/* For an engine, with disk->lock held. take: the oldest that is to be done; NULL: there is none, or the disk is ending.
+ * done: as its rc says. */
+struct disk_request *disk_engine_take(struct disk *disk);
+void disk_engine_done(struct disk *disk, struct disk_request *r);

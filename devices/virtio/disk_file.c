@@ -80,6 +80,10 @@ int disk_file_open(struct disk *disk, struct error *err)
 			 ?: lock(disk, fd, err);
 	if (rc)
 		return rc;
+	/* To io_uring that means something for files as well. */
+	rc = fd_set_nonblock(fd, false);
+	if (rc)
+		return error_errno(err, -rc, "disk %.300s", disk->path);
 	disk->state.sectors = len / DISK_SECTOR;
 	rc = fd;
 	fd = -1;
@@ -153,11 +157,17 @@ static int flush(const struct disk *disk, const struct disk_request *r)
 	return fdatasync(disk->fd) < 0 ? -errno : 0;
 }
 
-static int allocate(const struct disk *disk, const struct disk_request *r, int mode)
+int disk_file_mode(const struct disk_request *r)
+{
+	bool hole = r->op == DISK_DISCARD || r->may_unmap;
+	return FALLOC_FL_KEEP_SIZE | (hole ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+}
+
+static int allocate(const struct disk *disk, const struct disk_request *r)
 {
 	int rc;
 	do
-		rc = fallocate(disk->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)r->off, (off_t)r->len);
+		rc = fallocate(disk->fd, disk_file_mode(r), (off_t)r->off, (off_t)r->len);
 	while (rc < 0 && errno == EINTR);
 	return rc < 0 ? -errno : 0;
 }
@@ -165,7 +175,7 @@ static int allocate(const struct disk *disk, const struct disk_request *r, int m
 /* A hint: a file that cannot forget keeps what it has. */
 static int discard(const struct disk *disk, const struct disk_request *r)
 {
-	int rc = allocate(disk, r, FALLOC_FL_PUNCH_HOLE);
+	int rc = allocate(disk, r);
 	return rc == -EOPNOTSUPP ? 0 : rc;
 }
 
@@ -179,7 +189,7 @@ static int write_zeroes(const struct disk *disk, const struct disk_request *r)
 /* What has no quick way writes them. */
 static int zero(const struct disk *disk, const struct disk_request *r)
 {
-	int rc = allocate(disk, r, r->may_unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+	int rc = allocate(disk, r);
 	return rc == -EOPNOTSUPP ? write_zeroes(disk, r) : rc;
 }
 

@@ -133,6 +133,7 @@ static void start(struct disk *disk, struct disk_request *r)
 {
 	uint64_t written = 0;
 	r->busy = true;
+	r->moved = 0;
 	r->since_ns = now_ns();
 	int status = judge(disk, r, &written);
 	if (status != PENDING) {
@@ -140,7 +141,7 @@ static void start(struct disk *disk, struct disk_request *r)
 		return;
 	}
 	disk->bytes += r->len;
-	disk_threads_submit(disk, r);
+	disk_engine_submit(disk, r);
 }
 
 void disk_kick(struct virtio_dev *v, unsigned q)

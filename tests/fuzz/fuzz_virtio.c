@@ -20,24 +20,31 @@ static struct disk *disk;
 static struct disk_request *under_way[QUEUES * VIRTIO_QUEUE_SIZE];
 static unsigned nunder_way;
 
-/* ---- the back-end, in the place of disk_threads.c ---- */
+/* ---- the back-end, in the place of disk_engine.c ---- */
 
-int disk_threads_init(struct disk *d, struct error *err)
+const struct disk_engine disk_pool_engine = {.name = "fuzz"};
+
+const struct disk_engine *disk_engine_find(const char *name)
+{
+	return NULL;
+}
+
+int disk_engine_init(struct disk *d, struct error *err)
 {
 	return 0;
 }
 
-int disk_threads_start(struct disk *d, struct error *err)
+int disk_engine_start(struct disk *d, struct error *err)
 {
 	return 0;
 }
 
-bool disk_threads_end(struct disk *d)
+bool disk_engine_end(struct disk *d)
 {
 	return true;
 }
 
-void disk_threads_submit(struct disk *d, struct disk_request *r)
+void disk_engine_submit(struct disk *d, struct disk_request *r)
 {
 	fuzz_expect(nunder_way < ARRAY_LEN(under_way), "more requests than there are");
 	fuzz_expect(r->off % DISK_SECTOR == 0 && r->len % DISK_SECTOR == 0 &&

@@ -78,7 +78,7 @@ static struct machine *virtio_machine(bool fresh, const struct device_class *cls
 	return made;
 }
 
-static void virtio_run(void)
+static inline void virtio_run(void)
 {
 	struct error err = {0};
 	struct device *dev = m->devices[1];

@@ -16,11 +16,12 @@
 static char image[] = "/tmp/molt-disk.XXXXXX";
 static int image_fd;
 static struct disk *disk;
+static const char *engine; /* each test is of every one */
 
 static void machine_with(const char *words)
 {
 	static char arg[128];
-	snprintf(arg, sizeof(arg), "%s%s", image, words);
+	snprintf(arg, sizeof(arg), "%s%s,aio=%s", image, words, engine);
 	m = virtio_machine(true, &disk_class, arg, NULL);
 	disk = (struct disk *)m->devices[1];
 }
@@ -351,7 +352,7 @@ static void waits_for_threads(void **state)
 	assert_int_equal(disk_class.quiesce(m->devices[1], &err), -EBUSY);
 	assert_non_null(strstr(err.text, "a read of 512 bytes at byte 1536, since "));
 	assert_non_null(strstr(err.text, image));
-	assert_int_equal(disk_threads_start(disk, &err), 0);
+	assert_int_equal(disk_engine_start(disk, &err), 0);
 	wait_done();
 	assert_int_equal(disk_class.quiesce(m->devices[1], &err), 0);
 	/* The guest queues on; nothing is done with it until the update is called off. */
@@ -423,6 +424,8 @@ static void options(void **state)
 		"a,queues=17",
 		"a,queues=2x",
 		"a,queues=-1",
+		"a,aio=",
+		"a,aio=native",
 	};
 	struct machine *plain = fake_machine(true);
 	struct error err;
@@ -586,5 +589,8 @@ int main(void)
 		TEST(options),
 		TEST(size_is_state),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	engine = "threads";
+	int rc = cmocka_run_group_tests_name("threads", tests, NULL, NULL);
+	engine = "io_uring";
+	return rc + cmocka_run_group_tests_name("io_uring", tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #define TESTDEV	      "--testdev", "trigger=%T"
 #define TESTDEV_LEVEL "--testdev", "trigger=%T,unmask=%U"
 #define DISK	      "--disk", "%D/disk"
+#define RING	      "--disk", "%D/disk,aio=io_uring"
 #define CONTROL	      "--control", "%D/ctl"
 #define SANDBOX(mode) "--sandbox", #mode
 /* Where no row is meant to hang. */
@@ -61,7 +62,7 @@ const struct test_case test_cases[] = {
 	{"net-hold", "net", drive_net, 1, 40, 0, 5000, {"--net", "fd=%N", HOLD(30)}},
 	{"net-event", "net", drive_net, 1, 100, 0, 5000, {"--net", "fd=%N"}, "event=1"},
 	{"disk-1", "disk", drive_disk, 1, 200, 0, 20000, {DISK}, .disk_mib = 8},
-	{"disk-2", "disk", drive_disk, 2, 100, 0, 20000, {DISK}, "event=1", .disk_mib = 8},
+	{"disk-2", "disk", drive_disk, 2, 100, 0, 20000, {RING}, "event=1", .disk_mib = 8},
 	{"disk-intx", "disk", drive_disk, 1, 100, 0, 20000, {DISK}, "intx=1", .disk_mib = 8},
 	{"disk-reset", "disk", drive_disk, 1, 100, 0, 20000, {DISK}, "reset=1", .disk_mib = 8},
 	{"disk-queues",
@@ -71,11 +72,11 @@ const struct test_case test_cases[] = {
 	 50,
 	 0,
 	 20000,
-	 {"--disk", "%D/disk,queues=4", SANDBOX(kill)},
+	 {"--disk", "%D/disk,queues=4,aio=io_uring", SANDBOX(kill)},
 	 "queues=4 reset=1 event=1",
 	 .disk_mib = 8},
 	{"disk-hold", "disk", drive_disk, 1, 50, 0, 20000, {DISK, HOLD(30)}, .disk_mib = 8},
-	{"disk-errors", "disk", drive_disk_errors, 1, 20, 0, 20000, {DISK}, .disk_mib = 8},
+	{"disk-errors", "disk", drive_disk_errors, 1, 20, 0, 20000, {RING}, .disk_mib = 8},
 	{"disk-grow",
 	 "disk",
 	 drive_disk_grow,

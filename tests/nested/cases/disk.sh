@@ -17,6 +17,7 @@ status=0
 "$PROGRAM" run --kernel "$GUEST_KERNEL" --console none --disk /tmp/disk.raw 2>/tmp/second || status=$?
 expect "a second writer's status" "$status" -eq 4
 say "$(head -n 1 /tmp/second)"
+expect "who reads and writes its file" "$("$PROGRAM" status /tmp/disk.ctl | grep -c 'disk.raw .*served by threads')" -eq 1
 truncate -s 32M /tmp/disk.raw
 expect "what molt says of its length" "$("$PROGRAM" rescan /tmp/disk.ctl)" = "disk /tmp/disk.raw: 33554432 bytes: the guest is told"
 # shellcheck disable=SC2317 # called by wait_until

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Threads that read and write a disk's file, each one request at a time; the event loop takes from them what is
+/* Between a disk and the threads of its engine, which do what the guest asks for: what they are to do, and what is
  * done. */
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -10,38 +10,65 @@
 
 #define END_S 10 /* a file on a network may never answer */
 
-static struct disk_request *next(struct disk *disk)
+static const struct disk_engine *const engines[] = {&disk_pool_engine, &disk_ring_engine};
+
+const struct disk_engine *disk_engine_find(const char *name)
 {
-	while (!disk->todo && !disk->ending)
-		pthread_cond_wait(&disk->work, &disk->lock);
+	for (unsigned i = 0; i < ARRAY_LEN(engines); i++)
+		if (!strcmp(engines[i]->name, name))
+			return engines[i];
+	return NULL;
+}
+
+/* Threads where the host does not allow what was asked for: also in the middle of a guest's life, whose update is not
+ * to fail by that. */
+static int engine_init(struct disk *disk, struct error *err)
+{
+	int rc = disk->wanted->init(disk, err);
+	disk->engine = disk->wanted;
+	if (rc && disk->wanted != &disk_pool_engine) {
+		log_warn("%s: threads do it", err->text);
+		disk->engine = &disk_pool_engine;
+		rc = disk->engine->init(disk, err);
+	}
+	if (rc)
+		disk->engine = NULL;
+	else
+		disk->dev.served_by = disk->engine->name;
+	return rc;
+}
+
+/* ---- the engine's side ---- */
+
+struct disk_request *disk_engine_take(struct disk *disk)
+{
 	struct disk_request *r = disk->ending ? NULL : disk->todo;
 	if (r && !(disk->todo = r->next))
 		disk->todo_end = &disk->todo;
 	return r;
 }
 
+void disk_engine_done(struct disk *disk, struct disk_request *r)
+{
+	bool first = !disk->done;
+	r->next = disk->done;
+	disk->done = r;
+	if (first)
+		fd_write_all(disk->done_fd, &(const uint64_t){1}, sizeof(uint64_t));
+}
+
 static void *work(void *opaque)
 {
 	struct disk *disk = opaque;
-	struct disk_request *r;
 	struct error err;
 	prctl(PR_SET_NAME, "molt-disk");
 	if (seccomp_enter(SECCOMP_DISK, &err))
 		log_error(&err);
-	pthread_mutex_lock(&disk->lock);
-	while ((r = next(disk))) {
-		pthread_mutex_unlock(&disk->lock);
-		r->rc = disk_file_do(disk, r);
-		pthread_mutex_lock(&disk->lock);
-		bool first = !disk->done;
-		r->next = disk->done;
-		disk->done = r;
-		if (first)
-			fd_write_all(disk->done_fd, &(const uint64_t){1}, sizeof(uint64_t));
-	}
-	pthread_mutex_unlock(&disk->lock);
+	disk->engine->work(disk);
 	return NULL;
 }
+
+/* ---- the device's side ---- */
 
 static void on_done(void *opaque, uint32_t events)
 {
@@ -60,21 +87,21 @@ static void on_done(void *opaque, uint32_t events)
 	disk_requests_done(disk);
 }
 
-int disk_threads_init(struct disk *disk, struct error *err)
+int disk_engine_init(struct disk *disk, struct error *err)
 {
 	pthread_mutex_init(&disk->lock, NULL);
-	pthread_cond_init(&disk->work, NULL);
 	disk->todo_end = &disk->todo;
 	disk->done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (disk->done_fd < 0)
 		return error_errno(err, errno, "%s: eventfd", disk->dev.name);
-	return loop_add(&disk->dev.m->loop, disk->done_fd, EPOLLIN, on_done, disk, err);
+	return loop_add(&disk->dev.m->loop, disk->done_fd, EPOLLIN, on_done, disk, err)
+		       ?: engine_init(disk, err);
 }
 
-int disk_threads_start(struct disk *disk, struct error *err)
+int disk_engine_start(struct disk *disk, struct error *err)
 {
 	int rc = 0;
-	while (!rc && disk->threads < DISK_THREADS) {
+	while (!rc && disk->threads < disk->engine->threads) {
 		rc = pthread_create(&disk->thread[disk->threads], NULL, work, disk);
 		disk->threads += !rc;
 	}
@@ -82,29 +109,32 @@ int disk_threads_start(struct disk *disk, struct error *err)
 	return disk->threads ? 0 : error_errno(err, rc, "%s: thread", disk->dev.name);
 }
 
-void disk_threads_submit(struct disk *disk, struct disk_request *r)
+void disk_engine_submit(struct disk *disk, struct disk_request *r)
 {
 	pthread_mutex_lock(&disk->lock);
 	r->next = NULL;
 	*disk->todo_end = r;
 	disk->todo_end = &r->next;
-	pthread_cond_signal(&disk->work);
+	disk->engine->wake(disk);
 	pthread_mutex_unlock(&disk->lock);
 }
 
-bool disk_threads_end(struct disk *disk)
+bool disk_engine_end(struct disk *disk)
 {
 	struct timespec until;
 	clock_gettime(CLOCK_REALTIME, &until); /* musl waits for threads by no other clock */
 	until.tv_sec += END_S;
 	pthread_mutex_lock(&disk->lock);
 	disk->ending = true;
-	pthread_cond_broadcast(&disk->work);
+	if (disk->engine)
+		disk->engine->wake(disk);
 	pthread_mutex_unlock(&disk->lock);
 	loop_remove(&disk->dev.m->loop, disk->done_fd);
 	for (; disk->threads; disk->threads--)
 		if (pthread_timedjoin_np(disk->thread[disk->threads - 1], NULL, &until))
 			return false;
+	if (disk->engine)
+		disk->engine->end(disk);
 	fd_close(&disk->done_fd);
 	return true;
 }
