@@ -20,17 +20,20 @@ struct device *machine_device(struct machine *m, const char *class_name, struct 
 	return NULL;
 }
 
+/* How the machine ends: stop_code, stop_reason, paused.code. */
+static pthread_mutex_t end_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static void stop(struct machine *m, int code, const char *reason, bool outside)
 {
-	static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
-	pthread_mutex_lock(&once);
-	bool counts = m->stop_code < 0 || (outside && !m->ending);
+	pthread_mutex_lock(&end_lock);
+	bool counts =
+		outside ? m->stop_code < 0 || !m->ending : m->stop_code < 0 && !m->paused.code;
 	m->ending |= outside;
 	if (counts) {
 		snprintf(m->stop_reason, sizeof(m->stop_reason), "%s", reason);
 		__atomic_store_n(&m->stop_code, code, __ATOMIC_RELAXED);
 	}
-	pthread_mutex_unlock(&once);
+	pthread_mutex_unlock(&end_lock);
 	if (counts)
 		pthread_kill(m->leader, MACHINE_WAKE_SIGNAL);
 }
@@ -43,6 +46,19 @@ void machine_stop(struct machine *m, int code, const char *reason)
 void machine_end(struct machine *m, int code, const char *reason)
 {
 	stop(m, code, reason, true);
+}
+
+bool machine_keep(struct machine *m)
+{
+	pthread_mutex_lock(&end_lock);
+	bool kept = !m->ending;
+	if (kept) {
+		m->paused.code = (uint8_t)m->stop_code;
+		snprintf(m->paused.reason, sizeof(m->paused.reason), "%.126s", m->stop_reason);
+		__atomic_store_n(&m->stop_code, -1, __ATOMIC_RELAXED);
+	}
+	pthread_mutex_unlock(&end_lock);
+	return kept;
 }
 
 void machine_access(struct machine *m, struct bus *bus, uint64_t addr, struct bus_access *access)

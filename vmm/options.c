@@ -350,9 +350,10 @@ const struct option_entry options_table[] = {
 	 "a "
 	 "supervisor to decide.",
 	 "exit", GROUP_RUN, parse_choice, AT(on_reset)},
-	{"on-crash", 0, "reboot|exit",
+	{"on-crash", 0, "reboot|exit|pause",
 	 "The same for a guest that crashes (triple fault: status 33; pvpanic: 34; a failure of "
-	 "KVM: 1).",
+	 "KVM: 1); pause keeps it as it is, to be looked at, until molt stop ends it with that "
+	 "status.",
 	 "exit", GROUP_RUN, parse_choice, AT(on_crash)},
 	{"stop-timeout", 0, "SECONDS",
 	 "After SIGTERM or SIGINT, how long the guest may take to power off.", "30", GROUP_RUN,

@@ -13,7 +13,7 @@
 #define OPTIONS_MAX	    48	/* entries of options_table */
 
 enum on_reset { ON_RESET_REBOOT, ON_RESET_EXIT };
-enum on_crash { ON_CRASH_REBOOT, ON_CRASH_EXIT };
+enum on_crash { ON_CRASH_REBOOT, ON_CRASH_EXIT, ON_CRASH_PAUSE };
 
 struct options {
 	const char *kernel;	/* -k */

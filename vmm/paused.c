@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The guest is paused and resumed at its operator's word. */
+/* The guest is paused and resumed at its operator's word, or stays paused after a crash. */
 #include "vmm/paused.h"
 
 #include "vmm/machine.h"
@@ -8,6 +8,8 @@ static const struct field paused_fields[] = {
 	FIELD_U_SINCE(struct paused_state, since_s, 1, 0),
 	FIELD_U_SINCE(struct paused_state, uid, 1, 0),
 	FIELD_U_SINCE(struct paused_state, pid, 1, 0),
+	FIELD_U_SINCE(struct paused_state, code, 1, 0),
+	FIELD_STR_SINCE(struct paused_state, reason, 1),
 };
 STATE_CLASS(paused_state_class, "paused", 1, struct paused_state, paused_fields);
 
@@ -39,7 +41,7 @@ bool paused_begin(struct machine *m, uint32_t uid, uint32_t pid)
 
 bool paused_end(struct machine *m)
 {
-	if (!m->paused.since_s)
+	if (!m->paused.since_s || m->paused.code)
 		return false;
 	m->paused = (struct paused_state){0};
 	for (uint32_t i = 0; i < m->opt.cpus; i++)
@@ -49,4 +51,10 @@ bool paused_end(struct machine *m)
 	if (!m->fresh)
 		vcpus_filter(m);
 	return true;
+}
+
+bool paused_keep(struct machine *m)
+{
+	paused_begin(m, 0, 0);
+	return machine_keep(m);
 }

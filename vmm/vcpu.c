@@ -363,6 +363,15 @@ int vcpus_wait_saved(struct machine *m, struct error *err)
 	return m->gate.want == GATE_PAUSE ? gate_wait_all(&m->gate, err) : 0;
 }
 
+void vcpus_tell(struct machine *m)
+{
+	char regs[512];
+	for (uint32_t i = 0; i < m->opt.cpus; i++) {
+		vcpu_arch_describe(&m->vcpus[i], regs, sizeof(regs));
+		log_info("  vCPU %u: %s", i, regs);
+	}
+}
+
 void vcpus_scrub(struct machine *m)
 {
 	for (uint32_t i = 0; i < m->opt.cpus; i++)

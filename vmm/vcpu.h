@@ -67,6 +67,9 @@ int vcpus_wait_saved(struct machine *m, struct error *err);
 /* Has each thread put on its filter unless it has been out of the guest since it was taken over. Costs one exit. */
 void vcpus_filter(struct machine *m);
 
+/* Logs their registers, below the line before. All are parked. By the leader. */
+void vcpus_tell(struct machine *m);
+
 /* The guest runs: clears what is left of general and vector registers. By the leader. */
 void vcpus_scrub(struct machine *m);
 /* The same where the guest goes on here: what was saved must not be offered again, as KVM may not take it. */

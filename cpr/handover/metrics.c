@@ -85,7 +85,9 @@ static void put_all(FILE *f, struct machine *m, const struct program *p)
 		build_version(), build_id());
 	put(f, "molt_uptime_seconds", "gauge", "Since the guest was started.", status_uptime_s(p));
 	put(f, "molt_paused", "gauge", "1 while molt pause holds the guest.",
-	    m->paused.since_s != 0);
+	    m->paused.since_s && !m->paused.code);
+	put(f, "molt_crashed", "gauge", "1 while a guest that has crashed is kept as it is.",
+	    m->paused.code != 0);
 	put(f, "molt_vcpus", "gauge", "Virtual processors.", m->opt.cpus);
 	put(f, "molt_updates_total", "counter", "Updates that the guest has seen.", p->updates);
 	put(f, "molt_reboots_total", "counter", "How often the guest has begun anew in place.",

@@ -17,6 +17,9 @@ struct program;
 /* Is the machine, which has ended (m->stop_code), to begin anew? */
 bool reboot_wanted(const struct machine *m);
 
+/* Or is it to be kept as it is (--on-crash pause)? */
+bool reboot_instead_kept(const struct machine *m);
+
 /* Why a machine that has ended is not updated. Returns -ECANCELED. */
 int reboot_explain(const struct machine *m, struct error *err);
 

@@ -135,12 +135,31 @@ void report_put_paused(struct json *j, const struct machine *m)
 {
 	if (!m->paused.since_s)
 		return;
-	json_open(j, "paused", '{');
+	json_open(j, m->paused.code ? "crashed" : "paused", '{');
 	json_number(j, "since_s", paused_s(m));
-	json_number(j, "uid", m->paused.uid);
+	if (m->paused.code) {
+		json_number(j, "code", m->paused.code);
+		json_string(j, "reason", m->paused.reason);
+	} else {
+		json_number(j, "uid", m->paused.uid);
+	}
 	if (m->paused.pid)
 		json_number(j, "pid", m->paused.pid);
 	json_close(j, '}');
+}
+
+void report_crashed(struct machine *m)
+{
+	char buf[RECORD_LEN];
+	struct json j;
+	log_warn("%s: the guest stays as it is until it is stopped", m->paused.reason);
+	vcpus_tell(m);
+	notify_send("", "crashed: %s", m->paused.reason);
+	begin(&j, buf, "guest", "crashed");
+	json_number(&j, "code", m->paused.code);
+	json_string(&j, "reason", m->paused.reason);
+	if (end(&j))
+		control_publish(m->control, j.text, j.len);
 }
 
 void report_paused(struct machine *m, const char *by)

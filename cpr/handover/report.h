@@ -44,8 +44,10 @@ void report_trouble(struct machine *m, const struct device *dev);
 
 /* The guest was paused or resumed: m->paused says which. @by: whom, or what. */
 void report_paused(struct machine *m, const char *by);
-/* "paused": since how many seconds, and by whom; nothing of a guest that is not. */
+/* "paused": since how many seconds, and by whom; "crashed": since when, and how; nothing of a guest that runs. */
 void report_put_paused(struct json *j, const struct machine *m);
+/* The guest has crashed, and stays as it is: m->paused. */
+void report_crashed(struct machine *m);
 
 /* The guest has reset, or crashed, and begins anew. @count: how often it has. */
 void report_reboot(struct machine *m, uint64_t count);

@@ -96,9 +96,23 @@ static void tell_paused(struct machine *m, const struct control_request *req)
 	report_paused(m, by);
 }
 
+/* It stands still, and can never run on. */
+static void answer_crashed(struct machine *m)
+{
+	struct error err;
+	error_set(&err, ENOTRECOVERABLE, "the guest has crashed (%s) and stays as it is",
+		  m->paused.reason);
+	error_hint(&err, "molt stop ends it, with exit status %u", m->paused.code);
+	control_answer_error(m->control, &err);
+}
+
 static void pause_guest(struct machine *m, const struct control_request *req)
 {
 	struct error err;
+	if (m->paused.code) {
+		answer_crashed(m);
+		return;
+	}
 	if (m->ending) {
 		error_set(&err, EBUSY, "the guest was asked to power off: it is not paused now");
 		error_hint(&err, "it ends by itself, or after --stop-timeout");
@@ -113,6 +127,10 @@ static void pause_guest(struct machine *m, const struct control_request *req)
 
 static void resume_guest(struct machine *m, const struct control_request *req)
 {
+	if (m->paused.code) {
+		answer_crashed(m);
+		return;
+	}
 	uint64_t lasted_s = paused_s(m);
 	bool changed = paused_end(m);
 	answer_paused(m, "resume", changed, lasted_s);
@@ -222,7 +240,9 @@ bool serve_request(struct machine *m, struct program *p)
 		break;
 	case CONTROL_STOP:
 		answer_begin(&j, buf, sizeof(buf), "stop");
-		json_number(&j, "timeout_s", m->opt.stop_timeout_s);
+		json_number(&j, "timeout_s", m->paused.code ? 0 : m->opt.stop_timeout_s);
+		if (m->paused.code)
+			report_put_paused(&j, m);
 		break;
 	}
 	answer_end(m, &j);

@@ -120,6 +120,7 @@ void status_answer(struct machine *m, const struct program *p)
 	json_string(&j, "exe", p->path);
 	json_string(&j, "state",
 		    m->ending		? "powering off"
+		    : m->paused.code	? "crashed"
 		    : m->paused.since_s ? "paused"
 					: "running");
 	report_put_paused(&j, m);

@@ -13,6 +13,10 @@ void stop_ask(struct machine *m, struct stopping *stop, int sig, const char *by)
 	m->ending = true;
 	if (m->stop_code >= 0) /* it has ended already, and must only not begin anew */
 		return;
+	if (m->paused.code) {
+		machine_end(m, m->paused.code, m->paused.reason);
+		return;
+	}
 	pthread_mutex_lock(&m->lock);
 	bool listens = power_button(machine_device(m, "power", NULL));
 	pthread_mutex_unlock(&m->lock);

@@ -332,11 +332,24 @@ static void serve(void)
 	listen_to_parent();
 }
 
+/* A guest that has crashed: does it stay as it is? */
+static bool keep_crashed(void)
+{
+	struct machine *m = self.m;
+	if (!reboot_instead_kept(m))
+		return false;
+	incumbent_ended();
+	if (!paused_keep(m))
+		return false;
+	report_crashed(m);
+	return true;
+}
+
 /* Until the guest has ended. */
 static void lead(void)
 {
 	struct machine *m = self.m;
-	while (m->stop_code < 0) {
+	while (m->stop_code < 0 || keep_crashed()) {
 		if (self.again && !incumbent_busy())
 			begin_update();
 		serve();

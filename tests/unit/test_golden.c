@@ -28,7 +28,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 38771
+#define GOLDEN_BYTES 38827
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -165,7 +165,8 @@ static void live(struct machine *m, struct rest *rest)
 						    .exits = 6,
 						    .interrupts = 7,
 						    .console_dropped = 8};
-	m->paused = (struct paused_state){.since_s = 4, .uid = 5, .pid = 6};
+	m->paused = (struct paused_state){
+		.since_s = 4, .uid = 5, .pid = 6, .code = 7, .reason = "triple fault"};
 	fill(&x86_state_class, &rest->x86);
 	fill(&cpu_state_class, &rest->cpu);
 	fill(&svm_state_class, &rest->svm);

@@ -3,6 +3,8 @@
  * meanwhile. */
 #include "tests/unit/unit.h"
 
+#include <signal.h>
+
 #include "cpr/handover/reboot.h"
 #include "vmm/machine.h"
 
@@ -26,6 +28,51 @@ static void wanted_until_somebody_ends_it(void **state)
 	m.opt.on_reset = ON_RESET_REBOOT;
 	m.ending = true;
 	assert_false(reboot_wanted(&m));
+}
+
+static void kept_until_somebody_ends_it(void **state)
+{
+	m.opt.on_crash = ON_CRASH_PAUSE;
+	assert_false(reboot_instead_kept(&m)); /* it has reset */
+	static const int crashes[] = {EXIT_CRASH, EXIT_PANIC, EXIT_INTERNAL};
+	for (unsigned i = 0; i < ARRAY_LEN(crashes); i++) {
+		m.stop_code = crashes[i];
+		assert_true(reboot_instead_kept(&m));
+		assert_false(reboot_wanted(&m));
+	}
+	assert_int_equal(reboot_explain(&m, &err), -ECANCELED);
+	assert_string_equal(err.text, "the guest has crashed and stays as it is");
+	m.stop_code = EXIT_POWEROFF;
+	assert_false(reboot_instead_kept(&m));
+	m.stop_code = EXIT_CRASH;
+	m.ending = true;
+	assert_false(reboot_instead_kept(&m));
+}
+
+/* What counts as its end, in whatever order it comes. */
+static void its_end_is_from_outside(void **state)
+{
+	m.leader = pthread_self();
+	signal(MACHINE_WAKE_SIGNAL, SIG_IGN);
+	m.stop_code = -1;
+	machine_stop(&m, EXIT_CRASH, "triple fault");
+	machine_stop(&m, EXIT_PANIC, "the first end counts");
+	assert_true(machine_keep(&m));
+	assert_int_equal(m.stop_code, -1);
+	assert_int_equal(m.paused.code, EXIT_CRASH);
+	assert_string_equal(m.paused.reason, "triple fault");
+	machine_stop(&m, EXIT_POWEROFF, "it has ended already");
+	assert_int_equal(m.stop_code, -1);
+	machine_end(&m, EXIT_CRASH, "outside");
+	assert_int_equal(m.stop_code, EXIT_CRASH);
+
+	m.stop_code = -1;
+	m.ending = false;
+	m.paused.code = 0;
+	machine_stop(&m, EXIT_CRASH, "triple fault");
+	machine_end(&m, 130, "just before it was kept");
+	assert_false(machine_keep(&m));
+	assert_int_equal(m.stop_code, 130);
 }
 
 static void who_asks_for_an_update(void **state)
@@ -76,10 +123,9 @@ static void executes_nothing_more(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(wanted_until_somebody_ends_it),
-		T(who_asks_for_an_update),
-		T(boots_that_do_not_last),
-		T(executes_nothing_more),
+		T(wanted_until_somebody_ends_it), T(kept_until_somebody_ends_it),
+		T(its_end_is_from_outside),	  T(who_asks_for_an_update),
+		T(boots_that_do_not_last),	  T(executes_nothing_more),
 	};
 	return cmocka_run_group_tests_name("reboot", tests, NULL, NULL);
 }

@@ -297,7 +297,8 @@ static void old_devices(struct machine *m)
 {
 	struct console_state *s = &m->console->state;
 	m->counters.state = (struct counters_state){.exits = 3, .failures = {1, 2}};
-	m->paused = (struct paused_state){.since_s = 7, .uid = 8, .pid = 9};
+	m->paused = (struct paused_state){
+		.since_s = 7, .uid = 8, .pid = 9, .code = 10, .reason = "crashed"};
 	guest_write(&m->pio, 0x3fb, 1, 0x03);
 	guest_write(&m->pio, 0x3ff, 1, 0x5a);
 	guest_write(&m->pio, 0x3f9, 1, 0x05);

@@ -178,8 +178,24 @@ static int run_simple(const struct verb *v, struct client_link *l, const struct 
 	return 0;
 }
 
+/* "vCPU 0: triple fault, 12 s ago; exit status 33" */
+static const char *crashed_text(const char *crashed, char *buf, size_t size)
+{
+	char reason[256];
+	snprintf(buf, size, "%s, %lu s ago; exit status %lu",
+		 json_get_text(crashed, "reason", reason, sizeof(reason)),
+		 json_get_u64(crashed, "since_s"), json_get_u64(crashed, "code"));
+	return buf;
+}
+
 static void show_stop(const char *answer)
 {
+	const char *crashed = json_get(answer, "crashed");
+	char text[320];
+	if (crashed) {
+		printf("ended; it had crashed: %s\n", crashed_text(crashed, text, sizeof(text)));
+		return;
+	}
 	printf("power button pressed; the guest has %lu s\n", json_get_u64(answer, "timeout_s"));
 }
 
@@ -513,6 +529,8 @@ void client_show_status(const char *answer)
 			show(texts[i], json_get_text(answer, texts[i], text, sizeof(text)));
 	if (json_get(answer, "paused"))
 		show("paused", paused_text(json_get(answer, "paused"), text, sizeof(text)));
+	if (json_get(answer, "crashed"))
+		show("crashed", crashed_text(json_get(answer, "crashed"), text, sizeof(text)));
 	show_time("uptime", json_get_u64(answer, "uptime_s"));
 	show("vcpus", json_get_text(answer, "vcpus", text, sizeof(text)));
 	show_threads(json_get(answer, "threads"));

@@ -131,6 +131,7 @@ int drive_log(struct session *s, unsigned updates);
 int drive_reboot(struct session *s, unsigned updates);
 int drive_reset(struct session *s, unsigned updates);
 int drive_crash(struct session *s, unsigned updates);
+int drive_crash_kept(struct session *s, unsigned updates);
 /* The guest says that its kernel has panicked. */
 int drive_panic(struct session *s, unsigned updates);
 
