@@ -93,6 +93,25 @@ int check_device(struct device *dev, struct error *err)
 	return rc;
 }
 
+bool check_look(struct machine *m)
+{
+	struct error err;
+	bool may_block = false;
+	pthread_mutex_lock(&m->lock);
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		struct device *dev = m->devices[i];
+		bool known = dev->blocked_s;
+		may_block |= dev->cls->check != NULL;
+		if (!check_device(dev, &err) || known)
+			continue;
+		log_warn("updates will be refused: %s cannot be kept: %s", dev->name, err.text);
+		if (err.hint[0])
+			log_info("  remedy: %s", err.hint);
+	}
+	pthread_mutex_unlock(&m->lock);
+	return may_block;
+}
+
 /* Asks all devices, even after a no, so that one refusal names everything that is in the way. */
 int check_devices(struct machine *m, struct reasons *reasons, struct error *err)
 {

@@ -249,7 +249,7 @@ bool serve_request(struct machine *m, struct program *p)
 	return req.word == CONTROL_STOP;
 }
 
-void serve_warn(struct machine *m, const struct program *p)
+void serve_warn(const struct machine *m, const struct program *p)
 {
 	struct error err;
 	fd_auto int fd = check_program(p->path, m->opt.insecure_exe, &err);
@@ -258,14 +258,4 @@ void serve_warn(struct machine *m, const struct program *p)
 		if (err.hint[0])
 			log_info("  remedy: %s", err.hint);
 	}
-	pthread_mutex_lock(&m->lock);
-	for (unsigned i = 0; i < m->ndevices; i++) {
-		if (!check_device(m->devices[i], &err))
-			continue;
-		log_warn("updates will be refused: %s cannot be kept: %s", m->devices[i]->name,
-			 err.text);
-		if (err.hint[0])
-			log_info("  remedy: %s", err.hint);
-	}
-	pthread_mutex_unlock(&m->lock);
 }

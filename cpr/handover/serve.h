@@ -11,5 +11,5 @@ struct program;
  * be stopped, which is the caller's business (the answer was given). */
 bool serve_request(struct machine *m, struct program *p);
 
-/* Says in the log what an update would be refused for as things are. */
-void serve_warn(struct machine *m, const struct program *p);
+/* Says in the log that updates would be refused because of the program's file. Devices: check_look(). */
+void serve_warn(const struct machine *m, const struct program *p);

@@ -11,6 +11,7 @@
 #include <sys/signalfd.h>
 
 #include "cpr/fault.h"
+#include "cpr/handover/check.h"
 #include "cpr/handover/incumbent.h"
 #include "cpr/handover/outbox.h"
 #include "cpr/handover/successor.h"
@@ -30,6 +31,7 @@
 
 #define PARTING_NS (20000 * NS_PER_MS) /* until the parent's new image has spoken */
 #define SETTLE_NS  (1000 * NS_PER_MS)
+#define LOOK_NS	   (60000 * NS_PER_MS)
 
 static struct worker {
 	struct machine *m;
@@ -39,9 +41,11 @@ static struct worker {
 	int signals;
 	uint64_t parting_ns; /* the parent execs itself since; 0: it does not */
 	uint64_t settle_ns;  /* when what failed at the take-over is tried again */
-	uint64_t boot_ns;    /* when the guest, which has ended, begins anew; 0: at once */
-	bool again;	     /* a second SIGUSR1 during an update, or one before the next boot */
-	struct outbox out;   /* to the parent, what it must know */
+	uint64_t
+		look_ns; /* when devices are next asked whether an update may be; UINT64_MAX: never */
+	uint64_t boot_ns;  /* when the guest, which has ended, begins anew; 0: at once */
+	bool again;	   /* a second SIGUSR1 during an update, or one before the next boot */
+	struct outbox out; /* to the parent, what it must know */
 	struct stopping stop;
 } self = {.link = -1, .signals = -1};
 
@@ -285,6 +289,7 @@ static int time_left_ms(void)
 	earlier(&next, incumbent_deadline());
 	earlier(&next, self.parting_ns ? self.parting_ns + PARTING_NS : 0);
 	earlier(&next, self.settle_ns);
+	earlier(&next, self.look_ns);
 	earlier(&next, self.boot_ns);
 	earlier(&next, self.out.n ? now + OUTBOX_NS : 0);
 	return next == UINT64_MAX ? -1 : ms_until(next);
@@ -306,6 +311,14 @@ static void settle(uint64_t now)
 		self.settle_ns = now + SETTLE_NS;
 }
 
+/* What an update would be refused for is told when it comes about, and not only to who asks: nobody may ask for months. Nothing
+ * but a look finds it, say a limit that was lowered from outside. */
+static void look(uint64_t now)
+{
+	if (now >= self.look_ns)
+		self.look_ns = check_look(self.m) ? now + LOOK_NS : UINT64_MAX;
+}
+
 static void keep_deadlines(void)
 {
 	struct machine *m = self.m;
@@ -318,6 +331,7 @@ static void keep_deadlines(void)
 	if (self.parting_ns && now >= self.parting_ns + PARTING_NS)
 		go_alone("its new program does not speak");
 	settle(now);
+	look(now);
 }
 
 /* Sleeps until somebody wants something or a deadline is over, and serves who it is. An end of the guest wakes it. */

@@ -24,8 +24,16 @@ static int take(struct device *dev, struct error *err)
 				 : 0;
 }
 
+static bool blocked;
+
+static int check(struct device *dev, struct error *err)
+{
+	return blocked ? error_set(err, EPERM, "too little locked memory") : 0;
+}
+
 static const struct device_class container = {.name = "container", .take = take};
-static struct device dev = {.cls = &container, .node = "container"};
+static const struct device_class checked = {.name = "container", .take = take, .check = check};
+static struct device dev = {.cls = &container, .node = "container", .name = "container"};
 static struct machine machine = {.devices = {&dev}, .ndevices = 1, .stop_code = -1};
 static struct error err;
 
@@ -88,6 +96,36 @@ static void test_nothing_is_said_to_a_lost_parent(void **state)
 	assert_in_range(time_left_ms(), 1, OUTBOX_NS / NS_PER_MS + 1);
 	go_alone("test");
 	assert_int_equal(time_left_ms(), -1);
+}
+
+/* ---- what an update would be refused for ---- */
+
+static void a_minute_later(void)
+{
+	if (self.look_ns != UINT64_MAX)
+		self.look_ns = now_ns();
+	keep_deadlines();
+}
+
+/* Since when, without anybody asking. */
+static void test_blocked_since(void **state)
+{
+	dev.cls = &checked;
+	a_minute_later();
+	assert_int_equal(dev.blocked_s, 0);
+	assert_in_range(time_left_ms(), 1, 60001); /* it wakes by itself */
+	blocked = true;
+	a_minute_later();
+	assert_int_not_equal(dev.blocked_s, 0);
+	dev.blocked_s = 1;
+	a_minute_later();
+	assert_int_equal(dev.blocked_s, 1);
+	blocked = false;
+	a_minute_later();
+	assert_int_equal(dev.blocked_s, 0);
+	dev.cls = &container;
+	a_minute_later();
+	assert_int_equal(time_left_ms(), -1); /* nothing can be in the way */
 }
 
 /* ---- between two boots ---- */
@@ -164,6 +202,7 @@ int main(void)
 		T(test_until_it_is_done),
 		T(test_not_before_its_time),
 		T(test_nothing_is_said_to_a_lost_parent),
+		T(test_blocked_since),
 		TR(test_who_is_asked_to_end_does_not_begin_anew),
 		TR(test_who_is_ended_does_not_begin_anew),
 		TR(test_an_update_waits_for_the_next_boot),
