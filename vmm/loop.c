@@ -73,6 +73,28 @@ static void reap(struct loop *loop)
 	}
 }
 
+void loop_call_at(struct loop *loop, uint64_t at_ns, loop_handler handler, void *opaque)
+{
+	loop->timer_ns = at_ns ?: 1;
+	loop->timer = handler;
+	loop->timer_opaque = opaque;
+}
+
+static void await_unparked(struct loop *loop)
+{
+	while (__atomic_load_n(&loop->parked, __ATOMIC_RELAXED))
+		pthread_cond_wait(&loop->wake, loop->lock);
+}
+
+static void keep_time(struct loop *loop)
+{
+	if (!loop->timer_ns || now_ns() < loop->timer_ns)
+		return;
+	await_unparked(loop);
+	loop->timer_ns = 0;
+	loop->timer(loop->timer_opaque, 0);
+}
+
 static void *run(void *opaque)
 {
 	struct loop *loop = opaque;
@@ -84,15 +106,16 @@ static void *run(void *opaque)
 	if (seccomp_enter(loop->filter, &err))
 		log_error(&err);
 	for (;;) {
-		int n = epoll_wait(loop->epoll_fd, ev, 16, -1);
+		int n = epoll_wait(loop->epoll_fd, ev, 16,
+				   loop->timer_ns ? ms_until(loop->timer_ns) : -1);
 		pthread_mutex_lock(loop->lock);
 		for (int i = 0; i < n; i++) {
 			struct loop_watch *w = ev[i].data.ptr;
-			while (__atomic_load_n(&loop->parked, __ATOMIC_RELAXED))
-				pthread_cond_wait(&loop->wake, loop->lock);
+			await_unparked(loop);
 			if (!w->dead)
 				w->handler(w->opaque, ev[i].events);
 		}
+		keep_time(loop);
 		reap(loop);
 		pthread_mutex_unlock(loop->lock);
 	}

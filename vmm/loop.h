@@ -29,6 +29,9 @@ struct loop {
 	pthread_cond_t wake;
 	bool parked; /* atomic */
 	struct loop_watch *watches;
+	uint64_t timer_ns; /* when it is called, by now_ns(); 0: it is not */
+	loop_handler timer;
+	void *timer_opaque;
 };
 
 int loop_init(struct loop *loop, const char *name, enum seccomp_thread filter,
@@ -39,6 +42,10 @@ int loop_add(struct loop *loop, int fd, uint32_t events, loop_handler handler, v
 	     struct error *err);
 int loop_modify(struct loop *loop, int fd, uint32_t events);
 void loop_remove(struct loop *loop, int fd);
+
+/* @handler is called once, with no events, at @at_ns of now_ns() or later; instead of the one before. From a handler of this
+ * loop only. */
+void loop_call_at(struct loop *loop, uint64_t at_ns, loop_handler handler, void *opaque);
 
 int loop_start(struct loop *loop, struct error *err);
 

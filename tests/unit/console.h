@@ -85,9 +85,29 @@ void loop_remove(struct loop *loop, int fd)
 	assert_int_equal(epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL), 0);
 }
 
+static loop_handler timer;
+static void *timer_opaque;
+
+void loop_call_at(struct loop *loop, uint64_t at_ns, loop_handler handler, void *opaque)
+{
+	timer = handler;
+	timer_opaque = opaque;
+}
+
+/* The timer's time has come. False: there is none. */
+static inline bool time_passes(void)
+{
+	loop_handler now = timer;
+	timer = NULL;
+	if (now)
+		now(timer_opaque, 0);
+	return now;
+}
+
 /* Forgets all that is watched, as a new program does. */
 static inline void loop_renew(void)
 {
+	timer = NULL;
 	memset(watches, 0, sizeof(watches));
 	close(epoll_fd);
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);

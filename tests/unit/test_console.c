@@ -3,6 +3,7 @@
 #include "tests/unit/console.h"
 
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/mman.h>
 
 /* --- stdio --- */
@@ -367,6 +368,47 @@ static void restored_when_killed(void **state)
 	close(master);
 }
 
+static uint64_t stands_still_ns; /* the time, if it does */
+
+/* Instead of the C library's. */
+int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	if (!stands_still_ns)
+		return (int)syscall(SYS_clock_gettime, clock, ts);
+	*ts = (struct timespec){.tv_sec = (time_t)(stands_still_ns / NS_PER_S),
+				.tv_nsec = (long)(stands_still_ns % NS_PER_S)};
+	return 0;
+}
+
+/* Pasted at once, and more than a terminal takes: it tells of nothing that comes behind. */
+static void an_escape_behind_a_long_paste(void **state)
+{
+	char paste[6001];
+	memset(paste, 'p', 6000);
+	paste[6000] = 0;
+	terminal();
+	start("stdio");
+	appetite = 0;
+	type("a");
+	turn();
+	assert_false(time_passes()); /* nothing is held back */
+	type(paste);
+	put(master, "\1x");
+	m.console->taken_ns = stands_still_ns = now_ns();
+	turn();
+	stands_still_ns = 0;
+	assert_true(timer != NULL);
+	assert_int_equal(m.console->state.in_len, 1); /* the guest may just be slow */
+	m.console->taken_ns = 1;
+	for (int i = 0; !stopped && i < 20000; i++) { /* the kernel moves keys in its own time */
+		time_passes();
+		turn();
+		usleep(1000);
+	}
+	assert_int_equal(stopped, 128 + SIGTERM);
+	close(master);
+}
+
 /* A terminal that nobody reads must not stop the guest's threads. */
 static void a_stuck_terminal_does_not_block(void **state)
 {
@@ -442,6 +484,7 @@ int main(int argc, char **argv)
 		TEST(settings_travel),
 		TEST(escapes),
 		TEST(escapes_of_a_guest_that_does_not_read),
+		TEST(an_escape_behind_a_long_paste),
 		TEST(a_paste_into_a_slow_guest),
 		TEST(restored_when_killed),
 		TEST(a_stuck_terminal_does_not_block),

@@ -14,7 +14,7 @@
 #define CTRL_A	    1
 #define QUIT_STATUS (128 + SIGTERM)
 #define STUCK_NS    NS_PER_S /* a guest that takes no input for so long is not waited for */
-#define READS_MAX   64	     /* for one key: more than a terminal holds back */
+#define READS_MAX   64	     /* at once: more than a terminal holds back */
 
 static const struct console_backend *const backends[] = {
 	&console_stdio, &console_file, &console_pty, &console_unix, &console_none,
@@ -328,6 +328,20 @@ static void read_behind(struct console *con)
 			break;
 }
 
+static void on_time(void *opaque, uint32_t events)
+{
+	on_input(opaque, events | EPOLLIN);
+}
+
+/* A terminal that is full (4 KiB) tells of no further key, and an escape may be behind what it holds back: it is looked at when
+ * the guest counts as stuck. */
+static void look_again(struct console *con)
+{
+	struct pollfd p = {.fd = con->in_fd, .events = POLLIN};
+	if (con->terminal && con->state.in_len && poll(&p, 1, 0) > 0 && (p.revents & POLLIN))
+		loop_call_at(&con->m->loop, con->taken_ns + STUCK_NS, on_time, con);
+}
+
 static void on_input(void *opaque, uint32_t events)
 {
 	struct console *con = opaque;
@@ -338,6 +352,7 @@ static void on_input(void *opaque, uint32_t events)
 			read_behind(con);
 		else
 			read_input(con);
+		look_again(con);
 	}
 	console_watch(con);
 }

@@ -17,10 +17,12 @@
 #define WAIT_MS	   30000
 #define RUNS_ON_US 500000
 #define RUNS_ON	   (-1)
+#define PASTE_LEN  6000
 
 static const struct row {
 	const char *name, *console;
 	bool nohup, update;
+	bool paste; /* more than a terminal takes, into a guest that reads nothing, and Ctrl-a x behind it */
 	int sig; /* 0: the terminal is closed */
 	int status;
 } rows[] = {
@@ -30,6 +32,7 @@ static const struct row {
 	{"closed, with nohup and an update", "stdio", .nohup = true, .update = true,
 	 .status = RUNS_ON},
 	{"closed, another console", "none", .status = RUNS_ON},
+	{"Ctrl-a x behind a paste", "stdio", .paste = true, .status = 128 + SIGTERM},
 	{"SIGHUP", "stdio", .sig = SIGHUP, .status = RUNS_ON},
 	{"SIGALRM", "stdio", .sig = SIGALRM, .status = 128 + SIGALRM},
 	{"SIGUSR2", "stdio", .sig = SIGUSR2, .status = 128 + SIGUSR2},
@@ -39,7 +42,7 @@ static const struct row {
 
 static void become(struct session *s, const struct row *r, int master, int terminal)
 {
-	char kernel[512], cmdline[64];
+	char kernel[512], cmdline[96];
 	close(master);
 	setsid();
 	signal(SIGHUP, r->nohup ? SIG_IGN : SIG_DFL);
@@ -48,7 +51,8 @@ static void become(struct session *s, const struct row *r, int master, int termi
 	close(terminal);
 	ioctl(0, TIOCSCTTY, 0);
 	snprintf(kernel, sizeof(kernel), "%s/gap", s->set->guests);
-	snprintf(cmdline, sizeof(cmdline), "tsc_khz=%llu", (unsigned long long)s->tsc_khz);
+	snprintf(cmdline, sizeof(cmdline), "tsc_khz=%llu%s", (unsigned long long)s->tsc_khz,
+		 r->paste ? " look=3600000" : "");
 	execl(s->program, s->program, "run", "--kernel", kernel, "--cmdline", cmdline, "--console",
 	      r->console, "--stop-timeout", "0", NULL);
 	_exit(126);
@@ -96,6 +100,16 @@ static int ends(struct session *s, pid_t pid, int status)
 	return is == status ? 0 : session_fail(s, "it has ended with %d", is);
 }
 
+static int paste(struct session *s, int master)
+{
+	char keys[PASTE_LEN];
+	memset(keys, 'p', sizeof(keys));
+	memcpy(keys + sizeof(keys) - 2, "\1x", 2);
+	return write(master, keys, sizeof(keys)) == sizeof(keys)
+		       ? 0
+		       : session_fail(s, "the terminal does not take the paste");
+}
+
 static int row(struct session *s, const struct row *r)
 {
 	struct termios before, after;
@@ -103,14 +117,20 @@ static int row(struct session *s, const struct row *r)
 	if (master < 0 || ioctl(master, TIOCSPTLCK, &on))
 		return session_fail(s, "no terminal");
 	int terminal = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	memset(&before, 0, sizeof(before)); /* what is between the members, too */
+	memset(&after, 0, sizeof(after));
 	tcgetattr(terminal, &before);
 	pid_t pid = fork();
 	if (!pid)
 		become(s, r, master, terminal);
-	int rc = started(s, r, master, pid) || (r->update && update(s, pid)) ? -1 : 0;
+	int rc = started(s, r, master, pid) || (r->update && update(s, pid)) ||
+				 (r->paste && paste(s, master))
+			 ? -1
+			 : 0;
+	bool stays = r->sig || r->paste;
 	if (r->sig)
 		kill(pid, r->sig);
-	else
+	else if (!stays)
 		close(master);
 	if (rc) {
 		kill(pid, SIGKILL);
@@ -118,12 +138,12 @@ static int row(struct session *s, const struct row *r)
 	} else {
 		rc = ends(s, pid, r->status);
 	}
-	if (r->sig)
+	if (stays)
 		tcgetattr(terminal, &after);
-	if (!rc && r->sig && r->status != RUNS_ON && memcmp(&before, &after, sizeof(before)))
+	if (!rc && stays && r->status != RUNS_ON && memcmp(&before, &after, sizeof(before)))
 		rc = session_fail(s, "the terminal is not put back");
 	close(terminal);
-	if (r->sig)
+	if (stays)
 		close(master);
 	return rc;
 }
