@@ -10,6 +10,7 @@
 #define DISK	      "--disk", "%D/disk"
 #define RING	      "--disk", "%D/disk,aio=io_uring"
 #define CONTROL	      "--control", "%D/ctl"
+#define REBOOTS	      "--on-reset", "reboot", "--on-crash", "reboot"
 #define SANDBOX(mode) "--sandbox", #mode
 /* Where no row is meant to hang. */
 #define PATIENT	 "--update-timeout", "20000", "--prepare-timeout", "20000"
@@ -96,7 +97,10 @@ const struct test_case test_cases[] = {
 	 {DISK, "--prepare-timeout", "5000"},
 	 .disk_mib = 8},
 	{"mem-file", "gap", drive_plain, 1, 20, 0, 5000, {"--mem", "64M,path=%D/memory"}},
-	{"mem-node", "gap", drive_plain, 1, 20, 0, 5000, {"--mem", "64M,node=0"}},
+	{"mem-node", "gap", drive_node, 1, 5, 0, 5000, {"--mem", "64M,node=0"}},
+	{"mem-node-1", "gap", drive_node, 1, 5, 0, 5000, {"--mem", "64M,node=1"}, .emulated = true},
+	{"mem-2m", "gap", drive_huge, 1, 5, 0, 5000, {"--mem", "64M,hugetlb=2M"}, .emulated = true},
+	{"mem-1g", "gap", drive_huge, 1, 5, 0, 5000, {"--mem", "1G,hugetlb=1G"}, .emulated = true},
 	{"control", "gap", drive_control, 1, 3, 0, 0, {CONTROL}},
 	{"control-busy", "gap", drive_busy, 1, 4, 0, 0, {CONTROL, "--stop-timeout", "0"}},
 	{"config",
@@ -167,14 +171,24 @@ const struct test_case test_cases[] = {
 	 0,
 	 5000,
 	 {"--log", "%D/own.log", "--name", "logged", "--control", "none"}},
-	{"reboot",
+	{"reboot", "reboot", drive_reboot, 2, 8, 0, 5000, {CONTROL, TESTDEV, REBOOTS}},
+	{"reboot-file",
 	 "reboot",
 	 drive_reboot,
+	 1,
 	 2,
-	 8,
 	 0,
 	 5000,
-	 {CONTROL, TESTDEV, "--on-reset", "reboot", "--on-crash", "reboot"}},
+	 {CONTROL, TESTDEV, REBOOTS, "--mem", "64M,path=%D/memory"}},
+	{"reboot-2m",
+	 "reboot",
+	 drive_reboot,
+	 1,
+	 2,
+	 0,
+	 5000,
+	 {CONTROL, TESTDEV, REBOOTS, "--mem", "64M,hugetlb=2M"},
+	 .emulated = true},
 	{"reset", "reboot", drive_reset, 2, 3, 0, 5000, {TESTDEV}},
 	{"crash", "reboot", drive_crash, 1, 3, 0, 5000, {TESTDEV, "--log-level", "warning"}},
 	{"crash-pause",

@@ -125,6 +125,9 @@ int drive_forbid_off(struct session *s, unsigned updates);
 int drive_config(struct session *s, unsigned updates);
 /* CPUID's topology, and vCPUs pinned to the first processor. */
 int drive_topology(struct session *s, unsigned updates);
+/* Guest memory in huge pages of the host, and on a node of it. */
+int drive_huge(struct session *s, unsigned updates);
+int drive_node(struct session *s, unsigned updates);
 /* Messages go to a file, which is rotated. */
 int drive_log(struct session *s, unsigned updates);
 /* The guest resets, or crashes, and is to begin anew; and with the defaults. */
