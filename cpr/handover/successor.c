@@ -11,6 +11,7 @@
 #include "cpr/fault.h"
 #include "cpr/handover/blob.h"
 #include "cpr/handover/finish.h"
+#include "cpr/handover/former.h"
 #include "cpr/handover/oom.h"
 #include "cpr/handover/page.h"
 #include "cpr/handover/protocol.h"
@@ -279,6 +280,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 {
 	self = (struct successor){.m = m, .p = p, .peer = peer, .offer.fd = -1, .state.fd = -1};
 	sched_step_back();
+	former_follow(peer);
 	int rc = get_ready(err);
 	/* The incumbent may wait for a disk, as long as its own deadline allows. */
 	if (!rc)

@@ -12,6 +12,7 @@
 
 #include "cpr/fault.h"
 #include "cpr/handover/check.h"
+#include "cpr/handover/former.h"
 #include "cpr/handover/incumbent.h"
 #include "cpr/handover/outbox.h"
 #include "cpr/handover/successor.h"
@@ -291,6 +292,7 @@ static int time_left_ms(void)
 	earlier(&next, self.settle_ns);
 	earlier(&next, self.look_ns);
 	earlier(&next, self.boot_ns);
+	earlier(&next, former_deadline());
 	earlier(&next, self.out.n ? now + OUTBOX_NS : 0);
 	return next == UINT64_MAX ? -1 : ms_until(next);
 }
@@ -340,8 +342,11 @@ static void serve(void)
 	keep_deadlines();
 	struct pollfd p[] = {{.fd = self.signals, .events = POLLIN},
 			     {.fd = self.link, .events = POLLIN},
-			     {.fd = incumbent_socket(), .events = POLLIN}};
+			     {.fd = incumbent_socket(), .events = POLLIN},
+			     {.fd = former_fd(), .events = POLLIN}};
 	poll(p, ARRAY_LEN(p), time_left_ms());
+	if (p[3].revents)
+		former_ended();
 	take_signals();
 	listen_to_parent();
 }
@@ -395,6 +400,7 @@ static bool await_boot(void)
 			 wait_ns / NS_PER_S);
 	vcpus_pause(m); /* the vCPUs that still run */
 	vcpus_wait_saved(m, NULL);
+	former_await();
 	self.boot_ns = now_ns() + wait_ns;
 	do {
 		serve();
@@ -402,7 +408,9 @@ static bool await_boot(void)
 		if (now_ns() >= self.boot_ns)
 			self.boot_ns = 0;
 	} while (self.link >= 0 && reboot_wanted(m) &&
-		 (self.boot_ns || self.parting_ns || m->paused.since_s));
+		 (self.boot_ns || self.parting_ns || m->paused.since_s ||
+		  now_ns() < former_deadline()));
+	former_forget();
 	return reboot_wanted(m);
 }
 

@@ -2,11 +2,12 @@
 /*
  * disk: writes and reads a virtio disk at random, many requests at a time, and knows what each block must hold. Host:
  * 'r' reports "DISK requests errors", 'e' and 'E': from now on writes may fail, and may not any more ("ERRORS",
- * "NONE"); 'c' takes the disk's size anew ("SIZE blocks generation told|quiet": was there a change since?); 'q' ends:
- * all is read back, and the checksum of the whole disk is told.
+ * "NONE"); 'c' takes the disk's size anew ("SIZE blocks generation told|quiet": was there a change since?); 'b' resets
+ * the guest with requests in flight; 'q' ends: all is read back, and the checksum of the whole disk is told.
  *
  * Options: queues=N: that many, up to 4, each request in the one of its number; intx=1: INTA instead of MSI-X; event=1:
- * EVENT_IDX; reset=1: the driver resets the device now and then, with requests in flight.
+ * EVENT_IDX; reset=1: the driver resets the device now and then, with requests in flight; used=1: the disk need not be
+ * empty.
  */
 #include "guest.h"
 #include "virtio.h"
@@ -204,11 +205,11 @@ static void reset(unsigned n)
 	}
 }
 
-static uint64_t round_run(void *arg)
+/* Returns how many requests are in flight now. */
+static unsigned round_begin(void)
 {
 	unsigned n = 1 + (unsigned)(next_random() % DEPTH);
 
-	(void)arg;
 	for (unsigned i = 0; i < n; i++)
 		prepare(i);
 	for (unsigned i = 0; i < n; i++) {
@@ -217,6 +218,14 @@ static uint64_t round_run(void *arg)
 			kick();
 	}
 	kick();
+	return n;
+}
+
+static uint64_t round_run(void *arg)
+{
+	unsigned n = round_begin();
+
+	(void)arg;
 	if (with_resets && next_random() % 64 == 0)
 		return n;
 	take_back(n);
@@ -287,6 +296,11 @@ static bool order(int c)
 		guest_printf("SIZE %u %u %s\n", blocks, virtio_generation(&v),
 			     *v.isr & 2 ? "told" : "quiet");
 	}
+	if (c == 'b') {
+		round_begin();
+		guest_reset();
+		guest_fail("the guest runs on");
+	}
 	return c != 'q';
 }
 
@@ -310,6 +324,9 @@ void guest_main(void)
 	if (queues > 1 && !(v.features & F_MQ))
 		guest_fail("a disk that offers no queues");
 	blocks_count();
+	random += rdtsc(); /* not what the boot before did */
+	for (unsigned b = 0; b < blocks; b++)
+		unknown[b] = option_number("used", 0);
 	guest_printf("READY %u\n", blocks);
 	while (order(serial_poll())) {
 		unsigned left = (unsigned)user_call(round_run, NULL);

@@ -11,7 +11,6 @@
 #define IOAPIC	  24
 #define PAGES	  (MARK_LEN / sizeof(uint64_t))
 #define PANIC	  0x505
-#define RESET	  0x60c
 #define PIT_READ  0xe2 /* latch the status of channel 0 */
 #define CPU1_MARK ((volatile uint64_t *)(MARK_GPA + MARK_LEN))
 
@@ -128,7 +127,7 @@ void guest_main(void)
 	for (;;) {
 		switch (serial_read()) {
 		case 'r':
-			outb(RESET, 6);
+			guest_reset();
 			break;
 		case 'k':
 			outb(0x64, 0xfe);

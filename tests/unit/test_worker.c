@@ -3,6 +3,10 @@
  * between two boots. */
 #include "tests/unit/unit.h"
 
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
 #undef fail			 /* cmocka's */
 #include "cpr/handover/worker.c" /* NOLINT: its deadlines are looked into */
 
@@ -173,6 +177,34 @@ static void test_who_is_asked_to_end_does_not_begin_anew(void **state)
 	assert_int_equal(machine.stop_code, EXIT_RESET);
 }
 
+/* Right after an update the former worker may still have what the next boot opens. */
+static void test_a_boot_waits_for_the_former_worker(void **state)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	socklen_t len = sizeof(sa_family_t); /* the kernel finds a name */
+	int door = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(door, (struct sockaddr *)&addr, len), 0);
+	len = sizeof(addr);
+	assert_int_equal(getsockname(door, (struct sockaddr *)&addr, &len), 0);
+	assert_int_equal(listen(door, 1), 0);
+	pid_t pid = fork();
+	if (!pid) {
+		int own = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		int rc = connect(own, (struct sockaddr *)&addr, len);
+		usleep(200000);
+		_exit(rc ? 1 : 0);
+	}
+	int peer = accept4(door, NULL, NULL, SOCK_CLOEXEC);
+	former_follow(peer);
+	close(peer);
+	close(door);
+	assert_true(former_fd() >= 0);
+	assert_true(await_boot());
+	assert_int_equal(waitpid(pid, NULL, WNOHANG), pid);
+	assert_int_equal(former_fd(), -1);
+	assert_int_equal(former_deadline(), 0);
+}
+
 static void test_who_is_ended_does_not_begin_anew(void **state)
 {
 	machine.leader = pthread_self();
@@ -204,6 +236,7 @@ int main(void)
 		T(test_nothing_is_said_to_a_lost_parent),
 		T(test_blocked_since),
 		TR(test_who_is_asked_to_end_does_not_begin_anew),
+		TR(test_a_boot_waits_for_the_former_worker),
 		TR(test_who_is_ended_does_not_begin_anew),
 		TR(test_an_update_waits_for_the_next_boot),
 	};

@@ -37,6 +37,8 @@ void serial_irq_enable(uint8_t vector);
 void guest_pass(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 void guest_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 void guest_poweroff(void) __attribute__((noreturn));
+/* Resets by ACPI's register. Who returns runs on. */
+void guest_reset(void);
 
 /* Time: ticks of the TSC; guest_init takes its rate from tsc_khz= or CPUID 0x40000010. */
 extern uint64_t tsc_khz;

@@ -124,6 +124,11 @@ void guest_poweroff(void)
 		__asm__ volatile("cli; hlt");
 }
 
+void guest_reset(void)
+{
+	outb(0x60c, 6);
+}
+
 void guest_pass(const char *fmt, ...)
 {
 	va_list ap;

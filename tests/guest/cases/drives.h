@@ -61,6 +61,7 @@ extern fault_seen fault_on_row; /* NULL: nobody asks */
 /* Updates between programs whose state differs, each row of a table, there and back. */
 int drive_skew(struct session *s, unsigned updates);
 /* A disk under updates; whose file is too large for its process; which does not answer, so that updates are refused. */
+int drive_disk_reboot(struct session *s, unsigned updates);
 int drive_disk(struct session *s, unsigned updates);
 int drive_disk_errors(struct session *s, unsigned updates);
 int drive_disk_grow(struct session *s, unsigned updates);

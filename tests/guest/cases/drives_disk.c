@@ -123,6 +123,23 @@ int drive_disk_grow(struct session *s, unsigned updates)
 	return end(s);
 }
 
+/* Right after an update, with requests in flight: none of them may come into the next boot. */
+int drive_disk_reboot(struct session *s, unsigned updates)
+{
+	uint64_t done, errors;
+
+	if (session_expect(s, "READY", BOOT_MS))
+		return -1;
+	for (unsigned i = 0; i < updates; i++) {
+		if (wait_random(s) || session_update(s) || session_send(s, "b", 1) ||
+		    session_expect(s, "READY", BOOT_MS) || ask_done(s, &done, &errors))
+			return -1;
+		if (errors)
+			return session_fail(s, "%" PRIu64 " errors", errors);
+	}
+	return end(s);
+}
+
 /* Writes past the limit fail, as on a file system that is full: the guest's errors, and nothing else's. */
 static int limit(struct session *s, rlim_t bytes)
 {

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* The worker that had the guest before this one. Until it has ended, disks, guest memory's file and devices are in use by it,
+ * locks too: no reboot could open them. By the leader. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A successor: who is at the other end of @peer has the guest until now. Where a taker has made @peer itself (--take) nobody
+ * knows who that is. */
+void former_follow(int peer);
+
+/* Is readable once it has ended; -1: it has, or there was none. */
+int former_fd(void);
+/* It has. */
+void former_ended(void);
+
+/* A reboot waits for its end from now on; or no longer. */
+void former_await(void);
+void former_forget(void);
+/* How long it is waited for, by now_ns(). 0: it is not. */
+uint64_t former_deadline(void);
