@@ -433,7 +433,7 @@ clocks_skewed() {
 # came too late, and so it judged nothing.
 kernel_calm() {
 	kernel_said
-	idle='clocksource: .*(Long readout interval|read-back delay of [0-9]+ns)'
+	idle='detected capacity change|clocksource: .*(Long readout interval|read-back delay of [0-9]+ns)' # "hang"
 	clocks_skewed || idle="$idle|[Mm]arking (TSC|clocksource) .*unstable"
 	expect "complaints of the guest's kernel" "$(grep -vE "$idle" "$DIR/kmsg.txt" | grep -ciE \
 		'reset|link|timeout|timed out|error|fail|watchdog|hang|hung|nobody cared|stuck|lockup|stall|bad|warn|bug|oops|unstable|abort|polled')" -eq 0
