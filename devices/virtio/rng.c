@@ -8,6 +8,7 @@
 #include "vmm/machine.h"
 
 #define BYTES_MAX   4096     /* of one chain: a guest may ask for gigabytes */
+#define TURN	    64	     /* chains: then others may have the device lock */
 #define CLASS_OTHER 0x00ff00 /* of no class */
 
 static const struct field rng_fields[] = {VIRTIO_STATE_FIELDS(struct rng_state, virtio)};
@@ -33,11 +34,14 @@ static uint32_t fill(const struct virtq_chain *chain)
 static void rng_kick(struct virtio_dev *v, unsigned q)
 {
 	struct rng *rng = (struct rng *)v->owner;
-	while (virtq_pop(v, q, &rng->chain)) {
+	unsigned i = 0;
+	while (i++ < TURN && virtq_pop(v, q, &rng->chain)) {
 		if (!rng->chain.in)
 			virtio_broken(v, "a request has no room for what it asks");
 		virtq_push(v, q, rng->chain.head, fill(&rng->chain));
 	}
+	if (i > TURN)
+		virtio_look_again(v, q);
 	virtq_notify(v, q);
 }
 
