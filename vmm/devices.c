@@ -6,14 +6,15 @@
 #include "devices/virtio/disk.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/rng.h"
+#include "devices/virtio/vsock.h"
 
 const struct device_class *const devices_fixed[] = {
 	&serial_class, &cmos_class, &power_class, &pci_host_class, &panic_class, NULL,
 };
 
 const struct device_class *const devices_optional[] = {
-	&vfio_class, &vfio_container_class, &disk_class, &net_class,
-	&rng_class,  &testdev_class,	    NULL,
+	&vfio_class, &vfio_container_class, &disk_class,    &net_class,
+	&rng_class,  &vsock_class,	    &testdev_class, NULL,
 };
 
 const struct device_class *devices_find(const char *name)

@@ -314,6 +314,11 @@ const struct option_entry options_table[] = {
 	{"rng", 0, NULL,
 	 "Give the guest a virtio source of random bytes, which are the host kernel's.", NULL,
 	 GROUP_DEVICES, parse_device},
+	{"vsock", 0, "cid=N",
+	 "Give the guest sockets to its host, where it is context id N, from 3 on, which no other "
+	 "guest may have. The host's kernel serves them (/dev/vhost-vsock). An update resets the "
+	 "connections.",
+	 NULL, GROUP_DEVICES, parse_device},
 	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",
 	 "Where the serial console goes. On a terminal, Ctrl-a x quits and Ctrl-a ? helps. "
 	 "pty:LINK makes a symbolic link to the pseudo terminal. unix:PATH listens for one client, "

@@ -27,14 +27,14 @@ static long tell(const struct vhost *h, unsigned long request, void *arg)
 
 /* ---- a new one ---- */
 
-static int device_open(struct vhost *h, const char *kind, struct error *err)
+int vhost_open_device(const struct device *dev, const char *kind, struct error *err)
 {
 	char path[32];
 	snprintf(path, sizeof(path), "/dev/vhost-%s", kind);
-	h->fd = open(path, O_RDWR | O_CLOEXEC);
-	if (h->fd >= 0)
-		return 0;
-	int rc = error_end(err, EXIT_HOST, errno, "%s: %s: %m", h->v->owner->name, path);
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	int rc = error_end(err, EXIT_HOST, errno, "%s: %s: %m", dev->name, path);
 	return rc == -EACCES || rc == -EPERM
 		       ? error_hint(err,
 				    "add this user to the group that has it, often kvm, or: "
@@ -121,8 +121,10 @@ int vhost_open(struct vhost *h, struct virtio_dev *v, unsigned first, const char
 	h->first = first;
 	h->line_fd = h->error_fd = -1;
 	told_nothing(h);
-	int rc = device_open(h, kind, err)
-			 ?: own(h, needs, err)
+	h->fd = vhost_open_device(v->owner, kind, err);
+	if (h->fd < 0)
+		return h->fd;
+	int rc = own(h, needs, err)
 			 ?: tell_memory(h, err)
 			 ?: watch_new(h, &h->line_fd, on_line, err)
 			 ?: watch_new(h, &h->error_fd, on_error, err);
@@ -239,8 +241,8 @@ void vhost_start(struct vhost *h)
 	int rc = vhost_tell(h) ?: h->run(h, true);
 	if (rc) {
 		h->run(h, false);
-		log_warn("%s: the kernel's vhost does not serve it (%s): the device is slower",
-			 h->v->owner->name, strerror(-rc));
+		log_warn("%s: the kernel's vhost does not serve it: %s", h->v->owner->name,
+			 strerror(-rc));
 	}
 	h->failed = rc;
 	h->running = !rc;

@@ -49,6 +49,8 @@ struct vhost {
 int vhost_open(struct vhost *h, struct virtio_dev *v, unsigned first, const char *kind,
 	       uint64_t needs, struct error *err);
 void vhost_close(struct vhost *h);
+/* Opens /dev/vhost-@kind for @dev, nothing else: a descriptor, or -errno and the error. */
+int vhost_open_device(const struct device *dev, const char *kind, struct error *err);
 
 /* Tells the kernel where the rings are and how far they were worked through. Changes nothing that another process
  * sees. 0 or -errno. */

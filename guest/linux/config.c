@@ -72,6 +72,8 @@ static bool setting_apply(struct config *cfg, const char *key, const char *value
 		return number_in(value, 1, 65535, &cfg->port);
 	if (!strcmp(key, "tcp"))
 		return number_in(value, 1, 65535, &cfg->tcp_port);
+	if (!strcmp(key, "vsock"))
+		return number_in(value, 1, 65535, &cfg->vsock_port);
 	if (!strcmp(key, "if"))
 		return name_copy(cfg->ifname, sizeof(cfg->ifname), value);
 	if (!strcmp(key, "irq"))

@@ -23,9 +23,10 @@ struct config {
 	bool counter;		  /* molt.counter=1: keep a CPU busy with counting (counter.h) */
 	unsigned int port;	  /* molt.port: UDP port of mode udp */
 	unsigned int
-		tcp_port;  /* molt.tcp: port of the peer that sends back what it gets; 0: none */
-	char ifname[16];   /* molt.if */
-	char irq[32];	   /* molt.irq: what the NIC is called in /proc/interrupts */
+		tcp_port; /* molt.tcp: port of the peer that sends back what it gets; 0: none */
+	unsigned int vsock_port; /* molt.vsock: the same of the host, by AF_VSOCK */
+	char ifname[16];	 /* molt.if */
+	char irq[32];		 /* molt.irq: what the NIC is called in /proc/interrupts */
 	char disk[32];	   /* molt.disk: write, read and check this block device all the time */
 	char tty[32];	   /* molt.tty: send to this serial port all the time what it sends back */
 	uint32_t ip, peer; /* molt.ip, molt.peer: network byte order */
@@ -181,6 +182,17 @@ void tcp_report(struct tcp_stats *out);
 void load_disk(char *words);
 /** "ADDRESS PORT send|receive|turns MS": so many bytes were moved, or one byte so many times there and back. */
 void load_stream(char *words);
+
+/* ---- sockets to the host (vsock.c) ---- */
+
+struct vsock_stats {
+	uint64_t received, bad; /* bytes; round trips with other data */
+	uint64_t ends; /* connections that have ended: reset, by the guest's kernel or the host's */
+};
+
+/** Starts the thread that connects, sends and receives. 0 or -errno. */
+int vsock_start(unsigned int port);
+void vsock_report(struct vsock_stats *out);
 
 /* ---- what a script may ask for while the guest runs (inspect.c) ---- */
 

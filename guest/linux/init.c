@@ -47,6 +47,7 @@ static void account_format(const struct guest *g, char *out, size_t size)
 	struct disk_stats d;
 	struct tcp_stats c;
 	struct tty_stats t;
+	struct vsock_stats v;
 	int len;
 
 	len = snprintf(out, size,
@@ -78,6 +79,12 @@ static void account_format(const struct guest *g, char *out, size_t size)
 		len += snprintf(out + len, size - (size_t)len,
 				" tcp_sent=%" PRIu64 " tcp_recv=%" PRIu64 " tcp_bad=%" PRIu64,
 				c.sent, c.received, c.bad);
+	}
+	if (g->cfg.vsock_port && len > 0 && (size_t)len < size) {
+		vsock_report(&v);
+		len += snprintf(out + len, size - (size_t)len,
+				" vsock_recv=%" PRIu64 " vsock_bad=%" PRIu64 " vsock_ends=%" PRIu64,
+				v.received, v.bad, v.ends);
 	}
 	if (!g->cfg.tty[0] || len <= 0 || (size_t)len >= size)
 		return;
@@ -193,6 +200,8 @@ static int start(struct guest *g)
 		return -EIO;
 	if (g->cfg.tcp_port && tcp_start(&g->cfg))
 		return -EIO;
+	if (g->cfg.vsock_port && vsock_start(g->cfg.vsock_port))
+		return -EAGAIN;
 	if (g->cfg.counter && counter_start())
 		return -EAGAIN;
 	if (clocks_start(g->cfg.sample_ms))

@@ -20,7 +20,7 @@
 /* One that was opened. */
 struct fake_vhost {
 	int fd;
-	uint64_t features;
+	uint64_t features, cid;
 	struct vhost_memory_region low; /* the first one of memory */
 	struct {
 		struct vhost_vring_addr addr;
@@ -37,8 +37,9 @@ static struct {
 	} fails;
 	unsigned opens;
 	struct fake_vhost at[VHOST_OPENS];
-	char said
-		[2048]; /* the calls since said_clear(): "A:base0=7 A:backend0=on", the first opened is A */
+	bool cid_taken; /* by another guest, or by the former worker */
+	/* The calls since said_clear(): "A:base0=7 A:backend0=on"; the first opened is A. */
+	char said[2048];
 } vhost_fake;
 
 int __real_open(const char *path, int flags, ...);
@@ -149,6 +150,17 @@ static long vhost_ioctl(int fd, unsigned long request, void *arg)
 	case VHOST_SET_VRING_ERR:
 		f->q[file->index].error = file->fd;
 		say_call(f, "error%u", file->index, 0);
+		return 0;
+	case VHOST_VSOCK_SET_GUEST_CID:
+		if (vhost_fake.cid_taken)
+			return -EADDRINUSE;
+		f->cid = *(uint64_t *)arg;
+		say_call(f, "cid=%u", (unsigned)f->cid, 0);
+		return 0;
+	case VHOST_VSOCK_SET_RUNNING:
+		assert_true(f->cid);
+		f->q[0].backend = f->q[1].backend = *(int *)arg ? 0 : VHOST_FILE_UNBIND;
+		say_call(f, *(int *)arg ? "run" : "stop", 0, 0);
 		return 0;
 	case VHOST_NET_SET_BACKEND:
 		f->q[file->index].backend = file->fd;

@@ -20,6 +20,8 @@
 #include "devices/virtio/disk.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/rng.h"
+#include "devices/virtio/vsock.h"
+#include "tests/unit/any_vhost.h"
 #include "tests/unit/blob.h"
 #include "tests/unit/tree.h"
 #include "vmm/arch/x86_64/cpu.h"
@@ -28,13 +30,11 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 38827
+#define GOLDEN_BYTES 44013
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
-	return request == KVM_IRQ_LINE || request == KVM_IOEVENTFD
-		       ? 0
-		       : fake_vfio_ioctl(fd, request, arg);
+	return takes_all(request, arg) ? 0 : fake_vfio_ioctl(fd, request, arg);
 }
 
 static int setup(void **state)
@@ -98,7 +98,8 @@ static struct machine *golden_machine(bool fresh, bool virtio, struct rest *rest
 		add(m, "svm@0", &svm_state_class, &rest->svm);
 	if (virtio && (machine_add_device(m, &disk_class, "disk.raw,serial=golden", &err) ||
 		       machine_add_device(m, &net_class, "user,mac=52:54:00:12:34:56", &err) ||
-		       machine_add_device(m, &rng_class, NULL, &err)))
+		       machine_add_device(m, &rng_class, NULL, &err) ||
+		       machine_add_device(m, &vsock_class, "cid=42", &err)))
 		fail_msg("%s", err.text);
 	if (virtio && fresh) {
 		assert_int_equal(fdset_keep(&m->fds, "disk@0:file", memfd_create("disk", 0), &err),

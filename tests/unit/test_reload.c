@@ -14,12 +14,13 @@
 #include "devices/virtio/disk.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/rng.h"
+#include "devices/virtio/vsock.h"
+#include "tests/unit/any_vhost.h"
 #include "tests/unit/tree.h"
 #include "vmm/console/backend.h"
 #include "vmm/device.h"
 
 enum { FIRST = 1, SECOND, EDGE, LEVEL, DISK, NET }; /* slots: passed through, the tests' */
-
 #define ECAM_ELSEWHERE 0xd0000000ull
 
 void machine_stop(struct machine *m, int code, const char *reason)
@@ -29,9 +30,7 @@ void machine_stop(struct machine *m, int code, const char *reason)
 
 static long any_ioctl(int fd, unsigned long request, void *arg)
 {
-	return request == KVM_IRQ_LINE || request == KVM_IOEVENTFD
-		       ? 0
-		       : fake_vfio_ioctl(fd, request, arg);
+	return takes_all(request, arg) ? 0 : fake_vfio_ioctl(fd, request, arg);
 }
 
 static int setup(void **state)
@@ -64,7 +63,8 @@ static struct machine *reload_machine(bool fresh)
 			 ?: machine_add_device(m, &testdev_class, level, &err)
 			 ?: machine_add_device(m, &disk_class, "disk.raw", &err)
 			 ?: machine_add_device(m, &net_class, "user", &err)
- ?: machine_add_device(m, &rng_class, NULL, &err);
+			 ?: machine_add_device(m, &rng_class, NULL, &err)
+			 ?: machine_add_device(m, &vsock_class, "cid=42", &err);
 	((struct disk *)machine_device(m, "disk", NULL))->state.block_len = 512;
 	if (!rc && fresh)
 		rc = fdset_keep(&m->fds, "disk@0:file", memfd_create("disk", 0), &err)

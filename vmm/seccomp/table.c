@@ -74,6 +74,8 @@ static const struct seccomp_row devices[] = {
 	SECCOMP_IOCTL(VHOST_SET_VRING_CALL),
 	SECCOMP_IOCTL(VHOST_SET_VRING_ERR),
 	SECCOMP_IOCTL(VHOST_NET_SET_BACKEND),
+	SECCOMP_IOCTL(VHOST_VSOCK_SET_RUNNING),
+	SECCOMP_IOCTL(VHOST_VSOCK_SET_GUEST_CID), /* its own, after an update */
 	/* fdset_keep; newfstatat is how some C libraries do it */
 	SECCOMP_CALL(fstat),
 	SECCOMP_CALL_IS(newfstatat, 3, AT_EMPTY_PATH),
