@@ -43,8 +43,8 @@ int loop_add(struct loop *loop, int fd, uint32_t events, loop_handler handler, v
 int loop_modify(struct loop *loop, int fd, uint32_t events);
 void loop_remove(struct loop *loop, int fd);
 
-/* @handler is called once, with no events, at @at_ns of now_ns() or later; instead of the one before. From a handler of this
- * loop only. */
+/* @handler is called once, with no events, at @at_ns of now_ns() or later; instead of the one before. From a handler
+ * of this loop only. */
 void loop_call_at(struct loop *loop, uint64_t at_ns, loop_handler handler, void *opaque);
 
 int loop_start(struct loop *loop, struct error *err);

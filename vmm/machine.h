@@ -67,8 +67,8 @@ void machine_stop(struct machine *m, int code, const char *reason);
  * anew. */
 void machine_end(struct machine *m, int code, const char *reason);
 
-/* An end of the guest's own is taken back: the guest, whose vCPUs are paused, is kept as it is, and m->paused says how it ended.
- * Nothing but machine_end() counts from then on. False: somebody outside has ended it meanwhile. */
+/* An end of the guest's own is taken back: the guest, whose vCPUs are paused, is kept as it is, and m->paused says
+ * how it ended. Nothing but machine_end() counts from then on. False: somebody outside has ended it meanwhile. */
 bool machine_keep(struct machine *m);
 
 /* Access from a vCPU thread to one of the two address spaces; takes the device lock. */

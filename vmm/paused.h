@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A guest that stands still because its operator wants it to (molt pause), or because it has crashed (--on-crash pause); over
- * updates as well. By the leader. */
+/* A guest that stands still because its operator wants it to (molt pause), or because it has crashed (--on-crash
+ * pause); over updates as well. By the leader. */
 #pragma once
 
 #include "cpr/state/fields.h"
@@ -29,6 +29,6 @@ bool paused_begin(struct machine *m, uint32_t uid, uint32_t pid);
 /* And lets them run. False: it was not paused, or has crashed. */
 bool paused_end(struct machine *m);
 
-/* The guest has crashed (m->stop_code): it stays as it is, and its run goes on, until it is ended from outside. False: it was
- * ended meanwhile. */
+/* The guest has crashed (m->stop_code): it stays as it is, and its run goes on, until it is ended from outside.
+ * False: it was ended meanwhile. */
 bool paused_keep(struct machine *m);

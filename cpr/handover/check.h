@@ -16,8 +16,8 @@ int check_program(const char *path, bool insecure, struct error *err);
 /* Can it be kept now? 0, or -errno; since when that was seen: dev->blocked_s. Device lock held. */
 int check_device(struct device *dev, struct error *err);
 
-/* Looks at each device, and says in the log which of them updates will be refused for from now on. False: none of this guest's
- * devices ever is one. */
+/* Looks at each device, and says in the log which of them updates will be refused for from now on. False: none of
+ * this guest's devices ever is one. */
 bool check_look(struct machine *m);
 
 /* Can every device be kept now? 0, or the first one's -errno, and all reasons in @reasons. */

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* The worker that had the guest before this one. Until it has ended, disks, guest memory's file and devices are in use by it,
- * locks too: no reboot could open them. By the leader. */
+/* The worker that had the guest before this one. Until it has ended, disks, guest memory's file and devices are in
+ * use by it, locks too: no reboot could open them. By the leader. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A successor: who is at the other end of @peer has the guest until now. Where a taker has made @peer itself (--take) nobody
- * knows who that is. */
+/* A successor: who is at the other end of @peer has the guest until now. Where a taker has made @peer itself (--take)
+ * nobody knows who that is. */
 void former_follow(int peer);
 
 /* Is readable once it has ended; -1: it has, or there was none. */

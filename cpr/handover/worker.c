@@ -42,11 +42,10 @@ static struct worker {
 	int signals;
 	uint64_t parting_ns; /* the parent execs itself since; 0: it does not */
 	uint64_t settle_ns;  /* when what failed at the take-over is tried again */
-	uint64_t
-		look_ns; /* when devices are next asked whether an update may be; UINT64_MAX: never */
-	uint64_t boot_ns;  /* when the guest, which has ended, begins anew; 0: at once */
-	bool again;	   /* a second SIGUSR1 during an update, or one before the next boot */
-	struct outbox out; /* to the parent, what it must know */
+	uint64_t look_ns;    /* next look for what blocks updates; UINT64_MAX: none */
+	uint64_t boot_ns;    /* when the guest, which has ended, begins anew; 0: at once */
+	bool again;	     /* a second SIGUSR1 during an update, or one before the next boot */
+	struct outbox out;   /* to the parent, what it must know */
 	struct stopping stop;
 } self = {.link = -1, .signals = -1};
 
@@ -313,8 +312,8 @@ static void settle(uint64_t now)
 		self.settle_ns = now + SETTLE_NS;
 }
 
-/* What an update would be refused for is told when it comes about, and not only to who asks: nobody may ask for months. Nothing
- * but a look finds it, say a limit that was lowered from outside. */
+/* What an update would be refused for is told when it comes about, and not only to who asks: nobody may ask for
+ * months. Nothing but a look finds it, say a limit that was lowered from outside. */
 static void look(uint64_t now)
 {
 	if (now >= self.look_ns)

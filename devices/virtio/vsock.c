@@ -82,8 +82,8 @@ static void stop_trying(struct vsock *s)
 	fd_close(&s->sweep_fd);
 }
 
-/* The former worker has it until it has ended. Taken at once it might hide from the kernel, which still closes that one's
- * descriptor, that these connections have lost their guest. */
+/* The former worker has it until it has ended. Taken at once it might hide from the kernel, which still closes that
+ * one's descriptor, that these connections have lost their guest. */
 static void try_again(void *opaque, uint32_t events)
 {
 	struct vsock *s = opaque;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sockets between the guest and its host (VIRTIO 1.2, 5.10), which the host's kernel serves (/dev/vhost-vsock): the guest
- * is the context id that --vsock cid= says.
+ * Sockets between the guest and its host (VIRTIO 1.2, 5.10), which the host's kernel serves (/dev/vhost-vsock): the
+ * guest is the context id that --vsock cid= says.
  *
- * The connections are in the kernel, belong to the process that has opened the device, and cannot be handed on. An update
- * resets them on both sides. When the former worker ends the context id is free, and the new one takes it; but first it
- * lets a second descriptor of the device, opened for that, have it, and closes that one: then the kernel resets the host's
- * ends. The guest is told by an event (TRANSPORT_RESET, 5.10.6.7). An update that fails resets nothing.
+ * The connections are in the kernel, belong to the process that has opened the device, and cannot be handed on. An
+ * update resets them on both sides. When the former worker ends the context id is free, and the new one takes it; but
+ * first it lets a second descriptor of the device, opened for that, have it, and closes that one: then the kernel
+ * resets the host's ends. The guest is told by an event (TRANSPORT_RESET, 5.10.6.7). An update that fails resets
+ * nothing.
  */
 #pragma once
 

@@ -113,7 +113,8 @@ static void on_interrupt(struct trap_frame *frame)
 	apic_eoi();
 }
 
-/* The flag is clear, as #VMEXIT has left it: for @us longer no interrupt comes. @seen: how many had come before VMRUN. */
+/* The flag is clear, as #VMEXIT has left it: for @us longer no interrupt comes. @seen: how many had come before
+ * VMRUN. */
 static void check_held(uint64_t seen, uint64_t us)
 {
 	for (uint64_t end = rdtsc() + us_to_tsc(us); rdtsc() < end;)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * uint64_t legacy_run(unsigned how): from long mode to one that `how` says, waits there for a byte of the console, and comes
- * back. Returns what was wrong with two registers: 0.
+ * uint64_t legacy_run(unsigned how): from long mode to one that `how` says, waits there for a byte of the console,
+ * and comes back. Returns what was wrong with two registers: 0.
  */
 #include "layout.h"
 #include "states.h"

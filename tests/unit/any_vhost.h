@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A vhost of the kernel's that takes whatever it is told, for tests of all devices, linked with --wrap=open. fake_vhost.h
- * looks closer. */
+/* A vhost of the kernel's that takes whatever it is told, for tests of all devices, linked with --wrap=open.
+ * fake_vhost.h looks closer. */
 #ifndef MOLT_TEST_ANY_VHOST_H
 #define MOLT_TEST_ANY_VHOST_H
 

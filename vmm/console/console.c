@@ -333,8 +333,8 @@ static void on_time(void *opaque, uint32_t events)
 	on_input(opaque, events | EPOLLIN);
 }
 
-/* A terminal that is full (4 KiB) tells of no further key, and an escape may be behind what it holds back: it is looked at when
- * the guest counts as stuck. */
+/* A terminal that is full (4 KiB) tells of no further key, and an escape may be behind what it holds back: it is
+ * looked at when the guest counts as stuck. */
 static void look_again(struct console *con)
 {
 	struct pollfd p = {.fd = con->in_fd, .events = POLLIN};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What backs guest memory: huge pages of the host, and memory of one of its nodes, in each program that has the guest. */
+/* What backs guest memory: huge pages of the host, and memory of one of its nodes, in each program that has the
+ * guest. */
 #include <stdio.h>
 #include <string.h>
 

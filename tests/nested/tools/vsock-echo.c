@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* vsock-echo PORT: takes one connection of a guest after the other and sends everything back; how each has ended is a line
- * on standard output, "reset" or what else. */
+/* vsock-echo PORT: takes one connection of a guest after the other and sends everything back; how each has ended is a
+ * line on standard output, "reset" or what else. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The one place from which every system call may be made (seccomp.h): the filter sees the address behind the instruction.
- * A file of its own, since the compiler does not see symbols of assembler text when it optimises at link time. */
+/* The one place from which every system call may be made (seccomp.h): the filter sees the address behind the
+ * instruction. A file of its own, since the compiler does not see symbols of assembler text when it optimises at link
+ * time. */
 
 	.text
 	.globl	arch_seccomp_call

@@ -33,8 +33,8 @@ static struct svm_state *state_of(const struct vcpu *cpu)
 	return &cpu->m->arch->svm[cpu->index];
 }
 
-/* An exception or a triple fault that is still to come may be one that the guest wants to hear of, and not its own guest.
- * Without these KVM_GET_VCPU_EVENTS says that it has come to that one, or nothing (api.rst). */
+/* An exception or a triple fault that is still to come may be one that the guest wants to hear of, and not its own
+ * guest. Without these KVM_GET_VCPU_EVENTS says that it has come to that one, or nothing (api.rst). */
 static int tell_what_is_pending(struct machine *m, struct error *err)
 {
 	static const uint32_t caps[] = {KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_X86_TRIPLE_FAULT_EVENT};

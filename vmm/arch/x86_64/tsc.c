@@ -28,8 +28,8 @@ static long set_khz(struct vcpu *cpu, struct error *err)
 		     "started (dmesg | grep -i tsc), and this processor cannot scale it");
 }
 
-/* The frequency before the offset; where it is the host's own KVM needs no telling. That a new vCPU has the
- * VM's is asked of the VM, which does not load the vCPU for it (api.rst, KVM_GET_TSC_KHZ; Linux 5.16). But where KVM itself
+/* The frequency before the offset; where it is the host's own KVM needs no telling. That a new vCPU has the VM's is
+ * asked of the VM, which does not load the vCPU for it (api.rst, KVM_GET_TSC_KHZ; Linux 5.16). But where KVM itself
  * could not give it to a new vCPU it says nothing, and the guest's clock would stand still (kvm_arch_vcpu_create,
  * kvm_set_tsc_khz): the rehearsal asks for it. */
 long tsc_load(struct vcpu *cpu, struct error *err)
