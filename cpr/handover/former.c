@@ -2,6 +2,7 @@
 /* Follows the end of the worker that had the guest before. */
 #include "cpr/handover/former.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -12,13 +13,46 @@
 static int pidfd = -1;
 static uint64_t until_ns;
 
-void former_follow(int peer)
+static void tell_senders(int peer, bool on)
 {
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
-	if (getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &cred, &len) || cred.pid == getpid())
-		return;
-	pidfd = (int)syscall(SYS_pidfd_open, cred.pid, 0);
+	const int value = on;
+	setsockopt(peer, SOL_SOCKET, SO_PASSCRED, &value, sizeof(value));
+}
+
+/* Looks at the message that waits, and leaves it there: with no room for descriptors none is received. */
+static pid_t sender(int peer)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	struct ucred cred = {0};
+	char byte;
+	struct iovec part = {&byte, sizeof(byte)};
+	struct msghdr msg = {.msg_iov = &part,
+			     .msg_iovlen = 1,
+			     .msg_control = control.room,
+			     .msg_controllen = sizeof(control.room)};
+	if (recvmsg(peer, &msg, MSG_PEEK | MSG_DONTWAIT) < 0)
+		return 0;
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
+		memcpy(&cred, CMSG_DATA(c), sizeof(cred));
+	return cred.pid;
+}
+
+void former_ask(int peer)
+{
+	tell_senders(peer, true);
+}
+
+void former_follow(int peer, int timeout_ms)
+{
+	struct pollfd p = {.fd = peer, .events = POLLIN};
+	pid_t pid = poll(&p, 1, timeout_ms) > 0 ? sender(peer) : 0;
+	tell_senders(peer, false);
+	if (pid && pid != getpid())
+		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
 int former_fd(void)

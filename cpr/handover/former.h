@@ -6,9 +6,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A successor: who is at the other end of @peer has the guest until now. Where a taker has made @peer itself (--take)
- * nobody knows who that is. */
-void former_follow(int peer);
+/* A successor: from now on the kernel says who sends messages over @peer. The socket's other end alone does not tell:
+ * where a taker has made both (molt run --take), they are the taker's. */
+void former_ask(int peer);
+/* Waits for the first message. Its sender has the guest until now. One in another PID namespace is not seen from here:
+ * then nobody is followed. */
+void former_follow(int peer, int timeout_ms);
 
 /* Is readable once it has ended; -1: it has, or there was none. */
 int former_fd(void);

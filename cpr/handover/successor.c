@@ -196,6 +196,8 @@ static int get_ready(struct error *err)
 		rc = greet(err);
 	fault_point("hello");
 	if (!rc)
+		former_follow(self.peer, ANSWER_MS);
+	if (!rc)
 		rc = await(PROTOCOL_OFFER, ANSWER_MS, err);
 	if (!rc)
 		rc = take_offer(err);
@@ -280,7 +282,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 {
 	self = (struct successor){.m = m, .p = p, .peer = peer, .offer.fd = -1, .state.fd = -1};
 	sched_step_back();
-	former_follow(peer);
+	former_ask(peer);
 	int rc = get_ready(err);
 	/* The incumbent may wait for a disk, as long as its own deadline allows. */
 	if (!rc)

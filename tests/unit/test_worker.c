@@ -4,7 +4,6 @@
 #include "tests/unit/unit.h"
 
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #undef fail			 /* cmocka's */
@@ -180,24 +179,23 @@ static void test_who_is_asked_to_end_does_not_begin_anew(void **state)
 /* Right after an update the former worker may still have what the next boot opens. */
 static void test_a_boot_waits_for_the_former_worker(void **state)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	socklen_t len = sizeof(sa_family_t); /* the kernel finds a name */
-	int door = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(bind(door, (struct sockaddr *)&addr, len), 0);
-	len = sizeof(addr);
-	assert_int_equal(getsockname(door, (struct sockaddr *)&addr, &len), 0);
-	assert_int_equal(listen(door, 1), 0);
+	int ends[2];
+	assert_int_equal(wire_pair(ends, &err), 0);
+	former_ask(ends[0]);
 	pid_t pid = fork();
 	if (!pid) {
-		int own = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		int rc = connect(own, (struct sockaddr *)&addr, len);
+		int rc = wire_send(ends[1], 1, 0, NULL, 0, &ends[1], 1, &err);
 		usleep(200000);
 		_exit(rc ? 1 : 0);
 	}
-	int peer = accept4(door, NULL, NULL, SOCK_CLOEXEC);
-	former_follow(peer);
-	close(peer);
-	close(door);
+	former_follow(ends[0], 10000);
+	/* The message is there still, and comes as any other. */
+	static struct wire_message msg;
+	assert_int_equal(wire_recv(ends[0], &msg, 0, &err), 0);
+	assert_int_equal(msg.nfds, 1);
+	wire_close_fds(&msg);
+	close(ends[0]);
+	close(ends[1]);
 	assert_true(former_fd() >= 0);
 	assert_true(await_boot());
 	assert_int_equal(waitpid(pid, NULL, WNOHANG), pid);

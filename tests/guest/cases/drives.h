@@ -89,6 +89,8 @@ int drive_states(struct session *s, unsigned updates);
 /* Another molt takes the guest, or fails to. */
 int drive_take(struct session *s, unsigned updates);
 int drive_take_plain(struct session *s, unsigned updates);
+/* Resets right after it was taken. */
+int drive_take_reboot(struct session *s, unsigned updates);
 /* The new program fails as a parent: in its rehearsal, and when the process has become it. */
 int drive_parent(struct session *s, unsigned updates);
 /* Updates in which one system call fails, each call with each error. */

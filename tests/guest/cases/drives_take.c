@@ -549,3 +549,21 @@ int drive_take_plain(struct session *s, unsigned updates)
 			return -1;
 	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
 }
+
+/* Right after it was taken the guest resets: the former worker, no child of the taker's, still has the disk open. */
+int drive_take_reboot(struct session *s, unsigned updates)
+{
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	away = false;
+	if (session_expect(s, "READY", BOOT_MS))
+		return -1;
+	for (unsigned i = 0; i < updates; i++) {
+		if (session_wait_us(s, session_random(s, 5000)))
+			return -1;
+		pid_t taker = taker_start(s, s->program, 0, false);
+		if (taker < 0 || session_record(s) || session_send(s, "b", 1) ||
+		    moved(s, taker, s->program, false) || session_expect(s, "READY", BOOT_MS))
+			return -1;
+	}
+	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
+}
