@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* All guests at once: guests are threads that answer at a socket in a run directory of their own. */
+#include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -47,14 +48,22 @@ static void *serve(void *opaque)
 	}
 }
 
-static int make_socket(const char *name)
+/* @name ends with ".sock", or is one in a folder. */
+static int make_socket_at(const char *name)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%.60s/%.30s.sock", dir, name);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%.60s/%.30s", dir, name);
 	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
 	assert_int_equal(listen(fd, 8), 0);
 	return fd;
+}
+
+static int make_socket(const char *name)
+{
+	char at[64];
+	snprintf(at, sizeof(at), "%s.sock", name);
+	return make_socket_at(at);
 }
 
 static void guest_start(struct guest *g, const char *name, const char *answer)
@@ -140,6 +149,39 @@ static void lists_those_that_live(void **state)
 	guest_end(&db);
 }
 
+/* As one of molt@.service has it; a socket beside the folder counts, and the guest is there once. */
+static void a_guest_with_its_own_folder(void **state)
+{
+	static const char answer[] = "{\"pid\":4711,\"state\":\"running\",\"version\":\"1\"}\n";
+	const char *found;
+	struct guest g = {.answer = answer};
+	char path[CONTROL_PATH_LEN + 32];
+	snprintf(path, sizeof(path), "%s/empty", dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/web", dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	g.listener = make_socket_at("web/control.sock");
+	assert_int_equal(pthread_create(&g.thread, NULL, serve, &g), 0);
+	assert_int_equal(PRINTED(fleet_list(false, 5)), 0);
+	assert_non_null(found = strstr(out, "web "));
+	assert_non_null(strstr(found, "4711 "));
+	assert_null(strstr(out, "empty"));
+	assert_int_equal(symlinkat("web/control.sock", AT_FDCWD, strcat(path, ".sock")), 0);
+	assert_int_equal(PRINTED(fleet_list(false, 5)), 0);
+	assert_non_null(found = strstr(out, "web "));
+	assert_null(strstr(found + 1, "web "));
+	assert_int_equal(g.asked, 2);
+	guest_end(&g);
+	/* It has ended: what it left goes, as of any guest. */
+	unlink(path);
+	assert_int_equal(close(open(strcat(strcpy(path, dir), "/web/control.sock.lock"),
+				    O_RDWR | O_CREAT | O_CLOEXEC, 0600)),
+			 0);
+	assert_int_equal(PRINTED(fleet_list(false, 5)), 0);
+	assert_non_null(strstr(out, "no guests"));
+	assert_int_not_equal(access(path, F_OK), 0);
+}
+
 /* Only with the lock, which a guest that is being started holds. */
 static void removes_what_the_dead_left(void **state)
 {
@@ -211,6 +253,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(lists_those_that_live),
+		TEST(a_guest_with_its_own_folder),
 		TEST(removes_what_the_dead_left),
 		TEST(a_guest_that_hangs),
 		TEST(rolls_out),

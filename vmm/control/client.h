@@ -30,6 +30,9 @@ struct client_link {
  * is the caller's to free. */
 int client_guests(char (**names)[CLIENT_NAME_LEN], struct error *err);
 
+/* The socket of @target, a path or the name of a guest. @buf: CONTROL_PATH_LEN. */
+int client_socket_path(const char *target, char *buf, struct error *err);
+
 /* @target: name or path. Errors say which guests there are; -ETIMEDOUT: it does not speak. */
 int client_connect(struct client_link *l, const char *target, unsigned timeout_s,
 		   struct error *err);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* A client's connection to a guest: finding the socket, and whole lines. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
@@ -14,35 +16,66 @@
 
 #define LINE_MAX_LEN (1 << 20)
 
-static const char socket_end[] = ".sock";
+/* A guest's socket is in the run directory, or in the guest's own folder there. The latter has a guest of
+ * molt@.service, whose user may not write to the run directory. */
+static const char socket_end[] = ".sock", own_socket[] = "/control.sock";
 
-static int is_socket(const struct dirent *e)
+static bool is_there(int dir, const char *name, const char *end)
 {
-	size_t len = strlen(e->d_name), end = strlen(socket_end);
-	return len > end && len - end < CLIENT_NAME_LEN &&
-	       !strcmp(e->d_name + len - end, socket_end);
+	char path[CONTROL_PATH_LEN];
+	struct stat st;
+	int n = snprintf(path, sizeof(path), "%s%s", name, end);
+	return (size_t)n < sizeof(path) && !fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW);
+}
+
+/* Of an entry of the run directory. No guest is found twice. */
+static bool guest_of(int dir, const char *entry, char name[CLIENT_NAME_LEN])
+{
+	size_t len = strlen(entry), end = strlen(socket_end);
+	if (len > end && !strcmp(entry + len - end, socket_end))
+		len -= end;
+	else if (!is_there(dir, entry, own_socket) || is_there(dir, entry, socket_end))
+		return false;
+	if (len >= CLIENT_NAME_LEN)
+		return false;
+	snprintf(name, CLIENT_NAME_LEN, "%.*s", (int)len, entry);
+	return true;
 }
 
 int client_guests(char (**names)[CLIENT_NAME_LEN], struct error *err)
 {
 	char dir[CONTROL_PATH_LEN];
 	struct dirent **found;
+	int guests = 0;
 	*names = NULL;
 	int rc = control_rundir(dir, sizeof(dir), err);
 	if (rc)
 		return rc;
-	int n = scandir(dir, &found, is_socket, alphasort);
+	fd_auto int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int n = scandir(dir, &found, NULL, alphasort);
 	if (n < 0)
 		return errno == ENOENT ? 0 : error_file(err, errno, "%s", dir);
-	*names = calloc((size_t)n + 1, sizeof(**names));
+	*names = calloc((size_t)n, sizeof(**names));
 	for (int i = 0; i < n; i++) {
-		if (*names)
-			memcpy((*names)[i], found[i]->d_name,
-			       strlen(found[i]->d_name) - strlen(socket_end));
+		if (*names && guest_of(dirfd, found[i]->d_name, (*names)[guests]))
+			guests++;
 		free(found[i]);
 	}
 	free(found);
-	return *names ? n : error_errno(err, ENOMEM, "names of %d guests", n);
+	return *names ? guests : error_errno(err, ENOMEM, "names of %d guests", n);
+}
+
+int client_socket_path(const char *target, char *buf, struct error *err)
+{
+	char own[CONTROL_PATH_LEN];
+	int rc = control_socket_path(target, buf, err);
+	if (rc || strchr(target, '/') || is_there(AT_FDCWD, buf, ""))
+		return rc;
+	int len = (int)(strlen(buf) - strlen(socket_end));
+	int n = snprintf(own, sizeof(own), "%.*s%s", len, buf, own_socket);
+	if ((size_t)n < sizeof(own) && is_there(AT_FDCWD, own, ""))
+		memcpy(buf, own, sizeof(own));
+	return 0;
 }
 
 /* "a, b, c", or "". */
@@ -91,7 +124,7 @@ int client_connect(struct client_link *l, const char *target, unsigned timeout_s
 	const struct timeval timeout = {.tv_sec = timeout_s};
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	*l = (struct client_link){.fd = -1, .data = -1, .timeout_s = timeout_s};
-	int rc = control_socket_path(target, addr.sun_path, err);
+	int rc = client_socket_path(target, addr.sun_path, err);
 	if (rc)
 		return rc;
 	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

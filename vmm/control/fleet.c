@@ -21,7 +21,7 @@ static int fail(const struct error *err)
 static void remove_dead(const char *name)
 {
 	char path[CONTROL_PATH_LEN], lock[CONTROL_PATH_LEN + 8];
-	if (control_socket_path(name, path, NULL))
+	if (client_socket_path(name, path, NULL))
 		return;
 	snprintf(lock, sizeof(lock), "%s.lock", path);
 	fd_auto int fd = open(lock, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
