@@ -3,6 +3,8 @@
 #include "tests/unit/unit.h"
 
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -134,6 +136,40 @@ static void an_answer_that_cannot_be_written(void **state)
 	}
 }
 
+/* As one whose process is stopped: its socket takes connections, and nobody reads there. */
+static void a_guest_that_says_nothing(void **state)
+{
+	static const char *const asking[] = {"status",	"config", "update", "stop",   "console",
+					     "metrics", "pause",  "resume", "rescan", "events"};
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), status;
+	pid_t pids[ARRAY_LEN(asking)];
+	bool missed = false;
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/tmp/molt-cli.%d", (int)getpid());
+	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(listen(fd, ARRAY_LEN(asking)), 0);
+	fflush(NULL);
+	for (unsigned i = 0; i < ARRAY_LEN(asking); i++) {
+		const char *const words[WORDS] = {asking[i], addr.sun_path, "--timeout", "1"};
+		pids[i] = fork();
+		if (pids[i])
+			continue;
+		alarm(60);
+		status = molt(words, NULL);
+		_exit(status == EXIT_REFUSED && strstr(said, "no answer within 1 s") ? 0 : 1);
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(asking); i++) {
+		assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+		if (status)
+			print_error("%s: does not say so, or waits for ever\n", asking[i]);
+		missed |= status;
+	}
+	unlink(addr.sun_path);
+	close(fd);
+	assert_false(missed);
+}
+
 int main(int argc, char *argv[])
 {
 	if (getenv(ROLE_ENV)) /* the worker of one of the above */
@@ -141,6 +177,7 @@ int main(int argc, char *argv[])
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_typed),
 		cmocka_unit_test(an_answer_that_cannot_be_written),
+		cmocka_unit_test(a_guest_that_says_nothing),
 	};
 	return cmocka_run_group_tests_name("cli", tests, NULL, NULL);
 }
