@@ -5,9 +5,10 @@
 ASKED=0
 
 # The guest's root disk is its first one. Options for molt may follow. Warming is for the idle time of a processor, and
-# L1's has none beside such a guest.
+# L1's has none beside such a guest. The kernel says errors in its log only: one of a disk, on the console in the middle of
+# a status, would be read as that.
 debian_start() { # [OPTION]...
-	guest_launch "console=ttyS0 quiet systemd.show_status=1 panic=-1 root=/dev/vda ip=10.0.2.15::10.0.2.2:255.255.255.0:::none" \
+	guest_launch "console=ttyS0 quiet loglevel=1 systemd.show_status=1 panic=-1 root=/dev/vda ip=10.0.2.15::10.0.2.2:255.255.255.0:::none" \
 		--warm-budget 0 --stop-timeout "$WAIT" --disk "$GUEST_DISK" "$@"
 	wait_until "systemd's multi-user target" grep -q 'Reached target.*multi-user.target' "$CONSOLE"
 	wait_until "prompt" grep -q '^root@molt-guest' "$CONSOLE"
@@ -23,12 +24,12 @@ debian_type() { # COMMAND
 	echo "$1; echo ENDED $ASKED \$?" >&3
 }
 
-debian_answered() { guest_said "ENDED $ASKED" 0; }
+debian_answered() { guest_said "ENDED $ASKED [0-9][0-9]*" 0; }
 
 # Into $STATUS the command's, into $ANSWER the last line of what it said.
 debian_answer() {
 	wait_until "end of the guest's command $ASKED" debian_answered
-	STATUS=$(guest_line "ENDED $ASKED")
+	STATUS=$(guest_line "ENDED $ASKED [0-9][0-9]*")
 	STATUS=${STATUS##* }
 	ANSWER=$(tr -d '\r' <"$CONSOLE" | grep -B 1 "^ENDED $ASKED " | head -n 1)
 }
