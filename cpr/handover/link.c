@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The environment variable that tells an image its role; which signals are passed on. */
+/* The environment variable that tells a program its role, and the list of signals that the parent passes on. */
 #include "cpr/handover/link.h"
 #include "vmm/base/base.h"
 
@@ -33,7 +33,7 @@ static bool owns(int fd)
 	return fd > STDERR_FILENO && !fd_set_cloexec(fd, true);
 }
 
-/* Exactly what role_format says, of a process that can be. */
+/* Accepts only what role_format would have written. */
 static bool parse(const char *text, struct role *role)
 {
 	char name[16], again[ROLE_ENV_LEN];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The page that incumbent and successor share. */
+/* The page that incumbent and successor share: the word that says who owns the guest, and the time stamps. */
 #include "cpr/handover/page.h"
 #include "vmm/base/base.h"
 

@@ -13,8 +13,7 @@
 #include "vmm/notify.h"
 #include "vmm/outfile.h"
 
-/* Each phase lasts from the stamp before it to its own. The pause is what lies between PREPARE and
- * RUN. */
+/* A phase ends at its own stamp and begins at the one before. The pause is from PREPARE to RUN. */
 static const struct {
 	const char *name;
 	enum handover_stamp end;
@@ -38,7 +37,7 @@ int report_reopen(struct machine *m, struct error *err)
 
 #define RECORD_LEN 32768
 
-static pid_t known_pid; /* that the user knows; 0: this process's */
+static pid_t known_pid; /* the process id that records name, the parent's; 0: this process's own */
 
 void report_set_pid(pid_t pid)
 {
@@ -69,7 +68,8 @@ static void put_version(struct json *j)
 	json_string(j, "build", build_id());
 }
 
-/* @reasons: all of them; none: it was refused later, while the guest stood still. */
+/* @reasons has everything that spoke against the update before the pause. It is empty where the update failed within
+ * the pause: then @why is the only reason. */
 static void put_reasons(struct json *j, const struct error *why, const struct reasons *reasons)
 {
 	json_string(j, "reason", why->text);
@@ -82,7 +82,7 @@ static void put_reasons(struct json *j, const struct error *why, const struct re
 	json_string(j, "remedy", why->hint);
 }
 
-/* The record of an update that has ended, to the file and to the control socket. */
+/* Writes the record of an update that has ended to the file of --report, and to the clients of the control socket. */
 static void record(struct machine *m, struct json *j)
 {
 	if (!end(j)) {

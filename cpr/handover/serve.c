@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the control socket asks for, done by the leader. */
+/* The leader does what clients of the control socket ask for. */
 #include "cpr/handover/serve.h"
 
 #include "cpr/handover/answer.h"
@@ -17,7 +17,7 @@
 #include "vmm/control/request.h"
 #include "vmm/machine.h"
 
-/* All arguments, each character escaped, and the defaults. */
+/* Room for all arguments, with each character escaped, and for the defaults. */
 #define CONFIG_LEN (2 * PROGRAM_ARGS_LEN + OPTIONS_MAX * 128 + PROGRAM_PATH_LEN)
 
 static int put_options(struct json *j, const struct options *opt, struct error *err)
@@ -52,7 +52,7 @@ static void config(struct machine *m)
 		answer_end(m, &j);
 }
 
-/* The outcome is told when it is known. */
+/* The client gets its answer when the update has ended. */
 static void begin_update(struct machine *m, struct program *p, const struct control_request *req)
 {
 	const struct incumbent_request asked = {.path = req->exe[0] ? req->exe : NULL,
@@ -74,7 +74,7 @@ static void begin_update(struct machine *m, struct program *p, const struct cont
 	incumbent_begin(m, p, &asked, &err);
 }
 
-/* Twice is no error. @changed: it was otherwise before. */
+/* To pause a guest that is paused is no error: then @changed is false. */
 static void answer_paused(struct machine *m, const char *event, bool changed, uint64_t lasted_s)
 {
 	char buf[1024];
@@ -96,7 +96,7 @@ static void tell_paused(struct machine *m, const struct control_request *req)
 	report_paused(m, by);
 }
 
-/* It stands still, and can never run on. */
+/* A guest that has crashed can neither be paused nor resumed: it never runs again. */
 static void answer_crashed(struct machine *m)
 {
 	struct error err;
@@ -138,7 +138,7 @@ static void resume_guest(struct machine *m, const struct control_request *req)
 		tell_paused(m, req);
 }
 
-/* Each device that can, whatever another says; of those that cannot be as they are the last is the answer. */
+/* Asks each device that has something to look at, also after one has failed. The last failure is the answer. */
 static void rescan(struct machine *m)
 {
 	static char buf[MACHINE_MAX_DEVICES * 160 + 256];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Starts children without a copy of the address space (CLONE_VM): up to exec they get along with raw system calls. */
+/* Starts child processes. Memory is not copied: until exec a child shares this process's (CLONE_VM). So it makes raw
+ * system calls only, since errno and the C library's locks are this process's too. */
 #include "cpr/handover/spawn.h"
 
 #include <fcntl.h>
@@ -21,12 +22,12 @@ extern char **environ;
 struct child {
 	int exe, link, peer;
 	pid_t parent;
-	bool spare; /* does not have the guest */
+	bool spare; /* the guest lives on without it */
 	char **argv, **envp;
 	long error;
 };
 
-/* exec leaves signals ignored that are ignored now. */
+/* A signal that is ignored here would stay so after exec: each gets its default action. */
 RAW static void default_signals(void)
 {
 	const uint64_t sa[4] = {0}; /* the kernel's struct sigaction: SIG_DFL */
@@ -34,7 +35,8 @@ RAW static void default_signals(void)
 		raw_syscall(SYS_rt_sigaction, sig, (long)sa, 0, 8, 0);
 }
 
-/* Takes effect with exec: a child that shares its parent's memory is not chosen (mm/oom_kill.c, in_vfork). */
+/* Asks the kernel to kill this child first when memory is short. That takes effect with exec: a child that shares its
+ * parent's memory is not chosen (mm/oom_kill.c, in_vfork). */
 RAW static void offer_to_oom(void)
 {
 	static const char path[] = OOM_PATH, first[] = OOM_FIRST;
@@ -51,7 +53,8 @@ RAW static int become(void *opaque)
 
 	default_signals();
 	long rc = raw_syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (raw_syscall(SYS_getppid, 0, 0, 0, 0, 0) != c->parent) /* it has just died */
+	/* It may have died before PDEATHSIG was set. */
+	if (raw_syscall(SYS_getppid, 0, 0, 0, 0, 0) != c->parent)
 		raw_syscall(SYS_exit_group, 1, 0, 0, 0, 0);
 	if (c->spare)
 		offer_to_oom();
