@@ -185,6 +185,24 @@ static void who_asks_without_reading_is_dropped(void **state)
 	settle();
 }
 
+/* More than there is room for at once: those that find none wait for their turn. */
+static void a_crowd(void **state)
+{
+	int fd[2 * CONTROL_CLIENTS];
+	start();
+	for (unsigned i = 0; i < ARRAY_LEN(fd); i++) {
+		fd[i] = client();
+		say(fd[i], "status\n");
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(fd); i++) {
+		take();
+		answer("a\n");
+		assert_string_equal(hear(fd[i]), "a\n");
+		close(fd[i]);
+	}
+	settle();
+}
+
 static void many_clients(void **state)
 {
 	int fd[CONTROL_CLIENTS + 1];
@@ -380,6 +398,7 @@ int main(void)
 		TEST(turns),
 		TEST(who_does_not_read_is_dropped),
 		TEST(who_asks_without_reading_is_dropped),
+		TEST(a_crowd),
 		TEST(many_clients),
 		TEST(other_users),
 		TEST(an_update_loses_nobody),

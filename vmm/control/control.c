@@ -76,7 +76,7 @@ static struct control_client *next_ready(struct control *ctl)
 {
 	struct control_client *next = NULL;
 	each_client(c, ctl)
-		if (c->line_len && (!next || c->turn < next->turn))
+		if (c->line_len && (!next || c->since_ns < next->since_ns))
 			next = c;
 	return next;
 }
@@ -106,7 +106,6 @@ static int take_line(struct control_client *c, struct control_request *req, stru
 	size_t len = c->line_len;
 	c->line_len = 0;
 	c->asked = true;
-	c->turn = ++c->ctl->turns;
 	fd_auto int fd = -1;
 	if (receive(c->fd, line, len, &fd) != (ssize_t)len)
 		return error_errno(err, EIO, "reading the request");
@@ -127,6 +126,7 @@ static int take_line(struct control_client *c, struct control_request *req, stru
 static void answered(struct control_client *c)
 {
 	c->asked = false;
+	c->since_ns = now_ns();
 	loop_modify(&c->ctl->loop, c->fd, CONTROL_EDGES);
 }
 

@@ -7,6 +7,9 @@
 #include "vmm/claim.h"
 #include "vmm/control/server.h"
 
+#define IDLE_NS	 NS_PER_S /* who came or was answered only now may be about to ask */
+#define AGAIN_NS (20 * NS_PER_MS)
+
 /* Looks whether a whole line has come; it stays where it is. */
 static void on_client(void *opaque, uint32_t events)
 {
@@ -45,21 +48,29 @@ bool control_peer_allowed(unsigned peer, unsigned self)
 	return peer == self || peer == 0;
 }
 
-/* The client that has been idle for the longest time makes room. */
-static struct control_client *make_room(struct control *ctl)
+/* The client that has been idle for the longest time: it can make room. */
+static struct control_client *idlest(struct control *ctl)
 {
-	struct control_client *idlest = NULL;
+	struct control_client *found = NULL;
+	uint64_t now = now_ns();
 	each_client(c, ctl)
 		if (c->role == ROLE_IDLE && !c->line_len && !c->asked &&
-		    (!idlest || c->turn < idlest->turn))
-			idlest = c;
-	if (idlest)
-		control_drop(idlest);
-	return idlest;
+		    now - c->since_ns >= IDLE_NS && (!found || c->since_ns < found->since_ns))
+			found = c;
+	return found;
 }
 
-/* Takes @fd as a client; on failure it stays the caller's. */
-static int admit(struct control *ctl, int fd, struct error *err)
+/* Who waits for events may stay for ever. All others are answered, or idle, before long. */
+static bool room_will_come(struct control *ctl)
+{
+	each_client(c, ctl)
+		if (c->role != ROLE_EVENTS)
+			return true;
+	return false;
+}
+
+/* Takes @fd as the client @c, which may be an idle one that makes room; on failure it stays the caller's. */
+static int admit(struct control *ctl, struct control_client *c, int fd, struct error *err)
 {
 	char name[FDSET_NAME_LEN];
 	struct ucred peer;
@@ -70,30 +81,39 @@ static int admit(struct control *ctl, int fd, struct error *err)
 		return error_errno(err, errno, "control socket: who the client is");
 	if (!control_peer_allowed(peer.uid, geteuid()))
 		return error_set(err, EACCES, "user %u may not control this guest", peer.uid);
-	struct control_client *c = control_find_free(ctl) ?: make_room(ctl);
-	if (!c)
-		return error_set(err, EBUSY, "%d clients are connected already", CONTROL_CLIENTS);
+	if (!c) {
+		error_set(err, EBUSY, "%d clients wait for events already", CONTROL_CLIENTS);
+		return error_hint(err, "end one of them (molt events)");
+	}
+	if (c->role != ROLE_FREE)
+		control_drop(c);
 	pthread_mutex_lock(&m->lock);
 	int rc = fdset_keep(&m->fds, control_role_name(c, ROLE_IDLE, name), fd, err);
 	pthread_mutex_unlock(&m->lock);
 	if (rc)
 		return rc;
-	*c = (struct control_client){.ctl = ctl, .fd = fd, .role = ROLE_IDLE, .turn = ++ctl->turns};
+	*c = (struct control_client){.ctl = ctl, .fd = fd, .role = ROLE_IDLE, .since_ns = now_ns()};
 	if (watch(c, err))
 		control_drop(c);
 	return 0;
 }
 
+/* Without room for it a client waits in the socket's queue. */
 static void on_connection(void *opaque, uint32_t events)
 {
 	struct control *ctl = opaque;
+	struct control_client *c = control_find_free(ctl) ?: idlest(ctl);
 	struct error err = {0};
 	char text[CONTROL_ERROR_LEN];
 
+	if (!c && room_will_come(ctl)) {
+		loop_call_at(&ctl->loop, now_ns() + AGAIN_NS, on_connection, ctl);
+		return;
+	}
 	fd_auto int fd = accept4(ctl->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)
 		return; /* short of descriptors: the next one that comes brings the next edge */
-	if (admit(ctl, fd, &err))
+	if (admit(ctl, c, fd, &err))
 		send(fd, text, control_error_record(text, &err), MSG_DONTWAIT | MSG_NOSIGNAL);
 	else
 		fd = -1;

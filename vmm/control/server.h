@@ -29,7 +29,7 @@ struct control_client {
 	enum control_role role;
 	size_t line_len; /* of a whole line in its socket, newline included, that the leader may take */
 	bool asked;	 /* the leader has taken one and not answered yet */
-	uint64_t turn; /* when it came or was served last */
+	uint64_t since_ns; /* when it came, or was answered last */
 };
 
 struct control {
@@ -40,7 +40,6 @@ struct control {
 	char path[CONTROL_PATH_LEN];
 	struct control_client clients[CONTROL_CLIENTS];
 	struct control_client *asker; /* of the request that the leader took last, NULL: gone */
-	uint64_t turns;
 	char last[CONTROL_RECORD_LEN];
 };
 

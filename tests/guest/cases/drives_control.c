@@ -22,6 +22,7 @@
 #include "tests/guest/runner/verb.h"
 
 #define BOOT_MS	  30000
+#define CROWD	  40 /* clients at once: more than a guest has room for */
 #define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 /* By the process that the world knows: a supervisor listens to no other. */
@@ -135,6 +136,19 @@ static int checks(struct session *s, struct verb *v)
 	return verb_run(s, v, 0, "\"updates\":0,", "status", ARGS("--json"));
 }
 
+static int crowd(struct session *s)
+{
+	static struct verb v[CROWD];
+	for (unsigned i = 0; i < CROWD; i++)
+		if (verb_start(s, &v[i], "status", NULL, ARGS("--timeout", "60")))
+			return -1;
+	for (unsigned i = 0; i < CROWD; i++)
+		if (verb_end(&v[i]))
+			return session_fail(s, "client %u of %u at once: %.200s", i, CROWD,
+					    v[i].text);
+	return 0;
+}
+
 int drive_control(struct session *s, unsigned updates)
 {
 	static struct verb events, v;
@@ -148,9 +162,9 @@ int drive_control(struct session *s, unsigned updates)
 		return -1;
 	if (name_processes(s, pid, sizeof(pid)) ||
 	    verb_run(s, &v, 0, pid, "status", ARGS("--json")) ||
-	    verb_run(s, &v, 0, "can be kept", "status", NULL) || session_install(s, true) ||
-	    verb_run(s, &v, 0, "yes", "update", ARGS("--check")) || checks(s, &v) ||
-	    update_done(s, &events, &v, NULL))
+	    verb_run(s, &v, 0, "can be kept", "status", NULL) || crowd(s) ||
+	    session_install(s, true) || verb_run(s, &v, 0, "yes", "update", ARGS("--check")) ||
+	    checks(s, &v) || update_done(s, &events, &v, NULL))
 		return -1;
 	if (name_processes(s, pid, sizeof(pid)) ||
 	    verb_run(s, &v, 0, pid, "status", ARGS("--json")) || refusals(s, &events, &v) ||
