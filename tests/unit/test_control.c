@@ -343,8 +343,8 @@ static void parked(void **state)
 	settle();
 	int leaves = client();
 	settle();
-	unsigned changes = m.fds.changes;
 	control_park(m.control);
+	unsigned changes = m.fds.changes; /* not before: the last client's end may be on its way */
 	int comes = client();
 	say(comes, "status\n");
 	close(leaves);
