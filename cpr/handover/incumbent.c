@@ -169,7 +169,7 @@ static int ask_parent(struct error *err)
 		return rc;
 	const int fds[] = {self.exe, ends[1]};
 	self.peer = ends[0];
-	rc = worker_send(LINK_START, 0, self.path, fds, 2, err);
+	rc = worker_send(LINK_START, (int64_t)self.begun_ns, self.path, fds, 2, err);
 	close(ends[1]);
 	return rc;
 }
@@ -222,12 +222,20 @@ int incumbent_begin(struct machine *m, struct program *p, const struct incumbent
 	return rc;
 }
 
-/* The parent answers in the order in which it was asked. Where an update was called off before its answer came, that
- * answer is the next update's first, and its own replaces it. */
+void incumbent_answers(int64_t request)
+{
+	self.answered = request;
+}
+
+/* Where an update was called off before its answer came, that answer comes in the next update, which is not meant. A
+ * parent that does not say which it answers does so in the order in which it was asked: then a process that was started
+ * for the update before counts for this one's until its own replaces it. */
 void incumbent_started(const struct wire_message *msg)
 {
 	struct error err;
-	if (!incumbent_busy() || self.taken)
+	bool late = self.answered && self.answered != (int64_t)self.begun_ns;
+	self.answered = 0;
+	if (!incumbent_busy() || self.taken || late)
 		return;
 	if (msg->value <= 0) {
 		error_set(&err, (int)-msg->value, "%.300s cannot be started: %.200s", self.path,

@@ -35,6 +35,8 @@ const char *incumbent_text(char *buf, unsigned size);
 int incumbent_socket(void);
 uint64_t incumbent_deadline(void);
 
+/* The parent's next answer is to the request of that number. */
+void incumbent_answers(int64_t request);
 /* The parent has answered LINK_START. */
 void incumbent_started(const struct wire_message *msg);
 

@@ -16,7 +16,8 @@ struct error;
 enum link_kind {
 	/* worker to parent */
 	LINK_START =
-		1, /* start a successor: descriptors of the program and of the new worker's peer socket */
+		1, /* start a successor: descriptors of the program and of the new worker's peer socket; value: a
+		    * number that no other request has, 0 from older workers */
 	LINK_OWNER,  /* this worker has the guest from now on */
 	LINK_NOTIFY, /* text for the supervisor (sd_notify(3)) */
 	LINK_TAKEN,  /* value: signal; what it stands for is being done */
@@ -30,6 +31,8 @@ enum link_kind {
 	LINK_READY,
 	/* worker to parent */
 	LINK_LOG, /* of the parent's log lines; value: level; text: the guest's name; descriptor: the file, if any */
+	/* parent to worker, ahead of LINK_STARTED; older parents do not say it */
+	LINK_ANSWERS, /* value: the number of the LINK_START that is answered */
 };
 
 /* A SIGHUP that says that the terminal is gone. No signal has this number. */

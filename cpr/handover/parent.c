@@ -59,6 +59,7 @@ static struct parent {
 	struct pending pending;
 	bool reading; /* a signal has been read, and is not among the pending ones yet */
 	int waiting_exe, waiting_peer; /* of a successor that has no room yet, or -1 */
+	int64_t waiting_request;       /* the number of that LINK_START */
 	int heir_status;	       /* of the last successor that ended without the guest */
 	struct outbox out;	       /* to the owner */
 } self;
@@ -265,7 +266,7 @@ static bool room(void)
 	return n >= RESERVED;
 }
 
-static void start_successor(int exe, int peer)
+static void start_successor(int exe, int peer, int64_t request)
 {
 	struct child *before = find(CHILD_SUCCESSOR);
 	struct error err = {0};
@@ -275,6 +276,7 @@ static void start_successor(int exe, int peer)
 		before->role = CHILD_FORMER;
 	}
 	struct child *c = start(ROLE_SUCCESSOR, exe, peer, &err);
+	tell(LINK_ANSWERS, request, NULL, -1);
 	if (c)
 		tell(LINK_STARTED, c->pid, NULL, c->pidfd);
 	else
@@ -288,7 +290,7 @@ static void start_waiting(void)
 	if (exe < 0 || !room())
 		return;
 	self.waiting_exe = self.waiting_peer = -1;
-	start_successor(exe, peer);
+	start_successor(exe, peer, self.waiting_request);
 }
 
 static void on_start(const struct child *from, struct wire_message *msg)
@@ -299,6 +301,7 @@ static void on_start(const struct child *from, struct wire_message *msg)
 	fd_close(&self.waiting_peer);
 	self.waiting_exe = wire_take_fd(msg, 0);
 	self.waiting_peer = wire_take_fd(msg, 1);
+	self.waiting_request = msg->value;
 	start_waiting();
 }
 

@@ -27,6 +27,7 @@ struct update {
 	uint64_t load_ns;	  /* the rehearsal's */
 	unsigned offered_changes; /* of the table of descriptors, when the state was offered */
 	bool retried;
+	int64_t answered; /* the number of the request that the parent answers next, 0: it does not say */
 	char progress[80];
 	int64_t percent;
 };

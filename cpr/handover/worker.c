@@ -207,6 +207,9 @@ static void on_signal(int sig)
 static void on_message(struct wire_message *msg)
 {
 	switch (msg->kind) {
+	case LINK_ANSWERS:
+		incumbent_answers(msg->value);
+		break;
 	case LINK_STARTED:
 		incumbent_started(msg);
 		break;

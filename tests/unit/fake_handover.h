@@ -38,6 +38,7 @@ static struct {
 	/* the parent */
 	int peer; /* what it was given for the successor, a copy */
 	unsigned starts, owners;
+	int64_t request; /* the number of the last LINK_START */
 	/* the guest */
 	bool paused, quiet;
 	unsigned in_flight; /* keeps the devices from getting quiet */
@@ -105,6 +106,7 @@ int worker_send(enum link_kind kind, int64_t value, const char *text, const int 
 	if (rc)
 		return rc;
 	hand.starts++;
+	hand.request = value;
 	hand.peer = fcntl(fds[1], F_DUPFD_CLOEXEC, 0);
 	return 0;
 }

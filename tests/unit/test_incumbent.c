@@ -78,6 +78,39 @@ static void started_too_late(void **state)
 	assert_refused("says what no molt says");
 }
 
+/* A parent that says which request it answers: what it said of the one before is nothing to this update. */
+static void answers_of_an_update_that_is_off(void **state)
+{
+	static const char text[] = "exec of the program: Exec format error";
+	assert_int_equal(incumbent_begin(&m, &p, &(struct incumbent_request){0}, &err), 0);
+	int64_t first = hand.request;
+	close(hand.peer);
+	incumbent_cancel("too late");
+	assert_int_equal(incumbent_begin(&m, &p, &(struct incumbent_request){0}, &err), 0);
+	peer = hand.peer;
+	hand.refusals = 0;
+	assert_int_not_equal(hand.request, first);
+	answer =
+		(struct wire_message){.kind = LINK_STARTED, .value = -ENOEXEC, .len = sizeof(text)};
+	memcpy(answer.text, text, sizeof(text));
+	incumbent_answers(first);
+	incumbent_started(&answer);
+	assert_true(incumbent_busy());
+	answer = (struct wire_message){.kind = LINK_STARTED,
+				       .value = getpid(),
+				       .nfds = 1,
+				       .fds = {(int)syscall(SYS_pidfd_open, getpid(), 0)}};
+	incumbent_answers(first);
+	incumbent_started(&answer);
+	wire_close_fds(&answer);
+	assert_int_equal(incumbent_socket(), -1); /* still nobody to be heard */
+	answer = (struct wire_message){.kind = LINK_STARTED, .value = -ENOENT};
+	incumbent_answers(hand.request);
+	incumbent_started(&answer);
+	assert_false(incumbent_busy());
+	assert_int_equal(hand.refusals, 1);
+}
+
 static void no_molt(void **state)
 {
 	static char noise[WIRE_TEXT_MAX];
@@ -433,6 +466,7 @@ int main(void)
 		TEST(not_started),
 		TEST(greeted_before_it_is_known),
 		TEST(started_too_late),
+		TEST(answers_of_an_update_that_is_off),
 		TEST(no_molt),
 		TEST(another_protocol),
 		TEST(protocols_that_overlap),

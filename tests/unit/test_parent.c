@@ -17,6 +17,8 @@
 
 #include "tests/unit/fds.h"
 
+#define REQUEST 4711 /* the number of worker 0's */
+
 static struct {
 	struct role role;
 	pid_t pid;
@@ -145,7 +147,9 @@ static bool hears(unsigned worker, uint32_t kind)
 static void asks_for_a_successor(unsigned worker)
 {
 	const int fds[] = {program(), eventfd(0, EFD_CLOEXEC)};
-	assert_int_equal(wire_send(workers[worker].link, LINK_START, 0, NULL, 0, fds, 2, &err), 0);
+	assert_int_equal(wire_send(workers[worker].link, LINK_START, REQUEST + worker, NULL, 0, fds,
+				   2, &err),
+			 0);
 	close(fds[0]);
 	close(fds[1]);
 }
@@ -194,6 +198,8 @@ static void a_successor_is_started(void **state)
 	assert_int_equal(workers[1].role.kind, ROLE_SUCCESSOR);
 	assert_true(workers[1].role.peer >= 0);
 	assert_int_equal(child_of(1)->role, CHILD_SUCCESSOR);
+	assert_true(hears(0, LINK_ANSWERS));
+	assert_int_equal(msg.value, REQUEST);
 	assert_true(hears(0, LINK_STARTED));
 	assert_int_equal(msg.value, workers[1].pid);
 	assert_int_equal(msg.nfds, 1);
@@ -220,6 +226,8 @@ static void a_program_that_does_not_start(void **state)
 	spawn_error = ENOEXEC;
 	asks_for_a_successor(0);
 	assert_int_equal(round_(), -1);
+	assert_true(hears(0, LINK_ANSWERS));
+	assert_int_equal(msg.value, REQUEST);
 	assert_true(hears(0, LINK_STARTED));
 	assert_int_equal(msg.value, -ENOEXEC);
 	assert_string_equal(msg.text, "fake spawn");
