@@ -145,6 +145,25 @@ int cgroup_join(const char *lines, const char *now, bool process)
 	return failed;
 }
 
+#define LAST_NICE 19
+
+/* Tried by a nice value, as the right is the same one (sched(7), RLIMIT_NICE). */
+void sched_idle(void)
+{
+	const struct sched_param param = {0};
+	int now = getpriority(PRIO_PROCESS, 0);
+	if (now < LAST_NICE && !setpriority(PRIO_PROCESS, 0, LAST_NICE) &&
+	    !setpriority(PRIO_PROCESS, 0, now))
+		syscall(SYS_sched_setscheduler, 0, SCHED_IDLE,
+			&param); /* musl's function does nothing */
+}
+
+void sched_hurry(pthread_t thread)
+{
+	const struct sched_param param = {0};
+	pthread_setschedparam(thread, SCHED_OTHER, &param);
+}
+
 #define BACK_NICE 10 /* a tenth of an ordinary thread's weight */
 
 static int stepped_from = BACK_NICE; /* nice value */

@@ -2,6 +2,7 @@
 /* How a thread is scheduled, as its operator may have changed it: carried over an update. */
 #pragma once
 
+#include <pthread.h>
 #include <sys/types.h>
 
 #include "cpr/state/fields.h"
@@ -41,6 +42,11 @@ void sched_apply(const struct thread_sched *want, const struct thread_sched *now
 void sched_step_back(void);
 /* Takes that back for a moment: for a thread that the kernel makes now, and that stays. */
 void sched_step_forward(bool forward);
+
+/* The calling thread gets the processor when nobody else wants it (SCHED_IDLE); or, where it would not be allowed to
+ * take that back, next to nothing of it. hurry: takes that back for @thread. */
+void sched_idle(void);
+void sched_hurry(pthread_t thread);
 
 /* Puts the calling thread, or with @process this process, into the groups of @lines that it is not
  * in. */

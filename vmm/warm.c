@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Fills the page tables of a VM that has not run: with what, and when; what room there is for
- * them. */
+/* Fills the page tables of a VM that has not run: how, and for how long. */
 #include "vmm/warm.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/kvm.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 
 #include "vmm/arch.h"
@@ -269,7 +264,6 @@ int warm_run(struct machine *m, const struct warm_options *opt, struct warm_resu
 	     struct error *err)
 {
 	struct run r = {.m = m, .opt = opt, .out = out, .root = opt->root ? opt->root : ""};
-	struct sched_param param = {0};
 
 	*out = (struct warm_result){0};
 	r.begin_ns = r.room_ns = r.progress_ns = now_ns();
@@ -278,10 +272,6 @@ int warm_run(struct machine *m, const struct warm_options *opt, struct warm_resu
 		out->total = warm_map_total(&r.map);
 	int rc = 0;
 	if (worth_it(&r)) {
-		/* So that nobody waits for a processor because of this. Where SCHED_IDLE is refused, the rests
-		 * between two steps remain. */
-		syscall(SYS_sched_setscheduler, 0, SCHED_IDLE,
-			&param); /* musl's function does nothing */
 		warm_all(&r);
 		rc = arch_warm_close(m, err);
 		if (opt->progress)
@@ -289,170 +279,4 @@ int warm_run(struct machine *m, const struct warm_options *opt, struct warm_resu
 	}
 	out->ns = now_ns() - r.begin_ns;
 	return rc;
-}
-
-/* ---- which stretches of the memory file are there ---- */
-
-/* Of a file system on persistent memory, whose pages are in no page cache? By statx(2), whose header C libraries
- * lack, or have in their own way: stx_attributes is its second eight bytes (linux/stat.h; 5.8). */
-#define STATX_LEN 256
-#define ATTR_DAX  0x00200000u
-static bool is_dax(int fd)
-{
-	uint64_t stx[STATX_LEN / 8] = {0};
-	return !syscall(SYS_statx, fd, "", AT_EMPTY_PATH, 0, stx) && stx[1] & ATTR_DAX;
-}
-
-void warm_map_init(struct warm_map *map, const struct ram *ram, bool pinned)
-{
-	struct stat st = {0};
-	*map = (struct warm_map){.fd = ram->fd, .size = ram->state.size};
-	bool known = !fstat(ram->fd, &st);
-	/* Files of huge pages and device DAX have all their pages from the start (ram_create), but lseek() does not
-	 * tell: it fails, or says that all is data, or a hole. */
-	map->whole = pinned || ram->state.page_len > PAGE_LEN || !S_ISREG(st.st_mode);
-	if (!known || map->whole)
-		return;
-	map->look = !is_dax(ram->fd);
-	/* A file that has blocks but says that all of it is a hole does not tell either. mincore does. */
-	map->whole = st.st_blocks && lseek(ram->fd, 0, SEEK_DATA) < 0 && map->look;
-}
-
-static uint64_t clip(off_t at, uint64_t size)
-{
-	return at < 0 || (uint64_t)at > size ? size : (uint64_t)at;
-}
-
-bool warm_map_next(const struct warm_map *map, uint64_t at, uint64_t *off, uint64_t *len)
-{
-	uint64_t from = at, to = map->size;
-	if (at >= map->size)
-		return false;
-	if (!map->whole) {
-		off_t data = lseek(map->fd, (off_t)at, SEEK_DATA);
-		if (data < 0) /* ENXIO: there is no more data. Other errors: the rest stays cold */
-			return false;
-		from = align_down(clip(data, map->size), PAGE_LEN);
-		off_t hole = from < map->size ? lseek(map->fd, data, SEEK_HOLE) : -1;
-		to = align_up(clip(hole, map->size), PAGE_LEN);
-		if (from < at)
-			from = at;
-		if (to > map->size)
-			to = map->size;
-	}
-	*off = from;
-	*len = to > from ? to - from : 0;
-	return *len;
-}
-
-uint64_t warm_map_total(const struct warm_map *map)
-{
-	uint64_t sum = 0, off, len;
-	for (uint64_t at = 0; warm_map_next(map, at, &off, &len); at = off + len)
-		sum += len;
-	return sum;
-}
-
-/* ---- room for page tables: what they take, and what the host and our memory cgroups leave ---- */
-
-#define PATH_MAX_LEN 4096
-#define ENTRY_LEN    8 /* bytes of an entry in a page table: x86-64 and arm64 */
-#define HUGE_LEN     (2 * MIB)
-
-/* An entry in the VM's page tables and one in the process's for each page; a sixteenth for the levels above, and
- * for what KVM keeps about each table. Huge pages of a file with small ones count as small. */
-uint64_t warm_cost(uint64_t len, uint64_t page_len)
-{
-	uint64_t entries = len / (page_len >= HUGE_LEN ? HUGE_LEN : PAGE_LEN) * 2;
-	return entries * ENTRY_LEN + entries * ENTRY_LEN / 16;
-}
-
-/* A number in a file; false where there is none, as in "max". */
-static bool read_number(const char *folder, const char *name, uint64_t *out)
-{
-	char path[PATH_MAX_LEN + 64], text[32], *end;
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
-	if (file_read_text(path, text, sizeof(text)) <= 0)
-		return false;
-	*out = strtoull(text, &end, 10);
-	return end != text;
-}
-
-static void lower(struct warm_room *room, uint64_t limit, uint64_t used, const char *name,
-		  const char *group)
-{
-	uint64_t left = limit > used ? limit - used : 0;
-	if (left >= room->len)
-		return;
-	room->len = left;
-	snprintf(room->limit, sizeof(room->limit), "%s of %.64s", name, group[0] ? group : "/");
-}
-
-/* One group and all above it: each has a limit of its own. @mount is where the hierarchy is mounted; groups that
- * are not to be seen there, as in a container, are left out. */
-static void look_up(struct warm_room *room, const char *mount, char *group, const char *usage,
-		    const char *const limits[])
-{
-	char folder[PATH_MAX_LEN];
-	uint64_t used, limit;
-	for (char *end = group + strlen(group);; end = strrchr(group, '/')) {
-		if (!end)
-			return;
-		*end = 0;
-		int n = snprintf(folder, sizeof(folder), "%s%s", mount, group);
-		if (n > 0 && (size_t)n < sizeof(folder) && read_number(folder, usage, &used))
-			for (unsigned i = 0; limits[i]; i++)
-				if (read_number(folder, limits[i], &limit))
-					lower(room, limit, used, limits[i], group);
-		if (end == group)
-			return;
-	}
-}
-
-/* A line of /proc/self/cgroup: "0::/path" (version 2) or "4:memory:/path" (cgroups(7)). */
-static void look_at_line(struct warm_room *room, const char *root, char *line)
-{
-	static const char *const v2[] = {"memory.max", "memory.high", NULL};
-	static const char *const v1[] = {"memory.limit_in_bytes", NULL};
-	/* version 2 alone, or beside version 1 */
-	static const char *const mounts[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
-	char mount[PATH_MAX_LEN], group[PATH_MAX_LEN];
-
-	char *list = strchr(line, ':');
-	char *path = list ? strchr(list + 1, ':') : NULL;
-	if (!path || path[1] != '/')
-		return;
-	*path++ = 0;
-	if (!strcmp(path, "/"))
-		path++;
-	if (!list[1]) {
-		for (unsigned i = 0; i < ARRAY_LEN(mounts); i++) {
-			snprintf(mount, sizeof(mount), "%s%s", root, mounts[i]);
-			snprintf(group, sizeof(group), "%s", path);
-			look_up(room, mount, group, "memory.current", v2);
-		}
-	} else if (!strcmp(list + 1, "memory")) {
-		snprintf(mount, sizeof(mount), "%s/sys/fs/cgroup/memory", root);
-		snprintf(group, sizeof(group), "%s", path);
-		look_up(room, mount, group, "memory.usage_in_bytes", v1);
-	}
-}
-
-void warm_room(const char *root, struct warm_room *out)
-{
-	char path[PATH_MAX_LEN], text[PATH_MAX_LEN * 2], *rest = NULL;
-	*out = (struct warm_room){.len = UINT64_MAX};
-
-	snprintf(path, sizeof(path), "%s/proc/meminfo", root);
-	const char *at =
-		file_read_text(path, text, sizeof(text)) > 0 ? strstr(text, "MemAvailable:") : NULL;
-	if (at) {
-		out->len = strtoull(at + strlen("MemAvailable:"), NULL, 10) * KIB;
-		snprintf(out->limit, sizeof(out->limit), "MemAvailable");
-	}
-	snprintf(path, sizeof(path), "%s/proc/self/cgroup", root);
-	if (file_read_text(path, text, sizeof(text)) <= 0)
-		return;
-	for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-		look_at_line(out, root, line);
 }

@@ -44,11 +44,13 @@ struct warm_result {
 	char why[192]; /* "", or why not all of it was warmed */
 };
 
-/* On a thread of its own, which becomes SCHED_IDLE. Returns 0 also where nothing, or not all, was
- * warmed: out->why. An error: no guest should have the VM. */
+/* On a thread of its own. Returns 0 also where nothing, or not all, was warmed: out->why. An error: no guest should
+ * have the VM. */
 int warm_run(struct machine *m, const struct warm_options *opt, struct warm_result *out,
 	     struct error *err);
 const char *warm_way_text(enum warm_way way);
+
+/* ---- which stretches of guest memory there are (warm_map.c) ---- */
 
 struct warm_map {
 	int fd;
@@ -62,6 +64,8 @@ void warm_map_init(struct warm_map *map, const struct ram *ram, bool pinned);
 /* The first stretch of data at or after @at, whole pages: false where there is none. */
 bool warm_map_next(const struct warm_map *map, uint64_t at, uint64_t *off, uint64_t *len);
 uint64_t warm_map_total(const struct warm_map *map);
+
+/* ---- room for page tables (warm_room.c) ---- */
 
 /* How much memory may be taken: what the host and our memory cgroups leave. @root: "", or has proc/
  * and sys/. */

@@ -10,6 +10,7 @@
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/wire.h"
 #include "vmm/machine.h"
+#include "vmm/sched.h"
 #include "vmm/warm.h"
 
 static struct warming {
@@ -21,7 +22,7 @@ static struct warming {
 	struct error err;
 	int rc;
 	int over; /* eventfd: the thread is about to end */
-	bool cancel;
+	bool cancel, hurry;
 } self;
 
 /* How far warming is, in percent: of the memory, or of the time that it may take, whichever is nearer to its end. */
@@ -40,6 +41,9 @@ static void tell(void *opaque, uint64_t done, uint64_t total)
 static void *run(void *opaque)
 {
 	prctl(PR_SET_NAME, "molt-warm");
+	sched_idle();
+	if (__atomic_load_n(&self.hurry, __ATOMIC_ACQUIRE)) /* its time was over before it began */
+		sched_hurry(pthread_self());
 	self.rc = warm_run(self.m, &self.options, &self.result, &self.err);
 	const uint64_t one = 1;
 	fd_write_all(self.over, &one, sizeof(one));
@@ -59,7 +63,6 @@ static void report(const struct warm_result *r)
 int warm_machine(struct machine *m, int peer, struct error *err)
 {
 	struct device *vfio = machine_device(m, "vfio-container", NULL);
-	const struct sched_param ordinary = {0};
 	pthread_t thread;
 	self = (struct warming){.m = m,
 				.peer = peer,
@@ -79,13 +82,20 @@ int warm_machine(struct machine *m, int peer, struct error *err)
 	if (rc)
 		return error_errno(err, rc, "warming: thread");
 	struct pollfd p[] = {{.fd = over, .events = POLLIN}, {.fd = peer}};
-	while (!p[0].revents)
-		if (poll(p, ARRAY_LEN(p), -1) > 0 && p[1].revents & (POLLHUP | POLLERR)) {
+	const uint64_t end_ns = self.begun_ns + self.budget_ns;
+	while (!p[0].revents) {
+		int n = poll(p, ARRAY_LEN(p), self.hurry ? -1 : ms_until(end_ns));
+		bool gone = n > 0 && p[1].revents & (POLLHUP | POLLERR);
+		if (gone) {
 			p[1].fd = -1;
 			__atomic_store_n(&self.cancel, true, __ATOMIC_RELEASE);
-			/* As SCHED_IDLE it would only end when nobody else wants the processor. */
-			pthread_setschedparam(thread, SCHED_OTHER, &ordinary);
 		}
+		/* It is to end, and would only find out when nobody else wants the processor. */
+		if (gone || now_ns() >= end_ns) {
+			__atomic_store_n(&self.hurry, true, __ATOMIC_RELEASE);
+			sched_hurry(thread);
+		}
+	}
 	pthread_join(thread, NULL);
 	report(&self.result);
 	if (self.cancel)

@@ -4,11 +4,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -70,7 +68,6 @@ int __wrap_nanosleep(const struct timespec *ts, struct timespec *left)
 static void note(uint64_t gpa, uint64_t len)
 {
 	assert_in_range(fake.n, 0, ARRAY_LEN(fake.gpa) - 1);
-	assert_int_equal(syscall(SYS_sched_getscheduler, 0), SCHED_IDLE);
 	fake.gpa[fake.n] = gpa;
 	fake.len[fake.n++] = len;
 	fake.now_ns += fake.takes_ms * MS;
@@ -208,14 +205,10 @@ static uint64_t blocks(void)
 	return (uint64_t)st.st_blocks * 512;
 }
 
-/* Runs it in a thread's stead: SCHED_IDLE is taken back. */
 static int run(void)
 {
-	struct sched_param param = {0};
 	memset(&err, 0, sizeof(err));
-	int rc = warm_run(m, &opt, &out, &err);
-	sched_setscheduler(0, SCHED_OTHER, &param);
-	return rc;
+	return warm_run(m, &opt, &out, &err);
 }
 
 static bool said(const char *text)
