@@ -169,13 +169,18 @@ static void set_sched(struct vcpu *cpu)
 }
 
 /* KVM keeps the thread that a vCPU last ran on, and waits for a grace period when it is another one (kvm_main.c,
- * KVM_RUN): so this thread enters once before the pause, and comes back at once. */
+ * KVM_RUN): so this thread enters once before the pause, and comes back at once. A VM's first KVM_RUN also makes a
+ * thread of this process that looks after its huge pages, with the nice value of the one that runs (Linux 6.14, mmu.c,
+ * kvm_mmu_post_init_vm). */
 static int enter_once(struct vcpu *cpu, struct error *err)
 {
 	cpu->run->immediate_exit = 1;
-	if (ioctl(cpu->fd, KVM_RUN, NULL) < 0 && errno != EINTR && errno != EAGAIN)
-		return error_errno(err, errno, "vCPU %u: KVM_RUN", cpu->index);
-	return 0;
+	sched_step_forward(true);
+	int rc = ioctl(cpu->fd, KVM_RUN, NULL) < 0 ? errno : 0;
+	sched_step_forward(false);
+	return rc && rc != EINTR && rc != EAGAIN
+		       ? error_errno(err, rc, "vCPU %u: KVM_RUN", cpu->index)
+		       : 0;
 }
 
 /* Loads the state; the first time an offered one, to try it. */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/guest/cases/drives.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "tests/guest/cases/cases.h"
 #include "tests/guest/runner/session.h"
@@ -26,9 +28,29 @@ int drive_updates(struct session *s, unsigned n)
 	return 0;
 }
 
+/* The new program builds at a higher nice value than the guest has: none of its threads keeps that, nor does one that
+ * KVM has made for it. */
+static int nobody_is_nicer(struct session *s)
+{
+	char path[64];
+	int rc = 0, due = getpriority(PRIO_PROCESS, 0);
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)session_worker(s));
+	DIR *tasks = opendir(path);
+	for (const struct dirent *e; tasks && (e = readdir(tasks));) {
+		id_t tid = (id_t)strtoul(e->d_name, NULL, 10);
+		int nice = tid ? getpriority(PRIO_PROCESS, tid) : due;
+		if (nice != due)
+			rc = session_fail(s, "thread %u of the worker has nice value %d", tid,
+					  nice);
+	}
+	if (tasks)
+		closedir(tasks);
+	return rc;
+}
+
 int drive_plain(struct session *s, unsigned updates)
 {
-	if (session_expect(s, "READY", BOOT_MS) || drive_updates(s, updates))
+	if (session_expect(s, "READY", BOOT_MS) || drive_updates(s, updates) || nobody_is_nicer(s))
 		return -1;
 	return session_wait_us(s, 20000) || session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
 }
