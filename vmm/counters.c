@@ -22,6 +22,7 @@ static const struct field counters_fields[] = {
 	FIELD_ARRAY_SINCE(S, failures, 1),  FIELD_ARRAY_SINCE(S, pauses, 1),
 	FIELD_U_SINCE(S, pauses_ns, 1, 0),  FIELD_U_SINCE(S, exits, 1, 0),
 	FIELD_U_SINCE(S, interrupts, 1, 0), FIELD_U_SINCE(S, console_dropped, 1, 0),
+	FIELD_U_SINCE(S, reported, 1, 0),
 };
 #undef S
 STATE_CLASS(counters_state_class, "counters", 1, struct counters_state, counters_fields,

@@ -29,6 +29,7 @@ struct counters_state {
 	uint64_t exits;		  /* of all vCPUs, as KVM counts them */
 	uint64_t interrupts;	  /* that KVM has injected: the same */
 	uint64_t console_dropped; /* bytes of output; device lock */
+	uint64_t reported; /* bytes of free memory that the host has taken back; device lock */
 };
 
 struct counters {

@@ -3,6 +3,7 @@
 
 #include "devices/pc/pc.h"
 #include "devices/vfio/vfio.h"
+#include "devices/virtio/balloon.h"
 #include "devices/virtio/disk.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/rng.h"
@@ -13,8 +14,8 @@ const struct device_class *const devices_fixed[] = {
 };
 
 const struct device_class *const devices_optional[] = {
-	&vfio_class, &vfio_container_class, &disk_class,    &net_class,
-	&rng_class,  &vsock_class,	    &testdev_class, NULL,
+	&vfio_class,  &vfio_container_class, &disk_class,    &net_class, &rng_class,
+	&vsock_class, &balloon_class,	     &testdev_class, NULL,
 };
 
 const struct device_class *devices_find(const char *name)

@@ -314,6 +314,12 @@ const struct option_entry options_table[] = {
 	{"rng", 0, NULL,
 	 "Give the guest a virtio source of random bytes, which are the host kernel's.", NULL,
 	 GROUP_DEVICES, parse_device},
+	{"balloon", 0, NULL,
+	 "Give the guest a virtio balloon, which is never inflated: the guest reports memory that "
+	 "it "
+	 "does not use, and the host has it until the guest wants it again. Not with --vfio, nor "
+	 "with guest memory of huge pages or on a device.",
+	 NULL, GROUP_DEVICES, parse_device},
 	{"vsock", 0, "cid=N",
 	 "Give the guest sockets to its host, where it is context id N, from 3 on, which no other "
 	 "guest may have. The host's kernel serves them (/dev/vhost-vsock). An update resets the "

@@ -97,6 +97,9 @@ static void put_all(FILE *f, struct machine *m, const struct program *p)
 	put(f, "molt_devices_blocking", "gauge",
 	    "Devices for which an update would be refused now.", count_blocked(m));
 	put_memory(f, &m->ram);
+	put(f, "molt_guest_memory_reported_bytes_total", "counter",
+	    "Free memory that the guest has reported (--balloon) and the host has taken back.",
+	    s.reported);
 	put(f, "molt_console_dropped_bytes_total", "counter",
 	    "Output of the guest that the console has lost.", s.console_dropped);
 	if (!kvm_tells)

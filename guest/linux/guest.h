@@ -194,6 +194,12 @@ struct vsock_stats {
 int vsock_start(unsigned int port);
 void vsock_report(struct vsock_stats *out);
 
+/* ---- memory in use: on the console's orders (memory.c) ---- */
+
+/** "MIB": checks what is in use, and from then on so much is. Prints "USED MIB bad=N": N MiB did not hold what was
+ * written there. */
+void memory_use(char *words);
+
 /* ---- what a script may ask for while the guest runs (inspect.c) ---- */
 
 /** From here on inspect_kernel_messages() has something to say. */

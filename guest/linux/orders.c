@@ -50,6 +50,7 @@ static const struct {
 	{"kmsg", ORDER_NONE, inspect_kernel_messages},
 	{"load_disk", ORDER_NONE, load_disk},
 	{"load_stream", ORDER_NONE, load_stream},
+	{"use", ORDER_NONE, memory_use},
 };
 
 static enum order line_obey(char *line)

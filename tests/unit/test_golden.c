@@ -17,6 +17,7 @@
 #include "cpr/program.h"
 #include "cpr/inspect.h"
 #include "devices/pc/pc.h"
+#include "devices/virtio/balloon.h"
 #include "devices/virtio/disk.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/rng.h"
@@ -30,7 +31,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 44013
+#define GOLDEN_BYTES 49124
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -50,6 +51,7 @@ struct rest {
 	struct x86_state x86;
 	struct vcpu_state cpu;
 	struct svm_state svm;
+	struct balloon_state balloon; /* this one has a passed-through device */
 };
 
 /* Values that tell elements and bytes apart, sparsely: the file is to be read. */
@@ -96,6 +98,8 @@ static struct machine *golden_machine(bool fresh, bool virtio, struct rest *rest
 		fail_msg("%s", err.text);
 	if (virtio)
 		add(m, "svm@0", &svm_state_class, &rest->svm);
+	if (virtio)
+		add(m, "balloon", balloon_class.state, &rest->balloon);
 	if (virtio && (machine_add_device(m, &disk_class, "disk.raw,serial=golden", &err) ||
 		       machine_add_device(m, &net_class, "user,mac=52:54:00:12:34:56", &err) ||
 		       machine_add_device(m, &rng_class, NULL, &err) ||
@@ -165,12 +169,15 @@ static void live(struct machine *m, struct rest *rest)
 						    .pauses_ns = 5,
 						    .exits = 6,
 						    .interrupts = 7,
-						    .console_dropped = 8};
+						    .console_dropped = 8,
+						    .reported = 9};
 	m->paused = (struct paused_state){
 		.since_s = 4, .uid = 5, .pid = 6, .code = 7, .reason = "triple fault"};
 	fill(&x86_state_class, &rest->x86);
 	fill(&cpu_state_class, &rest->cpu);
 	fill(&svm_state_class, &rest->svm);
+	rest->balloon.virtio.queues = 3;
+	live_virtio(&rest->balloon.virtio, 0x130000020, 0x120000);
 	m->console->state = (struct console_state){.escape = 1,
 						   .raw = 1,
 						   .refused = 1,

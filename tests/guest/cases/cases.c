@@ -62,6 +62,8 @@ const struct test_case test_cases[] = {
 	{"net", "net", drive_net, 1, 200, 0, 5000, {"--net", "fd=%N", SANDBOX(kill)}},
 	{"net-hold", "net", drive_net, 1, 40, 0, 5000, {"--net", "fd=%N", HOLD(30)}},
 	{"net-event", "net", drive_net, 1, 100, 0, 5000, {"--net", "fd=%N"}, "event=1"},
+	{"balloon-1", "balloon", drive_plain, 1, 100, 0, 5000, {"--balloon", SANDBOX(kill)}},
+	{"balloon-2", "balloon", drive_plain, 2, 50, 0, 5000, {"--balloon"}, "event=1"},
 	{"disk-1", "disk", drive_disk, 1, 200, 0, 20000, {DISK}, .disk_mib = 8},
 	{"disk-2", "disk", drive_disk, 2, 100, 0, 20000, {RING}, "event=1", .disk_mib = 8},
 	{"disk-intx", "disk", drive_disk, 1, 100, 0, 20000, {DISK}, "intx=1", .disk_mib = 8},
