@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* panic: uses pvpanic's port as a kernel does. 'c': its crash kernel goes on, 'p': it has panicked. */
+/* panic: uses pvpanic's port as a kernel does. 'c': its crash kernel goes on, 'p': it has panicked. 'r' resets it, 'q'
+ * ends it. */
 #include "guest.h"
 
 #define PORT	     0x505
@@ -19,6 +20,10 @@ void guest_main(void)
 		} else if (c == 'p') {
 			outb(PORT, PANICKED);
 			guest_fail("panic: the guest runs on");
+		} else if (c == 'r') {
+			guest_reset();
+		} else if (c == 'q') {
+			guest_pass("panic");
 		}
 	}
 }
