@@ -3,7 +3,7 @@
  * Device classes. Registration is one table (vmm/devices.c). One life cycle for a fresh guest and
  * for one taken over:
  *
- *   init -> open -> realize -> (reset | load state: post_load, loaded) -> start
+ *   init -> open -> realize -> (reset | load state: post_load, loaded) -> spawn -> start -> serve
  *
  * open takes every host descriptor by name (fdset_get) or opens it: nothing after it knows which.
  * realize adds bus regions and interrupt sources; there is a VM with RAM, but no irqchip or vCPU
@@ -36,6 +36,9 @@ struct device_class {
 	int (*post_load)(void *dev, struct error *err);
 	int (*loaded)(struct device *dev,
 		      struct error *err); /* when every device's state is there */
+	/* Threads of its own, which do nothing before serve. In a successor before the pause: so what cannot be made
+	 * refuses the update. */
+	int (*spawn)(struct device *dev, struct error *err);
 	int (*start)(struct device *dev, struct error *err);
 	/* The guest runs: may this device be updated now? The error is the reason. */
 	int (*check)(struct device *dev, struct error *err);
@@ -45,7 +48,8 @@ struct device_class {
 	/* Successor, after commit: DMA addresses. Where it fails the guest runs, and it is tried
 	 * again. */
 	int (*take)(struct device *dev, struct error *err);
-	/* The guest runs, the event loop is about to. In a successor after the pause; again, where it has failed. */
+	/* The guest runs, the event loop is about to. In a successor after the pause; again, where it, or what comes
+	 * after it, has failed. */
 	int (*serve)(struct device *dev, struct error *err);
 	/* The guest runs, an update is near: takes on nothing new from now on. -EBUSY: something is under way, which
 	 * the error names; when it is done the device wakes the leader (MACHINE_WAKE_SIGNAL). */

@@ -218,6 +218,11 @@ int machine_rehearse(struct machine *m, struct error *err)
 	return rc;
 }
 
+int machine_spawn(struct machine *m, struct error *err)
+{
+	return each_device(m, STEP(spawn), err);
+}
+
 int machine_load_cpus(struct machine *m, struct error *err)
 {
 	return load_cpus(m, err) ?: arch_load(m, err);

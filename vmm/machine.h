@@ -91,6 +91,9 @@ int machine_build(struct machine *m, struct state_blob *blob, struct error *err)
 int machine_join(struct machine *m, struct error *err);
 int machine_rehearse(struct machine *m, struct error *err);
 
+/* Devices' own threads, which wait until machine_serve. */
+int machine_spawn(struct machine *m, struct error *err);
+
 /* In the pause: the state for good, whatever was loaded before. */
 int machine_load_devices(struct machine *m, struct state_blob *blob, struct error *err);
 int machine_load_cpus(struct machine *m, struct error *err);

@@ -215,6 +215,9 @@ static int get_ready(struct error *err)
 	blob_close(&self.offer);
 	if (!rc)
 		be_scheduled(true);
+	/* They are scheduled as the leader is. */
+	if (!rc)
+		rc = machine_spawn(self.m, err);
 	fault_point("ready");
 	return rc ? rc : say(PROTOCOL_READY, (int64_t)load_ns, NULL, err);
 }

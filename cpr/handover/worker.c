@@ -519,9 +519,7 @@ static int make_guest(int argc, char *argv[], int kept, struct error *err)
 	fd_close_inherited(); /* devices have taken theirs; no successor would get them */
 	reboot_done(m);
 	vcpus_start(m);
-	rc = vcpus_wait_loaded(m, err);
-	if (!rc)
-		rc = machine_start(m, err);
+	rc = vcpus_wait_loaded(m, err) ?: machine_spawn(m, err) ?: machine_start(m, err);
 	if (!rc) {
 		irq_attach_all(&m->irq, IRQ_LEVEL);
 		rc = machine_serve(m, err);

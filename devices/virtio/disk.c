@@ -22,7 +22,8 @@ static STATE_CLASS(disk_state_class, "disk", 1, struct disk_state, disk_fields);
 static const struct virtio_ops disk_ops = {
 	.type = VIRTIO_ID_BLOCK,
 	.pci_class = CLASS_OTHER,
-	.kick = disk_kick,
+	.own_threads = true,
+	.kick = virtio_look_again,
 	.oldest = disk_oldest,
 };
 
@@ -81,7 +82,7 @@ static int disk_init(struct device *base, const char *arg, struct error *err)
 {
 	struct disk *disk = (struct disk *)base;
 	unsigned index = 0;
-	disk->fd = disk->done_fd = -1;
+	disk->fd = -1;
 	disk->queues = 1;
 	disk->wanted = &disk_pool_engine;
 	for (struct device *d = NULL; (d = machine_device(base->m, "disk", d));)
@@ -135,8 +136,8 @@ static int disk_open(struct device *base, struct error *err)
 	struct disk *disk = (struct disk *)base;
 	return file_open(disk, err)
 		       ?: requests_alloc(disk, err)
-		       ?: disk_engine_init(disk, err)
-		       ?: virtio_dev_open(&disk->virtio, err);
+		       ?: virtio_dev_open(&disk->virtio, err)
+		       ?: disk_engine_init(disk, err);
 }
 
 /* What the guest reads (5.2.4). What it was told when it first did stays: limits are only ever raised. */
@@ -190,6 +191,11 @@ static int disk_post_load(void *opaque, struct error *err)
 	return virtio_dev_load(&disk->virtio, err);
 }
 
+static int disk_spawn(struct device *base, struct error *err)
+{
+	return disk_engine_spawn((struct disk *)base, err);
+}
+
 static int disk_start(struct device *base, struct error *err)
 {
 	virtio_dev_start(&((struct disk *)base)->virtio);
@@ -199,10 +205,9 @@ static int disk_start(struct device *base, struct error *err)
 static int disk_serve(struct device *base, struct error *err)
 {
 	struct disk *disk = (struct disk *)base;
-	int rc = disk_engine_start(disk, err);
-	if (!rc)
-		virtio_dev_serve(&disk->virtio);
-	return rc;
+	disk_engine_serve(disk);
+	virtio_dev_serve(&disk->virtio);
+	return 0;
 }
 
 static int disk_quiesce(struct device *base, struct error *err)
@@ -252,8 +257,8 @@ static int disk_rescan(struct device *base, uint64_t *bytes, struct error *err)
 static void disk_destroy(struct device *base)
 {
 	struct disk *disk = (struct disk *)base;
+	base->stays = disk->engine && !disk_engine_end(disk);
 	virtio_dev_destroy(&disk->virtio);
-	base->stays = disk->done_fd >= 0 && !disk_engine_end(disk);
 	if (!base->stays)
 		free(disk->requests);
 }
@@ -268,6 +273,7 @@ const struct device_class disk_class = {
 	.realize = disk_realize,
 	.reset = disk_reset,
 	.post_load = disk_post_load,
+	.spawn = disk_spawn,
 	.start = disk_start,
 	.serve = disk_serve,
 	.quiesce = disk_quiesce,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A disk for the guest (VIRTIO 1.2, 5.2) in a file or block device of the host. disk.c: the device; disk_request.c:
- * what the guest asks for; disk_file.c: the file; disk_engine.c: threads that read and write it, by io_uring
- * (disk_ring.c) or each one request at a time (disk_pool.c).
+ * what the guest asks for; disk_file.c: the file; disk_engine.c: threads that do it, by io_uring (disk_ring.c) or each
+ * one request at a time (disk_pool.c). A thread waits for the queues' kicks, takes a request with the device lock held
+ * and gives it back so: nobody else is woken on its way. Without the lock it has the file read or written.
  *
  * Kept over an update: "disk@N:file", which is locked (F_OFD_SETLK) against a second writer: the lock belongs to
  * the open file, so it goes along.
@@ -49,13 +50,12 @@ struct disk;
 struct disk_engine {
 	const char *name; /* in aio=, and in molt status */
 	unsigned threads;
-	/* Nothing is done yet. -errno: this host does not allow it, and nothing is left of it. */
+	/* The queues' kicks are there; nothing is done yet. -errno: this host does not allow it, and nothing is left of
+	 * it. */
 	int (*init)(struct disk *disk, struct error *err);
-	/* On each of the threads, until the disk is ending: takes requests (disk_engine_take), gives them back
-	 * (disk_engine_done). */
+	/* On each of the threads, until the disk is ending and all is done that it has taken. At that end the first
+	 * queue's kick is signalled. */
 	void (*work)(struct disk *disk);
-	/* disk->lock held: there is something to do, or the disk is ending. */
-	void (*wake)(struct disk *disk);
 	/* No thread is left. */
 	void (*end)(struct disk *disk);
 };
@@ -81,20 +81,18 @@ struct disk {
 	struct disk_request *requests; /* disk_room() of them: what the queues hold, owned */
 	struct disk_request *free;
 	uint64_t bytes; /* of the requests in flight */
-	unsigned turn;	/* the queue that is looked at first when something is done */
+	unsigned turn;	/* the queue that is looked at first */
 	unsigned complaints;
 
-	/* The threads, and what they share with the device, under their own lock. */
 	const struct disk_engine *wanted;
 	const struct disk_engine *engine; /* NULL: none yet */
 	struct disk_ring *ring;		  /* of that engine, owned */
+	int epoll_fd;			  /* of the pool: the queues' kicks, edge-triggered */
+	unsigned idle;			  /* threads of the pool that wait for one */
 	pthread_t thread[DISK_THREADS];
 	unsigned threads;
-	int done_fd; /* eventfd: something is done. The event loop watches it */
-	pthread_mutex_t lock;
-	pthread_cond_t work; /* of the pool */
-	struct disk_request *todo, **todo_end, *done;
-	bool ending;
+	pthread_cond_t go; /* with the device lock: serving, or ending */
+	bool serving, ending;
 
 	struct disk_state state;
 };
@@ -116,23 +114,20 @@ int disk_file_mode(const struct disk_request *r);
 /* Does what @r says, on the calling thread: 0 or -errno. */
 int disk_file_do(const struct disk *disk, const struct disk_request *r);
 
-/* disk_request.c: takes what the guest has queued; ends what a back-end has done. Device lock held. */
-void disk_kick(struct virtio_dev *v, unsigned q);
+/* disk_request.c, device lock held. take: the next request that a back-end is to do; what needs none is answered. NULL:
+ * there is none now, and who offers one will kick. done: gives it back, as its rc says; nothing is done to a machine
+ * that is ending. notify: the guest is told of those. */
+struct disk_request *disk_request_take(struct disk *disk);
 void disk_request_done(struct disk *disk, struct disk_request *r);
-/* After some were done: the guest is told, and there is room again. */
-void disk_requests_done(struct disk *disk);
+void disk_requests_notify(struct disk *disk);
 void disk_oldest(struct virtio_dev *v, char *text, size_t size);
 
-/* disk_engine.c. init needs file and event loop; start may be called again after it has failed. */
+/* disk_engine.c. init needs file and kicks. spawn makes all of the threads, or as many as it can and an error: it may
+ * be called again. They begin with serve, for which the device lock is held. */
 const struct disk_engine *disk_engine_find(const char *name);
 int disk_engine_init(struct disk *disk, struct error *err);
-int disk_engine_start(struct disk *disk, struct error *err);
-void disk_engine_submit(struct disk *disk, struct disk_request *r);
+int disk_engine_spawn(struct disk *disk, struct error *err);
+void disk_engine_serve(struct disk *disk);
 /* What is not begun is dropped. False: a thread does not end, since the file does not answer: all that it uses must
  * stay. */
 bool disk_engine_end(struct disk *disk);
-
-/* For an engine, with disk->lock held. take: the oldest that is to be done; NULL: there is none, or the disk is ending.
- * done: as its rc says. */
-struct disk_request *disk_engine_take(struct disk *disk);
-void disk_engine_done(struct disk *disk, struct disk_request *r);

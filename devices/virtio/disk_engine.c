@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Between a disk and the threads of its engine, which do what the guest asks for: what they are to do, and what is
- * done. */
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
+/* The threads of a disk: which kind of engine they run, their beginning and their end. */
 #include <sys/prctl.h>
 
 #include "devices/virtio/disk.h"
@@ -38,103 +35,63 @@ static int engine_init(struct disk *disk, struct error *err)
 	return rc;
 }
 
-/* ---- the engine's side ---- */
-
-struct disk_request *disk_engine_take(struct disk *disk)
-{
-	struct disk_request *r = disk->ending ? NULL : disk->todo;
-	if (r && !(disk->todo = r->next))
-		disk->todo_end = &disk->todo;
-	return r;
-}
-
-void disk_engine_done(struct disk *disk, struct disk_request *r)
-{
-	bool first = !disk->done;
-	r->next = disk->done;
-	disk->done = r;
-	if (first)
-		fd_write_all(disk->done_fd, &(const uint64_t){1}, sizeof(uint64_t));
-}
-
 static void *work(void *opaque)
 {
 	struct disk *disk = opaque;
+	pthread_mutex_t *lock = &disk->dev.m->lock;
 	struct error err;
 	prctl(PR_SET_NAME, "molt-disk");
 	if (seccomp_enter(SECCOMP_DISK, &err))
 		log_error(&err);
+	pthread_mutex_lock(lock);
+	while (!disk->serving && !disk->ending)
+		pthread_cond_wait(&disk->go, lock);
+	pthread_mutex_unlock(lock);
 	disk->engine->work(disk);
+	virtio_look_again(&disk->virtio, 0); /* wakes the next one */
 	return NULL;
-}
-
-/* ---- the device's side ---- */
-
-static void on_done(void *opaque, uint32_t events)
-{
-	struct disk *disk = opaque;
-	uint64_t count;
-	if (read(disk->done_fd, &count, sizeof(count)) != sizeof(count))
-		return;
-	pthread_mutex_lock(&disk->lock);
-	struct disk_request *r = disk->done;
-	disk->done = NULL;
-	pthread_mutex_unlock(&disk->lock);
-	for (struct disk_request *after; r; r = after) {
-		after = r->next;
-		disk_request_done(disk, r);
-	}
-	disk_requests_done(disk);
 }
 
 int disk_engine_init(struct disk *disk, struct error *err)
 {
-	pthread_mutex_init(&disk->lock, NULL);
-	disk->todo_end = &disk->todo;
-	disk->done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (disk->done_fd < 0)
-		return error_errno(err, errno, "%s: eventfd", disk->dev.name);
-	return loop_add(&disk->dev.m->loop, disk->done_fd, EPOLLIN, on_done, disk, err)
-		       ?: engine_init(disk, err);
+	pthread_cond_init(&disk->go, NULL);
+	return engine_init(disk, err);
 }
 
-int disk_engine_start(struct disk *disk, struct error *err)
+int disk_engine_spawn(struct disk *disk, struct error *err)
 {
-	int rc = 0;
-	while (!rc && disk->threads < disk->engine->threads) {
-		rc = pthread_create(&disk->thread[disk->threads], NULL, work, disk);
-		disk->threads += !rc;
+	for (; disk->threads < disk->engine->threads; disk->threads++) {
+		int rc = pthread_create(&disk->thread[disk->threads], NULL, work, disk);
+		if (!rc)
+			continue;
+		error_errno(err, rc, "%s: thread %u of %u", disk->dev.name, disk->threads + 1,
+			    disk->engine->threads);
+		return error_hint(err, "see the limits of the user's and the cgroup's processes "
+				       "(ulimit -u, pids.max), and the host's memory");
 	}
-	/* One is enough to go on with. */
-	return disk->threads ? 0 : error_errno(err, rc, "%s: thread", disk->dev.name);
+	return 0;
 }
 
-void disk_engine_submit(struct disk *disk, struct disk_request *r)
+void disk_engine_serve(struct disk *disk)
 {
-	pthread_mutex_lock(&disk->lock);
-	r->next = NULL;
-	*disk->todo_end = r;
-	disk->todo_end = &r->next;
-	disk->engine->wake(disk);
-	pthread_mutex_unlock(&disk->lock);
+	disk->serving = true;
+	pthread_cond_broadcast(&disk->go);
 }
 
 bool disk_engine_end(struct disk *disk)
 {
+	pthread_mutex_t *lock = &disk->dev.m->lock;
 	struct timespec until;
 	clock_gettime(CLOCK_REALTIME, &until); /* musl waits for threads by no other clock */
 	until.tv_sec += END_S;
-	pthread_mutex_lock(&disk->lock);
+	pthread_mutex_lock(lock);
 	disk->ending = true;
-	if (disk->engine)
-		disk->engine->wake(disk);
-	pthread_mutex_unlock(&disk->lock);
-	loop_remove(&disk->dev.m->loop, disk->done_fd);
+	pthread_cond_broadcast(&disk->go);
+	pthread_mutex_unlock(lock);
+	virtio_look_again(&disk->virtio, 0);
 	for (; disk->threads; disk->threads--)
 		if (pthread_timedjoin_np(disk->thread[disk->threads - 1], NULL, &until))
 			return false;
-	if (disk->engine)
-		disk->engine->end(disk);
-	fd_close(&disk->done_fd);
+	disk->engine->end(disk);
 	return true;
 }

@@ -10,16 +10,22 @@ static struct disk *disk_of(struct virtio_dev *v)
 	return (struct disk *)v->owner;
 }
 
-/* @written: bytes of the buffers, beside the status. */
-static void give_back(struct disk *disk, struct disk_request *r, uint8_t status, uint64_t written)
+static void put_back(struct disk *disk, struct disk_request *r)
 {
-	*r->status = status;
-	virtq_push(&disk->virtio, r->q, r->chain.head, (uint32_t)written + 1);
 	r->busy = false;
 	r->next = disk->free;
 	disk->free = r;
 }
 
+/* @written: bytes of the buffers, beside the status. */
+static void give_back(struct disk *disk, struct disk_request *r, uint8_t status, uint64_t written)
+{
+	*r->status = status;
+	virtq_push(&disk->virtio, r->q, r->chain.head, (uint32_t)written + 1);
+	put_back(disk, r);
+}
+
+/* What a machine that is ending has, the next boot may have by then. */
 void disk_request_done(struct disk *disk, struct disk_request *r)
 {
 	static const char *const what[DISK_OPS] = {[DISK_READ] = "reading",
@@ -27,6 +33,8 @@ void disk_request_done(struct disk *disk, struct disk_request *r)
 						   [DISK_FLUSH] = "flushing",
 						   [DISK_DISCARD] = "discarding",
 						   [DISK_ZERO] = "zeroing"};
+	if (disk->ending)
+		return;
 	if (r->rc && log_guest_ok(&disk->complaints, 20))
 		log_warn("%s: %s at byte %llu: %s; the guest gets an error", disk->dev.name,
 			 what[r->op], (unsigned long long)r->off, strerror(-r->rc));
@@ -35,15 +43,10 @@ void disk_request_done(struct disk *disk, struct disk_request *r)
 	disk->bytes -= r->len;
 }
 
-/* Each queue is the first in turn, so that none takes all the room. */
-void disk_requests_done(struct disk *disk)
+void disk_requests_notify(struct disk *disk)
 {
-	struct virtio_dev *v = &disk->virtio;
-	for (unsigned q = 0; q < v->queues; q++)
-		virtq_notify(v, q);
-	disk->turn++;
-	for (unsigned i = 0; i < v->queues; i++)
-		virtio_look(v, (disk->turn + i) % v->queues);
+	for (unsigned q = 0; q < disk->virtio.queues; q++)
+		virtq_notify(&disk->virtio, q);
 }
 
 /* Sectors [first, first + len / DISK_SECTOR) of the disk as a range of the file, which must not be empty. */
@@ -129,40 +132,62 @@ static uint8_t *status_of(const struct virtq_chain *chain)
 	return chain->in ? (uint8_t *)last->iov_base + last->iov_len - 1 : NULL;
 }
 
-static void start(struct disk *disk, struct disk_request *r)
+/* False: it was answered. */
+static bool start(struct disk *disk, struct disk_request *r)
 {
 	uint64_t written = 0;
 	r->busy = true;
 	r->moved = 0;
 	r->since_ns = now_ns();
+	r->status = status_of(&r->chain);
+	if (!r->status) {
+		virtio_broken(&disk->virtio, "a request has no room for its status");
+		virtq_push(&disk->virtio, r->q, r->chain.head, 0);
+		put_back(disk, r);
+		return false;
+	}
 	int status = judge(disk, r, &written);
 	if (status != PENDING) {
 		give_back(disk, r, (uint8_t)status, written);
-		return;
+		return false;
 	}
 	disk->bytes += r->len;
-	disk_engine_submit(disk, r);
+	return true;
 }
 
-void disk_kick(struct virtio_dev *v, unsigned q)
+/* What is left when there is no room is looked at when something is done. */
+static struct disk_request *take_from(struct disk *disk, unsigned q)
 {
-	struct disk *disk = disk_of(v);
+	struct virtio_dev *v = &disk->virtio;
 	struct disk_request *r;
-	/* What is left is looked at when something is done. */
+	unsigned answered = 0;
 	while (disk->bytes < DISK_REQUEST_MAX && (r = disk->free) && virtq_pop(v, q, &r->chain)) {
 		disk->free = r->next;
 		r->q = q;
-		r->status = status_of(&r->chain);
-		if (r->status) {
-			start(disk, r);
-			continue;
+		if (start(disk, r))
+			return r;
+		/* A guest that offers on and on does not keep the lock from others. */
+		if (++answered == VIRTIO_QUEUE_SIZE) {
+			virtio_look_again(v, q);
+			break;
 		}
-		virtio_broken(v, "a request has no room for its status");
-		r->next = disk->free;
-		disk->free = r;
-		virtq_push(v, q, r->chain.head, 0);
 	}
-	virtq_notify(v, q);
+	return NULL;
+}
+
+/* Each queue is the first in turn, so that none takes all the room. */
+struct disk_request *disk_request_take(struct disk *disk)
+{
+	struct virtio_dev *v = &disk->virtio;
+	struct disk_request *r = NULL;
+	for (unsigned i = 0; !r && i < v->queues; i++) {
+		unsigned q = (disk->turn + i) % v->queues;
+		r = take_from(disk, q);
+		virtq_notify(v, q);
+	}
+	if (r)
+		disk->turn = (r->q + 1) % v->queues;
+	return r;
 }
 
 void disk_oldest(struct virtio_dev *v, char *text, size_t size)

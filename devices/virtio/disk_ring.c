@@ -12,11 +12,13 @@
 #include "devices/virtio/disk_ring.h"
 
 #include <linux/falloc.h>
-#include <sys/eventfd.h>
+#include <poll.h>
+
+#include "vmm/machine.h"
 
 static int restrict_to_disk(struct io_uring *uring)
 {
-	static const uint8_t ops[] = {IORING_OP_READ, IORING_OP_READV, IORING_OP_WRITEV,
+	static const uint8_t ops[] = {IORING_OP_POLL_ADD, IORING_OP_READV, IORING_OP_WRITEV,
 				      IORING_OP_FSYNC, IORING_OP_FALLOCATE};
 	struct io_uring_restriction r[ARRAY_LEN(ops)];
 	for (unsigned i = 0; i < ARRAY_LEN(ops); i++)
@@ -31,7 +33,9 @@ static int uring_init(struct io_uring *uring)
 	int rc = io_uring_queue_init_params(DISK_RING_LEN, uring, &params);
 	if (rc)
 		return rc;
-	rc = restrict_to_disk(uring) ?: io_uring_enable_rings(uring);
+	/* Came with 5.13, as polls that go on after an event (IORING_POLL_ADD_MULTI). */
+	rc = params.features & IORING_FEAT_RSRC_TAGS ? 0 : -EOPNOTSUPP;
+	rc = rc ?: restrict_to_disk(uring) ?: io_uring_enable_rings(uring);
 	if (rc)
 		io_uring_queue_exit(uring);
 	return rc;
@@ -42,37 +46,31 @@ static int ring_init(struct disk *disk, struct error *err)
 	struct disk_ring *ring = calloc(1, sizeof(*ring));
 	if (!ring)
 		return error_errno(err, ENOMEM, "%s", disk->dev.name);
-	ring->bell = eventfd(0, EFD_CLOEXEC);
-	int rc = ring->bell < 0 ? -errno : uring_init(&ring->uring);
+	int rc = uring_init(&ring->uring);
 	if (!rc) {
 		disk->ring = ring;
 		return 0;
 	}
-	fd_close(&ring->bell);
 	free(ring);
-	return error_set(err, -rc, "%s: no io_uring (%s; see kernel.io_uring_disabled)",
+	return error_set(err, -rc,
+			 "%s: no io_uring (%s; it needs Linux 5.13, and "
+			 "kernel.io_uring_disabled to be 0)",
 			 disk->dev.name, strerror(-rc));
 }
 
-static void ring_wake(struct disk *disk)
-{
-	struct disk_ring *ring = disk->ring;
-	if (!ring->rung)
-		fd_write_all(ring->bell, &(const uint64_t){1}, sizeof(uint64_t));
-	ring->rung = true;
-}
-
-/* There is room: no more than DISK_RING_LEN - 1 requests and the bell are in the ring. */
+/* There is room: for DISK_RING_MOST requests, and a poll for each queue. */
 static struct io_uring_sqe *entry(struct disk_ring *ring)
 {
 	return io_uring_get_sqe(&ring->uring);
 }
 
-static void listen_for_bell(struct disk_ring *ring)
+/* What comes back of a poll is the queue's number and 1, which is no address of a request. Each kick is an event, so
+ * that none need be read. */
+static void listen_to(struct disk *disk, unsigned q)
 {
-	struct io_uring_sqe *sqe = entry(ring);
-	io_uring_prep_read(sqe, ring->bell, &ring->count, sizeof(ring->count), 0);
-	io_uring_sqe_set_data(sqe, NULL);
+	struct io_uring_sqe *sqe = entry(disk->ring);
+	io_uring_prep_poll_multishot(sqe, disk->virtio.kick[q].fd, POLLIN);
+	io_uring_sqe_set_data(sqe, (void *)(uintptr_t)(q + 1));
 }
 
 static void give_to_kernel(const struct disk *disk, struct disk_request *r)
@@ -96,13 +94,11 @@ static void give_to_kernel(const struct disk *disk, struct disk_request *r)
 	io_uring_sqe_set_data(sqe, r);
 }
 
-static void finish(struct disk *disk, struct disk_request *r, int rc)
+static void finish(struct disk_ring *ring, struct disk_request *r, int rc)
 {
-	pthread_mutex_lock(&disk->lock);
 	r->rc = rc;
-	disk_engine_done(disk, r);
-	pthread_mutex_unlock(&disk->lock);
-	disk->ring->busy--;
+	r->next = ring->done;
+	ring->done = r;
 }
 
 /* Where disk_file_do knows another way: memory that is not aligned, a file system without holes, one that waits. */
@@ -125,54 +121,70 @@ static void ended(struct disk *disk, struct disk_request *r, int rc)
 	} else if (!rc && moves) {
 		rc = -EIO; /* the file has become shorter */
 	}
-	finish(disk, r, another_way(r, rc) ? disk_file_do(disk, r) : rc);
+	finish(disk->ring, r, another_way(r, rc) ? disk_file_do(disk, r) : rc);
 }
 
-static struct disk_request *take(struct disk *disk)
-{
-	pthread_mutex_lock(&disk->lock);
-	disk->ring->rung = false;
-	struct disk_request *r = disk_engine_take(disk);
-	pthread_mutex_unlock(&disk->lock);
-	return r;
-}
-
-/* What has come, as far as there is room. False: the disk is ending, and nothing is under way. */
-static bool begin(struct disk *disk)
+/* Gives back what is done and takes what has come, as far as there is room. False: the disk is ending, and nothing is
+ * under way. */
+static bool exchange(struct disk *disk)
 {
 	struct disk_ring *ring = disk->ring;
 	struct disk_request *r;
-	while (ring->busy < DISK_RING_LEN - 1 && (r = take(disk))) {
-		ring->busy++;
-		/* Only a driver that never flushes wants two steps of one request. */
-		if (r->through)
-			finish(disk, r, disk_file_do(disk, r));
-		else
-			give_to_kernel(disk, r);
+	pthread_mutex_lock(&disk->dev.m->lock);
+	for (; (r = ring->done); ring->busy--) {
+		ring->done = r->next;
+		disk_request_done(disk, r);
 	}
-	pthread_mutex_lock(&disk->lock);
-	bool ending = disk->ending;
-	pthread_mutex_unlock(&disk->lock);
-	return !ending || ring->busy;
+	if (!disk->ending)
+		disk_requests_notify(disk);
+	for (; !disk->ending && ring->busy < DISK_RING_MOST && (r = disk_request_take(disk));
+	     ring->busy++) {
+		if (r->through) {
+			r->next = ring->slow;
+			ring->slow = r;
+		} else {
+			give_to_kernel(disk, r);
+		}
+	}
+	bool goes_on = !disk->ending || ring->busy;
+	pthread_mutex_unlock(&disk->dev.m->lock);
+	return goes_on;
+}
+
+/* Only a driver that never flushes wants two steps of one request. */
+static void do_slow(struct disk *disk)
+{
+	struct disk_ring *ring = disk->ring;
+	struct disk_request *r;
+	while ((r = ring->slow)) {
+		ring->slow = r->next;
+		finish(ring, r, disk_file_do(disk, r));
+	}
+}
+
+static void on_event(struct disk *disk, const struct io_uring_cqe *cqe)
+{
+	uintptr_t data = (uintptr_t)io_uring_cqe_get_data(cqe);
+	if (data > VIRTIO_MAX_QUEUES)
+		ended(disk, (struct disk_request *)data, cqe->res);
+	else if (!(cqe->flags & IORING_CQE_F_MORE))
+		listen_to(disk, (unsigned)data - 1);
 }
 
 static void ring_work(struct disk *disk)
 {
 	struct disk_ring *ring = disk->ring;
 	struct io_uring_cqe *cqe;
-	unsigned head;
-	listen_for_bell(ring);
-	while (begin(disk)) {
-		unsigned n = 0;
-		io_uring_submit_and_wait(&ring->uring, 1);
+	for (unsigned q = 0; q < disk->virtio.queues; q++)
+		listen_to(disk, q);
+	while (exchange(disk)) {
+		unsigned n = 0, head;
+		do_slow(disk);
+		io_uring_submit_and_wait(&ring->uring, ring->done ? 0 : 1);
 		io_uring_for_each_cqe(&ring->uring, head, cqe)
 		{
-			struct disk_request *r = io_uring_cqe_get_data(cqe);
+			on_event(disk, cqe);
 			n++;
-			if (r)
-				ended(disk, r, cqe->res);
-			else
-				listen_for_bell(ring);
 		}
 		io_uring_cq_advance(&ring->uring, n);
 	}
@@ -181,7 +193,6 @@ static void ring_work(struct disk *disk)
 static void ring_end(struct disk *disk)
 {
 	io_uring_queue_exit(&disk->ring->uring);
-	close(disk->ring->bell);
 	free(disk->ring);
 	disk->ring = NULL;
 }
@@ -191,6 +202,5 @@ const struct disk_engine disk_ring_engine = {
 	.threads = 1,
 	.init = ring_init,
 	.work = ring_work,
-	.wake = ring_wake,
 	.end = ring_end,
 };

@@ -6,12 +6,12 @@
 
 #include "devices/virtio/disk.h"
 
-#define DISK_RING_LEN 256 /* requests that the kernel has at once; the others wait with us */
+#define DISK_RING_LEN  256
+#define DISK_RING_MOST (DISK_RING_LEN - VIRTIO_MAX_QUEUES) /* requests at once, beside the kicks */
 
+/* All of it is the thread's. */
 struct disk_ring {
 	struct io_uring uring;
-	int bell;	/* eventfd, which the ring reads: there is something to do */
-	uint64_t count; /* what it reads */
-	bool rung;	/* and has not looked yet; under the disk's lock */
-	unsigned busy;	/* requests that the kernel has */
+	unsigned busy;			  /* requests taken and not given back */
+	struct disk_request *slow, *done; /* to be done without the ring; to be given back */
 };

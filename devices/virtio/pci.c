@@ -308,8 +308,9 @@ int virtio_dev_open(struct virtio_dev *v, struct error *err)
 		v->kick[q].fd = eventfd_open(v, "kick", q, err);
 		if (v->kick[q].fd < 0)
 			return v->kick[q].fd;
-		int rc = loop_add(&v->owner->m->loop, v->kick[q].fd, EPOLLIN, on_kick, &v->kick[q],
-				  err);
+		int rc = v->ops->own_threads ? 0
+					     : loop_add(&v->owner->m->loop, v->kick[q].fd, EPOLLIN,
+							on_kick, &v->kick[q], err);
 		if (rc)
 			return rc;
 	}

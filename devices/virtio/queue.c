@@ -144,6 +144,13 @@ bool virtq_open(const struct virtio_dev *v, unsigned q)
 	       status & VIRTIO_CONFIG_S_DRIVER_OK && !(status & VIRTIO_CONFIG_S_NEEDS_RESET);
 }
 
+bool virtq_pending(const struct virtio_dev *v, unsigned q)
+{
+	const struct virtq *queue = &v->queue[q];
+	return virtq_open(v, q) &&
+	       __atomic_load_n(&queue->avail->idx, __ATOMIC_RELAXED) != queue->next;
+}
+
 bool virtq_pop(struct virtio_dev *v, unsigned q, struct virtq_chain *chain)
 {
 	struct virtq *queue = &v->queue[q];

@@ -2,8 +2,9 @@
 /*
  * Virtio devices (VIRTIO 1.2): the modern PCI transport with split queues, for whatever is behind it. A device
  * embeds a struct virtio_dev, gives it a struct virtio_ops, and calls the virtio_dev_ functions from the steps
- * of its own life cycle (vmm/device.h). All of it runs with the device lock held, from exits of vCPUs and from
- * the event loop; what a device does in other threads touches guest memory only through the chains it has.
+ * of its own life cycle (vmm/device.h). All of it runs with the device lock held, from exits of vCPUs, from the event
+ * loop, and from threads of the device (own_threads); without the lock a thread touches guest memory only through the
+ * chains it has.
  *
  * The rings in guest memory are the truth, and an update finds nothing in flight: quiesce takes no new chains
  * and lets those in flight end, while the guest runs on and queues. A device that gives each chain back in the
@@ -71,6 +72,10 @@ struct virtio_ops {
 	 * more. Called when the guest has kicked, and once after an update. */
 	void (*kick)(struct virtio_dev *v, unsigned q);
 
+	/* Threads of the device wait for the kicks (virtio_kick.fd), the event loop does not. Then kick is called for
+	 * what comes without a signal, and signals it to them (virtio_look_again). */
+	bool own_threads;
+
 	/* The guest writes @len bytes at @off of the device's configuration, inside it. */
 	void (*config_write)(struct virtio_dev *v, unsigned off, unsigned len, uint64_t value);
 
@@ -96,7 +101,7 @@ struct virtq {
 		notified; /* the used index up to which the guest was interrupted, or did not want it */
 };
 
-/* What the event loop watches of a queue: the eventfd that the doorbell signals. */
+/* What is watched of a queue: the eventfd that the doorbell signals. */
 struct virtio_kick {
 	struct virtio_dev *v;
 	int fd; /* the table of kept descriptors owns it; -1: none yet */
@@ -149,7 +154,7 @@ void virtio_broken(struct virtio_dev *v, const char *why);
 /* Looks at queue @q now, unless the device is quiet, stopped or broken. */
 void virtio_look(struct virtio_dev *v, unsigned q);
 
-/* The same later, from the event loop. */
+/* The same later, from whoever watches its kick. */
 void virtio_look_again(struct virtio_dev *v, unsigned q);
 
 /* Inside devices/virtio/: common.c, the registers of the common configuration (4.1.4.3); pci.c, the rest. */
@@ -176,6 +181,9 @@ void virtq_unmap(struct virtio_dev *v, unsigned q);
 
 /* May chains be taken from queue @q now? Not while the device is quiet, stopped or broken. */
 bool virtq_open(const struct virtio_dev *v, unsigned q);
+
+/* Has queue @q, which is open, a chain now? */
+bool virtq_pending(const struct virtio_dev *v, unsigned q);
 
 /* Takes the next chain of queue @q. False: there is none, or the queue is broken, and the guest was told. When
  * there is none the guest will kick for the next one. */

@@ -34,9 +34,13 @@ int disk_engine_init(struct disk *d, struct error *err)
 	return 0;
 }
 
-int disk_engine_start(struct disk *d, struct error *err)
+int disk_engine_spawn(struct disk *d, struct error *err)
 {
 	return 0;
+}
+
+void disk_engine_serve(struct disk *d)
+{
 }
 
 bool disk_engine_end(struct disk *d)
@@ -44,14 +48,28 @@ bool disk_engine_end(struct disk *d)
 	return true;
 }
 
-void disk_engine_submit(struct disk *d, struct disk_request *r)
+/* All that there is room for. */
+static void take(void)
 {
-	fuzz_expect(nunder_way < ARRAY_LEN(under_way), "more requests than there are");
-	fuzz_expect(r->off % DISK_SECTOR == 0 && r->len % DISK_SECTOR == 0 &&
-			    range_fits(r->off, r->len, SECTORS * DISK_SECTOR),
-		    "bytes %llu+%llu", (unsigned long long)r->off, (unsigned long long)r->len);
-	fuzz_expect(!d->virtio.quiet, "taken though the device is quiet");
-	under_way[nunder_way++] = r;
+	struct disk_request *r;
+	while ((r = disk_request_take(disk))) {
+		fuzz_expect(nunder_way < ARRAY_LEN(under_way), "more requests than there are");
+		fuzz_expect(r->off % DISK_SECTOR == 0 && r->len % DISK_SECTOR == 0 &&
+				    range_fits(r->off, r->len, SECTORS * DISK_SECTOR),
+			    "bytes %llu+%llu", (unsigned long long)r->off,
+			    (unsigned long long)r->len);
+		fuzz_expect(!disk->virtio.quiet, "taken though the device is quiet");
+		under_way[nunder_way++] = r;
+	}
+}
+
+/* What a thread does that a kick has woken. */
+static void serve_kicks(void)
+{
+	uint64_t count;
+	for (unsigned q = 0; q < QUEUES; q++)
+		if (read(disk->virtio.kick[q].fd, &count, sizeof(count)) == sizeof(count))
+			take();
 }
 
 volatile uint8_t fuzz_read_byte;
@@ -73,7 +91,8 @@ static void end_one(unsigned which, int rc)
 	}
 	r->rc = rc;
 	disk_request_done(disk, r);
-	disk_requests_done(disk);
+	disk_requests_notify(disk);
+	take();
 }
 
 /* ---- the machine ---- */
@@ -128,6 +147,7 @@ static void update(void)
 	rc = fake_start(m, &err);
 	fuzz_expect(!rc && !disk_class.serve(&disk->dev, &err), "%s", err.text);
 	serve_loop();
+	serve_kicks();
 	free(blob.data);
 	free(again.data);
 }
@@ -255,6 +275,7 @@ static void act(struct input *in)
 		break;
 	}
 	serve_loop();
+	serve_kicks();
 	fuzz_expect(disk->virtio.in_flight == nunder_way, "%u in flight, %u under way",
 		    disk->virtio.in_flight, nunder_way);
 	fuzz_expect(disk->virtio.resetting <= (nunder_way > 0), "a reset waits for nothing");

@@ -32,7 +32,7 @@
 static struct {
 	/* how it shall be */
 	int check_error, start_error, detach_error, still_error, save_error, build_error,
-		load_error;
+		spawn_error, load_error;
 	unsigned serve_failures, control_failures; /* how often */
 	void (*on_pause)(struct machine *m);
 	/* the parent */
@@ -263,6 +263,11 @@ int machine_load_devices(struct machine *m, struct state_blob *blob, struct erro
 	hand.loads++;
 	int rc = state_load(blob, &m->tree, err);
 	return rc ? rc : hand_fails(hand.load_error, "load", err);
+}
+
+int machine_spawn(struct machine *m, struct error *err)
+{
+	return hand_fails(hand.spawn_error, "spawn", err);
 }
 
 int machine_load_cpus(struct machine *m, struct error *err)

@@ -17,6 +17,19 @@
 
 #include "devices/virtio/virtio.h"
 
+/* With the device lock held, since the device has threads. */
+#define WAIT_UNTIL(condition)                                                                      \
+	do {                                                                                       \
+		uint64_t until_ = now_ns() + 20000 * NS_PER_MS;                                    \
+		for (bool is_ = false; !is_; sched_yield()) {                                      \
+			pthread_mutex_lock(&m->lock);                                              \
+			is_ = (condition);                                                         \
+			pthread_mutex_unlock(&m->lock);                                            \
+			if (!is_ && now_ns() > until_)                                             \
+				fail_msg("not in time: %s", #condition);                           \
+		}                                                                                  \
+	} while (0)
+
 #define SLOT	  1
 #define LOW_LEN	  (4 * MIB)
 #define HIGH_GPA  (4 * GIB)
@@ -82,7 +95,8 @@ static inline void virtio_run(void)
 {
 	struct error err = {0};
 	struct device *dev = m->devices[1];
-	if (fake_realize(m, &err) || fake_reset(m, &err) || fake_start(m, &err) ||
+	if (fake_realize(m, &err) || fake_reset(m, &err) ||
+	    (dev->cls->spawn && dev->cls->spawn(dev, &err)) || fake_start(m, &err) ||
 	    (dev->cls->serve && dev->cls->serve(dev, &err)))
 		fail_msg("%s", err.text);
 	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);

@@ -3,7 +3,6 @@
 #include "tests/unit/fake_virtio.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/stat.h>
 
 #include "devices/virtio/disk.h"
@@ -11,7 +10,6 @@
 #define SECTORS	   4096u
 #define STATUS_GPA (DATA_GPA + 0x1000)
 #define BUF_GPA	   (HIGH_GPA + 0x2000)
-#define WAIT_MS	   20000
 
 static char image[] = "/tmp/molt-disk.XXXXXX";
 static int image_fd;
@@ -53,26 +51,13 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void wait_done(void)
-{
-	uint64_t until = now_ns() + WAIT_MS * 1000000ull;
-	while (disk->virtio.in_flight) {
-		struct pollfd p = {.fd = m->loop.epoll_fd, .events = POLLIN};
-		poll(&p, 1, 100);
-		serve_loop();
-		if (now_ns() > until)
-			fail_msg("a request does not end");
-	}
-}
-
 /* Of the request whose first descriptor is 0: its status. */
 static uint8_t answer(void)
 {
 	*mem(STATUS_GPA) = 0xee;
 	offer(0);
 	ring_bell(&disk->virtio, 0);
-	serve_loop();
-	wait_done();
+	WAIT_UNTIL(*mem(STATUS_GPA) != 0xee);
 	return *mem(STATUS_GPA);
 }
 
@@ -139,11 +124,7 @@ static void cut_anyhow(void **state)
 	desc_put(1, DATA_GPA + 5, 111, VRING_DESC_F_NEXT, 2); /* rest of the header, and data */
 	desc_put(2, BUF_GPA + 100, 412, VRING_DESC_F_NEXT, 3);
 	desc_put(3, STATUS_GPA, 1, VRING_DESC_F_WRITE, 0);
-	offer(0);
-	ring_bell(&disk->virtio, 0);
-	serve_loop();
-	wait_done();
-	assert_int_equal(*mem(STATUS_GPA), VIRTIO_BLK_S_OK);
+	assert_int_equal(answer(), VIRTIO_BLK_S_OK);
 	uint8_t got[512];
 	assert_int_equal(pread(image_fd, got, 512, 8 * DISK_SECTOR), 512);
 	assert_memory_equal(got, mem(BUF_GPA), 512);
@@ -154,8 +135,7 @@ static void cut_anyhow(void **state)
 	desc_put(1, DATA_GPA + 0x800, 513, VRING_DESC_F_WRITE, 0);
 	offer(0);
 	ring_bell(&disk->virtio, 0);
-	serve_loop();
-	wait_done();
+	WAIT_UNTIL(used_ring()->idx == 2);
 	assert_int_equal(*mem(DATA_GPA + 0x800 + 512), VIRTIO_BLK_S_OK);
 	assert_memory_equal(mem(DATA_GPA + 0x800), got, 512);
 }
@@ -285,17 +265,12 @@ static void malformed(void **state)
 	start_with("");
 	desc_put(0, DATA_GPA, 15, VRING_DESC_F_NEXT, 1); /* no whole header */
 	desc_put(1, STATUS_GPA, 1, VRING_DESC_F_WRITE, 0);
-	*mem(STATUS_GPA) = 0xee;
-	offer(0);
-	ring_bell(&disk->virtio, 0);
-	serve_loop();
-	assert_int_equal(*mem(STATUS_GPA), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(answer(), VIRTIO_BLK_S_IOERR);
 	assert_false(needs_reset());
 	desc_put(0, DATA_GPA, 16, 0, 0); /* no status */
 	offer(0);
 	ring_bell(&disk->virtio, 0);
-	serve_loop();
-	assert_true(needs_reset());
+	WAIT_UNTIL(needs_reset());
 	assert_int_equal(disk->virtio.in_flight, 0);
 	driver_start(disk->virtio.features);
 	assert_int_equal(ask(VIRTIO_BLK_T_IN, 0, 512), VIRTIO_BLK_S_OK);
@@ -326,45 +301,56 @@ static void many_at_once(void **state)
 		for (unsigned i = 0; i < QUEUE_LEN; i++)
 			offer(0);
 		ring_bell(&disk->virtio, 0);
-		serve_loop();
-		wait_done();
+		WAIT_UNTIL(used_ring()->idx == (round + 1) * QUEUE_LEN);
 	}
-	assert_int_equal(used_ring()->idx, 50 * QUEUE_LEN);
 }
 
-static void waits_for_threads(void **state)
+/* What is in flight is waited for, and nothing is taken then; what comes meanwhile is done when the threads serve. */
+static void waits_for_requests(void **state)
 {
 	struct error err = {0};
+	struct virtio_blk_outhdr head = {.type = VIRTIO_BLK_T_IN, .sector = 3};
 	machine_with("");
 	assert_int_equal(fake_realize(m, &err), 0);
 	assert_int_equal(fake_reset(m, &err), 0);
+	assert_int_equal(disk_class.spawn(m->devices[1], &err), 0);
 	assert_int_equal(fake_start(m, &err), 0);
 	config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
-	virtio_dev_serve(&disk->virtio); /* and nobody works */
 	driver_start(disk->virtio.features);
-	struct virtio_blk_outhdr head = {.type = VIRTIO_BLK_T_IN, .sector = 3};
 	memcpy(mem(DATA_GPA), &head, sizeof(head));
 	desc_put(0, DATA_GPA, 16, VRING_DESC_F_NEXT, 1);
 	desc_put(1, BUF_GPA, 513, VRING_DESC_F_WRITE, 0);
 	offer(0);
 	ring_bell(&disk->virtio, 0);
-	serve_loop();
+	assert_null(disk_request_take(disk)); /* not served yet */
+	virtio_dev_serve(&disk->virtio);      /* but by this thread */
+	struct disk_request *r = disk_request_take(disk);
+	assert_non_null(r);
 	assert_int_equal(disk_class.quiesce(m->devices[1], &err), -EBUSY);
 	assert_non_null(strstr(err.text, "a read of 512 bytes at byte 1536, since "));
 	assert_non_null(strstr(err.text, image));
-	assert_int_equal(disk_engine_start(disk, &err), 0);
-	wait_done();
-	assert_int_equal(disk_class.quiesce(m->devices[1], &err), 0);
-	/* The guest queues on; nothing is done with it until the update is called off. */
 	offer(0);
 	ring_bell(&disk->virtio, 0);
-	serve_loop();
-	assert_int_equal(disk->virtio.in_flight, 0);
+	assert_null(disk_request_take(disk));
+	disk_request_done(disk, r);
+	assert_int_equal(disk_class.quiesce(m->devices[1], &err), 0);
 	assert_int_equal(used_ring()->idx, 1);
+	pthread_mutex_lock(&m->lock);
+	assert_int_equal(disk_class.serve(m->devices[1], &err), 0);
+	pthread_mutex_unlock(&m->lock);
+	WAIT_UNTIL(used_ring()->idx == 2);
+	/* The same with threads; and an update that is called off. */
+	pthread_mutex_lock(&m->lock);
+	assert_int_equal(disk_class.quiesce(m->devices[1], &err), 0);
+	pthread_mutex_unlock(&m->lock);
+	offer(0);
+	ring_bell(&disk->virtio, 0);
+	usleep(1000);
+	WAIT_UNTIL(disk->virtio.in_flight == 0 && used_ring()->idx == 2);
+	pthread_mutex_lock(&m->lock);
 	disk_class.resume(m->devices[1]);
-	serve_loop();
-	wait_done();
-	assert_int_equal(used_ring()->idx, 2);
+	pthread_mutex_unlock(&m->lock);
+	WAIT_UNTIL(used_ring()->idx == 3);
 }
 
 static void one_writer(void **state)
@@ -517,8 +503,7 @@ static uint8_t answer_in(unsigned q, uint64_t rings, uint64_t sector)
 	a->ring[a->idx % QUEUE_LEN] = 0;
 	a->idx++;
 	ring_bell(&disk->virtio, q);
-	serve_loop();
-	wait_done();
+	WAIT_UNTIL(*mem(STATUS_GPA) != 0xee);
 	return *mem(STATUS_GPA);
 }
 
@@ -578,7 +563,7 @@ int main(void)
 		TEST(malformed),
 		TEST(host_errors),
 		TEST(many_at_once),
-		TEST(waits_for_threads),
+		TEST(waits_for_requests),
 		TEST(several_queues),
 		TEST(grows_with_its_file),
 		TEST(a_driver_without_queues),

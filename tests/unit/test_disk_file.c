@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A disk whose file wants aligned memory, cannot flush, or does not answer. */
+/* A disk whose file wants aligned memory, cannot flush, or does not answer; and a host that has no thread left. */
 #define FAKE_LINKAGE /* the fakes, though the real ones are linked in */
 #include "tests/unit/fake_virtio.h"
 
@@ -79,6 +79,19 @@ int __wrap_pthread_timedjoin_np(pthread_t thread, void **result, const struct ti
 	return impatient ? ETIMEDOUT : __real_pthread_timedjoin_np(thread, result, until);
 }
 
+static unsigned threads_left = ~0u;
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
+			  void *arg);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
+			  void *arg);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
+			  void *arg)
+{
+	return threads_left-- ? __real_pthread_create(thread, attr, start, arg) : EAGAIN;
+}
+
 static void gate(bool closed)
 {
 	pthread_mutex_lock(&lock);
@@ -143,14 +156,13 @@ static void ask(uint32_t type, unsigned n)
 	while (n--)
 		offer(0);
 	ring_bell(&disk->virtio, 0);
-	serve_loop();
 }
 
 static uint8_t answer(uint32_t type)
 {
+	*mem(STATUS_GPA) = 0xee;
 	ask(type, 1);
-	while (disk->virtio.in_flight)
-		serve_loop();
+	WAIT_UNTIL(*mem(STATUS_GPA) != 0xee);
 	return *mem(STATUS_GPA);
 }
 
@@ -208,7 +220,7 @@ static void flushed_when_asked(void **state)
 /* Long requests one by one make no long wait together: the rest stays in the queue. */
 static void little_in_flight(void **state)
 {
-	enum { BUFFERS = 5 }; /* each is all of low memory: 20 MiB */
+	enum { BUFFERS = 6 }; /* each is all of low memory: 24 MiB */
 	struct virtio_blk_outhdr head = {.type = VIRTIO_BLK_T_OUT};
 	assert_int_equal(ftruncate(image_fd, BUFFERS * LOW_LEN), 0);
 	start_without(0);
@@ -221,12 +233,11 @@ static void little_in_flight(void **state)
 	for (unsigned i = 0; i < QUEUE_LEN; i++)
 		offer(0);
 	ring_bell(&disk->virtio, 0);
-	serve_loop();
-	assert_int_equal(disk->virtio.in_flight, 4); /* the fourth makes it 80 MiB */
+	wait_for_writes(3);
+	/* The third makes it 72 MiB: the fourth thread has nothing to do. */
+	WAIT_UNTIL(disk->virtio.in_flight == 3 && disk->idle == DISK_THREADS - 3);
 	gate(false);
-	while (disk->virtio.in_flight)
-		serve_loop();
-	assert_int_equal(used_ring()->idx, QUEUE_LEN);
+	WAIT_UNTIL(used_ring()->idx == QUEUE_LEN);
 	assert_int_equal(disk->bytes, 0);
 }
 
@@ -235,9 +246,9 @@ static void *open_when_it_ends(void *opaque)
 	bool ending = false;
 	while (!ending) {
 		sched_yield();
-		pthread_mutex_lock(&disk->lock);
+		pthread_mutex_lock(&m->lock);
 		ending = disk->ending;
-		pthread_mutex_unlock(&disk->lock);
+		pthread_mutex_unlock(&m->lock);
 	}
 	gate(false);
 	return NULL;
@@ -275,11 +286,32 @@ static void ends_without_an_answer(void **state)
 	gate(false);
 	for (unsigned i = 0; i < DISK_THREADS; i++)
 		assert_int_equal(pthread_join(disk->thread[i], NULL), 0);
-	assert_non_null(disk->done);
-	assert_int_equal(disk->done->rc, 0);
+	/* Nothing of the guest was touched. */
+	assert_int_equal(disk->virtio.in_flight, 1);
+	assert_int_equal(used_ring()->idx, 0);
 	free(disk->requests);
-	close(disk->done_fd);
+	close(disk->epoll_fd);
 	pool_free(disk);
+}
+
+/* All of its threads, or an error that says what is missing: then the next try makes the rest. */
+static void has_all_threads(void **state)
+{
+	struct error err = {0};
+	m = virtio_machine(true, &disk_class, image, NULL);
+	disk = (struct disk *)m->devices[1];
+	assert_int_equal(fake_realize(m, &err), 0);
+	for (unsigned made = 0; made < disk->engine->threads; made++) {
+		threads_left = made > 0; /* one more each time */
+		assert_int_equal(disk_engine_spawn(disk, &err), -EAGAIN);
+		assert_non_null(strstr(err.text, image));
+		assert_true(err.hint[0]);
+		assert_int_equal(disk->threads, made);
+	}
+	threads_left = ~0u;
+	assert_int_equal(disk_engine_spawn(disk, &err), 0);
+	assert_int_equal(disk->threads, disk->engine->threads);
+	assert_int_equal(disk_engine_spawn(disk, &err), 0);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -287,11 +319,9 @@ static void ends_without_an_answer(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(bounces_in_pieces),
-		TEST(written_through),
-		TEST(flushed_when_asked),
-		TEST(little_in_flight),
-		TEST(ends_with_requests_in_flight),
+		TEST(has_all_threads),	      TEST(bounces_in_pieces),
+		TEST(written_through),	      TEST(flushed_when_asked),
+		TEST(little_in_flight),	      TEST(ends_with_requests_in_flight),
 		TEST(ends_without_an_answer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

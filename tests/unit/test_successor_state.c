@@ -169,6 +169,11 @@ static void fails_here(void **state)
 	say_state();
 	hand.load_error = EINVAL;
 	assert_no(run(), "fake load");
+	/* Before the pause: no state was sent. */
+	again();
+	say_all_but_state();
+	hand.spawn_error = EAGAIN;
+	assert_no(run(), "fake spawn");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

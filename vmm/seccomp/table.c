@@ -121,11 +121,12 @@ static const struct seccomp_row control[] = {
 	SECCOMP_CALL_IS(newfstatat, 3, AT_EMPTY_PATH),
 };
 
-/* Reads and writes one file, and says when it has. What its io_uring may be asked for is said to the kernel when that
- * is made (devices/virtio/disk_ring.c). */
+/* Waits for kicks, reads and writes one file, interrupts the guest. What its io_uring may be asked for is said to the
+ * kernel when that is made (devices/virtio/disk_ring.c). */
 static const struct seccomp_row disk[] = {
-	SECCOMP_CALL(io_uring_enter), SECCOMP_CALL(preadv),    SECCOMP_CALL(pwritev),
-	SECCOMP_CALL(fdatasync),      SECCOMP_CALL(fallocate),
+	SECCOMP_CALL(epoll_pwait),   SECCOMP_CALL(io_uring_enter), SECCOMP_CALL(preadv),
+	SECCOMP_CALL(pwritev),	     SECCOMP_CALL(fdatasync),	   SECCOMP_CALL(fallocate),
+	SECCOMP_IOCTL(KVM_IRQ_LINE),
 };
 
 /* In the order in which the arguments of one call are tried: what is called most comes first. */

@@ -23,10 +23,15 @@ static const struct seccomp_row loop[] = {
 	SECCOMP_CALL(poll),
 };
 
+static const struct seccomp_row disk[] = {
+	SECCOMP_CALL(epoll_wait),
+};
+
 const struct seccomp_rows arch_seccomp_rows[SECCOMP_THREADS] = {
 	[SECCOMP_VCPU] = SECCOMP_ROWS(vcpu),
 	[SECCOMP_LOOP] = SECCOMP_ROWS(loop),
 	[SECCOMP_CONTROL] = SECCOMP_ROWS(loop),
+	[SECCOMP_DISK] = SECCOMP_ROWS(disk),
 };
 
 /* Linux takes arguments in rdi, rsi, rdx, r10, r8, r9 and returns in rax (entry_64.S). */
