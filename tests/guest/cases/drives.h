@@ -66,6 +66,9 @@ int drive_disk(struct session *s, unsigned updates);
 int drive_disk_errors(struct session *s, unsigned updates);
 int drive_disk_grow(struct session *s, unsigned updates);
 int drive_disk_stuck(struct session *s, unsigned updates);
+/* For others whose guest is `disk`: requests are done; at its end the image is what it has read. */
+int disk_goes_on(struct session *s);
+int disk_image_right(struct session *s);
 /* Everything that molt's own verbs ask over the control socket, and what the supervisor is told. */
 int drive_control(struct session *s, unsigned updates);
 /* Signals and requests that come while an update is under way. */
@@ -100,6 +103,7 @@ int drive_inject_parent(struct session *s, unsigned updates);
 int drive_inject_back(struct session *s, unsigned updates);
 /* With a second vCPU and a level interrupt: the calls that those add. */
 int drive_inject_2(struct session *s, unsigned updates);
+int drive_inject_disk(struct session *s, unsigned updates);
 int drive_inject_run(struct session *s, unsigned updates);
 /* The successor is given other descriptors, or another state. */
 int drive_state(struct session *s, unsigned updates);

@@ -60,15 +60,36 @@ static int image_sum(struct session *s, uint64_t *sum)
 	return 0;
 }
 
-static int end(struct session *s)
+int disk_image_right(struct session *s)
 {
 	uint64_t sum, said;
 
-	if (session_send(s, "q", 1) || session_finish(s) || image_sum(s, &sum))
+	if (image_sum(s, &sum))
 		return -1;
 	const char *at = strstr(s->line, "sum=");
 	said = at ? strtoull(at + strlen("sum="), NULL, 16) : 0;
 	return said == sum ? 0 : session_fail(s, "the image is not what the guest has read");
+}
+
+static int end(struct session *s)
+{
+	return session_send(s, "q", 1) || session_finish(s) ? -1 : disk_image_right(s);
+}
+
+int disk_goes_on(struct session *s)
+{
+	uint64_t before, now, errors;
+
+	if (ask_done(s, &before, &errors))
+		return -1;
+	for (int ms = 0; ms < STOP_MS * (int)s->set->slow; ms++)
+		if (ask_done(s, &now, &errors))
+			return -1;
+		else if (now > before)
+			return errors ? session_fail(s, "%" PRIu64 " errors", errors) : 0;
+		else if (session_wait_us(s, 1000))
+			return -1;
+	return session_fail(s, "no request is done");
 }
 
 int drive_disk(struct session *s, unsigned updates)

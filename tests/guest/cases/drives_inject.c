@@ -2,8 +2,8 @@
 /*
  * Every system call of an update fails once, with each error it can fail with, in each process that takes part: the
  * worker that has the guest, its successor, the parent and what it starts and becomes. Which calls there are is
- * seen in an update that goes well (or back), not listed here. With a second vCPU and a level interrupt
- * only the calls are failed that these add.
+ * seen in an update that goes well (or back), not listed here. With a second vCPU and a level interrupt,
+ * and with a disk that has requests in flight, only the calls are failed that these add.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -284,18 +284,31 @@ static int record_base(struct session *s, unsigned n, struct calls *base)
 	return session_start(s, set, test, updates);
 }
 
-int drive_inject_2(struct session *s, unsigned updates)
+static int run_more(struct session *s, const struct matrix_guest *guest)
 {
 	static struct calls base[SCENARIOS];
 	const unsigned n = getenv("MOLT_FAULT_SHORT") ? 1 : SCENARIOS;
 
-	(void)updates;
-	if (record_base(s, n, base) || matrix_begin(&matrix, s, &level))
+	if (record_base(s, n, base) || matrix_begin(&matrix, s, guest))
 		return -1;
 	for (unsigned i = 0; i < n; i++)
 		if (run_scenario(&matrix, all_scenarios[i], &base[i]))
 			return -1;
 	return matrix_end(&matrix);
+}
+
+int drive_inject_2(struct session *s, unsigned updates)
+{
+	(void)updates;
+	return run_more(s, &level);
+}
+
+int drive_inject_disk(struct session *s, unsigned updates)
+{
+	static const struct matrix_guest disk = {.check = disk_goes_on};
+
+	(void)updates;
+	return run_more(s, &disk) ? -1 : disk_image_right(s);
 }
 
 static bool any_line(struct session *s, const char *line)

@@ -92,7 +92,7 @@ static struct tracee *add(struct tracer *tr, pid_t tid, struct inject_process *p
 }
 
 /* The first that is heard of a thread may be its own stop, or its creator's event. Of a worker's threads vCPUs
- * come first, in order, then the event loop. */
+ * come first, in order, then a disk's, which are alike, and the event loop. */
 static void discover(struct tracer *tr, pid_t tid)
 {
 	if (find(tr, tid))
@@ -200,12 +200,19 @@ static void shoot(struct tracer *tr, struct tracee *t, const struct inject_call 
 	}
 }
 
+/* With what the event loop, or a disk's thread, waits for the first time, or does the guest's first request. */
+static bool serves(int nr)
+{
+	return nr == SYS_epoll_wait || nr == SYS_epoll_pwait || nr == SYS_io_uring_enter ||
+	       nr == SYS_preadv || nr == SYS_pwritev || nr == SYS_fdatasync;
+}
+
 /* Whether a thread that counts does not from here on: the guest runs. */
 static bool is_over(struct tracee *t, int nr, const uint64_t *args)
 {
 	bool old = t->p->image == IMAGE_OLD;
 	if (t->role == ROLE_LOOP)
-		return !old && (nr == SYS_epoll_wait || nr == SYS_epoll_pwait);
+		return !old && serves(nr);
 	if (t->role != ROLE_VCPU || nr != SYS_ioctl)
 		return false;
 	if (args[1] == KVM_RUN)

@@ -28,8 +28,8 @@ enum inject_image {
 };
 
 /* vCPU threads count from when they are kicked to when the guest runs again, and from their start to their first
- * KVM_RUN for the guest; the event loop from its start to its first wait. What they do besides is no
- * update. */
+ * KVM_RUN for the guest; the event loop, and a disk's threads, from their start to their first wait or request. What
+ * they do besides is no update. */
 enum inject_role { ROLE_LEADER, ROLE_LOOP, ROLE_VCPU };
 
 struct inject_call {

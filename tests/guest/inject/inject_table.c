@@ -57,6 +57,7 @@ static const struct inject_kind kinds[] = {
 	KVM(KVM_SET_CLOCK),
 	KVM(KVM_SET_GSI_ROUTING),
 	KVM(KVM_IRQFD),
+	KVM(KVM_IOEVENTFD),
 	KVM(KVM_IRQ_LINE),
 	KVM(KVM_SIGNAL_MSI),
 	KVM(KVM_SET_CPUID2),
@@ -101,6 +102,8 @@ static const struct inject_kind kinds[] = {
 	CALL(memfd_create, NEW_FD_ERRORS),
 	CALL(eventfd2, NEW_FD_ERRORS),
 	CALL(epoll_create1, NEW_FD_ERRORS),
+	CALL(io_uring_setup, NEW_FD_ERRORS),
+	CALL(io_uring_register, E(EINVAL, EBUSY, ENOMEM, EPERM)),
 	CALL(pidfd_open, E(EMFILE, ENFILE, ENOMEM, EINVAL, ESRCH, ENODEV)),
 	CALL(epoll_ctl,
 	     E(ENOMEM, ENOSPC, EINVAL, ELOOP)), /* EPERM: a kind of file, not an accident */

@@ -49,6 +49,25 @@ static bool is_readers_vcpu(const struct session *s, const char *link)
 	return sscanf(link, "anon_inode:kvm-vcpu:%u", &index) == 1 && index >= s->test->cpus;
 }
 
+/* A disk whose ring is refused has threads until the next update; one that has it, threads of the kernel at times. */
+static bool may_lack_its_ring(const struct session *s)
+{
+	for (unsigned i = 0; i < TEST_ARGS && s->test->args[i]; i++)
+		if (strstr(s->test->args[i], "aio=io_uring"))
+			return true;
+	return false;
+}
+
+static bool is_engines(const struct session *s, const char *what)
+{
+	static const char *const engines[] = {"anon_inode:[io_uring]", "anon_inode:[eventpoll]",
+					      "molt-disk", "iou-"};
+	bool is = false;
+	for (unsigned i = 0; i < sizeof(engines) / sizeof(engines[0]); i++)
+		is |= !strncmp(what, engines[i], strlen(engines[i]));
+	return is && may_lack_its_ring(s);
+}
+
 /* The program's file is another one after each update, and the old one's name has gone: one name. */
 static void describe_fd(struct session *s, const char *number, struct lines *l)
 {
@@ -60,7 +79,7 @@ static void describe_fd(struct session *s, const char *number, struct lines *l)
 	if (n <= 0)
 		return;
 	link[n] = 0;
-	if (is_readers_vcpu(s, link))
+	if (is_readers_vcpu(s, link) || is_engines(s, link))
 		return;
 	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%.8s", (int)l->pid, number);
 	read_text(path, info, sizeof(info));
@@ -78,11 +97,12 @@ static void describe_fd(struct session *s, const char *number, struct lines *l)
 static void describe_thread(struct session *s, const char *tid, struct lines *l)
 {
 	char path[64], name[32], text[64];
-	(void)s;
 	snprintf(path, sizeof(path), "/proc/%d/task/%.8s/comm", (int)l->pid, tid);
 	if (!read_text(path, name, sizeof(name)))
 		return;
 	name[strcspn(name, "\n")] = 0;
+	if (is_engines(s, name))
+		return;
 	snprintf(text, sizeof(text), "thread %s", name);
 	add(l, text);
 }
