@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A disk for the guest (VIRTIO 1.2, 5.2) in a file or block device of the host. disk.c: the device; disk_request.c:
- * what the guest asks for; disk_file.c: the file; disk_engine.c: threads that do it, by io_uring (disk_ring.c) or each
- * one request at a time (disk_pool.c). A thread waits for the queues' kicks, takes a request with the device lock held
- * and gives it back so: nobody else is woken on its way. Without the lock it has the file read or written.
+ * what the guest asks for; disk_file.c, disk_block.c: the file; disk_engine.c: threads that do it, by io_uring
+ * (disk_ring.c) or each one request at a time (disk_pool.c). A thread waits for the queues' kicks, takes a request with
+ * the device lock held and gives it back so: nobody else is woken on its way. Without the lock it has the file read or
+ * written.
  *
  * Kept over an update: "disk@N:file", which is locked (F_OFD_SETLK) against a second writer: the lock belongs to
  * the open file, so it goes along.
@@ -109,6 +110,8 @@ int disk_file_open(struct disk *disk, struct error *err);
 /* Length of the file and of its logical blocks, in bytes: 0 or -errno. A file on a network may take long. */
 int disk_file_measure(const struct disk *disk, int fd, uint64_t *len, uint32_t *block,
 		      struct error *err);
+/* disk_block.c: raises *@block to what the file takes when it is read direct. */
+void disk_file_find_block(int fd, uint32_t *block);
 /* For a discard or a write of zeroes: how fallocate(2) does it. */
 int disk_file_mode(const struct disk_request *r);
 /* Does what @r says, on the calling thread: 0 or -errno. */

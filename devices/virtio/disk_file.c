@@ -84,6 +84,8 @@ int disk_file_open(struct disk *disk, struct error *err)
 	rc = fd_set_nonblock(fd, false);
 	if (rc)
 		return error_errno(err, -rc, "disk %.300s", disk->path);
+	if (disk->direct)
+		disk_file_find_block(fd, &disk->state.block_len);
 	disk->state.sectors = len / DISK_SECTOR;
 	rc = fd;
 	fd = -1;
@@ -154,7 +156,11 @@ static int read_or_write(const struct disk *disk, const struct disk_request *r)
 
 static int flush(const struct disk *disk, const struct disk_request *r)
 {
-	return fdatasync(disk->fd) < 0 ? -errno : 0;
+	int rc;
+	do
+		rc = fdatasync(disk->fd);
+	while (rc < 0 && errno == EINTR);
+	return rc < 0 ? -errno : 0;
 }
 
 int disk_file_mode(const struct disk_request *r)

@@ -3,6 +3,7 @@
 #define FAKE_LINKAGE /* the fakes, though the real ones are linked in */
 #include "tests/unit/fake_virtio.h"
 
+#include <fcntl.h>
 #include <sys/syscall.h>
 
 #include "devices/virtio/disk.h"
@@ -20,10 +21,15 @@ static struct disk *disk;
 ssize_t __wrap_preadv(int fd, const struct iovec *iov, int n, off_t off);
 ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int n, off_t off);
 int __wrap_fdatasync(int fd);
+int __wrap_open(const char *path, int flags, ...);
+int __real_open(const char *path, int flags, ...);
+ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t off);
+ssize_t __real_pread(int fd, void *buf, size_t len, off_t off);
 int __wrap_pthread_timedjoin_np(pthread_t thread, void **result, const struct timespec *until);
 int __real_pthread_timedjoin_np(pthread_t thread, void **result, const struct timespec *until);
 
 static bool strict;    /* wants memory that is aligned to sectors */
+static size_t block;   /* and blocks of that length; 0: any */
 static size_t largest; /* of the transfers */
 static unsigned syncs;
 static bool sync_fails;
@@ -48,6 +54,20 @@ static bool takes(const struct iovec *iov, int n)
 	size_t len = iov_size(iov, (unsigned)n);
 	largest = len > largest ? len : largest;
 	return true;
+}
+
+/* Whether the test's file system has direct I/O does not matter. */
+int __wrap_open(const char *path, int flags, ...)
+{
+	return __real_open(path, flags & ~O_DIRECT);
+}
+
+ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t off)
+{
+	if (!block || (len % block == 0 && (size_t)off % block == 0))
+		return __real_pread(fd, buf, len, off);
+	errno = EINVAL;
+	return -1;
 }
 
 ssize_t __wrap_preadv(int fd, const struct iovec *iov, int n, off_t off)
@@ -314,14 +334,39 @@ static void has_all_threads(void **state)
 	assert_int_equal(disk_engine_spawn(disk, &err), 0);
 }
 
+/* What the file system takes when it is read direct is what the guest is told. */
+static void tells_the_block(void **state)
+{
+	struct error err;
+	for (size_t len = 512; len <= 4096; len *= 2) {
+		struct disk d = {.direct = true};
+		strcpy(d.path, image);
+		block = len;
+		int fd = disk_file_open(&d, &err);
+		assert_true(fd >= 0);
+		assert_int_equal(d.state.block_len, len);
+		close(fd);
+		d.direct = false;
+		fd = disk_file_open(&d, &err);
+		assert_true(fd >= 0);
+		assert_int_equal(d.state.block_len, 512);
+		close(fd);
+	}
+	block = 0;
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(has_all_threads),	      TEST(bounces_in_pieces),
-		TEST(written_through),	      TEST(flushed_when_asked),
-		TEST(little_in_flight),	      TEST(ends_with_requests_in_flight),
+		TEST(has_all_threads),
+		TEST(tells_the_block),
+		TEST(bounces_in_pieces),
+		TEST(written_through),
+		TEST(flushed_when_asked),
+		TEST(little_in_flight),
+		TEST(ends_with_requests_in_flight),
 		TEST(ends_without_an_answer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
