@@ -59,6 +59,9 @@ struct device_class {
 	int (*still)(struct device *dev, struct error *err);
 	/* The update does not happen: goes on, with what came meanwhile. */
 	void (*resume)(struct device *dev);
+	/* Leader, device lock not held; after the former worker's end, or where nobody knows of that, now and then:
+	 * takes what that one has had alone. -EBUSY: it is not free yet. */
+	int (*inherit)(struct device *dev, struct error *err);
 	/* Leader, device lock not held: looks at the host's side anew, whose size may have changed: *@bytes. 1: it
 	 * has, and the guest is told; 0; -errno: nothing is changed. */
 	int (*rescan)(struct device *dev, uint64_t *bytes, struct error *err);

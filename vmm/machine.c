@@ -246,6 +246,11 @@ int machine_settle(struct machine *m, struct error *err)
 	return rc;
 }
 
+int machine_inherit(struct machine *m, struct error *err)
+{
+	return each_device(m, STEP(inherit), err);
+}
+
 int machine_start(struct machine *m, struct error *err)
 {
 	struct error routes;

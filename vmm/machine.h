@@ -102,6 +102,9 @@ int machine_load_cpus(struct machine *m, struct error *err);
 int machine_take(struct machine *m, struct error *err);
 int machine_settle(struct machine *m, struct error *err);
 
+/* What the former worker has had alone, after its end, or before. -EBUSY: something is not free yet. */
+int machine_inherit(struct machine *m, struct error *err);
+
 /* Devices, irqfds (those of lines are left to the caller, once the guest runs), and last the vCPUs. A guest that was
  * taken over runs whatever is returned. */
 int machine_start(struct machine *m, struct error *err);

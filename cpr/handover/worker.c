@@ -33,6 +33,7 @@
 #define PARTING_NS (20000 * NS_PER_MS) /* until the parent's new image has spoken */
 #define SETTLE_NS  (1000 * NS_PER_MS)
 #define LOOK_NS	   (60000 * NS_PER_MS)
+#define INHERIT_NS (20 * NS_PER_MS)
 
 static struct worker {
 	struct machine *m;
@@ -42,10 +43,12 @@ static struct worker {
 	int signals;
 	uint64_t parting_ns; /* the parent execs itself since; 0: it does not */
 	uint64_t settle_ns;  /* when what failed at the take-over is tried again */
-	uint64_t look_ns;    /* next look for what blocks updates; UINT64_MAX: none */
-	uint64_t boot_ns;    /* when the guest, which has ended, begins anew; 0: at once */
-	bool again;	     /* a second SIGUSR1 during an update, or one before the next boot */
-	struct outbox out;   /* to the parent, what it must know */
+	uint64_t
+		inherit_ns; /* when devices are asked next whether they have all; 0: now; UINT64_MAX: they have */
+	uint64_t look_ns;  /* next look for what blocks updates; UINT64_MAX: none */
+	uint64_t boot_ns;  /* when the guest, which has ended, begins anew; 0: at once */
+	bool again;	   /* a second SIGUSR1 during an update, or one before the next boot */
+	struct outbox out; /* to the parent, what it must know */
 	struct stopping stop;
 } self = {.link = -1, .signals = -1};
 
@@ -292,6 +295,7 @@ static int time_left_ms(void)
 	earlier(&next, incumbent_deadline());
 	earlier(&next, self.parting_ns ? self.parting_ns + PARTING_NS : 0);
 	earlier(&next, self.settle_ns);
+	earlier(&next, self.inherit_ns);
 	earlier(&next, self.look_ns);
 	earlier(&next, self.boot_ns);
 	earlier(&next, former_deadline());
@@ -315,6 +319,15 @@ static void settle(uint64_t now)
 		self.settle_ns = now + SETTLE_NS;
 }
 
+/* Nobody says when a former worker in another PID namespace (--take) has ended. */
+static void inherit(uint64_t now)
+{
+	struct error err;
+	if (former_fd() < 0 && now >= self.inherit_ns)
+		self.inherit_ns =
+			machine_inherit(self.m, &err) == -EBUSY ? now + INHERIT_NS : UINT64_MAX;
+}
+
 /* What an update would be refused for is told when it comes about, and not only to who asks: nobody may ask for
  * months. Nothing but a look finds it, say a limit that was lowered from outside. */
 static void look(uint64_t now)
@@ -335,6 +348,7 @@ static void keep_deadlines(void)
 	if (self.parting_ns && now >= self.parting_ns + PARTING_NS)
 		go_alone("its new program does not speak");
 	settle(now);
+	inherit(now);
 	look(now);
 }
 

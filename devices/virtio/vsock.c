@@ -6,18 +6,14 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <linux/vm_sockets.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #include "vmm/machine.h"
 
-#define QUEUES	     3 /* to the guest, from it, events (5.10.2); the kernel serves two */
-#define EVENTS	     2
-#define CLASS_OTHER  0x078000	/* a communication controller */
-#define CID_LEAST    3		/* below are the host and what is reserved */
-#define CID_MOST     0xfffffffe /* VMADDR_CID_ANY comes next */
-#define TRY_AGAIN_NS 20000000
+#define QUEUES	    3 /* to the guest, from it, events (5.10.2); the kernel serves two */
+#define EVENTS	    2
+#define CLASS_OTHER 0x078000   /* a communication controller */
+#define CID_LEAST   3	       /* below are the host and what is reserved */
+#define CID_MOST    0xfffffffe /* VMADDR_CID_ANY comes next */
 
 static const struct field vsock_fields[] = {VIRTIO_STATE_FIELDS(struct vsock_state, virtio),
 					    FIELD_U(struct vsock_state, cid)};
@@ -73,43 +69,25 @@ static int take_cid(struct vsock *s, int fd, struct error *err)
 				 : (int)rc;
 }
 
-static void stop_trying(struct vsock *s)
-{
-	if (s->timer_fd < 0)
-		return;
-	loop_remove(&s->dev.m->loop, s->timer_fd);
-	fd_close(&s->timer_fd);
-	fd_close(&s->sweep_fd);
-}
-
 /* The former worker has it until it has ended. Taken at once it might hide from the kernel, which still closes that
  * one's descriptor, that these connections have lost their guest. */
-static void try_again(void *opaque, uint32_t events)
+static int vsock_inherit(struct device *base, struct error *err)
 {
-	struct vsock *s = opaque;
-	struct error err;
-	uint64_t count;
-	if (read(s->timer_fd, &count, sizeof(count)) != sizeof(count))
-		return;
-	int rc = take_cid(s, s->sweep_fd, &err);
+	struct vsock *s = (struct vsock *)base;
+	if (s->sweep_fd < 0)
+		return 0;
+	int rc = take_cid(s, s->sweep_fd, err);
 	if (rc == -EADDRINUSE)
-		return;
-	stop_trying(s);
-	rc = rc ?: take_cid(s, s->vhost.fd, &err);
-	s->has_cid = !rc;
+		return -EBUSY;
+	fd_close(&s->sweep_fd);
+	rc = rc ?: take_cid(s, s->vhost.fd, err);
 	if (rc)
-		log_error(&err); /* the guest has no sockets any more */
+		log_error(err); /* the guest has no sockets any more */
+	pthread_mutex_lock(&base->m->lock);
+	s->has_cid = !rc;
 	start(s);
-}
-
-static int begin_to_try(struct vsock *s, struct error *err)
-{
-	const struct itimerspec often = {.it_value.tv_nsec = TRY_AGAIN_NS,
-					 .it_interval.tv_nsec = TRY_AGAIN_NS};
-	s->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	if (s->timer_fd < 0 || timerfd_settime(s->timer_fd, 0, &often, NULL) < 0)
-		return error_errno(err, errno, "%s: timer", s->dev.name);
-	return loop_add(&s->dev.m->loop, s->timer_fd, EPOLLIN, try_again, s, err);
+	pthread_mutex_unlock(&base->m->lock);
+	return rc;
 }
 
 /* ---- the driver ---- */
@@ -157,7 +135,7 @@ static int vsock_init(struct device *base, const char *arg, struct error *err)
 	struct vsock *s = (struct vsock *)base;
 	unsigned long long cid = 0;
 	int used = 0;
-	s->vhost.fd = s->timer_fd = s->sweep_fd = -1;
+	s->vhost.fd = s->sweep_fd = -1;
 	s->vhost.run = run;
 	snprintf(base->name, sizeof(base->name), "vsock %.30s", arg);
 	if (machine_device(base->m, "vsock", NULL))
@@ -225,10 +203,8 @@ static int vsock_serve(struct device *base, struct error *err)
 {
 	struct vsock *s = (struct vsock *)base;
 	virtio_dev_serve(&s->virtio);
-	if (s->has_cid || s->timer_fd >= 0)
-		return 0;
-	s->reset_due = driver_runs(s);
-	return begin_to_try(s, err);
+	s->reset_due = !s->has_cid && driver_runs(s);
+	return 0;
 }
 
 static int vsock_still(struct device *base, struct error *err)
@@ -245,7 +221,6 @@ static void vsock_resume(struct device *base)
 static void vsock_destroy(struct device *base)
 {
 	struct vsock *s = (struct vsock *)base;
-	stop_trying(s);
 	fd_close(&s->sweep_fd);
 	vhost_close(&s->vhost);
 	virtio_dev_destroy(&s->virtio);
@@ -265,5 +240,6 @@ const struct device_class vsock_class = {
 	.serve = vsock_serve,
 	.still = vsock_still,
 	.resume = vsock_resume,
+	.inherit = vsock_inherit,
 	.destroy = vsock_destroy,
 };

@@ -6,8 +6,8 @@
  * The connections are in the kernel, belong to the process that has opened the device, and cannot be handed on. An
  * update resets them on both sides. When the former worker ends the context id is free, and the new one takes it; but
  * first it lets a second descriptor of the device, opened for that, have it, and closes that one: then the kernel
- * resets the host's ends. The guest is told by an event (TRANSPORT_RESET, 5.10.6.7). An update that fails resets
- * nothing.
+ * resets the host's ends. It waits for a grace period there, so the leader does that, without the device lock. The
+ * guest is told by an event (TRANSPORT_RESET, 5.10.6.7). An update that fails resets nothing.
  */
 #pragma once
 
@@ -26,8 +26,7 @@ struct vsock {
 	struct vhost vhost;
 	struct virtio_vsock_config config;
 	struct virtq_chain chain; /* room, used within a handler */
-	int timer_fd;		  /* while the former worker may have the context id; else -1 */
-	int sweep_fd;		  /* the second descriptor, until then */
+	int sweep_fd; /* the second descriptor, while the former worker may have the context id; else -1 */
 	bool has_cid;
 	bool reset_due; /* the guest is to be told that connections were reset */
 	struct vsock_state state;

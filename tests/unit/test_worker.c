@@ -27,6 +27,15 @@ static int take(struct device *dev, struct error *err)
 				 : 0;
 }
 
+static unsigned inherits;
+static bool in_use;
+
+static int inherit_it(struct device *device, struct error *error)
+{
+	inherits++;
+	return in_use ? -EBUSY : 0;
+}
+
 static bool blocked;
 
 static int check(struct device *dev, struct error *err)
@@ -34,7 +43,8 @@ static int check(struct device *dev, struct error *err)
 	return blocked ? error_set(err, EPERM, "too little locked memory") : 0;
 }
 
-static const struct device_class container = {.name = "container", .take = take};
+static const struct device_class container = {
+	.name = "container", .take = take, .inherit = inherit_it};
 static const struct device_class checked = {.name = "container", .take = take, .check = check};
 static struct device dev = {.cls = &container, .node = "container", .name = "container"};
 static struct machine machine = {.devices = {&dev}, .ndevices = 1, .stop_code = -1};
@@ -42,7 +52,8 @@ static struct error err;
 
 static int setup(void **state)
 {
-	takes = failures = 0;
+	takes = failures = inherits = 0;
+	in_use = false;
 	machine.unsettled = false;
 	self = (struct worker){.m = &machine, .link = -1, .signals = -1};
 	return 0;
@@ -168,6 +179,23 @@ static void assert_taken(int sig)
 	assert_int_equal(msg.value, sig);
 }
 
+/* Where nobody says when the former worker has ended its things are asked for. */
+static void test_what_is_in_use_still(void **state)
+{
+	in_use = true;
+	keep_deadlines();
+	assert_in_range(time_left_ms(), 0, 21);
+	self.inherit_ns = now_ns();
+	keep_deadlines();
+	assert_int_equal(inherits, 2);
+	in_use = false;
+	self.inherit_ns = now_ns();
+	keep_deadlines();
+	keep_deadlines();
+	assert_int_equal(inherits, 3);
+	assert_int_equal(time_left_ms(), -1);
+}
+
 static void test_who_is_asked_to_end_does_not_begin_anew(void **state)
 {
 	parent_says(LINK_SIGNAL, SIGTERM);
@@ -197,7 +225,11 @@ static void test_a_boot_waits_for_the_former_worker(void **state)
 	close(ends[0]);
 	close(ends[1]);
 	assert_true(former_fd() >= 0);
+	keep_deadlines();
+	assert_int_equal(inherits, 0);
 	assert_true(await_boot());
+	keep_deadlines();
+	assert_int_equal(inherits, 1);
 	assert_int_equal(waitpid(pid, NULL, WNOHANG), pid);
 	assert_int_equal(former_fd(), -1);
 	assert_int_equal(former_deadline(), 0);
@@ -230,6 +262,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_nothing_to_settle),
 		T(test_until_it_is_done),
+		T(test_what_is_in_use_still),
 		T(test_not_before_its_time),
 		T(test_nothing_is_said_to_a_lost_parent),
 		T(test_blocked_since),

@@ -75,7 +75,6 @@ static const struct seccomp_row devices[] = {
 	SECCOMP_IOCTL(VHOST_SET_VRING_ERR),
 	SECCOMP_IOCTL(VHOST_NET_SET_BACKEND),
 	SECCOMP_IOCTL(VHOST_VSOCK_SET_RUNNING),
-	SECCOMP_IOCTL(VHOST_VSOCK_SET_GUEST_CID), /* its own, after an update */
 	/* free memory that the guest has reported */
 	SECCOMP_CALL_IS(fallocate, 1, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
 	/* fdset_keep; newfstatat is how some C libraries do it */
