@@ -302,14 +302,15 @@ const struct option_entry options_table[] = {
 	 "aio: who reads and writes the file, threads without it. "
 	 "PATH has no comma. May be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
-	{"net", 0, "tap=IFNAME|fd=N|user[=SOCKET][,mac=MAC][,vhost=on|off]",
+	{"net", 0, "tap=IFNAME|fd=N|user[=SOCKET][,mac=MAC][,vhost=on|off][,queues=N]",
 	 "Give the guest a virtio network interface. tap: on this tap interface of the host, which "
 	 "molt-net-tap makes. fd: on an inherited descriptor, a tap or a stream socket that speaks "
 	 "as passt does. user: through passt, which molt starts and which needs no rights on the "
 	 "host, or which listens at SOCKET. mac: its address; without it a random one, and "
 	 "another one when the guest begins anew in place (--on-reset reboot). vhost: the host's "
 	 "kernel moves a tap's frames, as it does without this where /dev/vhost-net can be opened; "
-	 "or does not. May be repeated.",
+	 "or does not. queues=N: so many pairs of queues, 1 to 8, for as many vCPUs, on a tap that "
+	 "may have several; 1 without it. May be repeated.",
 	 NULL, GROUP_DEVICES, parse_device},
 	{"rng", 0, NULL,
 	 "Give the guest a virtio source of random bytes, which are the host kernel's.", NULL,

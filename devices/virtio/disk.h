@@ -20,7 +20,7 @@
 #define DISK_SECTOR	512 /* what the protocol counts in, whatever the disk has (5.2.4) */
 #define DISK_THREADS	4   /* of a pool */
 #define DISK_ID_LEN	VIRTIO_BLK_ID_BYTES
-#define DISK_QUEUES_MAX VIRTIO_MAX_QUEUES
+#define DISK_QUEUES_MAX 16
 /* Of one request, in bytes; and with that much in flight no more is taken. So an update waits for a bounded amount,
  * whatever the guest asks for. */
 #define DISK_REQUEST_MAX (64 * MIB)

@@ -22,8 +22,10 @@ static const struct field net_fields[] = {
 	FIELD_ARRAY(struct net_state, mac),
 	FIELD_OPAQUE_LEN(struct net_state, tx, tx_len),
 	FIELD_OPAQUE_LEN(struct net_state, rx, rx_len),
+	FIELD_U_SINCE(struct net_state, pairs, 2, 1),
+	FIELD_ARRAY_SINCE(struct net_state, rx_more, 2),
 };
-static STATE_CLASS(net_state_class, "net", 1, struct net_state, net_fields);
+static STATE_CLASS(net_state_class, "net", 2, struct net_state, net_fields);
 
 static void net_started(struct virtio_dev *v)
 {
@@ -38,12 +40,21 @@ static void net_stopped(struct virtio_dev *v)
 {
 	struct net *net = (struct net *)v->owner;
 	net_vhost_stop(net);
-	net->vhost.failed = false;
+	for (unsigned i = 0; i < net->pairs; i++)
+		net->pair[i].vhost.failed = false;
+	net_pairs_set(net, 1);
+}
+
+static void net_broken(struct virtio_dev *v)
+{
+	net_vhost_stop((struct net *)v->owner);
 }
 
 static void net_routed(struct virtio_dev *v)
 {
-	vhost_routed(&((struct net *)v->owner)->vhost);
+	struct net *net = (struct net *)v->owner;
+	for (unsigned i = 0; i < net->pairs; i++)
+		vhost_routed(&net->pair[i].vhost);
 }
 
 static const struct virtio_ops net_ops = {
@@ -52,6 +63,7 @@ static const struct virtio_ops net_ops = {
 	.kick = net_kick,
 	.started = net_started,
 	.stopped = net_stopped,
+	.broken = net_broken,
 	.routed = net_routed,
 };
 
@@ -61,9 +73,13 @@ static int usage_error(const char *arg, struct error *err)
 {
 	error_end(err, EXIT_USAGE, EINVAL,
 		  "--net %.200s: expected tap=IFNAME, fd=N, user or user=SOCKET, then "
-		  "[,mac=MAC][,vhost=on|off]",
+		  "[,mac=MAC][,vhost=on|off][,queues=N]",
 		  arg);
-	return error_hint(err, "MAC is like 52:54:00:12:34:56, and no group's address");
+	return error_hint(
+		err,
+		"MAC is like 52:54:00:12:34:56, and no group's address; N is from 1 to %u, "
+		"and for tap=",
+		NET_PAIRS_MAX);
 }
 
 static bool parse_mac(struct net *net, const char *word)
@@ -87,6 +103,13 @@ static bool parse_vhost(struct net *net, const char *word)
 	bool on = !strcmp(word, "vhost=on");
 	net->wants_vhost = on ? NET_VHOST_ON : NET_VHOST_OFF;
 	return on || !strcmp(word, "vhost=off");
+}
+
+static bool parse_queues(struct net *net, const char *word)
+{
+	int used = 0;
+	return sscanf(word, "queues=%1u%n", &net->pairs, &used) == 1 && !word[used] && net->pairs &&
+	       net->pairs <= NET_PAIRS_MAX && (net->pairs == 1 || *net->ifname);
 }
 
 /* Copies what follows the '=' of @word to @to. */
@@ -117,7 +140,7 @@ static int parse_arg(struct net *net, const char *arg, struct error *err)
 		return usage_error(arg, err);
 	while (rest) {
 		const char *word = strsep(&rest, ",");
-		if (!parse_mac(net, word) && !parse_vhost(net, word))
+		if (!parse_mac(net, word) && !parse_queues(net, word) && !parse_vhost(net, word))
 			return usage_error(arg, err);
 	}
 	return 0;
@@ -127,15 +150,20 @@ static int net_init(struct device *base, const char *arg, struct error *err)
 {
 	struct net *net = (struct net *)base;
 	unsigned index = 0;
-	net->fd = net->inherited = net->vhost.fd = -1;
+	net->inherited = -1;
+	net->pairs = 1;
+	for (unsigned i = 0; i < NET_PAIRS_MAX; i++)
+		net->pair[i] = (struct net_pair){.net = net, .fd = -1, .vhost.fd = -1};
 	for (struct device *d = NULL; (d = machine_device(base->m, "net", d));)
 		index++;
 	snprintf(base->node, sizeof(base->node), "net@%u", index);
 	snprintf(base->name, sizeof(base->name), "net %.40s", arg);
 	*strchrnul(base->name, ',') = 0;
-	return parse_arg(net, arg, err)
+	int rc = parse_arg(net, arg, err);
+	/* Several pairs bring the queue of commands. */
+	return rc
 		       ?: virtio_dev_init(&net->virtio, base, &net_ops, &net->state.virtio,
-					  NET_QUEUES, err);
+					  2 * net->pairs + (net->pairs > 1), err);
 }
 
 /* ---- the link ---- */
@@ -172,7 +200,7 @@ static int link_new(struct net *net, struct error *err)
 {
 	int fd = net->user
 			 ? *net->socket ? net_stream_connect(net->socket, err) : net_user_start(err)
-		 : *net->ifname ? net_tap_open(net->ifname, err)
+		 : *net->ifname ? net_tap_open(net->ifname, net->pairs > 1, err)
 				: inherited_open(net, err);
 	if (fd < 0)
 		return fd;
@@ -183,26 +211,46 @@ static int link_new(struct net *net, struct error *err)
 	return error_errno(err, -rc, "%s: descriptor", net->dev.name);
 }
 
-static int link_open(struct net *net, struct error *err)
+/* A further queue of the tap gets no frames until the driver uses it. */
+static int pair_new(struct net_pair *pair, const char *name, struct error *err)
 {
+	struct net *net = pair->net;
+	int fd = link_new(net, err);
+	int rc = fd < 0 ? fd : 0;
+	if (!rc && net_pair_index(pair) && (rc = net_tap_attach(fd, false)))
+		error_end(err, EXIT_HOST, -rc, "%s: detaching a queue of the tap: %m",
+			  net->dev.name);
+	rc = rc ?: fdset_keep(&net->dev.m->fds, name, fd, err);
+	if (rc)
+		fd_close(&fd);
+	else
+		pair->fd = fd;
+	return rc;
+}
+
+static int pair_open(struct net_pair *pair, struct error *err)
+{
+	struct net *net = pair->net;
 	struct machine *m = net->dev.m;
-	char name[FDSET_NAME_LEN];
-	snprintf(name, sizeof(name), "%.48s:link", net->dev.node);
-	net->fd = fdset_get(&m->fds, name);
-	if (net->fd < 0 && !m->fresh)
+	char name[FDSET_NAME_LEN], number[12] = "";
+	if (net_pair_index(pair))
+		snprintf(number, sizeof(number), ":%u", net_pair_index(pair));
+	snprintf(name, sizeof(name), "%.48s:link%s", net->dev.node, number);
+	pair->fd = fdset_get(&m->fds, name);
+	if (pair->fd < 0 && !m->fresh)
 		return error_set(err, EBADMSG, "%s: descriptor %s was not handed over",
 				 net->dev.name, name);
-	if (net->fd < 0) {
-		int fd = link_new(net, err);
-		int rc = fd < 0 ? fd : fdset_keep(&m->fds, name, fd, err);
-		if (rc) {
-			fd_close(&fd);
-			return rc;
-		}
-		net->fd = fd;
-	}
-	net->link = is_stream(net->fd) ? &net_stream : &net_tap;
-	return loop_add(&m->loop, net->fd, 0, net_ready, net, err);
+	int rc = pair->fd < 0 ? pair_new(pair, name, err) : 0;
+	return rc ?: loop_add(&m->loop, pair->fd, 0, net_ready, pair, err);
+}
+
+static int link_open(struct net *net, struct error *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; !rc && i < net->pairs; i++)
+		rc = pair_open(&net->pair[i], err);
+	net->link = is_stream(net->pair[0].fd) ? &net_stream : &net_tap;
+	return rc;
 }
 
 /* ---- its life ---- */
@@ -217,8 +265,8 @@ static int net_open(struct device *base, struct error *err)
 /* What the guest reads (5.1.4). */
 static void configure(struct net *net)
 {
-	net->config =
-		(struct virtio_net_config){.status = net->state.up ? VIRTIO_NET_S_LINK_UP : 0};
+	net->config = (struct virtio_net_config){.status = net->state.up ? VIRTIO_NET_S_LINK_UP : 0,
+						 .max_virtqueue_pairs = (uint16_t)net->pairs};
 	memcpy(net->config.mac, net->state.mac, MAC_LEN);
 }
 
@@ -236,13 +284,19 @@ static int net_realize(struct device *base, struct error *err)
 	struct net *net = (struct net *)base;
 	uint64_t features = net->link->features | 1ull << VIRTIO_NET_F_MAC |
 			    1ull << VIRTIO_NET_F_STATUS | 1ull << VIRTIO_NET_F_MRG_RXBUF;
+	bool many = net->pairs > 1;
+	if (many)
+		features |= 1ull << VIRTIO_NET_F_MQ | 1ull << VIRTIO_NET_F_CTRL_VQ;
 	int rc = net->has_mac || !base->m->fresh ? 0 : mac_choose(net, err);
 	net->state.up = 1;
+	net->state.pairs = 1;
 	configure(net);
 	return rc
 		       ?: virtio_dev_realize(
 				  &net->virtio, features, &net->config,
-				  offsetof(struct virtio_net_config, max_virtqueue_pairs), err);
+				  many ? offsetof(struct virtio_net_config, mtu)
+				       : offsetof(struct virtio_net_config, max_virtqueue_pairs),
+				  err);
 }
 
 static int net_reset(struct device *base, struct error *err)
@@ -258,12 +312,15 @@ static int net_post_load(void *opaque, struct error *err)
 	if (s->up > 1 || s->mac[0] & MAC_GROUP)
 		return error_set(err, EBADMSG, "%s: link %u, address of a group", net->dev.name,
 				 s->up);
-	if (s->tx_len > net->link->tx_most || (s->rx_len && s->rx_len < net->link->rx_least))
-		return error_set(err, EBADMSG,
-				 "%s: its link cannot have left %u bytes to send, %u received",
-				 net->dev.name, s->tx_len, s->rx_len);
+	if (s->tx_len > net->link->tx_most || !net_pairs_fit(net))
+		return error_set(
+			err, EBADMSG,
+			"%s: its link cannot have left %u bytes to send, %u received for %u "
+			"pairs of queues",
+			net->dev.name, s->tx_len, s->rx_len, s->pairs);
 	net->rx_at = 0;
-	net->starved = net->blocked = false;
+	for (unsigned i = 0; i < net->pairs; i++)
+		net->pair[i].starved = net->pair[i].blocked = false;
 	configure(net);
 	return virtio_dev_load(&net->virtio, err) ?: net_vhost_load(net, err);
 }
@@ -303,9 +360,11 @@ static void net_resume(struct device *base)
 static void net_destroy(struct device *base)
 {
 	struct net *net = (struct net *)base;
-	vhost_close(&net->vhost);
-	if (net->fd >= 0)
-		loop_remove(&base->m->loop, net->fd);
+	for (unsigned i = 0; i < net->pairs; i++) {
+		vhost_close(&net->pair[i].vhost);
+		if (net->pair[i].fd >= 0)
+			loop_remove(&base->m->loop, net->pair[i].fd);
+	}
 	virtio_dev_destroy(&net->virtio);
 }
 

@@ -13,34 +13,39 @@ static struct net *net_of(struct virtio_dev *v)
 	return (struct net *)v->owner;
 }
 
-static bool has(const struct net *net, unsigned feature)
-{
-	return net->state.virtio.features >> feature & 1;
-}
-
 /* ---- the link ---- */
 
 /* Waits for frames as long as the guest can take them, and for room while there is none; with vhost only for the link's
  * end. */
+static void pair_watch(struct net_pair *pair)
+{
+	struct net *net = pair->net;
+	vhost_watch(&pair->vhost);
+	bool in = net_pair_index(pair) < net->state.pairs && !pair->vhost.running &&
+		  !pair->starved && virtq_open(&net->virtio, net_pair_queue(pair, NET_RX));
+	uint32_t events = (in ? EPOLLIN : 0u) | (pair->blocked ? EPOLLOUT : 0u);
+	if (!net->state.up || events == pair->watched)
+		return;
+	if (!loop_modify(&net->dev.m->loop, pair->fd, events))
+		pair->watched = events;
+}
+
 void net_watch(struct net *net)
 {
-	vhost_watch(&net->vhost);
-	bool in = !net->vhost.running && !net->starved && virtq_open(&net->virtio, NET_RX);
-	uint32_t events = (in ? EPOLLIN : 0u) | (net->blocked ? EPOLLOUT : 0u);
-	if (!net->state.up || events == net->watched)
-		return;
-	if (!loop_modify(&net->dev.m->loop, net->fd, events))
-		net->watched = events;
+	for (unsigned i = 0; i < net->pairs; i++)
+		pair_watch(&net->pair[i]);
 }
 
 static void link_gone(struct net *net)
 {
-	loop_remove(&net->dev.m->loop, net->fd);
+	for (unsigned i = 0; i < net->pairs; i++) {
+		loop_remove(&net->dev.m->loop, net->pair[i].fd);
+		net->pair[i].blocked = false;
+	}
 	if (!net->state.up)
 		return;
 	net->state.up = 0;
 	net->config.status = 0;
-	net->blocked = false;
 	net_vhost_stop(net);
 	device_tell(&net->dev, net->link->gone, false);
 	virtio_config_changed(&net->virtio);
@@ -54,11 +59,11 @@ static bool wanted(const struct net *net, const struct virtio_net_hdr_v1 *h)
 	switch (h->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
 	case VIRTIO_NET_HDR_GSO_NONE:
 		return !(h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) ||
-		       has(net, VIRTIO_NET_F_GUEST_CSUM);
+		       net_has(net, VIRTIO_NET_F_GUEST_CSUM);
 	case VIRTIO_NET_HDR_GSO_TCPV4:
-		return has(net, VIRTIO_NET_F_GUEST_TSO4);
+		return net_has(net, VIRTIO_NET_F_GUEST_TSO4);
 	case VIRTIO_NET_HDR_GSO_TCPV6:
-		return has(net, VIRTIO_NET_F_GUEST_TSO6);
+		return net_has(net, VIRTIO_NET_F_GUEST_TSO6);
 	default:
 		return false;
 	}
@@ -90,7 +95,7 @@ static size_t fill(const struct virtq_chain *c, const struct net_frame *f, size_
 
 /* Gives the guest one frame, in as many chains as it takes if it wants that. 1: done, or the frame is none for this
  * driver; 0: it waits for buffers; -EIO: the driver breaks the rules. */
-static int deliver(struct net *net, struct net_frame *f)
+static int deliver(struct net *net, unsigned q, struct net_frame *f)
 {
 	struct virtio_dev *v = &net->virtio;
 	const size_t total = NET_HEADER_LEN + f->len;
@@ -99,48 +104,48 @@ static int deliver(struct net *net, struct net_frame *f)
 	f->header.num_buffers = 1;
 	for (size_t at = 0; at < total; n++) {
 		struct virtq_chain *c = n ? &net->more : &net->chain;
-		if (n == v->state->size[NET_RX] || !virtq_pop(v, NET_RX, c)) {
-			virtq_unpop(v, NET_RX, n);
-			return n == v->state->size[NET_RX]; /* such a frame never fits */
+		if (n == v->state->size[q] || !virtq_pop(v, q, c)) {
+			virtq_unpop(v, q, n);
+			return n == v->state->size[q]; /* such a frame never fits */
 		}
 		size_t len = fill(c, f, at);
 		used[n] = (struct virtq_used){c->head, (uint32_t)len};
 		at += len;
 		if (c->out || (!n && len < NET_HEADER_LEN) || !len) {
-			virtq_unpop(v, NET_RX, n + 1);
+			virtq_unpop(v, q, n + 1);
 			virtio_broken(
 				v,
 				"a buffer for received frames is too short, or not to be written");
 			return -EIO;
 		}
-		if (at < total && !has(net, VIRTIO_NET_F_MRG_RXBUF)) {
-			virtq_unpop(v, NET_RX, 1); /* more than this driver has asked for */
+		if (at < total && !net_has(net, VIRTIO_NET_F_MRG_RXBUF)) {
+			virtq_unpop(v, q, 1); /* more than this driver has asked for */
 			return 1;
 		}
 	}
 	f->header.num_buffers = (uint16_t)n;
 	iov_write(net->chain.iov, net->chain.in, &f->header, NET_HEADER_LEN);
-	virtq_push_all(v, NET_RX, used, n);
+	virtq_push_all(v, q, used, n);
 	return 1;
 }
 
-static void receive(struct net *net)
+static void receive(struct net_pair *pair)
 {
 	struct net_frame frame;
+	struct net *net = pair->net;
 	struct virtio_dev *v = &net->virtio;
-	unsigned i = 0;
+	unsigned i = 0, q = net_pair_queue(pair, NET_RX);
 	int rc = 1;
-	net->starved = false;
-	while (rc > 0 && virtq_open(v, NET_RX) && i++ < TURN) {
-		rc = net->link->next(net, &frame);
+	pair->starved = false;
+	while (rc > 0 && virtq_open(v, q) && i++ < TURN) {
+		rc = net->link->next(pair, &frame);
 		if (rc < 0)
 			link_gone(net);
 		if (rc <= 0)
 			break;
-		rc = wanted(net, &frame.header) ? deliver(net, &frame) : 1;
-		net->starved = !rc;
-		if (rc > 0)
-			net->link->done(net, &frame);
+		rc = wanted(net, &frame.header) ? deliver(net, q, &frame) : 1;
+		pair->starved = !rc;
+		net->link->done(pair, &frame, rc <= 0);
 	}
 	/* What is left begins at the front. */
 	net->state.rx_len -= net->rx_at;
@@ -148,15 +153,16 @@ static void receive(struct net *net)
 	net->rx_at = 0;
 	/* Frames that were read already make the link readable no more. */
 	if (i > TURN)
-		virtio_look_again(v, NET_RX);
-	virtq_notify(v, NET_RX);
+		virtio_look_again(v, q);
+	virtq_notify(v, q);
 }
 
 /* ---- from the guest to the link ---- */
 
 /* 0: the chain is done with. */
-static int send_chain(struct net *net, const struct virtq_chain *c)
+static int send_chain(struct net_pair *pair, const struct virtq_chain *c)
 {
+	struct net *net = pair->net;
 	size_t len = iov_size(c->iov, c->out);
 	if (c->in || len < NET_HEADER_LEN) {
 		virtio_broken(&net->virtio,
@@ -165,7 +171,7 @@ static int send_chain(struct net *net, const struct virtq_chain *c)
 	}
 	if (!net->state.up || len == NET_HEADER_LEN || len > NET_FRAME_MAX)
 		return 0;
-	int rc = net->link->send(net, c->iov, c->out);
+	int rc = net->link->send(pair, c->iov, c->out);
 	if (rc == -EPIPE)
 		link_gone(net);
 	else if (rc && rc != -EAGAIN && log_guest_ok(&net->complaints, 5))
@@ -174,49 +180,58 @@ static int send_chain(struct net *net, const struct virtq_chain *c)
 	return rc == -EAGAIN ? rc : 0;
 }
 
-static void transmit(struct net *net)
+static void transmit(struct net_pair *pair)
 {
+	struct net *net = pair->net;
 	struct virtio_dev *v = &net->virtio;
 	int rc = net->state.up ? net->link->flush(net) : 0;
-	unsigned i = 0;
-	while (!rc && i++ < TURN && virtq_pop(v, NET_TX, &net->chain)) {
-		rc = send_chain(net, &net->chain);
+	unsigned i = 0, q = net_pair_queue(pair, NET_TX);
+	while (!rc && i++ < TURN && virtq_pop(v, q, &net->chain)) {
+		rc = send_chain(pair, &net->chain);
 		if (rc)
-			virtq_unpop(v, NET_TX, 1);
+			virtq_unpop(v, q, 1);
 		else
-			virtq_push(v, NET_TX, net->chain.head, 0);
+			virtq_push(v, q, net->chain.head, 0);
 	}
-	net->blocked = net->state.up && (rc == -EAGAIN || net->state.tx_len);
+	pair->blocked = net->state.up && (rc == -EAGAIN || net->state.tx_len);
 	if (i > TURN)
-		virtio_look_again(v, NET_TX);
-	virtq_notify(v, NET_TX);
+		virtio_look_again(v, q);
+	virtq_notify(v, q);
 }
 
 /* What vhost serves, who kicks without an eventfd kicks with one. */
 void net_kick(struct virtio_dev *v, unsigned q)
 {
 	struct net *net = net_of(v);
-	if (net->vhost.running) {
+	struct net_pair *pair = &net->pair[q / 2];
+	if ((int)q == net_control_queue(net)) {
+		net_control(net);
+		return;
+	}
+	if (q / 2 >= net->state.pairs)
+		return;
+	if (pair->vhost.running) {
 		virtio_look_again(v, q);
 		return;
 	}
-	if (q == NET_TX)
-		transmit(net);
+	if (q % 2 == NET_TX)
+		transmit(pair);
 	else if (net->state.up)
-		receive(net);
+		receive(pair);
 	net_vhost_start(net);
 	net_watch(net);
 }
 
 void net_ready(void *opaque, uint32_t events)
 {
-	struct net *net = opaque;
-	bool ours = !net->vhost.running;
+	struct net_pair *pair = opaque;
+	struct net *net = pair->net;
+	bool ours = !pair->vhost.running;
 	if (ours && events & EPOLLIN && net->state.up)
-		receive(net);
+		receive(pair);
 	else if (events & (EPOLLERR | EPOLLHUP))
 		link_gone(net);
 	if (ours && events & EPOLLOUT)
-		transmit(net);
+		transmit(pair);
 	net_watch(net);
 }

@@ -26,8 +26,9 @@ static int whole(const struct net *net, struct net_frame *f)
 	return have - WORD >= f->len;
 }
 
-static int stream_next(struct net *net, struct net_frame *f)
+static int stream_next(struct net_pair *pair, struct net_frame *f)
 {
+	struct net *net = pair->net;
 	struct net_state *s = &net->state;
 	int rc = whole(net, f);
 	if (rc)
@@ -35,16 +36,17 @@ static int stream_next(struct net *net, struct net_frame *f)
 	s->rx_len -= net->rx_at;
 	memmove(s->rx, s->rx + net->rx_at, s->rx_len);
 	net->rx_at = 0;
-	ssize_t n = read(net->fd, s->rx + s->rx_len, sizeof(s->rx) - s->rx_len);
+	ssize_t n = read(pair->fd, s->rx + s->rx_len, NET_STREAM_LEN - s->rx_len);
 	if (n <= 0)
 		return !n ? -EPIPE : errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	s->rx_len += (uint32_t)n;
 	return whole(net, f);
 }
 
-static void stream_done(struct net *net, const struct net_frame *f)
+static void stream_done(struct net_pair *pair, const struct net_frame *f, bool waits)
 {
-	net->rx_at += (uint32_t)(WORD + f->len);
+	if (!waits)
+		pair->net->rx_at += (uint32_t)(WORD + f->len);
 }
 
 static int send_failed(void)
@@ -56,7 +58,7 @@ static int stream_flush(struct net *net)
 {
 	struct net_state *s = &net->state;
 	while (s->tx_len) {
-		ssize_t n = write(net->fd, s->tx, s->tx_len);
+		ssize_t n = write(net->pair[0].fd, s->tx, s->tx_len);
 		if (n < 0)
 			return send_failed();
 		s->tx_len -= (uint32_t)n;
@@ -66,8 +68,9 @@ static int stream_flush(struct net *net)
 }
 
 /* The header of virtio says nothing here, as no offload was offered. What a full socket leaves of a frame is kept. */
-static int stream_send(struct net *net, const struct iovec *iov, unsigned n)
+static int stream_send(struct net_pair *pair, const struct iovec *iov, unsigned n)
 {
+	struct net *net = pair->net;
 	struct iovec part[VIRTIO_MAX_BUFFERS + 1], *rest = part + 1;
 	int rc = stream_flush(net);
 	if (rc)
@@ -78,7 +81,7 @@ static int stream_send(struct net *net, const struct iovec *iov, unsigned n)
 	uint32_t word = htonl((uint32_t)len);
 	*--rest = (struct iovec){&word, WORD};
 	n++;
-	ssize_t sent = writev(net->fd, rest, (int)n);
+	ssize_t sent = writev(pair->fd, rest, (int)n);
 	if (sent < 0)
 		return send_failed();
 	iov_cut_front(&rest, &n, (size_t)sent);

@@ -8,36 +8,40 @@
 
 #include "devices/virtio/net.h"
 #include "vmm/base/users.h"
+#include "vmm/vm.h"
 
 #define TUN_PATH "/dev/net/tun"
 #define KIND	 (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
 
-static int tap_next(struct net *net, struct net_frame *f)
+static int tap_next(struct net_pair *pair, struct net_frame *f)
 {
-	struct net_state *s = &net->state;
-	if (!s->rx_len) {
-		ssize_t n = read(net->fd, s->rx, sizeof(s->rx));
-		if (n < 0)
-			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-		if ((size_t)n < NET_HEADER_LEN)
-			return -EPROTO;
-		s->rx_len = (uint32_t)n;
-	}
-	memcpy(&f->header, s->rx, NET_HEADER_LEN);
-	f->data = s->rx + NET_HEADER_LEN;
-	f->len = s->rx_len - NET_HEADER_LEN;
+	struct net *net = pair->net;
+	uint32_t at, waiting = net_pair_waiting(pair, &at);
+	const uint8_t *frame = waiting ? net->state.rx + at : net->frame;
+	ssize_t n = waiting ?: read(pair->fd, net->frame, sizeof(net->frame));
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	if ((size_t)n < NET_HEADER_LEN)
+		return -EPROTO;
+	memcpy(&f->header, frame, NET_HEADER_LEN);
+	f->data = frame + NET_HEADER_LEN;
+	f->len = (size_t)n - NET_HEADER_LEN;
 	return 1;
 }
 
-static void tap_done(struct net *net, const struct net_frame *f)
+static void tap_done(struct net_pair *pair, const struct net_frame *f, bool waits)
 {
-	net->state.rx_len = 0;
+	bool waited = f->data != pair->net->frame + NET_HEADER_LEN;
+	if (waited && !waits)
+		net_pair_done(pair);
+	else if (!waited && waits)
+		net_pair_wait(pair, f->data - NET_HEADER_LEN, (uint32_t)(f->len + NET_HEADER_LEN));
 }
 
 /* What the guest's header says is the kernel's to judge. An interface that is down takes nothing. */
-static int tap_send(struct net *net, const struct iovec *iov, unsigned n)
+static int tap_send(struct net_pair *pair, const struct iovec *iov, unsigned n)
 {
-	if (writev(net->fd, iov, (int)n) >= 0 || errno == EIO)
+	if (writev(pair->fd, iov, (int)n) >= 0 || errno == EIO)
 		return 0;
 	return errno == EBADFD ? -EPIPE : -errno;
 }
@@ -62,7 +66,7 @@ static void tap_started(struct net *net)
 			offload |= map[i].offload;
 	if (!(offload & TUN_F_CSUM))
 		offload = 0; /* nothing can be cut without a checksum */
-	if (ioctl(net->fd, TUNSETOFFLOAD, offload) < 0 && log_guest_ok(&net->complaints, 5))
+	if (ioctl(net->pair[0].fd, TUNSETOFFLOAD, offload) < 0 && log_guest_ok(&net->complaints, 5))
 		log_warn("%s: offloads of the tap: %s", net->dev.name, strerror(errno));
 }
 
@@ -106,7 +110,7 @@ static int device_open(const char *ifname, struct error *err)
 		       : rc;
 }
 
-static int attach_failed(const char *ifname, int code, struct error *err)
+static int attach_failed(const char *ifname, bool many, int code, struct error *err)
 {
 	int rc = error_end(err, EXIT_HOST, code, "net %s: attaching to the tap interface: %m",
 			   ifname);
@@ -121,17 +125,27 @@ static int attach_failed(const char *ifname, int code, struct error *err)
 		return error_hint(err, "another process has it: each guest needs a tap of its own");
 	case EINVAL:
 		return error_hint(err,
-				  "it is no tap with one queue: 'ip -d link show %s' says what "
-				  "it is; molt-net-tap add makes one",
-				  ifname);
+				  "it is no tap with %s: 'ip -d link show %s' says what "
+				  "it is; molt-net-tap add %s%s makes one",
+				  many ? "several queues" : "one queue", ifname, ifname,
+				  many ? " --multi-queue" : "");
+	case E2BIG:
+		return error_hint(err,
+				  "all its queues are taken: another process has some of them");
 	default:
 		return rc;
 	}
 }
 
-int net_tap_open(const char *ifname, struct error *err)
+int net_tap_attach(int fd, bool on)
 {
-	struct ifreq req = {.ifr_flags = KIND};
+	struct ifreq req = {.ifr_flags = on ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE};
+	return (int)vm_ioctl(fd, TUNSETQUEUE, &req);
+}
+
+int net_tap_open(const char *ifname, bool many, struct error *err)
+{
+	struct ifreq req = {.ifr_flags = (short)(KIND | (many ? IFF_MULTI_QUEUE : 0))};
 	snprintf(req.ifr_name, sizeof(req.ifr_name), "%s", ifname);
 	/* The kernel would make one, which nobody has set up. */
 	if (!if_nametoindex(ifname)) {
@@ -145,7 +159,7 @@ int net_tap_open(const char *ifname, struct error *err)
 	int fd = device_open(ifname, err);
 	if (fd < 0)
 		return fd;
-	int rc = ioctl(fd, TUNSETIFF, &req) < 0 ? attach_failed(ifname, errno, err)
+	int rc = ioctl(fd, TUNSETIFF, &req) < 0 ? attach_failed(ifname, many, errno, err)
 						: header_len_set(fd, ifname, err);
 	if (rc)
 		close(fd);

@@ -80,6 +80,8 @@ void virtio_broken(struct virtio_dev *v, const char *why)
 	if (s->status & VIRTIO_CONFIG_S_NEEDS_RESET)
 		return;
 	s->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+	if (v->ops->broken)
+		v->ops->broken(v);
 	virtio_config_changed(v);
 }
 

@@ -99,11 +99,10 @@ static void on_line(void *opaque, uint32_t events)
 
 static void on_error(void *opaque, uint32_t events)
 {
-	struct vhost *h = opaque;
-	if (!was_signalled(h->error_fd) || !h->running)
-		return;
-	vhost_stop(h);
-	virtio_broken(h->v, "the kernel's vhost has found rings or buffers that break the rules");
+	const struct vhost *h = opaque;
+	if (was_signalled(h->error_fd) && h->running)
+		virtio_broken(h->v,
+			      "the kernel's vhost has found rings or buffers that break the rules");
 }
 
 static int watch_new(struct vhost *h, int *fd, loop_handler handler, struct error *err)

@@ -25,7 +25,7 @@
 #include "vmm/ram.h"
 
 #define VIRTIO_PCI_VENDOR  0x1af4 /* 4.1.2 */
-#define VIRTIO_MAX_QUEUES  16
+#define VIRTIO_MAX_QUEUES  17
 #define VIRTIO_QUEUE_SIZE  128 /* what the guest may have at most; a power of two */
 #define VIRTIO_MAX_BUFFERS VIRTIO_QUEUE_SIZE
 #define VIRTIO_NO_VECTOR   0xffff
@@ -83,6 +83,9 @@ struct virtio_ops {
 	 * Both may do what loading a state must not. */
 	void (*started)(struct virtio_dev *v);
 	void (*stopped)(struct virtio_dev *v);
+
+	/* It stops until its driver resets it (virtio_broken): so does who serves queues for it. */
+	void (*broken)(struct virtio_dev *v);
 
 	/* The driver has changed how it is interrupted: MSI-X on or off, a queue's vector. */
 	void (*routed)(struct virtio_dev *v);

@@ -114,6 +114,11 @@ static void stopped(struct virtio_dev *v)
 	s->vhost.failed = s->reset_due = false;
 }
 
+static void broken(struct virtio_dev *v)
+{
+	vhost_stop(&((struct vsock *)v->owner)->vhost);
+}
+
 static void routed(struct virtio_dev *v)
 {
 	vhost_routed(&((struct vsock *)v->owner)->vhost);
@@ -125,6 +130,7 @@ static const struct virtio_ops vsock_ops = {
 	.kick = kick,
 	.started = started,
 	.stopped = stopped,
+	.broken = broken,
 	.routed = routed,
 };
 

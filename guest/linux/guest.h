@@ -213,6 +213,8 @@ void inspect_dstate(char *words);
 /** "FILE OFFSET...": prints a REGS line with the 32-bit registers at these hexadecimal offsets of
  * the device memory that FILE, a resource of sysfs, maps. */
 void inspect_registers(char *words);
+/** "irqs NAME": IRQS and the sum that system_irq_count() counts of it. */
+void inspect_irqs(char *name);
 /** Prints the kernel's messages since the last time, a KMSG line each, and then KMSG_END. */
 void inspect_kernel_messages(char *unused);
 

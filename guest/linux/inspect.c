@@ -75,6 +75,11 @@ void inspect_write(char *words)
 		close(fd);
 }
 
+void inspect_irqs(char *name)
+{
+	console_line("IRQS %llu", (unsigned long long)system_irq_count(name ? name : ""));
+}
+
 /* PCI Power Management 1.2, 3.2: PMCSR is 4 bytes into the capability. */
 #define CAP_POINTER 0x34
 #define CAP_PM	    1

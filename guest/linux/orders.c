@@ -47,6 +47,7 @@ static const struct {
 	{"write", ORDER_NONE, inspect_write},
 	{"dstate", ORDER_NONE, inspect_dstate},
 	{"regs", ORDER_NONE, inspect_registers},
+	{"irqs", ORDER_NONE, inspect_irqs},
 	{"kmsg", ORDER_NONE, inspect_kernel_messages},
 	{"load_disk", ORDER_NONE, load_disk},
 	{"load_stream", ORDER_NONE, load_stream},

@@ -7,6 +7,7 @@
 #include "tests/unit/fake_virtio.h"
 
 #include <arpa/inet.h>
+#include <linux/if_tun.h>
 #include <sys/socket.h>
 
 #include "devices/virtio/net.h"
@@ -14,31 +15,46 @@
 #define MAX_OPS	    64
 #define MAX_UPDATES 3
 #define QUEUE	    16u
+#define PAIRS	    2u
 #define RING(q)	    (RING_GPA + 0x4000ull * (q))
 #define FRAME	    2048
 
 static struct net *net;
-static int peer;
+static const char *arg;
+static int peer[PAIRS];
 static uint8_t bytes[FRAME + 4];
 
 void machine_stop(struct machine *stopped, int code, const char *reason)
 {
 }
 
-static void begin(bool frames_whole)
+static long tap_ioctl(int fd, unsigned long request, void *about)
 {
-	int end[2];
-	memset(&fake, 0, sizeof(fake));
-	/* Whole frames, as a tap gives them; or a stream of them. */
-	fuzz_expect(!socketpair(AF_UNIX,
-				(frames_whole ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK |
-					SOCK_CLOEXEC,
-				0, end),
-		    "socketpair");
-	peer = end[1];
-	m = virtio_machine(true, &net_class, "fd=99,mac=52:54:00:12:34:56", NULL);
-	fuzz_expect(!fdset_keep(&m->fds, "net@0:link", end[0], NULL), "fdset");
+	return request == TUNSETQUEUE ? 0 : virtio_ioctl(fd, request, about);
+}
+
+static void machine_new(bool fresh, uint8_t *hva)
+{
+	m = virtio_machine(fresh, &net_class, arg, hva);
 	net = (struct net *)m->devices[1];
+	fake.ioctl = tap_ioctl;
+}
+
+/* Whole frames, as a tap gives them, of which one has several queues; or a stream of them. */
+static void begin(unsigned kind)
+{
+	const int type = (kind ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC;
+	memset(&fake, 0, sizeof(fake));
+	arg = kind == 2 ? "tap=t,mac=52:54:00:12:34:56,queues=2,vhost=off"
+			: "fd=99,mac=52:54:00:12:34:56,vhost=off";
+	machine_new(true, NULL);
+	for (unsigned i = 0; i < net->pairs; i++) {
+		int end[2];
+		fuzz_expect(!socketpair(AF_UNIX, type, 0, end), "socketpair");
+		peer[i] = end[1];
+		fuzz_expect(!fdset_keep(&m->fds, i ? "net@0:link:1" : "net@0:link", end[0], NULL),
+			    "fdset");
+	}
 	virtio_run();
 }
 
@@ -48,8 +64,7 @@ static void update(void)
 	struct machine *old = m;
 	serve_loop(); /* what comes before the loop parks */
 	struct fake_blob b = fake_save(old);
-	m = virtio_machine(false, &net_class, "fd=99", old->ram.hva);
-	net = (struct net *)m->devices[1];
+	machine_new(false, old->ram.hva);
 	int rc = fake_load(m, &b, &err);
 	fuzz_expect(!rc, "%s", err.text);
 	free(b.data);
@@ -64,7 +79,7 @@ static void driver(struct input *in)
 	uint64_t features = input_num(in, 4) | (uint64_t)(input_u8(in) & 1)
 						       << VIRTIO_RING_F_EVENT_IDX;
 	negotiate(features & net->virtio.features);
-	for (unsigned q = 0; q < NET_QUEUES; q++)
+	for (unsigned q = 0; q < net->virtio.queues; q++)
 		queue_set_up(q, RING(q), QUEUE, (uint16_t)(q + 1));
 	driver_ok();
 }
@@ -90,7 +105,7 @@ static void offer_chains(struct input *in, unsigned q)
 }
 
 /* As the link sends it; whatever the guest has put there, a frame of any length, or what is none. */
-static void link_sends(struct input *in)
+static void link_sends(struct input *in, unsigned pair)
 {
 	size_t len = input_num(in, 2) % FRAME, head = 0;
 	bool whole = net->link == &net_stream && input_u8(in) % 8;
@@ -99,23 +114,39 @@ static void link_sends(struct input *in)
 		head = 4;
 	}
 	input_bytes(in, bytes + head, len < 24 ? len : 24);
-	if (send(peer, bytes, len + head, MSG_NOSIGNAL) < 0)
+	if (send(peer[pair], bytes, len + head, MSG_NOSIGNAL) < 0)
 		return;
 }
 
-static void link_takes(void)
+static void link_takes(unsigned pair)
 {
 	static uint8_t sink[65536];
-	while (recv(peer, sink, sizeof(sink), 0) > 0)
+	while (recv(peer[pair], sink, sizeof(sink), 0) > 0)
 		;
+}
+
+/* A command that keeps the rules, but for its number, and asks for that many pairs. */
+static void command(struct input *in, unsigned q)
+{
+	struct vring_desc *d = (struct vring_desc *)mem(RING(q));
+	struct vring_avail *a = (struct vring_avail *)mem(RING(q) + PAGE_LEN);
+	memcpy(mem(DATA_GPA), (const uint8_t[]){VIRTIO_NET_CTRL_MQ, 0, input_u8(in), 0}, 4);
+	d[0] = (struct vring_desc){DATA_GPA, 4, VRING_DESC_F_NEXT, 1};
+	d[1] = (struct vring_desc){DATA_GPA + 8, 1, VRING_DESC_F_WRITE, 0};
+	a->ring[a->idx++ % QUEUE] = 0;
+	ring_bell(&net->virtio, q);
 }
 
 static void act(struct input *in, unsigned *updates)
 {
-	unsigned op = input_u8(in), q = op >> 7;
+	unsigned op = input_u8(in), q = op >> 7, pair = 0;
 	uint64_t value;
 	fuzz_guest_acts();
-	switch (op % 12) {
+	if (net->pairs > 1) {
+		q = input_below(in, net->virtio.queues);
+		pair = q / 2 % PAIRS;
+	}
+	switch (op % 13) {
 	case 0:
 		value = input_num(in, 4);
 		virtio_common_access(&net->virtio, input_below(in, 64), 1u << input_below(in, 4),
@@ -136,10 +167,10 @@ static void act(struct input *in, unsigned *updates)
 		break;
 	case 6:
 	case 7:
-		link_sends(in);
+		link_sends(in, pair);
 		break;
 	case 8:
-		link_takes();
+		link_takes(pair);
 		break;
 	case 9:
 		*(uint16_t *)mem(RING(q) + PAGE_LEN * (1 + (op >> 6 & 1)) +
@@ -149,9 +180,12 @@ static void act(struct input *in, unsigned *updates)
 		guest_write(&m->mmio, bar() + input_num(in, 2) % 0x8000, 1u << input_below(in, 4),
 			    input_num(in, 4));
 		break;
+	case 12:
+		command(in, q);
+		break;
 	default:
 		if (op > 240)
-			shutdown(peer, SHUT_RDWR);
+			shutdown(peer[pair], SHUT_RDWR);
 		else if (++*updates <= MAX_UPDATES)
 			update();
 	}
@@ -162,7 +196,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	struct input in = {data, len};
 	unsigned updates = 0;
 	fuzz_log.guest = false;
-	begin(input_u8(&in) & 1);
+	begin(input_u8(&in) % 3);
 	if (input_u8(&in) & 3)
 		driver(&in);
 	for (unsigned i = 0; i < MAX_OPS && in.n; i++) {
@@ -175,7 +209,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	}
 	fuzz_log.guest = false;
 	update();
+	unsigned pairs = net->pairs;
 	virtio_free();
-	close(peer);
+	while (pairs)
+		close(peer[--pairs]);
 	return 0;
 }

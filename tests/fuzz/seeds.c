@@ -376,20 +376,31 @@ static void wire_seeds(void)
  * (fuzz_net.c). */
 static void net_seeds(void)
 {
-	for (unsigned whole = 0; whole < 2; whole++)
+	for (unsigned kind = 0; kind < 2; kind++)
 		for (unsigned parts = 1; parts <= 4; parts++) {
-			put((const uint8_t[]){(uint8_t)whole, 1, 0x20, 0x80, 0x01, 0, 1}, 7);
+			put((const uint8_t[]){(uint8_t)kind, 1, 0x20, 0x80, 0x01, 0, 1}, 7);
 			for (uint8_t i = 0; i < 4; i++)
 				put((const uint8_t[]){2, 0, i, 0, 2, 2, 0}, 7);
 			put((const uint8_t[]){4, 3, 0, 5}, 4);
 			if (parts > 1)
 				put((const uint8_t[]){6, 200, 0, 1}, 4);
 			if (parts > 2)
-				put((const uint8_t[]){134, 0, 0, 60, 0, 0, 0, 136, 0, 0, 137}, 11);
+				put((const uint8_t[]){132, 0, 0, 60, 0, 0, 0, 134, 0, 0, 135}, 11);
 			if (parts > 3)
 				put((const uint8_t[]){11, 6, 100, 0, 1}, 5);
 			done("net");
 		}
+	/* Two pairs: buffers for the second one, which the driver then says it uses; a frame for it, an update. */
+	for (uint8_t n = 0; n < 4; n++) {
+		put((const uint8_t[]){2, 1, 0x20, 0x80, 0x42, 0, 1}, 7);
+		put((const uint8_t[]){2, 2, 0, 0, 0, 8, 2, 0}, 8);
+		put((const uint8_t[]){4, 2, 0, 0}, 4);
+		put((const uint8_t[]){12, 4, n}, 3);
+		put((const uint8_t[]){6, 2, 60, 0, 0}, 5);
+		put((const uint8_t[]){11, 0}, 2);
+		put((const uint8_t[]){5, 2}, 2);
+		done("net");
+	}
 }
 
 /* ---- a virtio disk (fuzz_virtio.c): a driver that starts, asks and is answered, with each feature; then an update

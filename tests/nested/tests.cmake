@@ -2,7 +2,7 @@
 # The programs are those that are installed, static: $MOLT and $MOLT_B, or the two release builds.
 find_program(MUSL_GCC musl-gcc REQUIRED)
 set(NESTED_TOOLS)
-foreach(tool udp-send packets-in memlock as-user vsock-echo)
+foreach(tool udp-send packets-in memlock as-user vsock-echo tap-queues)
   set(source ${CMAKE_CURRENT_LIST_DIR}/tools/${tool}.c)
   add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/nested/${tool}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/nested

@@ -31,7 +31,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 49124
+#define GOLDEN_BYTES 49194
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {

@@ -128,7 +128,7 @@ static void host_gets(uint32_t len, uint8_t seed)
 	static uint8_t frame[NET_STREAM_LEN];
 	for (size_t at = 0; at < len + 4;) {
 		ssize_t n = recv(peer, frame + at, len + 4 - at, 0);
-		assert_true(n > 0 || net->blocked);
+		assert_true(n > 0 || net->pair[0].blocked);
 		at += n > 0 ? (size_t)n : 0;
 		serve_loop();
 	}
@@ -182,10 +182,10 @@ static void a_frame_waits_for_buffers(void **state)
 	give(1, 1526);
 	assert_int_equal(used(NET_RX)->idx, 0);
 	assert_int_equal(net->virtio.in_flight, 0);
-	assert_int_equal(net->watched, 0);
+	assert_int_equal(net->pair[0].watched, 0);
 	give(1, 1526);
 	assert_int_equal(used(NET_RX)->idx, 2);
-	assert_int_equal(net->watched, EPOLLIN);
+	assert_int_equal(net->pair[0].watched, EPOLLIN);
 }
 
 static void a_frame_longer_than_the_driver_wants_is_dropped(void **state)
@@ -217,16 +217,16 @@ static void a_full_link_keeps_order(void **state)
 {
 	unsigned sent = 0;
 	start(MRG);
-	while (!net->blocked) {
+	while (!net->pair[0].blocked) {
 		send_frame(7000, (uint8_t)sent++);
 		assert_true(sent < SIZE);
 	}
 	assert_in_range(used(NET_TX)->idx, sent - 1, sent);
-	assert_true(net->watched & EPOLLOUT);
+	assert_true(net->pair[0].watched & EPOLLOUT);
 	for (unsigned i = 0; i < sent; i++)
 		host_gets(7000, (uint8_t)i);
 	assert_int_equal(used(NET_TX)->idx, sent);
-	assert_false(net->blocked);
+	assert_false(net->pair[0].blocked);
 }
 
 static void a_turn_ends(void **state)
@@ -402,7 +402,8 @@ static void updates_keep_a_frame_that_waits(void **state)
 static void updates_keep_half_a_frame_that_was_sent(void **state)
 {
 	start(MRG);
-	assert_int_equal(setsockopt(net->fd, SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int)), 0);
+	assert_int_equal(
+		setsockopt(net->pair[0].fd, SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int)), 0);
 	send_frame(20000, 1);
 	assert_in_range(net->state.tx_len, 1, 20000);
 	send_frame(7000, 2);
@@ -537,7 +538,7 @@ static void options(void **state)
 static void links_that_are_not_there(void **state)
 {
 	struct error err = {0};
-	assert_int_equal(net_tap_open("no-such-tap", &err), -ENODEV);
+	assert_int_equal(net_tap_open("no-such-tap", false, &err), -ENODEV);
 	assert_non_null(strstr(err.hint, "molt-net-tap add no-such-tap"));
 	assert_int_equal(net_stream_connect("/nonexistent/passt", &err), -ENOENT);
 	assert_non_null(strstr(err.hint, "passt --socket /nonexistent/passt"));

@@ -91,7 +91,7 @@ static void the_kernel_is_told_when_the_driver_starts(void **state)
 	/* Of rings and buffers: the tap has been told the rest. */
 	assert_int_equal(f->features, MRG | 1ull << VIRTIO_F_VERSION_1);
 	assert_ptr_equal((void *)(uintptr_t)f->q[NET_TX].addr.used_user_addr, used(NET_TX));
-	assert_int_equal(f->q[NET_RX].backend, net->fd);
+	assert_int_equal(f->q[NET_RX].backend, net->pair[0].fd);
 	assert_string_equal(net->dev.served_by, "vhost");
 }
 
@@ -131,7 +131,7 @@ static void without_it_molt_serves(void **state)
 	for (unsigned i = 0; i < ARRAY_LEN(none); i++) {
 		vhost_fake.open_error = none[i].code;
 		struct net other = *net;
-		other.vhost.fd = -1;
+		other.pair[0].vhost.fd = -1;
 		other.wants_vhost = NET_VHOST_ON;
 		assert_int_equal(net_vhost_open(&other, &err), -none[i].code);
 		assert_int_equal(err.exit, EXIT_HOST);
@@ -181,7 +181,7 @@ static void the_taps_end_is_seen(void **state)
 	start(VIRTIO_NO_VECTOR);
 	said_clear();
 	close(peer);
-	net_ready(net, EPOLLERR); /* as a tap says it */
+	net_ready(&net->pair[0], EPOLLERR); /* as a tap says it */
 	assert_said("A:backend0=off A:backend1=off A:base0? A:base1?");
 	assert_int_equal(net->config.status, 0);
 }
@@ -218,7 +218,7 @@ static void without_vectors_the_line_rises(void **state)
 {
 	const struct fake_vhost *f = vhost_last();
 	start(VIRTIO_NO_VECTOR);
-	assert_int_equal(f->q[NET_RX].call, net->vhost.line_fd);
+	assert_int_equal(f->q[NET_RX].call, net->pair[0].vhost.line_fd);
 	vhost_serves(vhost_last(), NET_RX, 1);
 	serve_loop();
 	assert_int_equal(reg_get(AT_ISR, 1), VIRTIO_ISR_QUEUE);
@@ -237,7 +237,7 @@ static void broken_rings_stop_it(void **state)
 	assert_int_equal(vhost_last()->q[NET_TX].backend, VHOST_FILE_UNBIND);
 	start(VIRTIO_NO_VECTOR);
 	assert_false(needs_reset());
-	assert_true(net->vhost.running);
+	assert_true(net->pair[0].vhost.running);
 }
 
 /* ---- updates ---- */
@@ -331,7 +331,7 @@ static void the_last_state_counts(void **state)
 	load(pause_old());
 	commit();
 	assert_int_equal(vhost_last()->q[NET_RX].call, fdset_get(&m->fds, "net@0:msix:1"));
-	assert_true(net->vhost.running);
+	assert_true(net->pair[0].vhost.running);
 	prepare(ARG);
 	next = m;
 	m = old;
@@ -339,7 +339,7 @@ static void the_last_state_counts(void **state)
 	m = next;
 	load(pause_old());
 	commit();
-	assert_false(net->vhost.running);
+	assert_false(net->pair[0].vhost.running);
 }
 
 static void a_failed_update_goes_on(void **state)
@@ -370,7 +370,7 @@ static void one_that_does_not_stop_refuses(void **state)
 	assert_non_null(strstr(err.text, "stopping vhost"));
 	vhost_fake.fails.request = 0;
 	net_class.resume(&net->dev);
-	assert_true(net->vhost.running);
+	assert_true(net->pair[0].vhost.running);
 }
 
 /* To a program or a host without vhost, and back. */
@@ -402,12 +402,12 @@ static void a_frame_that_waits_comes_first(void **state)
 	serve_loop();
 	assert_int_equal(net->state.rx_len, NET_HEADER_LEN + 60);
 	update(ARG);
-	assert_false(net->vhost.running);
+	assert_false(net->pair[0].vhost.running);
 	give_buffer();
 	ring_bell(&net->virtio, NET_RX);
 	serve_loop();
 	assert_int_equal(used(NET_RX)->idx, 1);
-	assert_true(net->vhost.running);
+	assert_true(net->pair[0].vhost.running);
 	assert_int_equal(vhost_last()->q[NET_RX].base, 1);
 }
 

@@ -453,7 +453,7 @@ static struct lines view(struct machine *m)
 	const struct net *net = (struct net *)machine_device(m, "net", NULL);
 	add_disk(&l, m);
 	add(&l, "net %u waits %u %u at %u told %u", net->config.status, net->state.rx_len,
-	    net->state.tx_len, net->rx_at, net->blocked + net->starved);
+	    net->state.tx_len, net->rx_at, net->pair[0].blocked + net->pair[0].starved);
 	add(&l, "console fds %d %d terminal %d", m->console->in_fd, m->console->out_fd,
 	    m->console->terminal);
 	qsort(l.text, l.n, sizeof(l.text[0]), line_cmp);

@@ -64,6 +64,7 @@ static const struct seccomp_row devices[] = {
 	SECCOMP_IOCTL(KVM_IRQ_LINE),
 	SECCOMP_IOCTL(KVM_SET_USER_MEMORY_REGION), /* a BAR that the guest moves */
 	SECCOMP_IOCTL(TUNSETOFFLOAD),		   /* what a network driver has chosen */
+	SECCOMP_IOCTL(TUNSETQUEUE),
 	/* a driver that starts, resets or changes what the kernel's vhost serves */
 	SECCOMP_IOCTL(VHOST_SET_FEATURES),
 	SECCOMP_IOCTL(VHOST_SET_VRING_NUM),
