@@ -319,6 +319,7 @@ static int net_post_load(void *opaque, struct error *err)
 			"pairs of queues",
 			net->dev.name, s->tx_len, s->rx_len, s->pairs);
 	net->rx_at = 0;
+	net->hung_up = !s->up;
 	for (unsigned i = 0; i < net->pairs; i++)
 		net->pair[i].starved = net->pair[i].blocked = false;
 	configure(net);

@@ -102,6 +102,7 @@ struct net {
 	bool has_mac;
 	const struct net_link *link;
 	struct virtio_net_config config;
+	bool hung_up; /* nobody is at the other end of the link; it is up until the guest has what was sent before */
 	uint32_t rx_at;		       /* bytes of rx that are dealt with; 0 between two handlers */
 	uint8_t frame[NET_STREAM_LEN]; /* room, used within a handler */
 	unsigned complaints;

@@ -36,18 +36,26 @@ void net_watch(struct net *net)
 		pair_watch(&net->pair[i]);
 }
 
-static void link_gone(struct net *net)
+/* The loop would hear of it again and again. */
+static void link_ended(struct net *net)
 {
 	for (unsigned i = 0; i < net->pairs; i++) {
 		loop_remove(&net->dev.m->loop, net->pair[i].fd);
 		net->pair[i].blocked = false;
 	}
+	if (net->state.up && !net->hung_up)
+		device_tell(&net->dev, net->link->gone, false);
+	net->hung_up = true;
+}
+
+static void link_gone(struct net *net)
+{
+	link_ended(net);
 	if (!net->state.up)
 		return;
 	net->state.up = 0;
 	net->config.status = 0;
 	net_vhost_stop(net);
-	device_tell(&net->dev, net->link->gone, false);
 	virtio_config_changed(&net->virtio);
 }
 
@@ -138,7 +146,7 @@ static void receive(struct net_pair *pair)
 	int rc = 1;
 	pair->starved = false;
 	while (rc > 0 && virtq_open(v, q) && i++ < TURN) {
-		rc = net->link->next(pair, &frame);
+		rc = net->link->next(pair, &frame) ?: net->hung_up ? -EPIPE : 0;
 		if (rc < 0)
 			link_gone(net);
 		if (rc <= 0)
@@ -157,9 +165,20 @@ static void receive(struct net_pair *pair)
 	virtq_notify(v, q);
 }
 
+/* Nobody is at the other end any more. The guest gets first what was sent before: now, or when it has buffers. */
+static void hang_up(struct net_pair *pair)
+{
+	struct net *net = pair->net;
+	link_ended(net);
+	if (net->state.up && !pair->vhost.running)
+		receive(pair);
+	else
+		link_gone(net);
+}
+
 /* ---- from the guest to the link ---- */
 
-/* 0: the chain is done with. */
+/* 0 or -EPIPE: the chain is done with. */
 static int send_chain(struct net_pair *pair, const struct virtq_chain *c)
 {
 	struct net *net = pair->net;
@@ -169,34 +188,36 @@ static int send_chain(struct net_pair *pair, const struct virtq_chain *c)
 			      "a frame to be sent has no header, or buffers to be written");
 		return -EIO;
 	}
-	if (!net->state.up || len == NET_HEADER_LEN || len > NET_FRAME_MAX)
+	if (net->hung_up || len == NET_HEADER_LEN || len > NET_FRAME_MAX)
 		return 0;
 	int rc = net->link->send(pair, c->iov, c->out);
-	if (rc == -EPIPE)
-		link_gone(net);
-	else if (rc && rc != -EAGAIN && log_guest_ok(&net->complaints, 5))
+	if (!rc || rc == -EAGAIN || rc == -EPIPE)
+		return rc;
+	if (log_guest_ok(&net->complaints, 5))
 		log_warn("%s: a frame of %zu bytes was dropped: %s", net->dev.name, len,
 			 strerror(-rc));
-	return rc == -EAGAIN ? rc : 0;
+	return 0;
 }
 
 static void transmit(struct net_pair *pair)
 {
 	struct net *net = pair->net;
 	struct virtio_dev *v = &net->virtio;
-	int rc = net->state.up ? net->link->flush(net) : 0;
+	int rc = net->hung_up ? 0 : net->link->flush(net);
 	unsigned i = 0, q = net_pair_queue(pair, NET_TX);
 	while (!rc && i++ < TURN && virtq_pop(v, q, &net->chain)) {
 		rc = send_chain(pair, &net->chain);
-		if (rc)
+		if (rc && rc != -EPIPE)
 			virtq_unpop(v, q, 1);
 		else
 			virtq_push(v, q, net->chain.head, 0);
 	}
-	pair->blocked = net->state.up && (rc == -EAGAIN || net->state.tx_len);
+	pair->blocked = !net->hung_up && (rc == -EAGAIN || net->state.tx_len);
 	if (i > TURN)
 		virtio_look_again(v, q);
 	virtq_notify(v, q);
+	if (rc == -EPIPE)
+		hang_up(pair);
 }
 
 /* What vhost serves, who kicks without an eventfd kicks with one. */
@@ -229,8 +250,8 @@ void net_ready(void *opaque, uint32_t events)
 	bool ours = !pair->vhost.running;
 	if (ours && events & EPOLLIN && net->state.up)
 		receive(pair);
-	else if (events & (EPOLLERR | EPOLLHUP))
-		link_gone(net);
+	if (events & (EPOLLERR | EPOLLHUP))
+		hang_up(pair);
 	if (ours && events & EPOLLOUT)
 		transmit(pair);
 	net_watch(net);
