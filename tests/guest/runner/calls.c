@@ -150,7 +150,9 @@ static int table_write(const struct calls *c, struct session *s, const char *nam
 		   "(old) "
 		   "from the kick until\n# it is told that the guest runs, and of its successor "
 		   "(new) from the "
-		   "state's arrival to KVM_RUN.\n# Written by scripts/calls.\n");
+		   "state's arrival to KVM_RUN.\n# Without vhost, which the machines that have "
+		   "/dev/kvm for these tests lack:\n# what it is told in the pause is in "
+		   "tests/unit/test_net_vhost.c.\n# Written by scripts/calls.\n");
 	for (unsigned part = 0; part < 2; part++) {
 		const char *who = part ? "new " : "old ";
 		for (unsigned i = 0; i < c->lines; i++)
