@@ -1,14 +1,14 @@
 #!/bin/sh
-# A Debian with its root on a virtio disk and its network on a tap, updated about every second while fio writes a second
-# disk and verifies it, TCP streams run both ways (iperf3) and pings go. Nothing is lost, and after its power-off fio
+# A Debian with two processors, its root on a virtio disk and its network on a tap with two pairs of queues, whose frames L1's
+# kernel moves (vhost-net), updated about every second while fio writes a second disk and verifies it, TCP streams run both ways (iperf3) and pings go. Nothing is lost, and after its power-off fio
 # finds from outside what it has written.
-# bed: --debian --module tun --module ext4 --timeout 700
+# bed: --debian --module tun --module vhost_net --module ext4 --timeout 900
 # bed-long: --timeout 1800 --env SIZE=512M --env TRAFFIC=400 --env LEAST=30
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 # shellcheck source=tests/nested/debian.sh
 . /bed/debian.sh
-WAIT=300 MEM=512
+WAIT=300 MEM=512 CPUS=2
 SIZE=${SIZE:-48M} TRAFFIC=${TRAFFIC:-30} LEAST=${LEAST:-3}
 
 # The same words lead fio to the same blocks again.
@@ -19,14 +19,19 @@ fio_words() { # FILE WORD...
 		"--iodepth=32 --fdatasync=64 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --eta=never $*"
 }
 
-tunctl -t tap0 >/dev/null || fail "no tap"
+/bed/tap-queues tap0 || fail "no tap"
 ip addr add 10.0.2.2/24 dev tap0
 ip link set tap0 up
 debian_program /usr/bin/iperf3
 iperf3 --server >/out/iperf3-server.txt 2>&1 &
 server=$!
 truncate -s "$SIZE" /tmp/data.raw
-debian_start --disk "/tmp/data.raw,serial=data" --net tap=tap0 --rng
+debian_start --disk "/tmp/data.raw,serial=data" --net tap=tap0,vhost=on,queues=2 --rng \
+	--control /run/guest.sock
+served_by() { /bed/molt-a status /run/guest.sock --json | grep -c '"served_by":"vhost"'; }
+expect "interfaces that the kernel's vhost serves" "$(served_by)" -eq 1
+debian_ask "ls -d /sys/class/net/e*/queues/rx-* | wc -l"
+expect "queues that the guest receives from" "$ANSWER" = 2
 
 debian_ask "ping -i 0.2 -c $((TRAFFIC * 5)) 10.0.2.2 >ping 2>&1 & pings=\$!"
 debian_ask "iperf3 -c 10.0.2.2 --bidir --bitrate 4M --time $TRAFFIC >streams 2>&1 & streams=\$!"
@@ -41,6 +46,7 @@ debian_ask "wait \$streams"
 expect "iperf3's status" "$STATUS" -eq 0
 debian_ask "echo \$(grep receiver streams)"
 say "streams: $ANSWER"
+expect "the same after the updates" "$(served_by)" -eq 1
 debian_ask "! dmesg -l emerg,alert,crit,err,warn | grep -E 'virtio|vd[ab]|en[ps]|ext4|EXT4|hung|stall|lockup|BUG|Oops'"
 expect "complaints of the guest's kernel: none" "$STATUS" -eq 0
 debian_stop
