@@ -40,6 +40,7 @@ static void await_kick(struct disk *disk)
 	disk->idle--;
 }
 
+/* Or the guest will, by its next kick. */
 static void wake_another(struct disk *disk)
 {
 	struct virtio_dev *v = &disk->virtio;

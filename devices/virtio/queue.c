@@ -144,11 +144,10 @@ bool virtq_open(const struct virtio_dev *v, unsigned q)
 	       status & VIRTIO_CONFIG_S_DRIVER_OK && !(status & VIRTIO_CONFIG_S_NEEDS_RESET);
 }
 
-bool virtq_pending(const struct virtio_dev *v, unsigned q)
+bool virtq_pending(struct virtio_dev *v, unsigned q)
 {
-	const struct virtq *queue = &v->queue[q];
-	return virtq_open(v, q) &&
-	       __atomic_load_n(&queue->avail->idx, __ATOMIC_RELAXED) != queue->next;
+	uint16_t pending;
+	return virtq_open(v, q) && available(v, q, &pending);
 }
 
 bool virtq_pop(struct virtio_dev *v, unsigned q, struct virtq_chain *chain)

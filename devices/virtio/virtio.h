@@ -185,8 +185,8 @@ void virtq_unmap(struct virtio_dev *v, unsigned q);
 /* May chains be taken from queue @q now? Not while the device is quiet, stopped or broken. */
 bool virtq_open(const struct virtio_dev *v, unsigned q);
 
-/* Has queue @q, which is open, a chain now? */
-bool virtq_pending(const struct virtio_dev *v, unsigned q);
+/* Has queue @q a chain now? When there is none the guest will kick for the next one. */
+bool virtq_pending(struct virtio_dev *v, unsigned q);
 
 /* Takes the next chain of queue @q. False: there is none, or the queue is broken, and the guest was told. When
  * there is none the guest will kick for the next one. */
