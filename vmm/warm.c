@@ -11,6 +11,7 @@
 
 #include "vmm/arch.h"
 #include "vmm/machine.h"
+#include "vmm/sched.h"
 
 #define STEP_LEN    (2 * MIB) /* it is called off between two of them */
 #define PROGRESS_NS (100 * NS_PER_MS)
@@ -272,7 +273,9 @@ int warm_run(struct machine *m, const struct warm_options *opt, struct warm_resu
 		out->total = warm_map_total(&r.map);
 	int rc = 0;
 	if (worth_it(&r)) {
+		sched_idle(); /* so that nobody waits for a processor because of this */
 		warm_all(&r);
+		sched_hurry(pthread_self()); /* what is left is short, and is waited for */
 		rc = arch_warm_close(m, err);
 		if (opt->progress)
 			opt->progress(opt->opaque, r.done, out->total);

@@ -44,8 +44,8 @@ struct warm_result {
 	char why[192]; /* "", or why not all of it was warmed */
 };
 
-/* On a thread of its own. Returns 0 also where nothing, or not all, was warmed: out->why. An error: no guest should
- * have the VM. */
+/* On a thread of its own, which becomes idle (sched.h). Returns 0 also where nothing, or not all, was warmed: out->why.
+ * An error: no guest should have the VM. */
 int warm_run(struct machine *m, const struct warm_options *opt, struct warm_result *out,
 	     struct error *err);
 const char *warm_way_text(enum warm_way way);

@@ -13,6 +13,8 @@
 #include "vmm/sched.h"
 #include "vmm/warm.h"
 
+#define LOOK_MS 1000 /* between two looks at the thread */
+
 static struct warming {
 	struct machine *m;
 	int peer;
@@ -22,7 +24,7 @@ static struct warming {
 	struct error err;
 	int rc;
 	int over; /* eventfd: the thread is about to end */
-	bool cancel, hurry;
+	bool cancel;
 } self;
 
 /* How far warming is, in percent: of the memory, or of the time that it may take, whichever is nearer to its end. */
@@ -41,9 +43,6 @@ static void tell(void *opaque, uint64_t done, uint64_t total)
 static void *run(void *opaque)
 {
 	prctl(PR_SET_NAME, "molt-warm");
-	sched_idle();
-	if (__atomic_load_n(&self.hurry, __ATOMIC_ACQUIRE)) /* its time was over before it began */
-		sched_hurry(pthread_self());
 	self.rc = warm_run(self.m, &self.options, &self.result, &self.err);
 	const uint64_t one = 1;
 	fd_write_all(self.over, &one, sizeof(one));
@@ -84,17 +83,19 @@ int warm_machine(struct machine *m, int peer, struct error *err)
 	struct pollfd p[] = {{.fd = over, .events = POLLIN}, {.fd = peer}};
 	const uint64_t end_ns = self.begun_ns + self.budget_ns;
 	while (!p[0].revents) {
-		int n = poll(p, ARRAY_LEN(p), self.hurry ? -1 : ms_until(end_ns));
+		int left_ms = self.cancel ? 0 : ms_until(end_ns);
+		int n = poll(p, ARRAY_LEN(p), left_ms && left_ms < LOOK_MS ? left_ms : LOOK_MS);
 		bool gone = n > 0 && p[1].revents & (POLLHUP | POLLERR);
 		if (gone) {
 			p[1].fd = -1;
 			__atomic_store_n(&self.cancel, true, __ATOMIC_RELEASE);
 		}
-		/* It is to end, and would only find out when nobody else wants the processor. */
-		if (gone || now_ns() >= end_ns) {
-			__atomic_store_n(&self.hurry, true, __ATOMIC_RELEASE);
+		/* It is to end, and would only find out when nobody else wants the processor. Until then the incumbent
+		 * is told that time passes: the thread may get none of it for long. */
+		if (self.cancel || now_ns() >= end_ns)
 			sched_hurry(thread);
-		}
+		else if (!n)
+			tell(NULL, 0, 1);
 	}
 	pthread_join(thread, NULL);
 	report(&self.result);

@@ -23,7 +23,7 @@ add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/nested/guest-runner
 list(APPEND NESTED_TOOLS ${CMAKE_BINARY_DIR}/nested/guest-runner)
 # Warming's own code, with a KVM but without the rest of molt: what is not called is left out.
 set(NESTED_WARM ${CMAKE_CURRENT_LIST_DIR}/tools/warm.c)
-foreach(source warm warm_map warm_room vm arch/x86_64/warm arch/x86_64/cpu arch/x86_64/tsc base/error base/fd base/log
+foreach(source warm warm_map warm_room sched vm arch/x86_64/warm arch/x86_64/cpu arch/x86_64/tsc base/error base/fd base/log
     base/pool)
   list(APPEND NESTED_WARM ${CMAKE_SOURCE_DIR}/vmm/${source}.c)
 endforeach()

@@ -9,9 +9,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cpr/handover/protocol.h"
 #include "cpr/handover/warming.h"
 #include "cpr/handover/wire.h"
 #include "vmm/machine.h"
+#include "vmm/sched.h"
 #include "vmm/warm.h"
 
 #define NOBODY 65534
@@ -24,7 +26,7 @@ static struct error err;
 static struct {
 	unsigned runs;
 	int policy, nice;
-	bool until_called_off;
+	bool until_called_off, until_told;
 	uint64_t now_ns, tick_ns;
 } fake;
 
@@ -48,10 +50,17 @@ int warm_run(struct machine *machine, const struct warm_options *opt, struct war
 	     struct error *e)
 {
 	fake.runs++;
+	sched_idle();
 	fake.policy = policy_now();
 	fake.nice = getpriority(PRIO_PROCESS, 0);
 	*out = (struct warm_result){0};
 	__atomic_store_n(&fake.now_ns, 1 * NS_PER_MS, __ATOMIC_SEQ_CST);
+	static struct wire_message told;
+	while (fake.until_told && wire_recv(ends[1], &told, -1, e))
+		;
+	assert_true(!fake.until_told || told.kind == PROTOCOL_PROGRESS);
+	if (fake.until_told)
+		sched_hurry(pthread_self());
 	while (policy_now() == SCHED_IDLE ||
 	       (fake.until_called_off && !__atomic_load_n(opt->cancel, __ATOMIC_ACQUIRE)))
 		usleep(1000);
@@ -98,6 +107,14 @@ static void its_time_is_over_before_it_begins(void **state)
 	fake.tick_ns = 1 * NS_PER_MS;
 	assert_int_equal(warm_machine(&m, ends[0], &err), 0);
 	assert_int_equal(fake.runs, 1);
+}
+
+/* A thread that gets no processor tells nothing: the incumbent, whose patience is shorter, hears of the time. */
+static void it_is_told_that_time_passes(void **state)
+{
+	m.opt.warm_budget_ms = 3600000;
+	fake.until_told = true;
+	assert_int_equal(warm_machine(&m, ends[0], &err), 0);
 }
 
 static void it_ends_when_it_is_called_off(void **state)
@@ -153,9 +170,13 @@ static void not_without_a_budget(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(it_ends_when_its_time_is_over),	 TEST(its_time_is_over_before_it_begins),
-		TEST(it_ends_when_it_is_called_off),	 TEST(it_is_called_off_in_its_last_step),
-		TEST(without_the_right_to_take_it_back), TEST(not_without_a_budget),
+		TEST(it_ends_when_its_time_is_over),
+		TEST(its_time_is_over_before_it_begins),
+		TEST(it_is_told_that_time_passes),
+		TEST(it_ends_when_it_is_called_off),
+		TEST(it_is_called_off_in_its_last_step),
+		TEST(without_the_right_to_take_it_back),
+		TEST(not_without_a_budget),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
