@@ -343,6 +343,27 @@ updates() { # HOW-MANY
 
 pauses() { tail -n "$1" "$REPORT" | sed 's/.*"pause_ns":\([0-9]*\).*/\1/' | awk '{ printf " %.0f", $1 / 1e6 }'; }
 
+# The guest resets, and is there again in the same processes (--on-reset reboot).
+boot_again() {
+	boots=$(guest_count READY)
+	beats_wait 8
+	old=$BEAT_N
+	echo reboot >&3
+	wait_until "boot after a reset" guest_said READY "$boots"
+	wait_until "heartbeats after a reset" beat_below "$old"
+	quiet_expect "worker after a reset" -d "/proc/$WORKER"
+	quiet_expect "pid after a reset" "$(process_start)" = "$START"
+	quiet_expect "VmLck after a reset" "$(process_locked)" -eq "$(locked_due)"
+	quiet_expect "descriptors after a reset" "$(process_fds)" -le $((FDS + 2))
+	quiet_expect "threads after a reset" "$(process_threads)" -eq "$THREADS"
+	TAKEN_FDS=''
+	beats_wait 1
+	before=$BEAT
+	beats_wait 1
+	expect_growth "after a reset" "$before"
+	say "ok: boot $((boots + 1)), $(process_fds) descriptors"
+}
+
 # Powers the guest off and closes its account: $END.
 guest_stop() {
 	guest_end
