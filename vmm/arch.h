@@ -38,6 +38,8 @@ struct arch_pci_layout {
 	unsigned address_bits; /* they bound a new guest's mmio64; 0: it was taken over */
 	uint64_t pio_base, pio_len;
 	uint64_t config_port; /* address register of configuration mechanism 1; data 4 above it */
+	uint64_t slots_port;  /* registers of slots that may be given up (devices/pci/slots.c), */
+	uint32_t slots_gsi;   /* and their interrupt */
 	uint32_t intx_gsi[4]; /* GSI of INTA..INTD of slot 0; slot s pin p uses [(s + p) % 4] */
 };
 void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out);

@@ -44,6 +44,25 @@ void device_tell(struct device *dev, const char *trouble, bool ends_guest)
 	pthread_kill(dev->m->leader, MACHINE_WAKE_SIGNAL);
 }
 
+void device_leave(struct device *dev)
+{
+	dev->leaving = true;
+	pthread_kill(dev->m->leader, MACHINE_WAKE_SIGNAL);
+}
+
+void devices_release(struct machine *m)
+{
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		struct device *dev = m->devices[i];
+		pthread_mutex_lock(&m->lock);
+		bool leaving = dev->leaving;
+		dev->leaving = false;
+		pthread_mutex_unlock(&m->lock);
+		if (leaving)
+			dev->cls->release(dev);
+	}
+}
+
 bool device_destroy(struct device *dev)
 {
 	if (dev->cls->destroy)

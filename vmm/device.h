@@ -20,6 +20,7 @@
 #include "cpr/state/state.h"
 
 struct device;
+struct machine;
 
 /* Steps are optional. */
 struct device_class {
@@ -65,6 +66,9 @@ struct device_class {
 	/* Leader, device lock not held: looks at the host's side anew, whose size may have changed: *@bytes. 1: it
 	 * has, and the guest is told; 0; -errno: nothing is changed. */
 	int (*rescan)(struct device *dev, uint64_t *bytes, struct error *err);
+	/* Leader, no update is under way, device lock not held: the guest has ejected the device (device_leave). Closes
+	 * what the host waits for. */
+	void (*release)(struct device *dev);
 	void (*destroy)(struct device *dev); /* what is not in its struct; the machine is quiet */
 };
 
@@ -77,6 +81,7 @@ struct device {
 	const char *served_by; /* who does its work, static: "vhost"; NULL: nothing to tell apart */
 	uint64_t
 		blocked_s; /* CLOCK_BOOTTIME when it was first seen that it cannot be kept over an update; 0: it can */
+	bool leaving;	       /* by device_leave; the leader has not released it yet */
 	bool told, ends_guest; /* by device_tell; the leader has not looked yet */
 	bool stays; /* by destroy, which could not end a thread that uses struct and descriptors */
 	char node[STATE_NODE_LEN]; /* of its section of the state */
@@ -91,6 +96,10 @@ bool device_destroy(struct device *dev);
 /* Device lock held: @trouble (static) is told to the operator by the leader: log, event, status; and with
  * @ends_guest the guest is asked to power off. */
 void device_tell(struct device *dev, const char *trouble, bool ends_guest);
+
+/* leave, device lock held: the guest has ejected it. release: the leader releases all of those. */
+void device_leave(struct device *dev);
+void devices_release(struct machine *m);
 
 /* Devices every machine has, in order; ends with NULL. */
 extern const struct device_class *const devices_fixed[];

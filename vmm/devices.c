@@ -14,8 +14,8 @@ const struct device_class *const devices_fixed[] = {
 };
 
 const struct device_class *const devices_optional[] = {
-	&vfio_class,  &vfio_container_class, &disk_class,    &net_class, &rng_class,
-	&vsock_class, &balloon_class,	     &testdev_class, NULL,
+	&vfio_class, &vfio_container_class, &pci_slots_class, &disk_class,    &net_class,
+	&rng_class,  &vsock_class,	    &balloon_class,   &testdev_class, NULL,
 };
 
 const struct device_class *devices_find(const char *name)

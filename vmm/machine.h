@@ -46,6 +46,9 @@ struct machine {
 	struct counters counters;
 
 	pthread_t leader;
+	/* Of the PCI bus, a bit each: where a new guest may be asked to give up what is there; and where it has. */
+	uint32_t eject_slots, gone_slots;
+
 	bool ending;   /* the guest was asked to power off: no updates any more */
 	int stop_code; /* exit code asked for by machine_stop, -1 while running */
 	char stop_reason[128];

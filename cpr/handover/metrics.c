@@ -96,6 +96,9 @@ static void put_all(FILE *f, struct machine *m, const struct program *p)
 	put_pauses(f, &s);
 	put(f, "molt_devices_blocking", "gauge",
 	    "Devices for which an update would be refused now.", count_blocked(m));
+	put(f, "molt_devices_ejected", "gauge",
+	    "Devices that the guest has given back to the host.",
+	    (unsigned)__builtin_popcount(m->gone_slots));
 	put_memory(f, &m->ram);
 	put(f, "molt_guest_memory_reported_bytes_total", "counter",
 	    "Free memory that the guest has reported (--balloon) and the host has taken back.",

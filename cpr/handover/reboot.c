@@ -23,11 +23,13 @@ static uint64_t booted_ns;
 static struct boots {
 	uint32_t quick; /* how many in a row have not lasted */
 	uint32_t asked; /* an update was */
+	uint32_t gone;	/* slots whose devices it has ejected */
 } boots;
 
 static const struct field boots_fields[] = {
 	FIELD_U(struct boots, quick),
 	FIELD_U(struct boots, asked),
+	FIELD_U(struct boots, gone),
 };
 static STATE_CLASS(boots_class, "boots", 1, struct boots, boots_fields);
 static const struct state_section boots_section = {
@@ -108,6 +110,7 @@ int reboot(struct machine *m, struct program *p, int link, bool asked, char **ar
 	   struct error *err)
 {
 	boots.asked = asked;
+	boots.gone = m->gone_slots;
 	p->reboots++;
 	report_reboot(m, p->reboots);
 	counters_read(m); /* what these vCPUs have done */
@@ -144,6 +147,7 @@ int reboot_resume(struct machine *m, struct program *p, int fd, bool *asked, str
 			 ?: program_options(p, &m->opt, err);
 	m->kept = &parsed;
 	*asked = boots.asked;
+	m->gone_slots = boots.gone;
 	return rc;
 }
 

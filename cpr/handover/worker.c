@@ -349,6 +349,9 @@ static void keep_deadlines(void)
 		go_alone("its new program does not speak");
 	settle(now);
 	inherit(now);
+	/* An update under way has sent descriptors to the successor: who has the guest afterwards closes them. */
+	if (!incumbent_busy())
+		devices_release(m);
 	look(now);
 }
 

@@ -23,7 +23,7 @@ static void config_access(struct pci_host *host, unsigned devfn, unsigned reg, u
 			  bool write, uint64_t *value)
 {
 	struct pci_dev *dev = pci_dev_at(host, devfn);
-	if (!dev || reg & (len - 1))
+	if (!dev || reg & (len - 1) || pci_slot_gone(dev))
 		return;
 	if (write && dev->ops->config_write)
 		dev->ops->config_write(dev, reg, len, (uint32_t)*value);

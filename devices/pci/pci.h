@@ -59,6 +59,9 @@ struct pci_ops {
 	 * leaves nothing mapped; -EEXIST: something else is there. */
 	int (*bar_map)(struct pci_dev *dev, unsigned bar, uint64_t addr, struct error *err);
 	void (*bar_unmap)(struct pci_dev *dev, unsigned bar, uint64_t addr);
+
+	/* Of a device that may go: the guest has given it up. False: nobody wants it, and it stays. */
+	bool (*eject)(struct pci_dev *dev);
 };
 
 struct pci_bar {
@@ -75,6 +78,7 @@ struct pci_dev {
 	struct pci_state *state; /* the owner's */
 	uint8_t wmask[PCI_CONFIG_LEN];
 	struct pci_bar bars[PCI_BARS];
+	bool may_go;	   /* the guest may be asked to give it up (slots.c) */
 	bool line;	   /* asserts INTA (pci_intx_set), in this process's VM */
 	struct msi *msi;   /* set by msi_init */
 	struct msix *msix; /* set by msix_init */
@@ -95,6 +99,12 @@ bool pci_shares_slot(const struct pci_dev *dev);
 /* After the state was loaded, which says where the guest finds the device: refuses no place, other BARs, and BARs
  * that are mapped but do not decode. */
 int pci_dev_load(struct pci_dev *dev, struct error *err);
+
+/* slots.c. may_go, at init: the guest may be asked to give up the device, which has its slot for itself. ask: it is
+ * now, or again; returns the seconds since the first time. gone: it has given it up, and nobody is there. */
+int pci_slot_may_go(struct pci_dev *dev, struct error *err);
+uint64_t pci_slot_ask(struct pci_dev *dev);
+bool pci_slot_gone(const struct pci_dev *dev);
 
 /* Who answers there, or NULL. */
 struct pci_dev *pci_dev_at(const struct pci_host *host, unsigned devfn);
@@ -150,4 +160,13 @@ struct pci_host {
 	struct pci_host_state state;
 };
 
-extern const struct device_class pci_host_class;
+struct pci_slots {
+	struct device dev;
+	struct pci_slots_state {
+		uint32_t ask, gone;
+		/* When the host first wanted it, CLOCK_BOOTTIME; 0: it has not. */
+		uint64_t asked_s[PCI_SLOTS];
+	} state;
+};
+
+extern const struct device_class pci_host_class, pci_slots_class;

@@ -4,6 +4,7 @@
  * is asked for it (iommu.h), ties the devices to the VM by the KVM-VFIO device, and takes part in the update on behalf
  * of all of them.
  */
+#include <fcntl.h>
 #include <linux/kvm.h>
 
 #include "devices/vfio/vfio.h"
@@ -135,6 +136,34 @@ int vfio_container_add(struct vfio_container *c, unsigned number, int fd, struct
 	return 0;
 }
 
+/* The last descriptor of a device resets it, that of the last group unpins guest memory: so they are closed without the
+ * device lock. */
+void vfio_container_remove(struct vfio_container *c, const struct vfio_dev *dev)
+{
+	struct machine *m = c->dev.m;
+	char names[2][FDSET_NAME_LEN] = {"", ""};
+	int fds[2] = {-1, -1};
+	int tie = c->iommu->tie_of(c, dev);
+	snprintf(names[0], sizeof(names[0]), "vfio:%s", dev->id);
+	if (tie >= 0) {
+		if (c->kvm_fd >= 0)
+			kvm_file(c, c->files[tie].fd, KVM_DEV_VFIO_GROUP_DEL);
+		if (c->files[tie].fd != dev->fd)
+			snprintf(names[1], sizeof(names[1]), "vfio-group:%u", c->files[tie].number);
+		c->files[tie] = c->files[--c->nfiles];
+		c->state.nranges = c->nfiles ? c->state.nranges : 0;
+	}
+	pthread_mutex_lock(&m->lock);
+	for (unsigned i = 0; i < 2; i++) {
+		int fd = fdset_get(&m->fds, names[i]);
+		fds[i] = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		fdset_close(&m->fds, names[i]);
+	}
+	pthread_mutex_unlock(&m->lock);
+	fd_close(&fds[0]);
+	fd_close(&fds[1]);
+}
+
 static int tie_all(struct vfio_container *c, struct error *err)
 {
 	int rc = 0;
@@ -190,7 +219,7 @@ static int container_reset(struct device *dev, struct error *err)
 static int container_check(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
-	return c->iommu->may_renew(c, err);
+	return c->nfiles ? c->iommu->may_renew(c, err) : 0;
 }
 
 /* Before the pause: all of guest memory will be locked by this process, so its limit must allow for it. */
@@ -204,7 +233,7 @@ static int container_join(struct device *dev, struct error *err)
 static int container_take(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
-	return c->iommu->renew(c, err);
+	return c->nfiles ? c->iommu->renew(c, err) : 0;
 }
 
 static void container_destroy(struct device *dev)

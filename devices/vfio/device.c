@@ -22,6 +22,7 @@ static const struct pci_ops vfio_pci_ops = {
 	.config_write = vfio_config_write,
 	.bar_map = vfio_bar_map,
 	.bar_unmap = vfio_bar_unmap,
+	.eject = vfio_eject,
 };
 
 static int find_container(struct machine *m, struct vfio_container **out, struct error *err)
@@ -43,7 +44,8 @@ struct vfio_dev *vfio_find(struct machine *m, const char *id)
 }
 
 /* Functions of one device of the host are functions of one slot in the guest: some drivers look for the others
- * there. A slot has a function 0, so that one is given first. Virtual functions are devices of their own. */
+ * there. A slot has a function 0, so that one is given first. Virtual functions are devices of their own; what may be
+ * ejected goes with its slot. */
 static void join_slot(struct vfio_dev *dev)
 {
 	char first[VFIO_ID_LEN];
@@ -52,7 +54,7 @@ static void join_slot(struct vfio_dev *dev)
 	first[last] = '0';
 	const struct vfio_dev *fn0 = vfio_find(dev->dev.m, first);
 	if (fn0 && first[last - 1] == '.' && !dev->own_slot && !fn0->own_slot &&
-	    !vfio_is_virtual(dev->id))
+	    fn0->unbind != VFIO_UNBIND_EJECT && !vfio_is_virtual(dev->id))
 		pci_dev_join(&dev->pci, &fn0->pci, (unsigned)(dev->id[last] - '0'));
 }
 
@@ -75,7 +77,9 @@ static int vfio_init(struct device *base, const char *arg, struct error *err)
 		rc = find_container(m, &dev->container, err);
 	if (!rc)
 		rc = pci_dev_init(&dev->pci, base, &vfio_pci_ops, &dev->state.pci, err);
-	if (!rc)
+	if (!rc && dev->unbind == VFIO_UNBIND_EJECT)
+		rc = pci_slot_may_go(&dev->pci, err);
+	else if (!rc)
 		join_slot(dev);
 	return rc;
 }
@@ -87,11 +91,9 @@ static int vfio_open(struct device *base, struct error *err)
 
 	snprintf(name, sizeof(name), "vfio:%s", dev->id);
 	dev->fd = fdset_get(&base->m->fds, name);
-	if (dev->fd >= 0)
+	/* Of a guest that is taken over the state says whether the device is gone, once it is loaded. */
+	if (dev->fd >= 0 || !base->m->fresh || pci_slot_gone(&dev->pci))
 		return 0;
-	if (!base->m->fresh)
-		return error_set(err, EBADMSG, "%s: descriptor %s was not handed over", base->name,
-				 name);
 	int fd = dev->container->iommu->open_device(dev->container, dev, err); /* close-on-exec */
 	if (fd < 0)
 		return fd;
@@ -106,6 +108,9 @@ static int vfio_open(struct device *base, struct error *err)
 static int vfio_post_load(void *opaque, struct error *err)
 {
 	struct vfio_dev *dev = opaque;
+	if (dev->fd < 0)
+		return vfio_gone_load(dev, err);
+	dev->dev.leaving = pci_slot_gone(&dev->pci);
 	return vfio_answers_load(dev, err)
 			 ?: pci_dev_load(&dev->pci, err)
 			 ?: vfio_irq_load(dev, err)
@@ -116,7 +121,7 @@ static int vfio_post_load(void *opaque, struct error *err)
 static int vfio_realize(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
-	int rc = base->m->fresh ? vfio_answers_ask(dev, err) : 0;
+	int rc = base->m->fresh && dev->fd >= 0 ? vfio_answers_ask(dev, err) : 0;
 	vfio_irq_init(dev);
 	return rc;
 }
@@ -140,6 +145,10 @@ static void reset_hardware(struct vfio_dev *dev)
 static int vfio_reset(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
+	if (dev->fd < 0) {
+		base->trouble = VFIO_EJECTED;
+		return 0;
+	}
 	reset_hardware(dev);
 	return vfio_config_reset(dev, err);
 }
@@ -148,7 +157,7 @@ static int vfio_start(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
 	int rc = vfio_irq_start(dev, err);
-	return rc || !base->m->fresh ? rc : vfio_trouble_start(dev, err);
+	return rc || !base->m->fresh || dev->fd < 0 ? rc : vfio_trouble_start(dev, err);
 }
 
 /* Closes no descriptor: the table of kept ones owns them, and a successor uses them as well. */
@@ -175,5 +184,6 @@ const struct device_class vfio_class = {
 	.realize = vfio_realize,
 	.reset = vfio_reset,
 	.start = vfio_start,
+	.release = vfio_release,
 	.destroy = vfio_destroy,
 };

@@ -57,6 +57,8 @@ static int range_allowed(const struct vfio_container *c, uint32_t i, struct erro
 int vfio_dma_map(struct vfio_container *c, struct error *err)
 {
 	const struct ram_state *r = &c->dev.m->ram.state;
+	if (!c->nfiles) /* all devices are ejected */
+		return 0;
 	for (uint32_t i = 0; i < r->nregions; i++) {
 		c->state.iova[i] = r->gpa[i];
 		c->state.len[i] = r->len[i];
@@ -78,7 +80,7 @@ int vfio_dma_check(const struct vfio_container *c, struct error *err)
 {
 	const struct vfio_container_state *s = &c->state;
 	const struct ram_state *r = &c->dev.m->ram.state;
-	bool same = s->nranges == r->nregions && s->nranges <= RAM_MAX_REGIONS;
+	bool same = s->nranges == (c->nfiles ? r->nregions : 0) && s->nranges <= RAM_MAX_REGIONS;
 	for (uint32_t i = 0; same && i < s->nranges; i++)
 		same = s->iova[i] == r->gpa[i] && s->len[i] == r->len[i] &&
 		       s->offset[i] == r->offset[i] && vfio_dma_hva(c, i);

@@ -80,22 +80,26 @@ static int no_device(const char *id, struct error *err)
 	return error_hint(err, "lspci -D lists those there are");
 }
 
+bool vfio_group_of(const char *id, unsigned *group)
+{
+	char path[PATH_MAX], name[256], *end;
+	sysfs_path(path, id, "/iommu_group");
+	link_name(path, name, sizeof(name));
+	unsigned long number = strtoul(name, &end, 10);
+	*group = (unsigned)number;
+	return *name && !*end && number <= INT_MAX;
+}
+
 int vfio_explain_device(const char *id, unsigned *group, struct error *err)
 {
 	char path[PATH_MAX], name[256];
+	unsigned number;
 	sysfs_path(path, id, "");
 	if (access(path, F_OK))
 		return no_device(id, err);
-	sysfs_path(path, id, "/iommu_group");
-	link_name(path, name, sizeof(name));
-	char *end;
-	unsigned long number = strtoul(name, &end, 10);
-	bool found = *name && !*end && number <= INT_MAX;
 	/* A mediated device has a group only where the kernel still has groups (CONFIG_VFIO_GROUP). */
-	if (!found && (group || !is_mdev(id)))
+	if (!vfio_group_of(id, group ?: &number) && (group || !is_mdev(id)))
 		return no_group(id, err);
-	if (group)
-		*group = (unsigned)number;
 	driver_of(id, name, sizeof(name));
 	/* vfio-pci, or a vendor's variant of it (mlx5-vfio-pci). A mediated device belongs to who made it. */
 	return is_mdev(id) || strstr(name, "vfio") ? 0 : wrong_driver(id, name, err);

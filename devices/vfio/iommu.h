@@ -32,6 +32,8 @@ struct vfio_iommu {
 	 * it does not tell. */
 	unsigned (*ranges)(const struct vfio_container *c, struct vfio_iova_range *out,
 			   unsigned max);
+	/* What ties @dev to the VM (an index of c->files), if nothing else of the guest needs it; or -1. */
+	int (*tie_of)(const struct vfio_container *c, const struct vfio_dev *dev);
 	/* Range @i of guest memory, readable and writable for devices. 0 or -errno. */
 	int (*map)(const struct vfio_container *c, uint32_t i);
 	/* The guest runs: may it be given to another process? The error is the reason. */
@@ -78,6 +80,9 @@ extern const struct device_class vfio_container_class;
  * joins; tie tells it at once, for drivers that want to know the VM when they open the device. */
 int vfio_container_add(struct vfio_container *c, unsigned number, int fd, struct error *err);
 int vfio_container_tie(struct vfio_container *c, unsigned number, int fd, struct error *err);
+
+/* container.c: the guest has ejected @dev: KVM and this process let go of it, and of what ties it to the VM. */
+void vfio_container_remove(struct vfio_container *c, const struct vfio_dev *dev);
 
 /* iommufd.c: is it what this host, its devices and this guest's memory are to have? @why not. */
 bool vfio_iommufd_usable(struct vfio_container *c, char *why, size_t size);

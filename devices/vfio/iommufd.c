@@ -71,6 +71,8 @@ bool vfio_iommufd_usable(struct vfio_container *c, char *why, size_t size)
 	}
 	while ((d = machine_device(c->dev.m, "vfio", d))) {
 		const char *id = ((struct vfio_dev *)d)->id;
+		if (pci_slot_gone(&((struct vfio_dev *)d)->pci))
+			continue;
 		if (!vfio_node(id, path, sizeof(path))) {
 			snprintf(why, size, "device %s has no node of its own (Linux 6.6 has)", id);
 			return false;
@@ -151,6 +153,14 @@ static int iommufd_open_device(struct vfio_container *c, const struct vfio_dev *
 	return kept;
 }
 
+static int iommufd_tie_of(const struct vfio_container *c, const struct vfio_dev *dev)
+{
+	for (unsigned i = 0; i < c->nfiles; i++)
+		if (c->files[i].fd == dev->fd)
+			return (int)i;
+	return -1;
+}
+
 static unsigned iommufd_ranges(const struct vfio_container *c, struct vfio_iova_range *out,
 			       unsigned max)
 {
@@ -198,6 +208,7 @@ const struct vfio_iommu vfio_iommufd = {
 	.open = iommufd_open,
 	.adopt = iommufd_adopt,
 	.open_device = iommufd_open_device,
+	.tie_of = iommufd_tie_of,
 	.ranges = iommufd_ranges,
 	.map = iommufd_map,
 	.may_renew = iommufd_may_renew,

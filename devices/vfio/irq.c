@@ -257,7 +257,7 @@ static int msi_enable(struct vfio_dev *dev, unsigned want, struct error *err)
 	return 0;
 }
 
-static void irq_disable(struct vfio_dev *dev)
+void vfio_irq_disable(struct vfio_dev *dev)
 {
 	enum vfio_irq_mode mode = dev->state.irq_mode;
 	if (mode == VFIO_IRQ_NONE)
@@ -280,7 +280,7 @@ static int mode_change(struct vfio_dev *dev, enum vfio_irq_mode mode, bool on, u
 	struct error err = {0};
 	if (!on && dev->state.irq_mode != mode && dev->state.irq_mode != VFIO_IRQ_NONE)
 		return 0; /* the guest had both on, and the other one is served */
-	irq_disable(dev);
+	vfio_irq_disable(dev);
 	int rc = !on			 ? 0
 		 : mode == VFIO_IRQ_MSIX ? msix_enable(dev, vectors, &err)
 					 : msi_enable(dev, vectors, &err);

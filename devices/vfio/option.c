@@ -9,7 +9,8 @@ static int usage_error(const char *arg, struct error *err)
 {
 	error_end(err, EXIT_USAGE, EINVAL,
 		  "--vfio %.200s: expected DEVICE[,rom=on|off][,iommu=type1|iommufd][,noreset]"
-		  "[,unbind=wait|poweroff][,vf_token=UUID][,slot=shared|own]",
+		  "[,unbind=wait|poweroff|eject[,unbind_timeout=SECONDS]][,vf_token=UUID]"
+		  "[,slot=shared|own]",
 		  arg);
 	return error_hint(err,
 			  "DEVICE is a PCI address such as 0000:00:05.0 or 00:05.0 (lspci -D lists "
@@ -78,6 +79,26 @@ static bool parse_device(struct vfio_dev *dev, char *word)
 	return parse_bdf(dev, word);
 }
 
+static bool parse_unbind(struct vfio_dev *dev, const char *word)
+{
+	static const char *const words[] = {[VFIO_UNBIND_WAIT] = "wait",
+					    [VFIO_UNBIND_POWEROFF] = "poweroff",
+					    [VFIO_UNBIND_EJECT] = "eject"};
+	unsigned i = 0;
+	while (i < ARRAY_LEN(words) && strcmp(word, words[i]))
+		i++;
+	dev->unbind = i;
+	return i < ARRAY_LEN(words);
+}
+
+static bool parse_seconds(const char *word, uint32_t *seconds)
+{
+	char *end;
+	unsigned long n = strtoul(word, &end, 10);
+	*seconds = (uint32_t)n;
+	return isdigit((uint8_t)*word) && !*end && n && n <= UINT32_MAX;
+}
+
 static bool parse_word(struct vfio_dev *dev, const char *word)
 {
 	if (!strcmp(word, "rom=on") || !strcmp(word, "rom=off")) {
@@ -88,10 +109,10 @@ static bool parse_word(struct vfio_dev *dev, const char *word)
 		dev->noreset = true;
 		return true;
 	}
-	if (!strcmp(word, "unbind=wait") || !strcmp(word, "unbind=poweroff")) {
-		dev->give_back = !strcmp(word, "unbind=poweroff");
-		return true;
-	}
+	if (!strncmp(word, "unbind=", strlen("unbind=")))
+		return parse_unbind(dev, word + strlen("unbind="));
+	if (!strncmp(word, "unbind_timeout=", strlen("unbind_timeout=")))
+		return parse_seconds(word + strlen("unbind_timeout="), &dev->unbind_timeout_s);
 	if (!strcmp(word, "slot=shared") || !strcmp(word, "slot=own")) {
 		dev->own_slot = !strcmp(word, "slot=own");
 		return true;
@@ -119,5 +140,6 @@ int vfio_option(struct vfio_dev *dev, const char *arg, struct error *err)
 	while (rest)
 		if (!parse_word(dev, strsep(&rest, ",")))
 			return usage_error(arg, err);
-	return 0;
+	return dev->unbind_timeout_s && dev->unbind != VFIO_UNBIND_EJECT ? usage_error(arg, err)
+									 : 0;
 }

@@ -198,6 +198,7 @@ void vfio_regions_free(struct vfio_dev *dev)
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		if (dev->regions[i].room)
 			munmap(dev->regions[i].room, dev->regions[i].room_len);
+	memset(dev->regions, 0, sizeof(dev->regions));
 }
 
 static struct bus *bar_bus(struct vfio_dev *dev, unsigned bar)

@@ -25,15 +25,25 @@ static void fd_name(const struct vfio_dev *dev, unsigned kind, char *name)
 	snprintf(name, FDSET_NAME_LEN, "vfio:%s:%s", dev->id, kinds[kind].name);
 }
 
-/* The kernel says again and again that it wants a device back: that is told once. */
-static void came(struct vfio_dev *dev, unsigned kind)
+static const char *text_of(const struct vfio_dev *dev, unsigned kind)
+{
+	return kind == VFIO_TROUBLE_REQUEST && dev->unbind == VFIO_UNBIND_EJECT
+		       ? "is wanted back by the host: the guest is asked to eject it"
+		       : kinds[kind].text;
+}
+
+/* False: nothing has. What comes again is told once. */
+static bool came(struct vfio_dev *dev, unsigned kind)
 {
 	uint64_t count;
-	if (read(dev->trouble_fd[kind], &count, sizeof(count)) != sizeof(count) ||
-	    dev->state.trouble & 1u << kind)
-		return;
+	if (read(dev->trouble_fd[kind], &count, sizeof(count)) != sizeof(count))
+		return false;
+	if (dev->state.trouble & 1u << kind)
+		return true;
 	dev->state.trouble |= 1u << kind;
-	device_tell(&dev->dev, kinds[kind].text, kind == VFIO_TROUBLE_REQUEST && dev->give_back);
+	device_tell(&dev->dev, text_of(dev, kind),
+		    kind == VFIO_TROUBLE_REQUEST && dev->unbind == VFIO_UNBIND_POWEROFF);
+	return true;
 }
 
 static void error_came(void *opaque, uint32_t events)
@@ -41,9 +51,18 @@ static void error_came(void *opaque, uint32_t events)
 	came(opaque, VFIO_TROUBLE_ERROR);
 }
 
+/* The kernel says every 10 s that it wants a device back (vfio_unregister_group_dev). So the guest is asked as often,
+ * as it may have begun anew meanwhile; and the time is looked at. */
 static void request_came(void *opaque, uint32_t events)
 {
-	came(opaque, VFIO_TROUBLE_REQUEST);
+	struct vfio_dev *dev = opaque;
+	if (!came(dev, VFIO_TROUBLE_REQUEST) || dev->unbind != VFIO_UNBIND_EJECT ||
+	    pci_slot_gone(&dev->pci))
+		return;
+	uint64_t waited_s = pci_slot_ask(&dev->pci);
+	if (dev->unbind_timeout_s && waited_s >= dev->unbind_timeout_s && !dev->dev.ends_guest)
+		device_tell(&dev->dev,
+			    "is wanted back by the host, and the guest has not ejected it", true);
 }
 
 static int watch(struct vfio_dev *dev, unsigned kind, int fd, struct error *err)
@@ -118,14 +137,26 @@ int vfio_trouble_load(struct vfio_dev *dev, struct error *err)
 		if (fd >= 0 && dev->trouble_fd[i] < 0)
 			rc = watch(dev, i, fd, err);
 		if (dev->state.trouble & 1u << i)
-			dev->dev.trouble = kinds[i].text;
+			dev->dev.trouble = text_of(dev, i);
 	}
 	return rc;
 }
 
+void vfio_trouble_close(struct vfio_dev *dev)
+{
+	char name[FDSET_NAME_LEN];
+	vfio_trouble_end(dev);
+	for (unsigned i = 0; i < VFIO_TROUBLES; i++) {
+		fd_name(dev, i, name);
+		fdset_close(&dev->dev.m->fds, name);
+	}
+}
+
 void vfio_trouble_end(struct vfio_dev *dev)
 {
-	for (unsigned i = 0; i < VFIO_TROUBLES; i++)
+	for (unsigned i = 0; i < VFIO_TROUBLES; i++) {
 		if (dev->trouble_fd[i] >= 0)
 			loop_remove(&dev->dev.m->loop, dev->trouble_fd[i]);
+		dev->trouble_fd[i] = -1;
+	}
 }

@@ -114,6 +114,22 @@ static int type1_open_device(struct vfio_container *c, const struct vfio_dev *de
 	return fd < 0 ? vfio_explain_open(dev->id, group, (int)-fd, err) : (int)fd;
 }
 
+/* The group, unless another device of the guest's is in it. */
+static int type1_tie_of(const struct vfio_container *c, const struct vfio_dev *dev)
+{
+	struct device *d = NULL;
+	unsigned group, other, i = 0;
+	if (!vfio_group_of(dev->id, &group))
+		return -1;
+	while ((d = machine_device(c->dev.m, "vfio", d)))
+		if (d != &dev->dev && ((struct vfio_dev *)d)->fd >= 0 &&
+		    vfio_group_of(((struct vfio_dev *)d)->id, &other) && other == group)
+			return -1;
+	while (i < c->nfiles && c->files[i].number != group)
+		i++;
+	return i < c->nfiles ? (int)i : -1;
+}
+
 /* Since Linux 5.4, in a capability that follows the structure. */
 static unsigned type1_ranges(const struct vfio_container *c, struct vfio_iova_range *out,
 			     unsigned max)
@@ -199,6 +215,7 @@ const struct vfio_iommu vfio_type1 = {
 	.open = type1_open,
 	.adopt = type1_adopt,
 	.open_device = type1_open_device,
+	.tie_of = type1_tie_of,
 	.ranges = type1_ranges,
 	.map = type1_map,
 	.may_renew = type1_may_renew,

@@ -86,6 +86,11 @@ struct vfio_answers {
 
 enum vfio_trouble { VFIO_TROUBLE_ERROR, VFIO_TROUBLE_REQUEST, VFIO_TROUBLES };
 
+/* What is done when the host wants the device back, beside telling the operator: nothing; the guest is asked to power
+ * off; or to give up the device alone. */
+enum vfio_unbind { VFIO_UNBIND_WAIT, VFIO_UNBIND_POWEROFF, VFIO_UNBIND_EJECT };
+#define VFIO_EJECTED "is ejected: the host has it back"
+
 enum vfio_irq_mode { VFIO_IRQ_NONE, VFIO_IRQ_INTX, VFIO_IRQ_MSI, VFIO_IRQ_MSIX };
 
 struct vfio_state {
@@ -110,7 +115,8 @@ struct vfio_dev {
 	char id[VFIO_ID_LEN]; /* its name in sysfs */
 	int iommu;	      /* enum vfio_iommu_kind that the option asks for; -1: any */
 	bool rom, noreset, own_slot;
-	bool give_back; /* the guest is asked to end when the host wants the device (unbind=poweroff) */
+	enum vfio_unbind unbind;
+	uint32_t unbind_timeout_s; /* unbind=eject; 0: none */
 	bool has_token;
 	uint8_t token
 		[16]; /* a UUID that a virtual function and its physical one share (vf_token=) */
@@ -172,12 +178,20 @@ void vfio_irq_init(struct vfio_dev *dev);
 int vfio_irq_start(struct vfio_dev *dev, struct error *err);
 int vfio_irq_load(struct vfio_dev *dev, struct error *err);
 void vfio_msix_use(struct pci_vectors *vec, unsigned i);
+void vfio_irq_disable(struct vfio_dev *dev);
 void vfio_intx_remove(struct vfio_dev *dev);
 
-/* trouble.c. start asks a fresh guest's device to be told; load takes the eventfds that were handed over. */
+/* trouble.c. start asks a fresh guest's device to be told; load takes the eventfds that were handed over; end watches
+ * them no longer; close closes them too. */
 int vfio_trouble_start(struct vfio_dev *dev, struct error *err);
 int vfio_trouble_load(struct vfio_dev *dev, struct error *err);
 void vfio_trouble_end(struct vfio_dev *dev);
+void vfio_trouble_close(struct vfio_dev *dev);
+
+/* eject.c: the guest gives the device up; the leader closes it; a state in which that has been. */
+bool vfio_eject(struct pci_dev *pci);
+void vfio_release(struct device *base);
+int vfio_gone_load(struct vfio_dev *dev, struct error *err);
 
 /* ---- explain.c: what is wrong with the host, and the remedy. Exit code EXIT_HOST. ---- */
 
@@ -189,6 +203,8 @@ extern struct vfio_host vfio_host;
 
 /* Does the device exist, have an IOMMU group and a VFIO driver? Gives the group unless @group is NULL. */
 int vfio_explain_device(const char *id, unsigned *group, struct error *err);
+/* Does the device have an IOMMU group? Gives it. */
+bool vfio_group_of(const char *id, unsigned *group);
 /* Is it a virtual function of another device (SR-IOV)? */
 bool vfio_is_virtual(const char *id);
 /* The device's own node (Linux 6.6), which iommufd needs. False: it has none. */

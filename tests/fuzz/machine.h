@@ -20,6 +20,7 @@
 #include "vmm/base/pool.h"
 #include "vmm/console/console.h"
 
+#define FUZZ_DEVICE BDF ",unbind=eject"
 #define MAX_FDS	    64
 #define MAX_OPS	    64
 #define MAX_UPDATES 3 /* of one input: each builds a machine */
@@ -219,7 +220,8 @@ static void fuzz_load_again(struct machine *m, struct state_blob *blob, const vo
 /* Takes the guest in @data over. The machine is the caller's, whatever *rc says. */
 static struct machine *fuzz_take_over(const void *data, size_t len, int *rc, struct error *err)
 {
-	struct machine *m = vfio_machine(false);
+	struct machine *m = vfio_machine_of(FUZZ_DEVICE, false);
+	m->leader = pthread_self();
 	struct state_blob *blob = calloc(1, sizeof(*blob));
 	*err = (struct error){0};
 	*rc = state_open(blob, data, len, err);
@@ -312,7 +314,8 @@ static void fuzz_pause(struct paused *p, unsigned kind)
 	struct error err = {0};
 	fake_vfio_setup(NULL);
 	fake.ioctl = fuzz_ioctl;
-	p->m = vfio_machine(true);
+	p->m = vfio_machine_of(FUZZ_DEVICE, true);
+	p->m->leader = pthread_self();
 	const struct {
 		const char *name;
 		int fd;

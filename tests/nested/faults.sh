@@ -55,15 +55,6 @@ limit() { # RESOURCE
 }
 
 # From here on what has to be waited for in the update.
-stopped_successor() {
-	for child in $(children); do
-		case $(cat "/proc/$child/comm" 2>/dev/null) in
-		molt-succ*) [ "$(awk '$1 == "State:" { print $2 }' "/proc/$child/status")" != T ] || SUCCESSOR=$child ;;
-		esac
-	done
-	[ -n "$SUCCESSOR" ]
-}
-
 stopped_at_build() { # WORDS
 	SUCCESSOR=
 	fault build:stop "$@"

@@ -260,6 +260,28 @@ update_ask() {
 	kill -USR1 "$PID"
 }
 
+stopped_successor() {
+	for child in $(children); do
+		case $(cat "/proc/$child/comm" 2>/dev/null) in
+		molt-succ*) [ "$(awk '$1 == "State:" { print $2 }' "/proc/$child/status")" != T ] || SUCCESSOR=$child ;;
+		esac
+	done
+	[ -n "$SUCCESSOR" ]
+}
+
+# Asks for an update whose successor stops at a point of cpr/fault.h, until it is sent SIGCONT. molt's environment must
+# have MOLT_FAULT=@/tmp/fault.
+update_hold() { # POINT
+	RECORDS=$(lines "$REPORT") SUCCESSOR=''
+	echo "$1:stop" >/tmp/fault
+	cp /bed/molt-faulty "$PROGRAM.new"
+	mv "$PROGRAM.new" "$PROGRAM"
+	UPDATES=$((UPDATES + 1))
+	echo "$UPDATES" >/out/updates
+	kill -USR1 "$PID"
+	wait_until "the successor to stop" stopped_successor
+}
+
 # One whole update, and everything that must be as it was.
 update() {
 	update_ask
@@ -395,6 +417,25 @@ guest_end() {
 	exec 3>&-
 	quiet_expect "molt's exit status" "$status" -eq 0
 	quiet_expect "system calls that the sandbox forbids" "$(grep -c sandbox: "$LOG")" -eq 0
+}
+
+# ---- devices that the guest is to eject (unbind=eject, --control $CONTROL) ----
+
+# From here on the host waits for the device.
+host_unbinds() { # BDF
+	echo "$1" >/sys/bus/pci/drivers/vfio-pci/unbind &
+	UNBIND=$!
+}
+is_ejected() { grep -q "$1 is ejected" "$LOG"; }
+host_has() { # BDF HOW-MANY-IN-ALL
+	wait "$UNBIND" || fail "the unbind of $1 failed"
+	wait_until "word of the ejection of $1" is_ejected "$1"
+	expect "the driver of $1" ! -e "/sys/bus/pci/devices/$1/driver"
+	expect "devices that are ejected, in status" \
+		"$(/bed/molt-a status "$CONTROL" --json | grep -o '"trouble":"is ejected' | wc -l)" -eq "$2"
+	expect "the same in metrics" "$(/bed/molt-a metrics "$CONTROL" | sed -n 's/^molt_devices_ejected //p')" -eq "$2"
+	worker_find || fail "no worker"
+	TAKEN_FDS='' FDS=$(process_fds)
 }
 
 # ---- common measurements ----

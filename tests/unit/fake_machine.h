@@ -146,6 +146,8 @@ FAKE_LINKAGE void arch_pci_layout(const struct machine *m, struct arch_pci_layou
 					.mmio64_len = fake.mmio64_len ?: 64 * GIB,
 					.address_bits = fake.address_bits,
 					.config_port = 0xcf8,
+					.slots_port = 0x610,
+					.slots_gsi = 20,
 					.pio_base = FAKE_PIO,
 					.pio_len = 0xe000,
 					.intx_gsi = {16, 17, 18, 19}};

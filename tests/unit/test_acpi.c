@@ -54,8 +54,8 @@ static const void *table(uint64_t gpa, const char *signature)
 	return h;
 }
 
-/* By way of the root pointer, as a guest does. */
-static const void *find(uint64_t rsdp_gpa, const char *signature)
+/* By way of the root pointer, as a guest does; the @skip'th behind the first, or NULL. */
+static const void *find_nth(uint64_t rsdp_gpa, const char *signature, unsigned skip)
 {
 	const struct acpi_rsdp *rsdp = at(rsdp_gpa, sizeof(*rsdp));
 	assert_memory_equal(rsdp->signature, "RSD PTR ", 8);
@@ -70,11 +70,18 @@ static const void *find(uint64_t rsdp_gpa, const char *signature)
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t gpa = load_le((const uint8_t *)(xsdt + 1) + 8 * i, 8);
 		const struct acpi_header *h = at(gpa, sizeof(*h));
-		if (!memcmp(h->signature, signature, 4))
+		if (!memcmp(h->signature, signature, 4) && !skip--)
 			return table(gpa, signature);
 	}
-	fail_msg("no table %s", signature);
 	return NULL;
+}
+
+static const void *find(uint64_t rsdp_gpa, const char *signature)
+{
+	const void *t = find_nth(rsdp_gpa, signature, 0);
+	if (!t)
+		fail_msg("no table %s", signature);
+	return t;
 }
 
 static uint64_t root(uint32_t cpus)
@@ -251,6 +258,52 @@ static void dsdt_agrees_with_the_layout(void **state)
 			fail_msg("dsdt.asl and layout.h differ: %s", want[i].what);
 }
 
+static unsigned occurrences(const struct acpi_header *h, const void *bytes, size_t len)
+{
+	const uint8_t *p = (const uint8_t *)h, *end = p + h->length;
+	unsigned n = 0;
+	while ((p = memmem(p, (size_t)(end - p), bytes, len))) {
+		p++;
+		n++;
+	}
+	return n;
+}
+
+/* A table for each slot whose device may go; none where none may. Ports and interrupt are the layout's, and the mark
+ * for the slot's number is gone. */
+static void slots_that_may_go(void **state)
+{
+	static const struct {
+		const char *what;
+		unsigned times;
+		uint8_t len, bytes[12];
+	} want[] = {
+		{"name of the slot", 5, 4, "S11_"},
+		{"name of the event device", 1, 4, "E11_"},
+		{"_ADR", 1, 9, {'_', 'A', 'D', 'R', 0x0c, 0, 0, 17, 0}},
+		{"_SUN", 1, 6, {'_', 'S', 'U', 'N', 0x0a, 17}},
+		{"_UID", 1, 6, {'_', 'U', 'I', 'D', 0x0a, 17}},
+		{"ports", 1, 6, {1, 0x0b, B2(LAYOUT_SLOTS_PORT), 0x0a, 8}},
+		{"interrupt", 1, 8, {0x89, 6, 0, 0x09, 1, B2(LAYOUT_SLOTS_GSI), 0}},
+		{"mark of the slot", 0, 1, {0x5a}},
+		{"mark in a name", 0, 2, "5A"},
+	};
+	assert_null(find_nth(root(1), "SSDT", 1));
+	machine.eject_slots = 1u << 3 | 1u << 17 | 1u << 31;
+	uint64_t gpa = root(255);
+	assert_non_null(find_nth(gpa, "SSDT", 3));
+	assert_null(find_nth(gpa, "SSDT", 4));
+	const struct acpi_header *h = find_nth(gpa, "SSDT", 2);
+	for (unsigned i = 0; i < ARRAY_LEN(want); i++)
+		if (occurrences(h, want[i].bytes, want[i].len) != want[i].times)
+			fail_msg("slot.asl, %s: %u times", want[i].what,
+				 occurrences(h, want[i].bytes, want[i].len));
+	machine.eject_slots = ~1u;
+	assert_non_null(find_nth(root(255), "SSDT", 31));
+	find(root(255), "APIC");
+	machine.eject_slots = 0;
+}
+
 static void too_many_cpus(void **state)
 {
 	struct error err = {0};
@@ -269,6 +322,7 @@ int main(void)
 		cmocka_unit_test(mcfg),
 		cmocka_unit_test(ssdt_carries_the_64_bit_window),
 		cmocka_unit_test(dsdt_agrees_with_the_layout),
+		cmocka_unit_test(slots_that_may_go),
 		cmocka_unit_test(too_many_cpus),
 	};
 	machine.ram.hva = aligned_alloc(PAGE_LEN, 32 * MIB);

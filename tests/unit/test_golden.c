@@ -31,7 +31,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 49194
+#define GOLDEN_BYTES 49585
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -81,7 +81,7 @@ static struct machine *golden_machine(bool fresh, bool virtio, struct rest *rest
 {
 	static const struct device_class *const devices[] = {&serial_class, &cmos_class,
 							     &power_class};
-	struct machine *m = vfio_machine(fresh);
+	struct machine *m = vfio_machine_of(virtio ? BDF ",unbind=eject" : BDF, fresh);
 	struct error err = {0};
 	add(m, "program", &program_state_class, &rest->program);
 	add(m, "ram", &ram_state_class, &m->ram.state);
@@ -204,6 +204,10 @@ static void live(struct machine *m, struct rest *rest)
 		guest_write(&m->mmio, table + 16 * i + 8, 8, 0x40 + i);
 	}
 	config_put(m, SLOT, MSIX_CAP + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	/* The host wants it back, and the guest has not heard of it. */
+	struct pci_slots *slots = (struct pci_slots *)machine_device(m, "pci-slots", NULL);
+	slots->state.ask = 1 << SLOT;
+	slots->state.asked_s[SLOT] = 77;
 	live_disk((struct disk *)machine_device(m, "disk", NULL));
 	live_net((struct net *)machine_device(m, "net", NULL));
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The IOMMU by iommufd, on a made-up host: which interface is chosen, in which order the kernel is asked, an update. */
+#include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -134,6 +136,8 @@ static long host(int fd, unsigned long request, void *arg)
 		note(attr->attr == KVM_DEV_VFIO_GROUP_ADD ? "K" : "k");
 		return 0;
 	}
+	if (request == KVM_IRQ_LINE)
+		return 0;
 	if (request == VFIO_GET_API_VERSION)
 		return VFIO_API_VERSION + 1; /* type1 is tried, which is all that is asked here */
 	assert_true(is_device(fd));
@@ -257,6 +261,65 @@ static void handed_over(void **state)
 	vfio_machine_free(next);
 	vfio_machine_free(m);
 	free(blob.data);
+}
+
+#define MAY_GO BDF ",unbind=eject"
+
+static void successor_of(struct machine *m, struct machine **next)
+{
+	struct error err = {0};
+	irq_detach_all(&m->irq, NULL);
+	struct fake_blob blob = fake_save(m);
+	*next = machine(MAY_GO, false);
+	if (fake_load(*next, &blob, &err) ||
+	    vfio_container_class.join(&container_of(*next)->dev, &err) ||
+	    vfio_container_class.take(&container_of(*next)->dev, &err) || fake_start(*next, &err))
+		fail_msg("%s", err.text);
+	free(blob.data);
+}
+
+/* KVM and this process let go of it. Without a device nothing is asked of iommufd any more, in an update or when the
+ * guest begins anew. */
+static void ejected(void **state)
+{
+	const uint64_t one = 1;
+	struct error err = {0};
+	struct machine *next;
+	make_device("pci", BDF, true);
+	struct machine *m = running(MAY_GO);
+	m->leader = pthread_self();
+	signal(MACHINE_WAKE_SIGNAL, SIG_IGN);
+	assert_int_equal(write(vfio_of(m)->trouble_fd[1], &one, sizeof(one)), sizeof(one));
+	serve_loop(m);
+	guest_write(&m->pio, 0x614, 4, 2);
+	kernel.calls[0] = 0;
+	int fd = vfio_of(m)->fd;
+	devices_release(m);
+	assert_string_equal(kernel.calls, "k ");
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+	assert_int_equal(vfio_container_class.check(&container_of(m)->dev, &err), 0);
+	successor_of(m, &next);
+	assert_string_equal(kernel.calls, "k ");
+	vfio_machine_free(next);
+	vfio_machine_free(m);
+
+	/* The host's driver has it by now, and it has no node. */
+	char path[160];
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/" BDF "/vfio-dev", root);
+	nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	m = machine(MAY_GO, true);
+	m->gone_slots = 2;
+	kernel.calls[0] = 0;
+	if (fake_realize(m, &err) || fake_reset(m, &err) || fake_start(m, &err))
+		fail_msg("%s", err.text);
+	assert_ptr_equal(container_of(m)->iommu, &vfio_iommufd);
+	assert_string_equal(kernel.calls, "P P ");
+	assert_int_equal(config_get(m, 1, PCI_VENDOR_ID, 4), ~0u);
+	assert_non_null(strstr(vfio_of(m)->dev.trouble, "is ejected"));
+	successor_of(m, &next);
+	assert_string_equal(kernel.calls, "P P ");
+	vfio_machine_free(next);
+	vfio_machine_free(m);
 }
 
 static int open_devices(const char *arg, struct error *err)
@@ -444,7 +507,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(fresh_guest),	  TEST(handed_over),	    TEST(chosen),   TEST(two_minds),
 		TEST(device_in_use),	  TEST(other_interface),    TEST(mediated), TEST(token),
-		TEST(reserved_addresses), TEST(too_little_to_lock),
+		TEST(reserved_addresses), TEST(too_little_to_lock), TEST(ejected),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -462,7 +462,7 @@ static void trouble(void **state)
 	struct machine *m = vfio_running();
 	struct device *dev = &vfio_of(m)->dev;
 	m->leader = pthread_self();
-	vfio_of(m)->give_back = true;
+	vfio_of(m)->unbind = VFIO_UNBIND_POWEROFF;
 	assert_null(dev->trouble);
 	assert_int_equal(write(vf.trouble_fd[0], &one, sizeof(one)), sizeof(one));
 	assert_int_equal(serve_loop(m), 1);
@@ -477,7 +477,7 @@ static void trouble(void **state)
 	update(m, &blob);
 	assert_int_equal(write(vf.trouble_fd[1], &one, sizeof(one)), sizeof(one));
 	struct machine *next = vfio_machine(false);
-	vfio_of(next)->give_back = true;
+	vfio_of(next)->unbind = VFIO_UNBIND_POWEROFF;
 	next->leader = pthread_self();
 	if (fake_load(next, &blob, &err))
 		fail_msg("%s", err.text);

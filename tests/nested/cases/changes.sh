@@ -37,29 +37,9 @@ transfer() {
 
 # ---- a row ----
 
-stopped_successor() {
-	for child in $(children); do
-		case $(cat "/proc/$child/comm" 2>/dev/null) in
-		molt-succ*) [ "$(awk '$1 == "State:" { print $2 }' "/proc/$child/status")" != T ] || SUCCESSOR=$child ;;
-		esac
-	done
-	[ -n "$SUCCESSOR" ]
-}
-
-put() { # FILE
-	cp "$1" "$PROGRAM.new"
-	mv "$PROGRAM.new" "$PROGRAM"
-}
-
 row() { # NAME POINT BEFORE WITHIN AFTER
 	$3
-	RECORDS=$(lines "$REPORT") SUCCESSOR=''
-	echo "$2:stop" >/tmp/fault
-	put /bed/molt-faulty
-	UPDATES=$((UPDATES + 1))
-	echo "$UPDATES" >/out/updates
-	kill -USR1 "$PID"
-	wait_until "the successor to stop" stopped_successor
+	update_hold "$2"
 	$4
 	expect "$1: still held" "$(lines "$REPORT")" -eq "$RECORDS"
 	kill -CONT "$SUCCESSOR"

@@ -3,6 +3,7 @@
 #include "vmm/arch/x86_64/boot.h"
 
 #include "dsdt.hex" /* dsdt_aml_code[] */
+#include "slot.hex" /* slot_aml_code[] */
 
 #include "vmm/arch.h"
 #include "vmm/arch/x86_64/acpi_tables.h"
@@ -16,6 +17,8 @@ struct acpi {
 	uint8_t *hva;  /* of LAYOUT_ACPI */
 	uint64_t used; /* acpi_build made sure that all tables fit */
 	uint64_t gpa[NTABLES];
+	uint64_t slots[32]; /* a table for each slot whose device may be ejected */
+	unsigned nslots;
 	uint64_t rsdp_gpa;
 };
 
@@ -174,14 +177,41 @@ static void build_ssdt(struct acpi *a)
 	table_seal(t);
 }
 
+/* slot.asl says where the slot's number belongs. */
+static void build_slot(struct acpi *a, unsigned slot)
+{
+	char digits[3];
+	const size_t len = sizeof(slot_aml_code);
+	uint8_t *t = area_alloc(a, len, 16, &a->slots[a->nslots++]);
+	memcpy(t, slot_aml_code, len);
+	snprintf(digits, sizeof(digits), "%02X", slot);
+	for (size_t i = sizeof(struct acpi_header); i < len - 1; i++) {
+		if (!memcmp(t + i, "5A", 2))
+			memcpy(t + i, digits, 2);
+		else if (t[i] == 0x5a)
+			t[i] = (uint8_t)slot;
+	}
+	((struct acpi_header *)t)->checksum = 0;
+	table_seal(t);
+}
+
+static void build_slots(struct acpi *a)
+{
+	for (unsigned slot = 0; slot < ARRAY_LEN(a->slots); slot++)
+		if (a->m->eject_slots >> slot & 1)
+			build_slot(a, slot);
+}
+
 static const enum table xsdt_tables[] = {FADT, MADT, MCFG, SSDT};
 
 static void build_xsdt(struct acpi *a)
 {
-	uint64_t len = sizeof(struct acpi_header) + sizeof(uint64_t) * ARRAY_LEN(xsdt_tables);
+	const unsigned n = ARRAY_LEN(xsdt_tables);
+	uint64_t len = sizeof(struct acpi_header) + sizeof(uint64_t) * (n + a->nslots);
 	uint8_t *t = table_alloc(a, XSDT, "XSDT", 1, len);
-	for (unsigned i = 0; i < ARRAY_LEN(xsdt_tables); i++)
-		store_le(t + sizeof(struct acpi_header) + 8 * i, a->gpa[xsdt_tables[i]], 8);
+	for (unsigned i = 0; i < n + a->nslots; i++)
+		store_le(t + sizeof(struct acpi_header) + 8 * i,
+			 i < n ? a->gpa[xsdt_tables[i]] : a->slots[i - n], 8);
 	table_seal(t);
 }
 
@@ -197,15 +227,17 @@ static void build_rsdp(struct acpi *a)
 /* The root pointer comes first, so that a search of the BIOS area finds it at once; its contents
  * follow when the XSDT has its place. Each table comes after those it points to. */
 static void (*const builders[])(struct acpi *a) = {
-	build_rsdp, build_facs, build_dsdt, build_fadt,
-	build_madt, build_mcfg, build_ssdt, build_xsdt,
+	build_rsdp, build_facs, build_dsdt,  build_fadt, build_madt,
+	build_mcfg, build_ssdt, build_slots, build_xsdt,
 };
 
 int acpi_build(struct machine *m, uint64_t *rsdp_gpa, struct error *err)
 {
 	struct acpi a = {.m = m, .hva = ram_at(&m->ram, LAYOUT_ACPI, LAYOUT_ACPI_ROOM)};
 	/* 4096: the tables of fixed length and all alignment. */
-	if (!a.hva || madt_len(m->opt.cpus) + sizeof(dsdt_aml_code) + 4096 > LAYOUT_ACPI_ROOM) {
+	const uint64_t fixed =
+		sizeof(dsdt_aml_code) + ARRAY_LEN(a.slots) * (sizeof(slot_aml_code) + 24) + 4096;
+	if (!a.hva || madt_len(m->opt.cpus) + fixed > LAYOUT_ACPI_ROOM) {
 		error_end(err, EXIT_CONFIG, ENOSPC,
 			  "ACPI tables for %u vCPUs do not fit below 1 MiB", m->opt.cpus);
 		return error_hint(err, "use fewer --cpus");

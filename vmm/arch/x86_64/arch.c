@@ -39,6 +39,8 @@ void arch_pci_layout(const struct machine *m, struct arch_pci_layout *out)
 		.mmio64_len = m->arch->state.mmio64_len,
 		.address_bits = m->arch->address_bits,
 		.config_port = LAYOUT_PCI_CONFIG_PORT,
+		.slots_port = LAYOUT_SLOTS_PORT,
+		.slots_gsi = LAYOUT_SLOTS_GSI,
 		.pio_base = LAYOUT_PIO_BASE,
 		.pio_len = LAYOUT_PIO_LEN,
 		.intx_gsi = {LAYOUT_INTX_GSI, LAYOUT_INTX_GSI + 1, LAYOUT_INTX_GSI + 2,

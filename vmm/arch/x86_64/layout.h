@@ -59,7 +59,8 @@
 #define LAYOUT_PM_TIMER	       0x608
 #define LAYOUT_RESET	       0x60c
 #define LAYOUT_RESET_VALUE     0x06
-#define LAYOUT_SLP_TYP_S5      5 /* of \_S5 */
+#define LAYOUT_SLP_TYP_S5      5     /* of \_S5 */
+#define LAYOUT_SLOTS_PORT      0x610 /* 8 bytes */
 #define LAYOUT_PCI_CONFIG_PORT 0xcf8
 #define LAYOUT_PIO_BASE	       0xc000 /* PCI I/O window, up to 0xffff */
 #define LAYOUT_PIO_LEN	       0x4000
@@ -69,6 +70,7 @@
 #define LAYOUT_SERIAL_IRQ 4
 #define LAYOUT_SCI_GSI	  9
 #define LAYOUT_INTX_GSI	  16 /* INTA..INTD of slot 0: 16 to 19 */
+#define LAYOUT_SLOTS_GSI  20
 
 #define LAYOUT_CMOS_CENTURY 0x32
 
