@@ -100,9 +100,21 @@ static int ends(struct session *s, pid_t pid, int status)
 	return is == status ? 0 : session_fail(s, "it has ended with %d", is);
 }
 
-static int paste(struct session *s, int master)
+/* The guest may write before the terminal is raw: until then one long line loses its end. */
+static int await_raw(struct session *s, int terminal)
+{
+	struct termios t;
+	for (unsigned ms = 0; !tcgetattr(terminal, &t) && t.c_lflag & ICANON; ms += 10)
+		if (ms > WAIT_MS || session_wait_us(s, 10000))
+			return session_fail(s, "the terminal does not become raw");
+	return 0;
+}
+
+static int paste(struct session *s, int master, int terminal)
 {
 	char keys[PASTE_LEN];
+	if (await_raw(s, terminal))
+		return -1;
 	memset(keys, 'p', sizeof(keys));
 	memcpy(keys + sizeof(keys) - 2, "\1x", 2);
 	return write(master, keys, sizeof(keys)) == sizeof(keys)
@@ -124,7 +136,7 @@ static int row(struct session *s, const struct row *r)
 	if (!pid)
 		become(s, r, master, terminal);
 	int rc = started(s, r, master, pid) || (r->update && update(s, pid)) ||
-				 (r->paste && paste(s, master))
+				 (r->paste && paste(s, master, terminal))
 			 ? -1
 			 : 0;
 	bool stays = r->sig || r->paste;
