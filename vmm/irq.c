@@ -267,8 +267,11 @@ void irq_attach_all(struct irq *irq, enum irq_kind kind)
 	for (struct irq_source *s = irq->sources; s; s = s->next) {
 		if (!s->wanted || s->kind != kind)
 			continue;
+		/* A line that was signalled meanwhile is unmasked by the guest's EOI. Before that it would be signalled
+		 * once more, and the guest interrupted twice. */
+		bool pending = irq_pending(s);
 		attach_or_inject(irq, s);
-		if (kind == IRQ_LEVEL)
+		if (kind == IRQ_LEVEL && !(pending && s->attached))
 			unmask(s);
 	}
 	pthread_mutex_unlock(&irq->lock);

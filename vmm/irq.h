@@ -74,9 +74,9 @@ int irq_routes_commit(struct irq *irq, struct error *err);
 /* Takes all irqfds off. Stops at the first error: then the caller attaches all again. KVM waits for a grace period. */
 int irq_detach_all(struct irq *irq, struct error *err);
 
-/* Attaches what is wanted of @kind. Each level source's unmask eventfd is written too: a line that was asserted has
- * to be looked at again. What KVM refuses is logged, and what it has counted is injected. Level sources wait for a
- * grace period. */
+/* Attaches what is wanted of @kind. The unmask eventfd of a level source that was not signalled meanwhile is written
+ * too: its line may have been asserted before, and has to be looked at again. What KVM refuses is logged, and what it
+ * has counted is injected. Level sources wait for a grace period. */
 void irq_attach_all(struct irq *irq, enum irq_kind kind);
 
 /* Tries again what KVM has refused (irq->missing), as memory may be there later. */

@@ -129,6 +129,30 @@ static void a_line_that_kvm_refuses(void **state)
 	assert_int_equal(read(unmask, &count, sizeof(count)), sizeof(count));
 }
 
+/* A line that was asserted before the update is looked at again. One that was signalled in it reaches the guest, whose
+ * EOI unmasks it: before that it would come twice. */
+static void a_line_is_unmasked_once(void **state)
+{
+	const uint64_t one = 1;
+	uint64_t count;
+	m = fake_machine(true);
+	add_eventfd("testdev0:trigger");
+	add_eventfd("testdev0:unmask");
+	assert_int_equal(machine_add_device(m, &testdev_class, "trigger=0,unmask=0", NULL), 0);
+	start();
+	int trigger = fdset_get(&m->fds, "testdev0:trigger"),
+	    unmask = fdset_get(&m->fds, "testdev0:unmask");
+	read(unmask, &count, sizeof(count)); /* of the start */
+	for (unsigned signalled = 0; signalled < 2; signalled++) {
+		assert_int_equal(irq_detach_all(&m->irq, NULL), 0);
+		if (signalled)
+			assert_int_equal(write(trigger, &one, sizeof(one)), sizeof(one));
+		irq_attach_all(&m->irq, IRQ_LEVEL);
+		assert_int_equal(fake.irqfds, 1);
+		assert_int_equal(read(unmask, &count, sizeof(count)), signalled ? -1 : 8);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -136,6 +160,7 @@ int main(void)
 		cmocka_unit_test_teardown(devices_go_one_after_another, teardown),
 		cmocka_unit_test_teardown(lines_are_attached_apart, teardown),
 		cmocka_unit_test_teardown(a_line_that_kvm_refuses, teardown),
+		cmocka_unit_test_teardown(a_line_is_unmasked_once, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
