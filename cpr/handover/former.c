@@ -12,14 +12,15 @@
 
 static int pidfd = -1;
 static uint64_t until_ns;
+static bool asked; /* and messages say who has sent them */
 
-static void tell_senders(int peer, bool on)
+static bool tell_senders(int peer, bool on)
 {
 	const int value = on;
-	setsockopt(peer, SOL_SOCKET, SO_PASSCRED, &value, sizeof(value));
+	return !setsockopt(peer, SOL_SOCKET, SO_PASSCRED, &value, sizeof(value));
 }
 
-/* Looks at the message that waits, and leaves it there: with no room for descriptors none is received. */
+/* Looks at the message that waits, and leaves it there: its sender fills the room, so no descriptor is received. */
 static pid_t sender(int peer)
 {
 	union {
@@ -43,11 +44,13 @@ static pid_t sender(int peer)
 
 void former_ask(int peer)
 {
-	tell_senders(peer, true);
+	asked = tell_senders(peer, true);
 }
 
 void former_follow(int peer, int timeout_ms)
 {
+	if (!asked)
+		return;
 	struct pollfd p = {.fd = peer, .events = POLLIN};
 	pid_t pid = poll(&p, 1, timeout_ms) > 0 ? sender(peer) : 0;
 	tell_senders(peer, false);

@@ -23,7 +23,8 @@ static struct warming {
 	struct warm_result result;
 	struct error err;
 	int rc;
-	int over; /* eventfd: the thread is about to end */
+	int over;  /* eventfd: the thread is about to end */
+	bool done; /* the same, seen a little later if that eventfd cannot be written */
 	bool cancel;
 } self;
 
@@ -45,6 +46,7 @@ static void *run(void *opaque)
 	prctl(PR_SET_NAME, "molt-warm");
 	self.rc = warm_run(self.m, &self.options, &self.result, &self.err);
 	const uint64_t one = 1;
+	__atomic_store_n(&self.done, true, __ATOMIC_RELEASE);
 	fd_write_all(self.over, &one, sizeof(one));
 	return opaque;
 }
@@ -82,7 +84,7 @@ int warm_machine(struct machine *m, int peer, struct error *err)
 		return error_errno(err, rc, "warming: thread");
 	struct pollfd p[] = {{.fd = over, .events = POLLIN}, {.fd = peer}};
 	const uint64_t end_ns = self.begun_ns + self.budget_ns;
-	while (!p[0].revents) {
+	while (!p[0].revents && !__atomic_load_n(&self.done, __ATOMIC_ACQUIRE)) {
 		int left_ms = self.cancel ? 0 : ms_until(end_ns);
 		int n = poll(p, ARRAY_LEN(p), left_ms && left_ms < LOOK_MS ? left_ms : LOOK_MS);
 		bool gone = n > 0 && p[1].revents & (POLLHUP | POLLERR);
