@@ -269,7 +269,7 @@ void irq_attach_all(struct irq *irq, enum irq_kind kind)
 			continue;
 		/* A line that was signalled meanwhile is unmasked by the guest's EOI. Before that it would be signalled
 		 * once more, and the guest interrupted twice. */
-		bool pending = irq_pending(s);
+		bool pending = kind == IRQ_LEVEL && irq_pending(s);
 		attach_or_inject(irq, s);
 		if (kind == IRQ_LEVEL && !(pending && s->attached))
 			unmask(s);
