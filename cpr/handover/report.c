@@ -92,8 +92,9 @@ static void record(struct machine *m, struct json *j)
 	pthread_mutex_lock(&m->lock);
 	int fd = fdset_get(&m->fds, "report");
 	pthread_mutex_unlock(&m->lock);
-	if (fd >= 0 && fd_write_all(fd, j->text, j->len))
-		log_warn("--report %s: record not written: %s", m->opt.report, strerror(errno));
+	int rc = fd < 0 ? 0 : fd_append_whole(fd, j->text, j->len);
+	if (rc)
+		log_warn("--report %s: record not written: %s", m->opt.report, strerror(-rc));
 	control_update_ended(m->control, j->text, j->len);
 }
 

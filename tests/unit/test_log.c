@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -124,6 +126,23 @@ static void to_a_file(void **state)
 	assert_string_equal(written(file), "");
 }
 
+/* The next one has a line of its own. */
+static void no_room_for_a_whole_line(void **state)
+{
+	struct rlimit before, low;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	low = (struct rlimit){10, before.rlim_max};
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+	log_info("cut");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	log_info("next");
+	log_info("after it");
+	const char *lines = written(log_file());
+	assert_true(!strncmp(lines, "2100-03-01\n2100-03-01T", 22));
+	assert_non_null(strstr(lines, ": next\n2100-03-01T"));
+}
+
 static void of_a_hostile_process(void **state)
 {
 	log_set_name("web");
@@ -157,8 +176,9 @@ static void what_the_file_does_not_take(void **state)
 int main(void)
 {
 	/* In this order: a file stays the log's once there is one. */
-	const struct CMUnitTest tests[] = {T(to_standard_error),    T(levels),
-					   T(lines_never_overflow), T(to_a_file),
-					   T(of_a_hostile_process), T(what_the_file_does_not_take)};
+	const struct CMUnitTest tests[] = {T(to_standard_error),	  T(levels),
+					   T(lines_never_overflow),	  T(to_a_file),
+					   T(no_room_for_a_whole_line),	  T(of_a_hostile_process),
+					   T(what_the_file_does_not_take)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

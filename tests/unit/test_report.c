@@ -3,7 +3,9 @@
 #include "tests/unit/unit.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -62,6 +64,25 @@ static void a_file_that_cannot_be_opened(void **state)
 	assert_int_equal(records(path), 1);
 }
 
+/* A reader takes the file line by line: one record of which a part is there would spoil the next one too. */
+static void no_room_for_a_whole_record(void **state)
+{
+	struct rlimit before, low;
+	struct stat st;
+	refuse("six");
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	low = (struct rlimit){(rlim_t)st.st_size + 10, before.rlim_max};
+	signal(SIGXFSZ, SIG_IGN);
+	unsigned there = records(path);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+	refuse("there is no room for this one");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(records(path), there);
+	refuse("seven");
+	assert_int_equal(records(path), there + 1);
+}
+
 static void nobody_reads_it(void **state)
 {
 	char fifo[64];
@@ -87,6 +108,7 @@ int main(void)
 		cmocka_unit_test(rotated),
 		cmocka_unit_test(nobody_reads_it),
 		cmocka_unit_test(a_file_that_cannot_be_opened),
+		cmocka_unit_test(no_room_for_a_whole_record),
 		cmocka_unit_test(none),
 	};
 	if (!mkdtemp(folder))

@@ -84,19 +84,38 @@ bool fd_hung_up(int fd)
 	       (p.revents & POLLHUP);
 }
 
-int fd_write_all(int fd, const void *buf, size_t len)
+static int write_up_to(int fd, const char *buf, size_t len, size_t *done)
 {
-	const char *p = buf;
-	while (len) {
-		ssize_t n = write(fd, p, len);
+	for (*done = 0; *done < len;) {
+		ssize_t n = write(fd, buf + *done, len - *done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			return n ? -errno : -EIO;
-		p += n;
-		len -= (size_t)n;
+		*done += (size_t)n;
 	}
 	return 0;
+}
+
+int fd_write_all(int fd, const void *buf, size_t len)
+{
+	size_t done;
+	return write_up_to(fd, buf, len, &done);
+}
+
+int fd_append_whole(int fd, const void *buf, size_t len)
+{
+	size_t done;
+	struct stat st;
+	int rc = write_up_to(fd, buf, len, &done);
+	if (!rc || !done || fstat(fd, &st) || !S_ISREG(st.st_mode))
+		return rc;
+	/* O_APPEND leaves the position behind what was written. Where another process has appended to the file
+	 * meanwhile, that is not its end, and nothing can be taken back. */
+	off_t end = lseek(fd, 0, SEEK_CUR);
+	if (end == st.st_size && ftruncate(fd, end - (off_t)done))
+		return -errno;
+	return rc;
 }
 
 int fd_pread_all(int fd, void *buf, size_t len, off_t off)

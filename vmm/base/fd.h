@@ -36,6 +36,10 @@ bool fd_hung_up(int fd);
 int fd_write_all(int fd, const void *buf, size_t len);
 int fd_pread_all(int fd, void *buf, size_t len, off_t off);
 
+/* Appends all of @len to @fd (O_APPEND), or nothing: a part for which there was room is taken back, where @fd is a
+ * file. Returns 0 or -errno. */
+int fd_append_whole(int fd, const void *buf, size_t len);
+
 /* Makes @path absolute: puts the working directory in front, instead of any "./". 0; -ENAMETOOLONG; what getcwd(3)
  * says. */
 int file_absolute(const char *path, char *buf, size_t size);

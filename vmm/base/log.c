@@ -14,6 +14,7 @@
 static bool log_raw;
 static char log_name[36];
 static int log_fd = -1;
+static bool log_cut; /* there was room for only a part of the file's last line */
 static enum log_level log_most = LOG_LEVEL_INFO;
 static __thread enum log_level last_level = LOG_LEVEL_INFO;
 
@@ -132,12 +133,12 @@ static void put_head(struct line *l)
 	put_text(l, ": ");
 }
 
-static bool write_line(struct line *l, int fd, bool raw)
+static ssize_t write_line(struct line *l, int fd, bool raw)
 {
 	if (raw)
 		l->text[l->len++] = '\r';
 	l->text[l->len++] = '\n';
-	return write(fd, l->text, l->len) == (ssize_t)l->len;
+	return write(fd, l->text, l->len);
 }
 
 static void to_stderr(enum log_level level, const char *text)
@@ -155,11 +156,16 @@ static bool to_file(int fd, enum log_level level, const char *text)
 {
 	static const char *const words[] = {"error ", "warning ", "info "};
 	struct line l = {.len = 0};
+	if (__atomic_load_n(&log_cut, __ATOMIC_RELAXED))
+		put_text(&l, "\n");
 	put_time(&l);
 	put_text(&l, words[level]);
 	put_head(&l);
 	put_text(&l, text);
-	return write_line(&l, fd, false);
+	ssize_t n = write_line(&l, fd, false);
+	if (n > 0)
+		__atomic_store_n(&log_cut, n < (ssize_t)l.len, __ATOMIC_RELAXED);
+	return n == (ssize_t)l.len;
 }
 
 static void put_line(enum log_level level, const char *text)
