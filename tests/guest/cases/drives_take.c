@@ -132,6 +132,18 @@ static int old_ended(struct session *s)
 				      (unsigned)s->status);
 }
 
+/* Its own name is gone for a moment where it executes itself, since its guest reboots. */
+static pid_t worker_named(struct session *s)
+{
+	pid_t worker;
+	for (uint64_t until = clock_ns() + END_MS * 1000000ull; !(worker = session_worker(s));) {
+		if (clock_ns() > until)
+			break;
+		usleep(1000);
+	}
+	return worker;
+}
+
 /* The record says that it is done: who gave the guest has ended well and said who has it, and @taker is as any other
  * parent. */
 static int moved(struct session *s, pid_t taker, const char *program, bool elsewhere)
@@ -148,7 +160,7 @@ static int moved(struct session *s, pid_t taker, const char *program, bool elsew
 		return session_fail(s, "the taker is not there");
 	/* A process id of a namespace that the guest came from has no number in it. */
 	snprintf(text, sizeof(text), "process %d (--take) has the guest",
-		 away ? 0 : (int)session_worker(s));
+		 away ? 0 : (int)worker_named(s));
 	if (!session_logged(s, text))
 		return session_fail(s, "nobody said '%s'", text);
 	pid_t known = elsewhere ? 1 : taker;
