@@ -428,6 +428,25 @@ static void virtio_seeds(void)
 		}
 }
 
+/* A driver of a balloon that starts with each feature and reports, an update; then its ring is another, a report is
+ * of what is no memory, it is reset and starts again (fuzz_balloon.c). */
+static void balloon_seeds(void)
+{
+	for (unsigned features = 0; features < 64; features++)
+		for (unsigned kind = 0; kind < 8; kind++) {
+			uint8_t start = (uint8_t)features, how = (uint8_t)kind;
+			put((const uint8_t[]){1, start, 4, 3, (uint8_t)(kind & 3), 7, 0xff}, 7);
+			put((const uint8_t[]){4, 7, how}, 3);
+			if (kind & 4)
+				put((const uint8_t[]){2, 0x41, 3, 1, 5}, 5);
+			put((const uint8_t[]){7, 9, 4, 0, 0, 7, 9, 2, 1, 0x28, 1, 0, 0, 6, 1, 7},
+			    16);
+			put((const uint8_t[]){8, 200, 0, 7, 10, 1, start, 0x8f, 0, 0, 0x91, 0xff},
+			    12);
+			done("balloon");
+		}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 2)
@@ -445,5 +464,6 @@ int main(int argc, char **argv)
 	wire_seeds();
 	net_seeds();
 	virtio_seeds();
+	balloon_seeds();
 	return 0;
 }
