@@ -10,12 +10,22 @@
 #include "tests/unit/fake_vfio.h"
 #include "vmm/console/backend.h"
 
-enum { FIRST = 1, SECOND, EDGE, LEVEL, DISK, NET }; /* slots: passed through, the tests' */
+enum {
+	FIRST = 1,
+	SECOND,
+	EDGE,
+	LEVEL,
+	DISK,
+	NET,
+	RNG,
+	VSOCK,
+	BALLOON
+}; /* slots: passed through, the tests' */
 #define ECAM_ELSEWHERE 0xd0000000ull
 
 static void quiet(struct machine *m)
 {
-	for (unsigned slot = FIRST; slot <= NET; slot++)
+	for (unsigned slot = FIRST; slot <= BALLOON; slot++)
 		config_put(m, slot, PCI_COMMAND, 2, 0);
 	for (unsigned slot = FIRST; slot <= SECOND; slot++) {
 		config_put(m, slot, PM_CAP + PCI_PM_CTRL, 2, 0);
@@ -25,11 +35,12 @@ static void quiet(struct machine *m)
 	}
 	config_put(m, EDGE, 0x40 + PCI_MSIX_FLAGS, 2, 0);
 	config_put(m, DISK, 0x40 + PCI_MSIX_FLAGS, 2, 0);
+	config_put(m, BALLOON, 0x40 + PCI_MSIX_FLAGS, 2, 0);
 }
 
 static void decode(struct machine *m)
 {
-	for (unsigned slot = FIRST; slot <= NET; slot++)
+	for (unsigned slot = FIRST; slot <= BALLOON; slot++)
 		config_put(m, slot, PCI_COMMAND, 2,
 			   PCI_COMMAND_MEMORY | PCI_COMMAND_IO | PCI_COMMAND_MASTER);
 }
@@ -153,16 +164,16 @@ static void intx_off(struct machine *m)
 	config_put(m, LEVEL, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_DISABLE);
 }
 
-static uint64_t disk_bar(struct machine *m)
+static uint64_t bar_of(struct machine *m, unsigned slot)
 {
-	return pci_bar_addr(vfio_of(m)->pci.host->devs[DISK], 0);
+	return pci_bar_addr(vfio_of(m)->pci.host->devs[slot], 0);
 }
 
-/* A driver has started it: one queue of @size with rings at @gpa. */
-static void disk_started(struct machine *m, uint64_t gpa, uint32_t size)
+/* A driver has started the virtio device in @slot: one queue of @size with rings at @gpa. */
+static void started(struct machine *m, unsigned slot, uint64_t gpa, uint32_t size)
 {
 	decode(m);
-	uint64_t bar = disk_bar(m);
+	uint64_t bar = bar_of(m, slot);
 	const uint64_t regs[][3] = {
 		{20, 1, 0},
 		{20, 1, 3},
@@ -183,22 +194,41 @@ static void disk_started(struct machine *m, uint64_t gpa, uint32_t size)
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(regs); i++)
 		guest_write(&m->mmio, bar + regs[i][0], (unsigned)regs[i][1], regs[i][2]);
-	assert_int_equal(((struct disk *)machine_device(m, "disk", NULL))->state.virtio.enabled[0],
-			 1);
+	assert_int_equal(guest_read(&m->mmio, bar + 28, 2), 1);
+}
+
+static void with_msix(struct machine *m, unsigned slot, uint64_t gpa)
+{
+	started(m, slot, gpa, 64);
+	guest_write(&m->mmio, bar_of(m, slot) + 0x4010, 8, 0xfee00000);
+	guest_write(&m->mmio, bar_of(m, slot) + 0x4018, 8, 0x51);
+	config_put(m, slot, 0x40 + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+}
+
+static void with_line(struct machine *m, unsigned slot, uint64_t gpa)
+{
+	started(m, slot, gpa, 128);
+	config_put(m, slot, 0x40 + PCI_MSIX_FLAGS, 2, 0);
 }
 
 static void disk_msix(struct machine *m)
 {
-	disk_started(m, 0x100000, 64);
-	guest_write(&m->mmio, disk_bar(m) + 0x4010, 8, 0xfee00000);
-	guest_write(&m->mmio, disk_bar(m) + 0x4018, 8, 0x51);
-	config_put(m, DISK, 0x40 + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	with_msix(m, DISK, 0x100000);
 }
 
 static void disk_line(struct machine *m)
 {
-	disk_started(m, 4 * GIB, 128);
-	config_put(m, DISK, 0x40 + PCI_MSIX_FLAGS, 2, 0);
+	with_line(m, DISK, 4 * GIB);
+}
+
+static void balloon_msix(struct machine *m)
+{
+	with_msix(m, BALLOON, 0x110000);
+}
+
+static void balloon_line(struct machine *m)
+{
+	with_line(m, BALLOON, 4 * GIB + 0x10000);
 }
 
 static struct net *net_of(struct machine *m)
@@ -288,6 +318,8 @@ static const struct {
 	{"INTx off", intx_off},
 	{"disk with MSI-X", disk_msix},
 	{"disk with its line", disk_line},
+	{"balloon with MSI-X", balloon_msix},
+	{"balloon with its line", balloon_line},
 	{"net that is stuck", net_stuck},
 	{"ECAM elsewhere", ecam_elsewhere},
 	{"old devices", old_devices},
