@@ -128,6 +128,9 @@ int host_check(struct machine *m, bool json)
 	struct error err;
 	if (machine_create_devices(m, &err)) /* the command line is at fault, not the host */
 		return fail(&err);
+	/* It never runs, but devices put what they watch there. */
+	if (loop_init(&m->loop, "molt-loop", SECCOMP_LOOP, &m->lock, &err))
+		return fail(&err);
 	json_begin(&c.j, text, sizeof(text));
 	json_open(&c.j, NULL, '{');
 	json_string(&c.j, "event", "host-check");

@@ -73,11 +73,20 @@ static int teardown(void **state)
 	return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* Runs molt host-check with two words (NULL: none) in a child, whose output is in said. Returns its exit status. */
-static int check(const char *a, const char *b)
+/* molt run --dry-run does the same with all options. */
+static int dry_run(struct machine *m, int argc, char *argv[])
+{
+	struct error err;
+	if (options_parse(&m->opt, argc - 2, argv + 2, &err))
+		return EXIT_USAGE;
+	m->opt.kernel = NULL;
+	return host_check(m, false);
+}
+
+/* Runs that command of molt in a child, whose output is in said. Returns its exit status. */
+static int run(int (*command)(struct machine *m, int argc, char *argv[]), int argc, char *argv[])
 {
 	static struct machine m;
-	char *argv[] = {"molt", "host-check", (char *)a, (char *)b, NULL};
 	int ends[2], status;
 	size_t n = 0;
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
@@ -85,7 +94,7 @@ static int check(const char *a, const char *b)
 	pid_t pid = fork();
 	if (!pid) {
 		dup2(ends[1], STDOUT_FILENO);
-		status = host_check_run(&m, 2 + (a != NULL) + (b != NULL), argv);
+		status = command(&m, argc, argv);
 		fflush(NULL);
 		_exit(status);
 	}
@@ -97,6 +106,13 @@ static int check(const char *a, const char *b)
 	waitpid(pid, &status, 0);
 	assert_true(WIFEXITED(status));
 	return WEXITSTATUS(status);
+}
+
+/* molt host-check with two words (NULL: none). */
+static int check(const char *a, const char *b)
+{
+	char *argv[] = {"molt", "host-check", (char *)a, (char *)b, NULL};
+	return run(host_check_run, 2 + (a != NULL) + (b != NULL), argv);
 }
 
 static void assert_said(const char *text)
@@ -137,6 +153,19 @@ static void a_device(void **state)
 	assert_said("there is no such PCI device");
 }
 
+/* Devices of molt's own, which watch descriptors. */
+static void dry_runs(void **state)
+{
+	char *own[] = {"molt", "run", "-k", "-", "--rng", "--balloon", NULL};
+	assert_int_equal(run(dry_run, 6, own), 0);
+	assert_said("ok       rng\nok       balloon\n");
+	char *both[] = {"molt", "run", "-k", "-", "--balloon", "--vfio", BDF, NULL};
+	assert_int_equal(run(dry_run, 7, both), EXIT_CONFIG);
+	assert_said("error    balloon: --balloon: guest memory is pinned for a passed-through "
+		    "device");
+	assert_said("remedy: leave --balloon out, or --vfio");
+}
+
 static void as_json(void **state)
 {
 	char text[400];
@@ -159,6 +188,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(without_kvm, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_svm, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_device, setup, teardown),
+		cmocka_unit_test_setup_teardown(dry_runs, setup, teardown),
 		cmocka_unit_test_setup_teardown(as_json, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("host_check", tests, NULL, NULL);
