@@ -61,9 +61,11 @@ static int start(int argc, char *argv[], const struct role *role)
 			return 0;
 		}
 	open_standard_fds();
+	char **given = argv;
 	if (config_file_expand(&argc, &argv, &err))
 		return fail(&err);
-	if (asks_dry_run(argc, argv)) {
+	/* The worker would find the same mistakes, but not the line of the file. */
+	if (argv != given || asks_dry_run(argc, argv)) {
 		machine_init(&machine);
 		if (options_parse(&machine.opt, argc - 2, argv + 2, &err))
 			return fail(&err);

@@ -5,6 +5,8 @@
 #include <ctype.h>
 #include <getopt.h>
 
+#include "vmm/base/config_file.h"
+
 #define MEM_MIN	  (32 * MIB)
 #define LONG_BASE 256 /* getopt_long's value of table entry 0 */
 
@@ -496,9 +498,17 @@ static int parse_words(struct options *opt, int argc, char **words, struct error
 				     "no argument");
 		if (c == '?')
 			return unknown(words[optind - 1], err);
-		if (c == ':')
-			return error_end(err, EXIT_USAGE, EINVAL,
-					 "option %s: its argument is missing", words[optind - 1]);
+		/* A line of a file is an option with its value: the next line is not that. */
+		if (c != ':' && optarg && optarg == words[optind - 1] &&
+		    config_file_gave(words[optind - 2])) {
+			optind--;
+			c = ':';
+		}
+		if (c == ':') {
+			error_end(err, EXIT_USAGE, EINVAL, "option %s: its argument is missing",
+				  words[optind - 1]);
+			return error_hint(err, "molt run --help lists the options");
+		}
 		const struct option_entry *o = options_table;
 		if (c >= LONG_BASE)
 			o += c - LONG_BASE;
@@ -533,10 +543,14 @@ int options_parse(struct options *opt, int argc, char *const argv[], struct erro
 	for (int i = 0; i < argc; i++)
 		words[i + 1] = argv[i];
 	int rc = parse_words(opt, argc + 1, words, err);
+	if (rc)
+		config_file_blame(words[optind - 1], err);
 	pool_free(words);
-	if (!rc && opt->take && argc > 2)
-		return error_end(err, EXIT_USAGE, EINVAL,
-				 "option --take stands alone: the guest keeps its own options");
+	if (!rc && opt->take && argc > 2) {
+		error_end(err, EXIT_USAGE, EINVAL,
+			  "option --take stands alone: the guest keeps its own options");
+		return error_hint(err, "molt run --take GUEST, and nothing else");
+	}
 	if (!rc && !opt->kernel && !opt->take) {
 		error_end(err, EXIT_USAGE, EINVAL, "option --kernel is missing");
 		rc = error_hint(err, "molt run --kernel FILE; molt run --help lists the options");

@@ -15,14 +15,21 @@ struct expanded {
 
 /* The arguments live as long as the process. */
 static char *room_words[WORDS_MAX + 1];
+static struct origin {
+	const char *path; /* NULL: the command line itself */
+	unsigned line;
+} origins[WORDS_MAX];
 static char room_text[TEXT_MAX];
 static size_t room_used;
 
-static int push(struct expanded *e, char *word, struct error *err)
+static int push(struct expanded *e, char *word, struct origin origin, struct error *err)
 {
-	if (e->n == WORDS_MAX)
-		return error_end(err, EXIT_USAGE, E2BIG,
-				 "command line: more than %d words with --config", WORDS_MAX);
+	if (e->n == WORDS_MAX) {
+		error_end(err, EXIT_USAGE, E2BIG, "command line: more than %d words with --config",
+			  WORDS_MAX);
+		return error_hint(err, "give fewer options");
+	}
+	origins[e->n] = origin;
 	e->words[e->n++] = word;
 	return 0;
 }
@@ -77,7 +84,7 @@ static int take_line(struct expanded *e, const char *path, unsigned number, char
 	if ((size_t)n >= room)
 		return bad_line(path, number, "more than 64 KiB of options", err);
 	room_used += (size_t)n + 1;
-	return push(e, word, err);
+	return push(e, word, (struct origin){path, number}, err);
 }
 
 static int read_file(const char *path, char *text, size_t size, struct error *err)
@@ -86,9 +93,11 @@ static int read_file(const char *path, char *text, size_t size, struct error *er
 	ssize_t n = fd < 0 ? -1 : pread(fd, text, size, 0);
 	if (n < 0)
 		return error_file(err, errno, "--config %.300s", path);
-	if ((size_t)n == size)
-		return error_end(err, EXIT_CONFIG, EFBIG, "--config %.300s: longer than %zu bytes",
-				 path, size - 1);
+	if ((size_t)n == size) {
+		error_end(err, EXIT_CONFIG, EFBIG, "--config %.300s: longer than %zu bytes", path,
+			  size - 1);
+		return error_hint(err, "name a file of options, one a line");
+	}
 	text[n] = 0;
 	if (strlen(text) != (size_t)n)
 		return bad_line(path, 1, "not a text: it has a zero byte", err);
@@ -117,7 +126,7 @@ int config_file_expand(int *argc, char ***argv, struct error *err)
 		else if (!strcmp(word, "--config") && i + 1 < *argc)
 			path = (*argv)[++i];
 		found = found || path;
-		rc = path ? take_file(&e, path, err) : push(&e, word, err);
+		rc = path ? take_file(&e, path, err) : push(&e, word, (struct origin){0}, err);
 	}
 	if (rc || !found)
 		return rc;
@@ -125,6 +134,25 @@ int config_file_expand(int *argc, char ***argv, struct error *err)
 	*argc = e.n;
 	*argv = e.words;
 	return 0;
+}
+
+static const struct origin *origin_of(const char *word)
+{
+	for (unsigned i = 0; room_words[i]; i++)
+		if (room_words[i] == word && origins[i].path)
+			return &origins[i];
+	return NULL;
+}
+
+bool config_file_gave(const char *word)
+{
+	return origin_of(word);
+}
+
+int config_file_blame(const char *word, struct error *err)
+{
+	const struct origin *o = origin_of(word);
+	return o ? error_prefix(err, "--config %.150s, line %u", o->path, o->line) : -err->code;
 }
 
 int config_file_check(const char *name, const char *text, struct error *err)

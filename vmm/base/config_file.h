@@ -11,6 +11,12 @@
  * started with: no update reads the file again. */
 int config_file_expand(int *argc, char ***argv, struct error *err);
 
+/* Is this argument a line of a FILE? */
+bool config_file_gave(const char *word);
+
+/* Puts FILE and line in front of @err if @word came from a file. Returns -errno of @err. */
+int config_file_blame(const char *word, struct error *err);
+
 /* Can a line of such a file give this text to an option? -EINVAL: it has a control character. */
 int config_file_check(const char *name, const char *text, struct error *err);
 
