@@ -34,6 +34,14 @@ struct source {
 	size_t len;
 };
 
+static int no_process(const char *pid, int code, struct error *err)
+{
+	error_end(err, EXIT_CONFIG, code, "process %s: %s", pid,
+		  code == ENOENT ? "there is none" : strerror(code));
+	return error_hint(err, code == ENOENT ? "molt list shows the process ids of guests"
+					      : "ask as the user who runs it, or as root");
+}
+
 static int source_open(struct source *src, const char *word, struct error *err)
 {
 	struct stat st;
@@ -42,11 +50,15 @@ static int source_open(struct source *src, const char *word, struct error *err)
 	if ((size_t)n >= sizeof(src->path))
 		return error_file(err, ENAMETOOLONG, "%.64s", word);
 	fd_auto int fd = open(src->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 && src->is_pid)
+		return no_process(word, errno, err);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return error_file(err, errno, "%s%s", src->is_pid ? "process " : "", word);
-	if (!S_ISREG(st.st_mode) || !st.st_size || (uint64_t)st.st_size > BLOB_MAX)
-		return error_end(err, EXIT_CONFIG, EINVAL,
-				 "%s: no regular file, empty, or over 1 GiB", word);
+		return error_file(err, errno, "%s", word);
+	if (!S_ISREG(st.st_mode) || !st.st_size || (uint64_t)st.st_size > BLOB_MAX) {
+		error_end(err, EXIT_CONFIG, EINVAL, "%s: no regular file, empty, or over 1 GiB",
+			  word);
+		return error_hint(err, "give the path of a molt, of saved state or of a schema");
+	}
 	src->len = (size_t)st.st_size;
 	src->map = mmap(NULL, src->len, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (src->map != MAP_FAILED)

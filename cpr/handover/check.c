@@ -37,12 +37,14 @@ static bool on_noexec(int fd)
 
 static int check_mode(int fd, const struct stat *st, const char *path, struct error *err)
 {
-	if (S_ISDIR(st->st_mode))
-		return error_set(err, EISDIR, "%s: a directory, not a program", path);
-	if (!S_ISREG(st->st_mode))
-		return error_set(err, EACCES, "%s: not a regular file", path);
-	if (!st->st_size)
-		return error_set(err, ENOEXEC, "%s: the file is empty", path);
+	if (!S_ISREG(st->st_mode) || !st->st_size) {
+		bool dir = S_ISDIR(st->st_mode), regular = S_ISREG(st->st_mode);
+		error_set(err, dir ? EISDIR : ENOEXEC, "%s: %s", path,
+			  dir	    ? "a directory, not a program"
+			  : regular ? "the file is empty"
+				    : "not a regular file");
+		return error_hint(err, "give the path of a molt program");
+	}
 	if (on_noexec(fd)) {
 		error_set(err, EACCES, "%s: on a mount with noexec", path);
 		return error_hint(err,

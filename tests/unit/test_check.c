@@ -88,6 +88,21 @@ static void on_a_mount_with_noexec(void **state)
 	assert_refused("noexec", "remount,exec");
 }
 
+static void no_program(void **state)
+{
+	strcpy(path, folder);
+	assert_int_equal(check_program(path, false, &err), -EISDIR);
+	assert_refused("a directory", "path of a molt");
+	make_file(0755);
+	assert_int_equal(truncate(path, 0), 0);
+	assert_int_equal(check_program(path, false, &err), -ENOEXEC);
+	assert_refused("is empty", "path of a molt");
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0700), 0);
+	assert_int_equal(check_program(path, false, &err), -ENOEXEC);
+	assert_refused("not a regular file", "path of a molt");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -95,6 +110,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(not_executable),
 		TEST(on_a_mount_with_noexec),
+		TEST(no_program),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -111,6 +111,10 @@ static void what_is_typed(void **state)
 		{{"run", "--take", "/nowhere/c"}, 4, "/nowhere/c: No such"},
 		{{"status", "/nowhere/c"}, 4, "/nowhere/c: No such"},
 		{{"state", "dump", "/nowhere/s"}, 4, "/nowhere/s: No such"},
+		{{"status", "/proc"}, 4, "/proc is not a socket"},
+		{{"run", "--take", "web", "--name", "db"}, 2, "--take stands alone"},
+		{{"state", "dump", "/proc"}, 4, "/proc: no regular file"},
+		{{"state", "dump", "99999999"}, 4, "molt list shows the process ids"},
 		{{"state", "dump", "/etc/passwd"}, 4, "/etc/passwd: "},
 		{{"state", "diff", "/etc/passwd", "/etc/passwd"}, 4, "/etc/passwd: "},
 	};

@@ -2,6 +2,8 @@
 /* The control socket's name, and what comes over it beside lines. */
 #include "tests/unit/control.h"
 
+#define NOBODY 65534
+
 /* ---- the socket's name ---- */
 
 static void stale_and_live_sockets(void **state)
@@ -45,6 +47,25 @@ static void what_is_no_socket_stays(void **state)
 	close(open(path, O_WRONLY | O_CREAT, 0600));
 	assert_int_equal(open_control(), -EEXIST);
 	assert_int_equal(access(path, F_OK), 0);
+}
+
+/* Two guests of one name. Root's are in /run/molt, which is not the test's. */
+static void a_name_that_is_taken(void **state)
+{
+	static struct machine other;
+	uid_t user = geteuid();
+	setenv("XDG_RUNTIME_DIR", folder, 1);
+	if (!user)
+		assert_int_equal(chown(folder, NOBODY, NOBODY) || seteuid(NOBODY), 0);
+	m.opt.control = NULL;
+	m.opt.name = other.opt.name = "web";
+	assert_int_equal(control_open(&m, &err) ?: control_start(m.control, &err), 0);
+	pthread_mutex_init(&other.lock, NULL);
+	assert_int_equal(control_open(&other, &err), -EADDRINUSE);
+	assert_non_null(strstr(err.hint, "molt stop web"));
+	m.opt.name = NULL;
+	assert_int_equal(seteuid(user), 0);
+	pool_free(other.fds.e);
 }
 
 static void no_socket_wanted(void **state)
@@ -117,9 +138,8 @@ static void descriptors_come_along(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(stale_and_live_sockets),
-		TEST(what_is_no_socket_stays),
-		TEST(no_socket_wanted),
+		TEST(stale_and_live_sockets), TEST(what_is_no_socket_stays),
+		TEST(a_name_that_is_taken),   TEST(no_socket_wanted),
 		TEST(descriptors_come_along),
 	};
 	return cmocka_run_group_tests(tests, block_wake, NULL);

@@ -216,7 +216,9 @@ static void a_guest_that_hangs(void **state)
 #define GOOD                                                                                       \
 	"{\"event\":\"update\",\"result\":\"ok\",\"old_version\":\"1\",\"new_version\":\"2\","     \
 	"\"pause_ns\":612000}\n"
-#define BAD "{\"event\":\"update\",\"result\":\"refused\",\"reason\":\"not molt\"}\n"
+#define BAD                                                                                        \
+	"{\"event\":\"update\",\"result\":\"refused\",\"reason\":\"not molt\","                    \
+	"\"remedy\":\"take another\"}\n"
 
 static void rolls_out(void **state)
 {
@@ -228,7 +230,8 @@ static void rolls_out(void **state)
 	/* The third says no: the others are not tried. */
 	assert_int_equal(PRINTED(fleet_update(&u)), EXIT_REFUSED);
 	assert_non_null(strstr(out, "a: 1 -> 2, guest paused 0.612 ms\n"));
-	assert_non_null(strstr(out, "c: refused, the guest runs on: not molt\n"));
+	assert_non_null(strstr(out, "c: refused, the guest runs on: not molt\n"
+				    "c:   remedy: take another\n"));
 	assert_non_null(strstr(out, "5 guests: 2 updated, 1 refused, 2 not tried\n"));
 	assert_int_equal(g[3].asked, 0);
 	/* But with this they are, two at a time. */
@@ -243,6 +246,9 @@ static void rolls_out(void **state)
 	close(make_socket("dead"));
 	assert_int_equal(PRINTED(fleet_update(&u)), 0);
 	assert_non_null(strstr(out, "5 guests: 5 updated, 0 refused, 0 not tried\n"));
+	u.check = true;
+	assert_int_equal(PRINTED(fleet_update(&u)), 0);
+	assert_non_null(strstr(out, "5 guests: 5 can be updated, 0 refused, 0 not tried\n"));
 	for (unsigned i = 0; i < ARRAY_LEN(g); i++)
 		guest_end(&g[i]);
 }

@@ -246,7 +246,10 @@ static void show_resume(const char *answer)
 static void show_rescan(const char *answer)
 {
 	char name[64];
-	for (const char *d = json_first(json_get(answer, "devices")); d; d = json_next(d))
+	const char *devices = json_get(answer, "devices");
+	if (!json_first(devices))
+		puts("the guest has no disks");
+	for (const char *d = json_first(devices); d; d = json_next(d))
 		printf("%s: %lu bytes%s\n", json_get_text(d, "name", name, sizeof(name)),
 		       json_get_u64(d, "bytes"),
 		       says(d, "changed", "true") ? ": the guest is told" : ", as before");
@@ -426,6 +429,7 @@ int client_run(int argc, char *argv[])
 						   .parallel = a.parallel,
 						   .timeout_s = a.timeout_s,
 						   .go_on = a.go_on,
+						   .check = a.check,
 						   .json = a.json});
 }
 
@@ -502,7 +506,7 @@ static void show_threads(const char *threads)
 	char name[32];
 	for (const char *t = json_first(threads); t; t = json_next(t)) {
 		uint64_t ms = json_get_u64(t, "cpu_ns") / NS_PER_MS;
-		printf("  %-*s tid %lu, %lu.%03lu s of a processor\n", 24,
+		printf("  %-*s tid %lu, %lu.%03lu s of CPU time\n", 24,
 		       json_get_text(t, "name", name, sizeof(name)), json_get_u64(t, "tid"),
 		       ms / 1000, ms % 1000);
 	}

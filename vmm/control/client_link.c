@@ -100,7 +100,10 @@ static int silent(const struct client_link *l, struct error *err)
 static int no_guest(const char *target, const char *path, int code, struct error *err)
 {
 	char names[400], dir[CONTROL_PATH_LEN] = "the run directory";
-	if (code == ECONNREFUSED)
+	struct stat st;
+	if (code == ECONNREFUSED && !stat(path, &st) && !S_ISSOCK(st.st_mode))
+		error_set(err, ENOTSOCK, "guest %.100s: %s is not a socket", target, path);
+	else if (code == ECONNREFUSED)
 		error_set(err, code, "guest %.100s: nobody listens at %s: it has ended", target,
 			  path);
 	else

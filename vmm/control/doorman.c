@@ -147,6 +147,9 @@ static int listen_anew(struct control *ctl, struct error *err)
 	int rc = (opt->control ? 0 : make_rundir(err))
 			 ?: control_socket_path(opt->control ?: opt->name, path, err)
 			 ?: claim_path(fds, "control-lock", what, path, S_IFSOCK, err);
+	if (rc == -EADDRINUSE && !opt->control)
+		return error_hint(err, "end that guest (molt stop %s), or choose another --name",
+				  opt->name);
 	if (rc)
 		return rc;
 	fd_auto int fd = claim_listen(what, path, CONTROL_CLIENTS, err);

@@ -180,6 +180,10 @@ static void tell(struct rollout *r, const char *name, const char *record, const 
 		printf("%s: %s: %s\n", name,
 		       record ? "refused, the guest runs on" : "its answer is missing",
 		       record ? json_get_text(record, "reason", text, sizeof(text)) : err->text);
+		const char *remedy =
+			record ? json_get_text(record, "remedy", text, sizeof(text)) : err->hint;
+		if (remedy[0])
+			printf("%s:   remedy: %s\n", name, remedy);
 	}
 	fflush(stdout);
 }
@@ -220,8 +224,9 @@ int fleet_update(const struct fleet_update *u)
 	unsigned untried = (unsigned)(r.n - r.next);
 	unsigned there = (unsigned)r.n - r.ended;
 	if (!u->json)
-		printf("%u guest%s: %u updated, %u refused, %u not tried\n", there,
-		       there == 1 ? "" : "s", r.updated, r.refused, untried);
+		printf("%u guest%s: %u %s, %u refused, %u not tried\n", there,
+		       there == 1 ? "" : "s", r.updated, u->check ? "can be updated" : "updated",
+		       r.refused, untried);
 	free(r.names);
 	return r.refused || untried ? EXIT_REFUSED : 0;
 }

@@ -9,6 +9,7 @@ struct fleet_update {
 	unsigned parallel;   /* guests at a time */
 	unsigned timeout_s;  /* of each wait for an answer; 0: as long as it takes */
 	bool go_on;	     /* after a guest has refused */
+	bool check;	     /* @request only asks whether it could be done */
 	bool json;
 };
 
@@ -16,5 +17,6 @@ struct fleet_update {
  * exit status. */
 int fleet_list(bool json, unsigned timeout_s);
 
-/* Asks guest after guest, and tells each outcome when it is known. 0: all were updated; EXIT_REFUSED: not all. */
+/* Asks guest after guest, and tells each outcome when it is known. 0: all were, or could be, updated; EXIT_REFUSED: not
+ * all. */
 int fleet_update(const struct fleet_update *u);

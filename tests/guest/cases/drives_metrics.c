@@ -83,12 +83,13 @@ int drive_metrics(struct session *s, unsigned updates)
 	if (verb_run(s, &v, 0, "paused", "pause", NULL) || scrape(s) || is(s, "molt_paused", 1) ||
 	    is(s, "molt_update_pause_seconds_count", 2 * (double)updates) ||
 	    verb_run(s, &v, 0, "\"event\":\"metrics\"", "metrics", ARGS("--json")) ||
-	    verb_run(s, &v, 0, "of a processor", "status", NULL) ||
+	    verb_run(s, &v, 0, "of CPU time", "status", NULL) ||
 	    verb_run(s, &v, 0, "in pages of 4 KiB", "status", NULL) ||
 	    verb_run(s, &v, 0, "{\"name\":\"molt-cpu1\",\"tid\":", "status", ARGS("--json")) ||
 	    verb_run(s, &v, 0, "\"cpu_ns\":", "status", ARGS("--json")) ||
 	    verb_run(s, &v, 0, "\"memory_pages\":[{\"page_bytes\":4096,\"bytes\":", "status",
 		     ARGS("--json")) ||
+	    verb_run(s, &v, 0, "the guest has no disks", "rescan", NULL) ||
 	    verb_run(s, &v, 0, "runs again", "resume", NULL))
 		return -1;
 	return session_send(s, "q", 1) || session_finish(s) ? -1 : 0;
