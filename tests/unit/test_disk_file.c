@@ -41,13 +41,15 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static bool shut;
 static unsigned came;
 
-static bool takes(const struct iovec *iov, int n)
+static bool takes(const struct iovec *iov, int n, off_t off)
 {
+	bool whole =
+		!block || (iov_size(iov, (unsigned)n) % block == 0 && (size_t)off % block == 0);
 	bool aligned = true;
 	for (int i = 0; i < n; i++)
 		aligned = aligned && (uintptr_t)iov[i].iov_base % DISK_SECTOR == 0 &&
 			  iov[i].iov_len % DISK_SECTOR == 0;
-	if (strict && !aligned) {
+	if (!whole || (strict && !aligned)) {
 		errno = EINVAL;
 		return false;
 	}
@@ -72,7 +74,7 @@ ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t off)
 
 ssize_t __wrap_preadv(int fd, const struct iovec *iov, int n, off_t off)
 {
-	return takes(iov, n) ? syscall(SYS_preadv, fd, iov, n, off, 0) : -1;
+	return takes(iov, n, off) ? syscall(SYS_preadv, fd, iov, n, off, 0) : -1;
 }
 
 ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int n, off_t off)
@@ -82,7 +84,7 @@ ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int n, off_t off)
 	pthread_cond_broadcast(&changed);
 	while (shut)
 		pthread_cond_wait(&changed, &lock);
-	bool ok = takes(iov, n);
+	bool ok = takes(iov, n, off);
 	pthread_mutex_unlock(&lock);
 	return ok ? syscall(SYS_pwritev, fd, iov, n, off, 0) : -1;
 }
@@ -209,6 +211,34 @@ static void bounces_in_pieces(void **state)
 	assert_int_equal(disk_file_do(&d, &r), 0);
 	assert_memory_equal(got + 1, data + 1, LEN);
 	assert_in_range(largest, 1, MIB);
+}
+
+/* A driver that does not keep to the blocks it was told gets an error, and nothing beside its request is changed. */
+static void no_whole_blocks(void **state)
+{
+	enum { LEN = 4 * MIB };
+	static uint8_t before[LEN], after[LEN], data[2 * MIB] __attribute__((aligned(PAGE_LEN)));
+	static const struct {
+		uint64_t off, len;
+	} requests[] = {{512, 512},	     {512, PAGE_LEN},	    {PAGE_LEN, 512},
+			{0, PAGE_LEN + 512}, {PAGE_LEN, MIB + 512}, {PAGE_LEN + 512, MIB}};
+	const struct disk d = {.fd = image_fd, .direct = true};
+	memset(before, 0x5a, LEN);
+	memset(data, 0xa5, sizeof(data));
+	block = PAGE_LEN;
+	for (unsigned i = 0; i < ARRAY_LEN(requests); i++)
+		for (unsigned op = DISK_READ; op <= DISK_WRITE; op++) {
+			uint64_t off = requests[i].off, end = off + requests[i].len;
+			struct iovec iov = {data, requests[i].len};
+			struct disk_request r = {
+				.op = op, .off = off, .len = iov.iov_len, .iov = &iov, .niov = 1};
+			assert_int_equal(pwrite(image_fd, before, LEN, 0), LEN);
+			assert_int_equal(disk_file_do(&d, &r), -EINVAL);
+			assert_int_equal(syscall(SYS_pread64, image_fd, after, LEN, 0), LEN);
+			assert_memory_equal(after, before, off);
+			assert_memory_equal(after + end, before + end, LEN - end);
+		}
+	block = 0;
 }
 
 /* A driver that cannot flush has what it wrote on the disk when it is told so. */
@@ -380,7 +410,7 @@ int main(void)
 		TEST(bounces_in_pieces),      TEST(written_through),
 		TEST(flushed_when_asked),     TEST(one_waits_for_no_other),
 		TEST(little_in_flight),	      TEST(ends_with_requests_in_flight),
-		TEST(ends_without_an_answer),
+		TEST(ends_without_an_answer), TEST(no_whole_blocks),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
