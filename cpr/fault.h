@@ -6,8 +6,8 @@
  *
  * Points of a successor: entry, hello, offer, build (devices are there), ready (all is), state
  * (devices are loaded), load (all is: commit is next). Of the program as a parent: rehearsal,
- * parent. group-N and dma-N are the N-th of such calls (tests/faulty/fault_ioctl.c): they know
- * "fail" too, which is EIO instead of the call.
+ * parent. group-N, dma-N, vhost-owner-N and others are the N-th of such calls
+ * (tests/faulty/fault_ioctl.c): they know "fail" too, which is EIO instead of the call.
  */
 #pragma once
 

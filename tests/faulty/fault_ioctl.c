@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fault points at the calls that give DMA and VFIO groups to the new image: in the build that fails on purpose
- * the linker sends vm_ioctl() here (--wrap), so that no device knows of faults.
+ * Fault points at the calls that give DMA and VFIO groups to the new image, and queues to its vhost: in the build that
+ * fails on purpose the linker sends vm_ioctl() here (--wrap), so that no device knows of faults.
  */
 #include "cpr/fault.h"
 
@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <linux/kvm.h>
 #include <linux/vfio.h>
+#include <linux/vhost.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/syscall.h>
@@ -40,6 +41,10 @@ static struct {
 	{"dma", VFIO_IOMMU_MAP_DMA, is_dma, 0},
 	{"process", IOMMUFD_IOAS_CHANGE_PROCESS, NULL, 0},
 	{"group", KVM_SET_DEVICE_ATTR, is_group, 0},
+	{"vhost-owner", VHOST_SET_OWNER, NULL, 0},
+	{"vhost-memory", VHOST_SET_MEM_TABLE, NULL, 0},
+	{"vhost-rings", VHOST_SET_VRING_ADDR, NULL, 0},
+	{"vhost-backend", VHOST_NET_SET_BACKEND, NULL, 0},
 };
 
 /* The linker's names. */
@@ -48,7 +53,7 @@ long __wrap_vm_ioctl(int fd, unsigned long request, void *arg);
 
 long __wrap_vm_ioctl(int fd, unsigned long request, void *arg)
 {
-	char point[16];
+	char point[24];
 	struct error err;
 	unsigned i = 0;
 	/* Other threads have filters, and do nothing of this. */
