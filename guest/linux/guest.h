@@ -24,6 +24,7 @@ struct config {
 	unsigned int port;	  /* molt.port: UDP port of mode udp */
 	unsigned int
 		tcp_port; /* molt.tcp: port of the peer that sends back what it gets; 0: none */
+	unsigned int kvm; /* molt.kvm: so many guests of its own, up to 4 */
 	unsigned int vsock_port; /* molt.vsock: the same of the host, by AF_VSOCK */
 	char ifname[16];	 /* molt.if */
 	char irq[32];		 /* molt.irq: what the NIC is called in /proc/interrupts */
@@ -161,6 +162,20 @@ struct tty_stats {
 /** Starts the thread that sends and receives by the port at @path. 0 or -errno after a FAIL line. */
 int tty_start(const char *path);
 void tty_report(struct tty_stats *out);
+
+/* ---- guests in this guest (kvm.c) ---- */
+
+struct kvm_stats {
+	uint64_t rounds;
+	uint64_t bad;  /* rounds whose registers or memory are not what they must be */
+	uint64_t errs; /* guests that ended */
+};
+
+/** Starts threads that run a guest each. 0 or -errno after a FAIL line. */
+int kvm_start(unsigned int count);
+void kvm_report(struct kvm_stats *out);
+/** At the end: none of them runs any more. */
+void kvm_stop(void);
 
 /* ---- a TCP connection under load (tcp.c) ---- */
 

@@ -48,6 +48,7 @@ static void account_format(const struct guest *g, char *out, size_t size)
 	struct tcp_stats c;
 	struct tty_stats t;
 	struct vsock_stats v;
+	struct kvm_stats k;
 	int len;
 
 	len = snprintf(out, size,
@@ -85,6 +86,12 @@ static void account_format(const struct guest *g, char *out, size_t size)
 		len += snprintf(out + len, size - (size_t)len,
 				" vsock_recv=%" PRIu64 " vsock_bad=%" PRIu64 " vsock_ends=%" PRIu64,
 				v.received, v.bad, v.ends);
+	}
+	if (g->cfg.kvm && len > 0 && (size_t)len < size) {
+		kvm_report(&k);
+		len += snprintf(out + len, size - (size_t)len,
+				" kvm_rounds=%" PRIu64 " kvm_bad=%" PRIu64 " kvm_errs=%" PRIu64,
+				k.rounds, k.bad, k.errs);
 	}
 	if (!g->cfg.tty[0] || len <= 0 || (size_t)len >= size)
 		return;
@@ -202,6 +209,8 @@ static int start(struct guest *g)
 		return -EIO;
 	if (g->cfg.vsock_port && vsock_start(g->cfg.vsock_port))
 		return -EAGAIN;
+	if (g->cfg.kvm && kvm_start(g->cfg.kvm))
+		return -EIO;
 	if (g->cfg.counter && counter_start())
 		return -EAGAIN;
 	if (clocks_start(g->cfg.sample_ms))
@@ -222,6 +231,7 @@ static void finish(struct guest *g)
 	drain(g);
 	clocks_report(&g->clocks);
 	account_format(g, account, sizeof(account));
+	kvm_stop();
 	console_line("END beats=%" PRIu64 " %s", g->beats, account);
 }
 
