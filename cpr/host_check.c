@@ -95,6 +95,17 @@ static void check_iommu(struct checks *c, struct vfio_container *container)
 	tell(c, "locked memory", rc, false, &err);
 }
 
+static int check_updates(struct machine *m, struct error *err)
+{
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		struct device *dev = m->devices[i];
+		int rc = dev->cls->check ? dev->cls->check(dev, err) : 0;
+		if (rc)
+			return error_prefix(err, "%s", dev->name);
+	}
+	return 0;
+}
+
 static void check_devices(struct checks *c)
 {
 	struct machine *m = c->m;
@@ -112,7 +123,7 @@ static void check_devices(struct checks *c)
 		check_iommu(c, container);
 	}
 	if (container)
-		tell(c, "updates", container->dev.cls->check(&container->dev, &err), true, &err);
+		tell(c, "updates", check_updates(m, &err), true, &err);
 }
 
 static int fail(const struct error *err)

@@ -88,6 +88,7 @@ static int take_std_cap(struct vfio_dev *dev, unsigned id, unsigned cap, struct 
 	uint8_t *config = dev->state.pci.config;
 	int rc = 0;
 
+	vfio_p2p_find_reset(dev, id, cap);
 	if (id == PCI_CAP_ID_MSI && !pci->msi && dev->answers.irq_count[VFIO_PCI_MSI_IRQ_INDEX]) {
 		rc = take_msi(dev, cap, err);
 	} else if (id == PCI_CAP_ID_MSIX && !pci->msix && cap + MSIX_CAP_LEN <= STD_CAPS_END &&
@@ -304,5 +305,6 @@ void vfio_config_write(struct pci_dev *pci, unsigned off, unsigned len, uint32_t
 	} else {
 		write_through(dev, off, len, val);
 		pci_config_write(pci, off, len, val);
+		vfio_p2p_written(dev, off, len, val);
 	}
 }

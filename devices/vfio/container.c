@@ -60,13 +60,36 @@ static int asked_for(struct machine *m, int *kind, struct error *err)
 	return 0;
 }
 
+/* For p2p=on there is iommufd only. */
+static int check_p2p(const struct vfio_container *c, bool asked, struct error *err)
+{
+	const struct vfio_dev *dev;
+	struct device *d = NULL;
+	do {
+		d = machine_device(c->dev.m, "vfio", d);
+		dev = (struct vfio_dev *)d;
+	} while (d && !dev->p2p);
+	if (!d)
+		return 0;
+	error_end(err, asked ? EXIT_USAGE : EXIT_HOST, ENOTSUP,
+		  "--vfio %s,p2p=on needs iommufd: %s", dev->id,
+		  asked	      ? "type1 is asked for"
+		  : c->why[0] ? c->why
+			      : "the host has no /dev/iommu");
+	return error_hint(err, "leave p2p=on out, or iommu=type1 where the host has iommufd");
+}
+
 static int choose(struct vfio_container *c, struct error *err)
 {
 	int kind, rc = asked_for(c->dev.m, &kind, err);
 	if (rc)
 		return rc;
-	if (kind < 0)
+	bool asked = kind >= 0;
+	if (!asked)
 		kind = vfio_iommufd_usable(c, c->why, sizeof(c->why)) ? VFIO_IOMMUFD : VFIO_TYPE1;
+	rc = kind == VFIO_TYPE1 ? check_p2p(c, asked, err) : 0;
+	if (rc)
+		return rc;
 	if (c->why[0])
 		log_info("vfio: type1 is used: %s", c->why);
 	c->state.kind = (uint32_t)kind;
@@ -219,6 +242,10 @@ static int container_reset(struct device *dev, struct error *err)
 static int container_check(struct device *dev, struct error *err)
 {
 	struct vfio_container *c = (struct vfio_container *)dev;
+	struct device *d = NULL;
+	while ((d = machine_device(dev->m, "vfio", d)))
+		if (vfio_p2p_check((struct vfio_dev *)d, NULL))
+			return 0; /* the device says it itself, with the reason */
 	return c->nfiles ? c->iommu->may_renew(c, err) : 0;
 }
 

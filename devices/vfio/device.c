@@ -98,11 +98,12 @@ static int vfio_open(struct device *base, struct error *err)
 	if (fd < 0)
 		return fd;
 	int rc = fdset_keep(&base->m->fds, name, fd, err);
-	if (rc)
+	if (rc) {
 		close(fd);
-	else
-		dev->fd = fd;
-	return rc;
+		return rc;
+	}
+	dev->fd = fd;
+	return vfio_p2p_init(dev, err);
 }
 
 static int vfio_post_load(void *opaque, struct error *err)
@@ -153,6 +154,11 @@ static int vfio_reset(struct device *base, struct error *err)
 	return vfio_config_reset(dev, err);
 }
 
+static int vfio_check(struct device *base, struct error *err)
+{
+	return vfio_p2p_check((struct vfio_dev *)base, err);
+}
+
 static int vfio_start(struct device *base, struct error *err)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)base;
@@ -184,6 +190,7 @@ const struct device_class vfio_class = {
 	.realize = vfio_realize,
 	.reset = vfio_reset,
 	.start = vfio_start,
+	.check = vfio_check,
 	.release = vfio_release,
 	.destroy = vfio_destroy,
 };

@@ -87,6 +87,10 @@ void vfio_container_remove(struct vfio_container *c, const struct vfio_dev *dev)
 /* iommufd.c: is it what this host, its devices and this guest's memory are to have? @why not. */
 bool vfio_iommufd_usable(struct vfio_container *c, char *why, size_t size);
 
+/* iommufd.c, for p2p.c: a stretch of a BAR, as a dma-buf, at a DMA address. map: 0 or -errno. */
+int vfio_iommufd_map_bar(const struct vfio_container *c, int file, uint64_t len, uint64_t iova);
+void vfio_iommufd_unmap_bar(const struct vfio_container *c, uint64_t len, uint64_t iova);
+
 /* dma.c: guest memory in the IOMMU. check: the ranges are guest memory. */
 int vfio_dma_map(struct vfio_container *c, struct error *err);
 int vfio_dma_check(const struct vfio_container *c, struct error *err);

@@ -179,6 +179,18 @@ static int iommufd_map(const struct vfio_container *c, uint32_t i)
 			c->state.iova[i]);
 }
 
+int vfio_iommufd_map_bar(const struct vfio_container *c, int file, uint64_t len, uint64_t iova)
+{
+	return map_file(c->fd, c->state.ioas, file, 0, len, iova);
+}
+
+void vfio_iommufd_unmap_bar(const struct vfio_container *c, uint64_t len, uint64_t iova)
+{
+	struct iommufd_ioas_unmap unmap = {
+		.size = sizeof(unmap), .ioas_id = c->state.ioas, .iova = iova, .length = len};
+	vm_ioctl(c->fd, IOMMUFD_IOAS_UNMAP, &unmap);
+}
+
 /* Whether an update could be done: IOMMU_IOAS_CHANGE_PROCESS to the process that has the mappings already changes
  * nothing, but fails where the real change would. */
 static int iommufd_may_renew(const struct vfio_container *c, struct error *err)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What of linux/iommufd.h (Linux 6.2; file mappings 6.13; change of process 6.14) and of linux/vfio.h (devices' own
- * nodes, 6.6) is used, for headers that are older than that. Numbers and layouts are the kernel's.
+ * nodes, 6.6; BARs as dma-bufs, as 7.3 has them) is used, for headers that are older than that. Numbers and layouts are
+ * the kernel's.
  */
 #pragma once
 
@@ -45,6 +46,14 @@ struct iommufd_ioas_map_file {
 };
 #define IOMMUFD_IOAS_MAP_FILE IOMMUFD_CALL(0x8f)
 
+struct iommufd_ioas_unmap {
+	__u32 size;
+	__u32 ioas_id;
+	__aligned_u64 iova;
+	__aligned_u64 length;
+};
+#define IOMMUFD_IOAS_UNMAP IOMMUFD_CALL(0x86)
+
 struct iommufd_ioas_change_process {
 	__u32 size;
 	__u32 reserved;
@@ -72,3 +81,14 @@ struct vfio_cdev_attach {
 	__u32 pt_id;
 };
 #define VFIO_CDEV_ATTACH _IO(VFIO_TYPE, VFIO_BASE + 19)
+
+/* What VFIO_DEVICE_FEATURE has of a region as a dma-buf, with one range; the answer is the descriptor. */
+struct vfio_dma_buf_request {
+	__u32 region_index;
+	__u32 open_flags;
+	__u32 flags;
+	__u32 nr_ranges;
+	__u64 offset;
+	__u64 length;
+};
+#define VFIO_FEATURE_DMA_BUF 11

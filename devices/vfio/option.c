@@ -8,8 +8,8 @@
 static int usage_error(const char *arg, struct error *err)
 {
 	error_end(err, EXIT_USAGE, EINVAL,
-		  "--vfio %.200s: expected DEVICE[,rom=on|off][,iommu=type1|iommufd][,noreset]"
-		  "[,unbind=wait|poweroff|eject[,unbind_timeout=SECONDS]][,vf_token=UUID]"
+		  "--vfio %.200s: expected DEVICE[,rom=on|off][,iommu=type1|iommufd][,p2p=on|off]"
+		  "[,noreset][,unbind=wait|poweroff|eject[,unbind_timeout=SECONDS]][,vf_token=UUID]"
 		  "[,slot=shared|own]",
 		  arg);
 	return error_hint(err,
@@ -103,6 +103,10 @@ static bool parse_word(struct vfio_dev *dev, const char *word)
 {
 	if (!strcmp(word, "rom=on") || !strcmp(word, "rom=off")) {
 		dev->rom = !strcmp(word, "rom=on");
+		return true;
+	}
+	if (!strcmp(word, "p2p=on") || !strcmp(word, "p2p=off")) {
+		dev->p2p = !strcmp(word, "p2p=on");
 		return true;
 	}
 	if (!strcmp(word, "noreset")) {

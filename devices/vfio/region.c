@@ -212,6 +212,7 @@ static void parts_unmap(struct vfio_dev *dev, unsigned bar, uint64_t addr, unsig
 	struct vfio_region *r = &dev->regions[bar];
 	while (n-- > 0) {
 		struct vfio_part *part = &r->parts[n];
+		vfio_p2p_unmap(part);
 		if (part->hva)
 			vm_slot_remove(&dev->dev.m->vm, addr + part->off);
 		else
@@ -234,6 +235,8 @@ int vfio_bar_map(struct pci_dev *pci, unsigned bar, uint64_t addr, struct error 
 			parts_unmap(dev, bar, addr, i);
 			return rc;
 		}
+		if (part->hva)
+			vfio_p2p_map(part, addr);
 	}
 	return 0;
 }

@@ -31,7 +31,9 @@
 struct vfio_part {
 	struct vfio_region *region;
 	uint64_t off, len;
-	void *hva; /* NULL: accesses are trapped and forwarded */
+	void *hva;	/* NULL: accesses are trapped and forwarded */
+	bool reachable; /* by other devices, at @iova (p2p=on) */
+	uint64_t iova;
 };
 
 struct vfio_region {
@@ -114,12 +116,13 @@ struct vfio_dev {
 	struct vfio_container *container;
 	char id[VFIO_ID_LEN]; /* its name in sysfs */
 	int iommu;	      /* enum vfio_iommu_kind that the option asks for; -1: any */
-	bool rom, noreset, own_slot;
+	bool rom, noreset, own_slot, p2p;
 	enum vfio_unbind unbind;
 	uint32_t unbind_timeout_s; /* unbind=eject; 0: none */
 	bool has_token;
 	uint8_t token
 		[16]; /* a UUID that a virtual function and its physical one share (vf_token=) */
+	unsigned exp_flr, af_flr; /* p2p=on: bytes of config space that reset it; 0: none */
 	int fd;
 	bool started;	/* this process has the guest: the device may be told something */
 	bool was_reset; /* with another one, for a fresh guest */
@@ -171,6 +174,15 @@ int vfio_regions_init(struct vfio_dev *dev, struct error *err);
 void vfio_regions_free(struct vfio_dev *dev);
 int vfio_bar_map(struct pci_dev *pci, unsigned bar, uint64_t addr, struct error *err);
 void vfio_bar_unmap(struct pci_dev *pci, unsigned bar, uint64_t addr);
+
+/* p2p.c: BARs that the guest's other devices reach (p2p=on). Nothing without that. init: can it be? check: may the
+ * device be updated? find_reset, written: of the config space that the guest writes. */
+int vfio_p2p_init(struct vfio_dev *dev, struct error *err);
+int vfio_p2p_check(const struct vfio_dev *dev, struct error *err);
+void vfio_p2p_map(struct vfio_part *part, uint64_t addr);
+void vfio_p2p_unmap(struct vfio_part *part);
+void vfio_p2p_find_reset(struct vfio_dev *dev, unsigned id, unsigned cap);
+void vfio_p2p_written(struct vfio_dev *dev, unsigned off, unsigned len, uint32_t val);
 
 /* irq.c. start gives a fresh device its INTx, and one that was taken over what the guest has asked for meanwhile;
  * load takes the eventfds that the state names. */

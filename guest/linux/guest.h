@@ -25,6 +25,7 @@ struct config {
 	unsigned int
 		tcp_port; /* molt.tcp: port of the peer that sends back what it gets; 0: none */
 	unsigned int kvm; /* molt.kvm: so many guests of its own, up to 4 */
+	unsigned int p2p; /* molt.p2p=1: two edu devices try each other's BARs, once */
 	unsigned int vsock_port; /* molt.vsock: the same of the host, by AF_VSOCK */
 	char ifname[16];	 /* molt.if */
 	char irq[32];		 /* molt.irq: what the NIC is called in /proc/interrupts */
@@ -173,9 +174,15 @@ struct kvm_stats {
 
 /** Starts threads that run a guest each. 0 or -errno after a FAIL line. */
 int kvm_start(unsigned int count);
-void kvm_report(struct kvm_stats *out);
 /** At the end: none of them runs any more. */
 void kvm_stop(void);
+void kvm_report(struct kvm_stats *out);
+
+/* ---- DMA from one device to another (p2p.c) ---- */
+
+/** Prints the line P2P: whether the first edu device reaches the second's BAR (there), the second the first's (back),
+ * and the first the second's again once that had decoded no memory (again). */
+void p2p_say(void);
 
 /* ---- a TCP connection under load (tcp.c) ---- */
 

@@ -211,6 +211,8 @@ static int start(struct guest *g)
 		return -EAGAIN;
 	if (g->cfg.kvm && kvm_start(g->cfg.kvm))
 		return -EIO;
+	if (g->cfg.p2p)
+		p2p_say();
 	if (g->cfg.counter && counter_start())
 		return -EAGAIN;
 	if (clocks_start(g->cfg.sample_ms))
@@ -229,9 +231,9 @@ static void finish(struct guest *g)
 	char account[640];
 
 	drain(g);
+	kvm_stop();
 	clocks_report(&g->clocks);
 	account_format(g, account, sizeof(account));
-	kvm_stop();
 	console_line("END beats=%" PRIu64 " %s", g->beats, account);
 }
 

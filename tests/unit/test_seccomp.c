@@ -341,6 +341,23 @@ static void test_kernel(void **state)
 	assert_in_range(lines(text), 1, 20);
 }
 
+/* What only some machines' devices ask of the kernel: vCPUs and event loop, and nobody else. */
+static void test_asked_for(void **state)
+{
+	const unsigned request = _IO(';', 0x8f);
+	for (int t = 0; t < SECCOMP_THREADS; t++) {
+		compile((enum seccomp_thread)t, 0);
+		assert_false(allowed(SYS_ioctl, 1, request));
+	}
+	seccomp_allow_ioctl(request);
+	seccomp_allow_ioctl(request);
+	for (int t = 0; t < SECCOMP_THREADS; t++) {
+		compile((enum seccomp_thread)t, 0);
+		assert_int_equal(allowed(SYS_ioctl, 1, request),
+				 t == SECCOMP_VCPU || t == SECCOMP_LOOP);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -348,6 +365,7 @@ int main(void)
 		cmocka_unit_test(test_arguments), cmocka_unit_test(test_pass),
 		cmocka_unit_test(test_short_way), cmocka_unit_test(test_room),
 		cmocka_unit_test(test_names),	  cmocka_unit_test(test_kernel),
+		cmocka_unit_test(test_asked_for),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -248,6 +248,9 @@ static void options(void **state)
 		{"/", NULL, false},
 		{"00:05.0,noreset", "0000:00:05.0", true},
 		{"00:05.0,noreset=on", NULL, false},
+		{"00:05.0,p2p=on", "0000:00:05.0", true},
+		{"00:05.0,p2p=off", "0000:00:05.0", true},
+		{"00:05.0,p2p", NULL, false},
 		{"00:05.0,vf_token=bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3", "0000:00:05.0", true},
 		{"00:05.0,vf_token=bd8d9d2b", NULL, false},
 	};

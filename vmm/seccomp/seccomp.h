@@ -24,5 +24,9 @@ enum seccomp_thread { SECCOMP_VCPU, SECCOMP_LOOP, SECCOMP_CONTROL, SECCOMP_DISK,
  * molt from outside. Unless @mode is SECCOMP_OFF nobody gains privileges by exec from now on. */
 int seccomp_init(enum seccomp_mode mode, struct error *err);
 
+/* Before there are other threads: an ioctl that this machine's devices make from vCPUs and the event loop, and most
+ * machines' do not. */
+void seccomp_allow_ioctl(unsigned long request);
+
 /* The calling thread puts its filter on, for good. Nothing in mode SECCOMP_OFF. */
 int seccomp_enter(enum seccomp_thread thread, struct error *err);

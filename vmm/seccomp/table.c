@@ -137,6 +137,18 @@ static const struct seccomp_rows sets[SECCOMP_THREADS][3] = {
 	[SECCOMP_DISK] = {SECCOMP_ROWS(disk), SECCOMP_ROWS(any_thread)},
 };
 
+static struct seccomp_row asked[8];
+static unsigned nasked;
+
+void seccomp_allow_ioctl(unsigned long request)
+{
+	for (unsigned i = 0; i < nasked; i++)
+		if (asked[i].value == (uint32_t)request)
+			return;
+	if (nasked < ARRAY_LEN(asked))
+		asked[nasked++] = SECCOMP_IOCTL(request);
+}
+
 static unsigned append(struct seccomp_row *out, unsigned n, const struct seccomp_rows *set)
 {
 	for (unsigned i = 0; i < set->n && n < SECCOMP_MAX_ROWS; i++)
@@ -149,5 +161,7 @@ unsigned seccomp_rows(enum seccomp_thread thread, struct seccomp_row *out)
 	unsigned n = 0;
 	for (unsigned i = 0; i < ARRAY_LEN(sets[thread]); i++)
 		n = append(out, n, &sets[thread][i]);
+	if (thread == SECCOMP_VCPU || thread == SECCOMP_LOOP)
+		n = append(out, n, &(struct seccomp_rows){asked, nasked});
 	return append(out, n, &arch_seccomp_rows[thread]);
 }
