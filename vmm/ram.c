@@ -40,7 +40,7 @@ static const struct field ram_fields[] = {
 };
 STATE_CLASS(ram_state_class, "ram", 1, struct ram_state, ram_fields);
 
-/* A number from the sysfs folder of a device DAX node; 0: it is none. */
+/* Reads a number from the sysfs folder of a device DAX node; 0: the file is no such node. */
 static uint64_t dax_attribute(dev_t rdev, const char *name)
 {
 	char path[96], text[32];
@@ -48,7 +48,7 @@ static uint64_t dax_attribute(dev_t rdev, const char *name)
 	return file_read_text(path, text, sizeof(text)) > 0 ? strtoull(text, NULL, 0) : 0;
 }
 
-/* Size of the pages that the file is made of: mappings and offsets must be multiples. */
+/* The page size of the file. Mappings and offsets must be multiples of it. */
 static uint64_t page_len_of(int fd, const struct stat *st)
 {
 	struct statfs fs;
@@ -111,7 +111,7 @@ static int open_path(const char *path, struct error *err)
 	fd_auto int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
 	if (fd < 0)
 		return error_file(err, errno, "guest memory: file %.300s", path);
-	/* The lock belongs to the open file, which each successor is given: it is held as long as the guest lives. */
+	/* The lock belongs to the open file, which every successor gets. So it is held as long as the guest lives. */
 	int rc = flock(fd, LOCK_EX | LOCK_NB) < 0 ? errno : 0;
 	if (rc == EWOULDBLOCK)
 		return in_use(path, err);
@@ -145,8 +145,8 @@ static int no_huge_pages(struct ram *ram, int code, struct error *err)
 }
 
 /*
- * The policy of a file of shmem or hugetlbfs is set through any mapping of it and stays with the file (mbind(2)), so an
- * update has nothing to do. Before the first page is taken.
+ * Sets the NUMA policy, before the first page is allocated. The policy of a file of shmem or hugetlbfs is set through
+ * any mapping and stays with the file (mbind(2)), so an update need not set it again.
  */
 static int bind_node(const struct ram *ram, uint32_t node, struct error *err)
 {
@@ -170,7 +170,7 @@ static int bind_node(const struct ram *ram, uint32_t node, struct error *err)
 	return error_hint(err, "nodes with memory that this process may use are among %s", online);
 }
 
-/* A file's contents are somebody's, perhaps a former guest's: this guest would read them and write over them. */
+/* The file may hold somebody's data, perhaps a former guest's. This guest would read and overwrite it. */
 static int size_regular(struct ram *ram, const struct ram_options *opt, uint64_t present,
 			const char *what, struct error *err)
 {
@@ -189,7 +189,7 @@ static int size_regular(struct ram *ram, const struct ram_options *opt, uint64_t
 	int rc = opt->bind ? bind_node(ram, opt->node, err) : 0;
 	if (rc)
 		return rc;
-	/* A huge page that is missing would be a SIGBUS of the guest later: so all are taken now. */
+	/* A missing huge page would end the guest with SIGBUS later. So all are allocated now. */
 	if (ram->state.page_len > PAGE_LEN &&
 	    fallocate(ram->fd, 0, 0, (off_t)ram->state.size) < 0) {
 		int code = errno;
@@ -240,7 +240,7 @@ static int create_file(struct ram *ram, const struct ram_options *opt, struct er
 	rc = size_file(ram, opt, err);
 	if (rc)
 		return rc;
-	/* Nothing can make the mapping's pages go away; and nothing can be sealed afterwards. */
+	/* With these seals nobody can remove pages of the mapping, nor add further seals. */
 	if (!opt->path[0] &&
 	    fcntl(ram->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return error_errno(err, errno, "guest memory: sealing the memfd");
@@ -256,7 +256,7 @@ int ram_create(struct ram *ram, const struct ram_options *opt, struct fdset *fds
 	return rc;
 }
 
-/* The regions come from the blob: nothing of them is trusted. */
+/* The regions come from the blob and are not trusted. */
 static const char *regions_flaw(const struct ram_state *s)
 {
 	if (!is_pow2(s->page_len) || s->page_len < PAGE_LEN || s->page_len > PAGE_MAX)
@@ -307,8 +307,8 @@ int ram_adopt(struct ram *ram, struct fdset *fds, struct error *err)
 
 int ram_map(struct ram *ram, struct error *err)
 {
-	/* Aligned so that a huge page of the file can be one in the page tables, here and in
-	 * KVM's: gpa, hva and file offset must agree modulo 2 MiB. */
+	/* gpa, hva and file offset must be equal modulo 2 MiB. Then a huge page of the file can be
+	 * one in the page tables too, in this process and in KVM. */
 	uint64_t size = ram->state.size;
 	uint64_t align = ram->state.page_len > HUGE_LEN ? ram->state.page_len : HUGE_LEN;
 	if (size > SIZE_MAX - align)
@@ -326,12 +326,12 @@ int ram_map(struct ram *ram, struct error *err)
 		return error_end(err, EXIT_HOST, code, "guest memory: mapping %lu MiB: %m",
 				 size / MIB);
 	}
-	/* What is left over at both ends, less than @align, stays reserved: to unmap it costs time. */
+	/* The rest at both ends, less than @align, stays reserved, because unmapping it takes time. */
 	ram->hva = hva;
-	/* A core dump must not hold the guest's secrets, nor delay the way back by its size. */
+	/* A core dump must not contain the guest's secrets, and its size must not delay the way back. */
 	if (madvise(hva, size, MADV_DONTDUMP) < 0)
 		log_warn("guest memory will be part of core dumps: %s", strerror(errno));
-	/* Has no effect where the host's shmem_enabled is "never": ram_page_text tells. */
+	/* No effect if the host's shmem_enabled is "never"; ram_page_text reports that. */
 	ram->huge_advised = ram->state.page_len == PAGE_LEN && !madvise(hva, size, MADV_HUGEPAGE);
 	return 0;
 }
@@ -410,7 +410,7 @@ int ram_collapse(struct ram *ram, struct error *err)
 	return 0;
 }
 
-/* The sum of these numbers of the mapping, in KiB (proc_pid_smaps(5)). */
+/* The sum of these fields for the mapping, in KiB (proc_pid_smaps(5)). */
 static uint64_t sum_kib(const struct ram *ram, const char *const keys[], unsigned n)
 {
 	uint64_t from = (uintptr_t)ram->hva, to = from + ram->state.size, sum = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* vCPU threads: each parks, saves and loads its own vCPU; and what the leader asks of them. */
+/* vCPU threads: each runs, parks, saves and loads its own vCPU, as the leader asks. */
 #include "vmm/vcpu.h"
 
 #include <signal.h>
@@ -13,8 +13,8 @@
 #define KICK_SIGNAL SIGUSR2
 #define KICK_TRIES  3
 
-/* Nothing to do: the signal's arrival takes KVM_RUN back to user space, and run->immediate_exit,
- * set before it is sent, closes the race with a thread that is just about to enter. */
+/* Does nothing: the signal itself makes KVM_RUN return. run->immediate_exit, which is set before
+ * the signal is sent, closes the race with a thread that is about to enter. */
 static void on_kick(int sig)
 {
 	(void)sig;
@@ -72,8 +72,8 @@ static void mask_kick(int how)
 	pthread_sigmask(how, &kick, NULL);
 }
 
-/* With a signal pending KVM_RUN turns back right before it would enter the guest; with immediate_exit it turns back
- * earlier. The signal is unblocked inside KVM_RUN only (api.rst, KVM_SET_SIGNAL_MASK). */
+/* With a signal pending KVM_RUN returns right before it would enter the guest. With immediate_exit it returns earlier.
+ * The signal is unblocked inside KVM_RUN only (api.rst, KVM_SET_SIGNAL_MASK). */
 void vcpu_flush_pending(struct vcpu *cpu)
 {
 	struct {
@@ -95,14 +95,14 @@ void vcpu_flush_pending(struct vcpu *cpu)
 
 /* ---- the threads ---- */
 
-/* Parks, and saves once all are parked: until then they may still interrupt each other. */
+/* Parks. Saves only when all are parked, because until then they may interrupt each other. */
 static void park_and_save(struct vcpu *cpu)
 {
 	struct gate *gate = &cpu->m->gate;
 	struct error err;
 
 	pthread_mutex_lock(&gate->lock);
-	/* It has ended the machine, and nobody has asked for a pause yet. */
+	/* This vCPU has ended the machine, and no pause was requested yet. */
 	while (gate->want == GATE_RUN || gate->want == GATE_HOLD)
 		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
 	if (gate->want == GATE_STOP) {
@@ -123,8 +123,8 @@ static void park_and_save(struct vcpu *cpu)
 	gate_arrive(gate, rc, &err);
 }
 
-/* Waits for what is to be done next: to load the state, to run (also when the guest is to pause again before
- * this thread noticed that it might run), or to end. */
+/* Waits for the next order: load the state, run, or end. "Run" counts even if the guest is to pause again before this
+ * thread has noticed it. */
 static enum gate_want wait_turn(struct vcpu *cpu)
 {
 	struct gate *gate = &cpu->m->gate;
@@ -156,7 +156,7 @@ static void wait_built(struct gate *gate)
 	pthread_mutex_unlock(&gate->lock);
 }
 
-/* Sets only what the operator has changed: a new thread has its creator's settings already. */
+/* Sets only what the operator has changed; a new thread inherits the rest from its creator. */
 static void set_sched(struct vcpu *cpu)
 {
 	const struct thread_sched *want = vcpu_arch_sched(cpu);
@@ -168,10 +168,9 @@ static void set_sched(struct vcpu *cpu)
 	cpu->sched = *want;
 }
 
-/* KVM keeps the thread that a vCPU last ran on, and waits for a grace period when it is another one (kvm_main.c,
- * KVM_RUN): so this thread enters once before the pause, and comes back at once. A VM's first KVM_RUN also makes a
- * thread of this process that looks after its huge pages, with the nice value of the one that runs (Linux 6.14, mmu.c,
- * kvm_mmu_post_init_vm). */
+/* KVM remembers the thread on which a vCPU last ran, and waits for a grace period when it is another one (kvm_main.c,
+ * KVM_RUN). So this thread calls KVM_RUN once before the pause, which returns at once. The first KVM_RUN of a VM also
+ * creates a kernel thread for its huge pages, with the caller's nice value (kvm_mmu_post_init_vm, Linux 6.14). */
 static int enter_once(struct vcpu *cpu, struct error *err)
 {
 	cpu->run->immediate_exit = 1;
@@ -183,7 +182,7 @@ static int enter_once(struct vcpu *cpu, struct error *err)
 		       : 0;
 }
 
-/* Loads the state; the first time an offered one, to try it. */
+/* Loads the state. The first one is the offer, to try it. */
 static int load(struct vcpu *cpu, struct error *err)
 {
 	if (cpu->m->rehearsed) {
@@ -196,7 +195,7 @@ static int load(struct vcpu *cpu, struct error *err)
 	return rc;
 }
 
-/* Sets a fresh guest's affinity, as --cpus says. Later it is the operator's to change. */
+/* Sets the affinity of a new guest's vCPUs (--cpus). Later the operator may change it. */
 static int pin(const struct vcpu *cpu, struct error *err)
 {
 	const struct cpu_options *opt = &cpu->m->opt.cpu;
@@ -302,7 +301,7 @@ void vcpus_go(struct machine *m)
 	struct gate *gate = &m->gate;
 	pthread_mutex_lock(&gate->lock);
 	gate->hurry = false;
-	/* A guest that has ended, by a reset say, executes nothing any more. */
+	/* After its end, for example by a reset, a guest must not execute anything. */
 	bool runs = !m->paused.since_s && m->stop_code < 0;
 	for (uint32_t i = 0; i < m->opt.cpus && runs; i++)
 		m->vcpus[i].run->immediate_exit = 0;
@@ -312,7 +311,7 @@ void vcpus_go(struct machine *m)
 	pthread_cond_broadcast(&gate->to_vcpus);
 }
 
-/* Without the signal a guest that has no exits would run on, and nobody sends it again: so it is tried more than
+/* A guest without exits would run on without this signal, and nobody sends it again. So sending it is tried more than
  * once. */
 static void kick(const struct vcpu *cpu)
 {
@@ -324,8 +323,8 @@ static void kick(const struct vcpu *cpu)
 /* Kicks all vCPUs out of the guest. Gate lock held. */
 static void kick_all(struct machine *m)
 {
-	/* The order matters: gate->want is set before immediate_exit, which vcpu_run() clears before it reads
-	 * gate->want. */
+	/* The order matters: this sets gate->want before immediate_exit; vcpu_run() clears immediate_exit before it
+	 * reads gate->want. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	for (uint32_t i = 0; i < m->opt.cpus; i++) {
 		m->vcpus[i].run->immediate_exit = 1;

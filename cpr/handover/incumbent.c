@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The incumbent's side of an update. It is a state machine of the leader: each message of the successor, and each
- * deadline, takes it one stage further, and between two of them the guest and its clients are served as ever. The last
- * stage calls pause.c, which ends this process when the successor has the guest.
+ * The incumbent's side of an update: a state machine in the leader. Each message of the successor and each deadline
+ * takes it one stage further. Between two stages the leader serves the guest and its clients as usual. The last stage
+ * calls pause.c, which ends this process when the successor has the guest.
  */
 #include "cpr/handover/incumbent.h"
 
@@ -68,7 +68,7 @@ static void enter_stage(enum stage stage)
 
 /* ---- the end of an update that does not happen ---- */
 
-/* The successor is killed and not waited for: it is the parent's child, which reaps it. */
+/* Kills the successor. The parent reaps it, since it is the parent's child. */
 static void send_away(void)
 {
 	update_kill(&self);
@@ -227,9 +227,9 @@ void incumbent_answers(int64_t request)
 	self.answered = request;
 }
 
-/* Where an update was called off before its answer came, that answer comes in the next update, which is not meant. A
- * parent that does not say which it answers does so in the order in which it was asked: then a process that was started
- * for the update before counts for this one's until its own replaces it. */
+/* If an update is called off before the parent has answered, the answer comes during the next update, and does not
+ * belong to it. Parents that do not number their answers send them in the order of the requests. Then a process that
+ * was started for the former update counts as this one's until its own replaces it. */
 void incumbent_started(const struct wire_message *msg)
 {
 	struct error err;
@@ -286,8 +286,8 @@ static int send_fds(struct error *err)
 
 /* ---- the steps ---- */
 
-/* The guest may have made a device close a descriptor that the offered state names. A refusal may be for that alone, so
- * the update is begun once more, with a new offer. */
+/* The guest may have made a device close a descriptor that the offered state names. The refusal may have no other
+ * cause, so the update is tried once more with a new offer. */
 static bool try_again(void)
 {
 	struct reasons ignored = {0};
@@ -322,7 +322,7 @@ static void on_no(const struct wire_message *msg)
 	refuse(&err, &reasons);
 }
 
-/* Devices have begun to take on nothing new: the pause follows when all that was in flight is done. */
+/* Devices take no new work from here on. The pause follows when all that is in flight is done. */
 static void quiesce(void)
 {
 	struct error err;
@@ -353,8 +353,8 @@ static void on_ready(const struct wire_message *msg)
 	quiesce();
 }
 
-/* The successor tells how far it is, in percent. Only a higher number than the last one gives it more time: a
- * successor that repeats itself is not waited for. */
+/* The successor reports its progress in percent. Only a higher number than before gives it more time, so that it cannot
+ * be waited for without end. */
 static void on_progress(const struct wire_message *msg)
 {
 	char what[60];
@@ -367,7 +367,7 @@ static void on_progress(const struct wire_message *msg)
 	report_progress(self.m, self.progress);
 }
 
-/* Returns -1 for a message that makes no sense in the stage in which it comes. */
+/* Returns -1 for a message that does not fit the stage. */
 static int on_message(struct wire_message *msg, struct error *err)
 {
 	switch (self.stage) {
@@ -424,7 +424,7 @@ void incumbent_step(void)
 	struct error err;
 	if (!incumbent_busy())
 		return;
-	/* As long as the successor's process id is not known it could not be ended: so nothing is read from it. */
+	/* Reads nothing from the successor while its process id is unknown: it could not be killed. */
 	int rc = self.stage == STAGE_START ? -ETIMEDOUT : wire_recv(self.peer, &message, 0, &err);
 	wire_close_fds(&message); /* a successor has no descriptors to give */
 	if (!rc && message.kind == PROTOCOL_NO) {
@@ -439,7 +439,7 @@ void incumbent_step(void)
 	}
 	if (self.stage == STAGE_QUIESCE)
 		quiesce();
-	/* The deadline also holds for a successor that talks without end. */
+	/* The deadline also ends a successor that sends messages without end. */
 	if (incumbent_busy() && now_ns() >= self.deadline_ns) {
 		too_slow(&err);
 		refuse(&err, NULL);

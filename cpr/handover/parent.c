@@ -22,9 +22,9 @@
 #include "cpr/handover/wire.h"
 #include "vmm/notify.h"
 
-/* How long a successor may live on after its incumbent has died, in case it is just committing. */
+/* When the incumbent dies its successor may be committing: it gets this long to say so. */
 #define HEIR_NS (5000 * NS_PER_MS)
-/* How long a worker that has handed the guest over may take to end. It only frees memory, so it may be killed then. */
+/* A worker that has handed the guest over only frees memory. It is killed after this time. */
 #define FORMER_NS (30000 * NS_PER_MS)
 /* How long the rehearsal of the next image may take, and the worker's answer to LINK_PARTING. */
 #define REHEARSAL_NS (10000 * NS_PER_MS)
@@ -159,7 +159,8 @@ static struct child *start(enum role_kind role, int exe, int peer, struct error 
 
 static int start_first(struct error *err)
 {
-	/* A worker has an eventfd for each interrupt vector: more than the usual soft limit, which is for select(). */
+	/* A worker needs an eventfd for each interrupt vector. The usual soft limit, which is for select(), is too low.
+	 * */
 	fd_limit_raise();
 	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (exe < 0)
@@ -183,8 +184,8 @@ static void stay(const char *why)
 		 (int)getpid(), why);
 }
 
-/* The program to become has never run in the parent's role. A child tries it first: it must be ready, and end with
- * 0. */
+/* The new program has never run in the parent's role. So a child runs it in that role first: it must report that it is
+ * ready, and exit with 0. */
 static void rehearse(void)
 {
 	struct error err;
@@ -205,7 +206,7 @@ static void rehearsal_ended(const struct child *c)
 	self.rehearsed = true;
 }
 
-/* Whether the worker that has the guest is the only child: the image after exec knows of no other. */
+/* Is the worker that has the guest the only child? The image after exec knows of no other child. */
 static bool alone(void)
 {
 	return !find(CHILD_SUCCESSOR) && !find(CHILD_FORMER) && !find(CHILD_REHEARSAL) &&
@@ -220,7 +221,7 @@ static void part(void)
 	tell_owner(LINK_PARTING, 0);
 }
 
-/* The next step towards the new program, one at a time, so that the guest shares its processors with one of them. */
+/* Takes one more step towards the new program. Several at once would compete with the guest for its processors. */
 static void go_on(void)
 {
 	if (self.next_exe < 0 || !alone())
@@ -241,7 +242,7 @@ static void become_next(void)
 	char **envp = spawn_environment(text, &as);
 
 	self.parting_ns = 0;
-	/* Something else has begun meanwhile: exec waits until that is over. */
+	/* Something else has begun meanwhile. The exec waits until it is over. */
 	if (!alone() || self.pending.n || self.reading) {
 		free(envp);
 		tell_owner(LINK_BACK, 0);
@@ -270,7 +271,7 @@ static void start_successor(int exe, int peer, int64_t request)
 {
 	struct child *before = find(CHILD_SUCCESSOR);
 	struct error err = {0};
-	/* The worker has given that one up, or it would not ask for another. */
+	/* The worker asks for another successor, so it has given this one up. */
 	if (before) {
 		kill_child(before);
 		before->role = CHILD_FORMER;
@@ -283,7 +284,7 @@ static void start_successor(int exe, int peer, int64_t request)
 		tell(LINK_STARTED, -err.code, err.text, -1);
 }
 
-/* Starts the successor that was asked for when all places for children were taken by workers that were still ending. */
+/* Starts a successor for which there was no place before, because workers were still ending. */
 static void start_waiting(void)
 {
 	int exe = self.waiting_exe, peer = self.waiting_peer;
@@ -395,11 +396,11 @@ static void reap(void)
 				c->ended = true;
 				c->status = status;
 			}
-	/* A successor may have said that it has the guest before its predecessor ended. */
+	/* A successor may have reported, before its predecessor ended, that it has the guest. */
 	listen_to_all();
 }
 
-/* Follows what has ended. Returns the exit status once there is nobody left to wait for, or -1. */
+/* Handles the children that have ended. Returns the exit status when the guest has no worker any more, or -1. */
 static int settle(void)
 {
 	struct child *owner = find(CHILD_OWNER), *heir = find(CHILD_SUCCESSOR), *c;
@@ -425,7 +426,7 @@ static int settle(void)
 		return -1;
 	}
 	if (heir && exit_status(owner->status) == LINK_STATUS_HANDED) {
-		on_owner(heir); /* it has not said so yet, but its predecessor has */
+		on_owner(heir); /* its predecessor has reported it */
 		return -1;
 	}
 	if (heir) {
@@ -439,8 +440,8 @@ static int settle(void)
 
 /* ---- the loop ---- */
 
-/* SIGHUP also comes of a terminal that is gone: from the kernel, or from the shell to its jobs. With nohup that means
- * nothing; workers do not know, since what is ignored does not go through spawn(). */
+/* SIGHUP also comes when the terminal is gone: from the kernel, or from the shell to its jobs. With nohup it means
+ * nothing then. Workers cannot see that, because spawn() resets ignored signals. */
 static int meaning(const struct signalfd_siginfo *info)
 {
 	struct sigaction hup;
@@ -453,8 +454,8 @@ static int meaning(const struct signalfd_siginfo *info)
 	return gone ? LINK_HANGUP : SIGHUP;
 }
 
-/* What a worker has said before the signal came is read first: a signal during an update asks for one more update,
- * one right after it for the next. */
+/* Reads first what workers sent before the signal came: a signal during an update asks for one more update, a signal
+ * right after it for the next. */
 static void take_signals(void)
 {
 	struct signalfd_siginfo info;
@@ -466,7 +467,7 @@ static void take_signals(void)
 	}
 }
 
-/* Kills the children whose time is over. Returns the time until the next deadline in ms; -1: there is none. */
+/* Kills the children whose deadline has passed. Returns the ms until the next deadline; -1: there is none. */
 static int keep_deadlines(void)
 {
 	uint64_t now = now_ns(), next = UINT64_MAX;
@@ -486,7 +487,7 @@ static int keep_deadlines(void)
 		uint64_t end = self.parting_ns + REHEARSAL_NS;
 		if (now >= end) {
 			stay("the worker does not answer");
-			/* If it has parted meanwhile, it sets PDEATHSIG again. */
+			/* The worker may have turned PDEATHSIG off meanwhile: this tells it to set it again. */
 			tell_owner(LINK_BACK, 0);
 		} else {
 			next = end < next ? end : next;
@@ -508,7 +509,7 @@ static void end_all(void)
 static int loop(void)
 {
 	for (;;) {
-		/* Also orphans that ended while this process executed itself: SIG_DFL discards their SIGCHLD. */
+		/* This includes orphans that ended during the exec: with SIG_DFL their SIGCHLD was discarded. */
 		reap();
 		int status = settle();
 		if (status >= 0) {
@@ -523,12 +524,12 @@ static int loop(void)
 	}
 }
 
-/* After exec there is no way back. What is short now may be there in a moment: so it tries for five seconds. */
+/* After exec there is no way back. A resource may be short for a moment only, so this is tried for five seconds. */
 #define SIGNALFD_TRIES	 100
 #define SIGNALFD_WAIT_MS 50
 
-/* Signals are read from a descriptor. They are blocked over exec too, so that none is lost in between: the next image
- * finds them pending. */
+/* Signals are read from a descriptor. They stay blocked over exec: the next image finds them pending, and none is
+ * lost. */
 static int block_signals(bool again, struct error *err)
 {
 	sigset_t set, blocked;
@@ -537,7 +538,7 @@ static int block_signals(bool again, struct error *err)
 	blocked = set;
 	sigaddset(&blocked, SIGXFSZ); /* past RLIMIT_FSIZE a write fails, and that is enough */
 	sigprocmask(SIG_BLOCK, &blocked, NULL);
-	signal(SIGCHLD, SIG_DFL); /* ignored, children would not be waited for */
+	signal(SIGCHLD, SIG_DFL); /* if it is ignored, waitpid finds no children */
 	signal(SIGPIPE, SIG_IGN);
 	for (unsigned tries = again ? SIGNALFD_TRIES : 1; tries > 0; tries--) {
 		self.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -548,7 +549,7 @@ static int block_signals(bool again, struct error *err)
 	return self.signals < 0 ? error_errno(err, errno, "signals") : 0;
 }
 
-/* What the new image begins with after exec: its child, the worker, which has run the guest all the time. */
+/* The new image begins with one child: the worker, which has run the guest all the time. */
 static void resume(const struct role *role)
 {
 	struct child *owner = &self.children[0];

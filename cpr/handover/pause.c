@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The incumbent's side of the pause, from the kick of the vCPUs on: they stop, their state is saved and sent, and the
- * successor has until the deadline to commit. If it does, this process ends. If it does not, this process takes the
- * word back and the guest resumes in place, where everything still is.
+ * The incumbent's side of the pause. It kicks the vCPUs, which stop; then it saves their state and sends it. The
+ * successor must commit before the deadline. If it does, this process ends. If it does not, this process takes the word
+ * back, and the guest resumes in place, where everything still is.
  */
 #include <signal.h>
 #include <sys/prctl.h>
@@ -19,12 +19,12 @@
 #include "vmm/base/reasons.h"
 #include "vmm/control/control.h"
 
-/* From STATE to commit: for a few vCPUs; for each of many, twenty times what it takes on an idle host; and the same of
- * what the rehearsal took for the rest. */
+/* The time from STATE to commit is the largest of: a minimum; for each vCPU, twenty times what one takes on an idle
+ * host; twenty times what the rehearsal took. */
 #define COMMIT_MIN_NS (200 * NS_PER_MS)
 #define COMMIT_CPU_NS (5 * NS_PER_MS)
 #define COMMIT_FACTOR 20
-#define COMMIT_MAX_NS (10000 * NS_PER_MS) /* whatever the successor says that it took */
+#define COMMIT_MAX_NS (10000 * NS_PER_MS) /* even if the successor claims more */
 #define DONE_MS	      10000		  /* after commit: this process only waits to end */
 #define PRIORITY_LOW  19
 
@@ -72,7 +72,7 @@ uint64_t pause_commit_ns(const struct update *u)
 	return ns > least ? ns : least;
 }
 
-/* Puts into @err why the successor did not commit: what it has said, or that it ended or was late. */
+/* Fills @err with why the successor did not commit: its own words, or that it ended or was late. */
 static int why_not(struct update *u, int rc, struct error *err)
 {
 	char line[REASON_LEN];
@@ -91,7 +91,7 @@ static int why_not(struct update *u, int rc, struct error *err)
 			 reply.kind);
 }
 
-/* Waits for the next message. No descriptor is expected in the pause: those that come are closed. */
+/* Waits for the next message. Closes descriptors that come with it: none is expected in the pause. */
 static int receive_until(struct update *u, uint64_t until, struct error *err)
 {
 	int left_ms = ms_until(until);
@@ -103,8 +103,8 @@ static int receive_until(struct update *u, uint64_t until, struct error *err)
 	return rc;
 }
 
-/* Sends the descriptors that were opened since the offer. Each full batch waits for the successor's GOT, as before the
- * pause, but no longer than commit is waited for. */
+/* Sends the descriptors that were opened since the offer. It waits for the successor's GOT after each full batch, as
+ * before the pause, but at most until the deadline of commit. */
 static int send_new_fds(struct update *u, struct error *err)
 {
 	uint64_t until = now_ns() + pause_commit_ns(u);
@@ -121,8 +121,8 @@ static int send_new_fds(struct update *u, struct error *err)
 	return 0;
 }
 
-/* What a device has reported just now the leader has not told the operator yet. That is not carried over, so it is
- * told by this process, which goes on. */
+/* A device may have reported trouble that the leader has not told the operator yet. The state does not contain that, so
+ * the update is refused, and this process tells it. */
 static int check_told(const struct machine *m, struct error *err)
 {
 	for (unsigned i = 0; i < m->ndevices; i++) {
@@ -142,13 +142,13 @@ static int stop_guest(struct update *u, struct error *err)
 	counters_read(m);
 	control_park(m->control);
 	loop_park(&m->loop);
-	/* To detach an irqfd KVM waits for a grace period, which is long on a busy host. So this is done while the
-	 * guest still runs. */
+	/* KVM waits for a grace period when it detaches an irqfd, which is long on a busy host. So this happens while
+	 * the guest still runs. */
 	int rc = irq_detach_all(&m->irq, err);
 	handover_stamp(u->page, STAMP_PREPARE);
 	if (!rc)
 		vcpus_pause(m);
-	if (!rc && m->stop_code >= 0) /* it powered off meanwhile: that is not carried over */
+	if (!rc && m->stop_code >= 0) /* it powered off meanwhile: that is not in the state */
 		rc = reboot_explain(m, err);
 	if (!rc)
 		rc = check_told(m, err);
@@ -175,8 +175,8 @@ static int send_state(struct update *u, struct error *err)
 			      err);
 }
 
-/* Waits until the word is no longer HANDOVER_OPEN, and takes it back at the deadline. Returns 0 when the successor has
- * the guest, -errno when it is ours again. */
+/* Waits until the word is no longer HANDOVER_OPEN; at the deadline takes it back. Returns 0 if the successor has the
+ * guest, -errno if it is ours again. */
 static int await_commit(struct update *u, struct error *err)
 {
 	uint64_t until = now_ns() + pause_commit_ns(u);
@@ -189,8 +189,8 @@ static int await_commit(struct update *u, struct error *err)
 	return why_not(u, rc, err);
 }
 
-/* This process has no guest any more, and ends. The kernel takes milliseconds to free its VM and mappings, on a
- * processor that the guest may want: so that is done at the lowest priority. */
+/* Ends this process, which has no guest any more. The kernel takes milliseconds to free its VM and mappings, and the
+ * guest may want that processor, so this process gets the lowest priority first. */
 static void leave(struct update *u)
 {
 	struct machine *m = u->m;
@@ -222,12 +222,12 @@ static void resume_in_place(struct update *u)
 	vcpus_recall(m);
 }
 
-/* Returns only if the guest is still, or again, this process's. */
+/* Returns only if this process keeps the guest, or has it back. */
 int pause_hand_over(struct update *u, struct error *err)
 {
 	char path[PROGRAM_PATH_LEN];
 	int rc = stop_guest(u, err);
-	/* The path that the next owner is to have. One that takes the guest (--take) sets its own. */
+	/* The program path of the next owner. A taker (--take) sets its own. */
 	memcpy(path, u->p->path, sizeof(path));
 	if (!u->taken)
 		memcpy(u->p->path, u->path, sizeof(path));

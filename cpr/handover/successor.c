@@ -26,7 +26,7 @@
 #include "vmm/outfile.h"
 #include "vmm/sched.h"
 
-#define ANSWER_MS 60000 /* the incumbent has other things to do; its end is seen at once */
+#define ANSWER_MS 60000 /* the incumbent serves others too; its end is noticed at once */
 
 static struct successor {
 	struct machine *m;
@@ -98,7 +98,7 @@ static int take_fds(struct error *err)
 	return say(PROTOCOL_GOT, message.nfds, NULL, err);
 }
 
-/* The next message of @kind, whose descriptors are the caller's; those that come before it are taken. */
+/* Waits for a message of @kind; its descriptors are the caller's. Takes those of messages that come before it. */
 static int await(enum protocol_kind kind, int timeout_ms, struct error *err)
 {
 	for (;;) {
@@ -118,7 +118,7 @@ static int await(enum protocol_kind kind, int timeout_ms, struct error *err)
 
 /* ---- build, and the rehearsal ---- */
 
-/* The options are those that the guest was started with; their relative paths start at the folder of that time. */
+/* The options are those of the guest's start. Relative paths in them are relative to the folder of that time. */
 static int take_options(struct state_blob *state, struct error *err)
 {
 	struct machine *m = self.m;
@@ -130,8 +130,8 @@ static int take_options(struct state_blob *state, struct error *err)
 	return outfile_log(m, err);
 }
 
-/* Takes over policy, affinity and cgroups that the incumbent's leader had; its nice value only when @ready, since what
- * builds beside a running guest should not be in its way. */
+/* Takes over policy, affinity and cgroups of the incumbent's leader. Takes its nice value only when @ready: before that
+ * this process works beside a running guest, and should not slow it down. */
 static void be_scheduled(bool ready)
 {
 	struct thread_sched now, want = self.p->sched;
@@ -141,15 +141,15 @@ static void be_scheduled(bool ready)
 	sched_apply(&want, &now, "leader");
 }
 
-/* The offered state's list of descriptors is not compared with those received: the guest runs, so they come and go.
- * That is done with the state of the pause (fdset_match). */
+/* Does not compare the offered state's list of descriptors with those received, because they change while the guest
+ * runs. The state of the pause is compared (fdset_match). */
 static int open_offer(struct error *err)
 {
 	return state_open(&parsed, self.offer.map, self.offer.len, err)
 		       ?: fdset_list(&self.listed, &parsed, err);
 }
 
-/* The guest may open as many again until the pause, in which nothing is allocated. */
+/* Nothing is allocated in the pause, so there is room for as many again, which the guest may open until then. */
 static int reserve(struct error *err)
 {
 	unsigned n = 2 * self.m->fds.n;
@@ -176,7 +176,7 @@ static int build(struct error *err)
 	return rc ? rc : machine_rehearse(m, err);
 }
 
-/* Loads the offered state, and says how long that took: the deadline in the pause is a multiple of it. */
+/* Loads the offered state and measures the time: the deadline in the pause is a multiple of it. */
 static int rehearse(uint64_t *load_ns, struct error *err)
 {
 	uint64_t start_ns = now_ns();
@@ -247,8 +247,8 @@ static int load(struct error *err)
 
 static int commit(struct error *err)
 {
-	/* If a fault of this program has closed its descriptors, it cannot run the guest: then the incumbent keeps
-	 * it. */
+	/* A fault of this program may have closed its descriptors. Then it cannot run the guest, and the incumbent
+	 * keeps it. */
 	if (fcntl(self.peer, F_GETFD) < 0)
 		return error_errno(err, errno, "the link to the incumbent");
 	if (!handover_decide(self.page, HANDOVER_COMMITTED))
@@ -257,7 +257,7 @@ static int commit(struct error *err)
 	return 0;
 }
 
-/* ---- afterwards: the guest is ours, and nothing that fails is a reason to lose it ---- */
+/* ---- afterwards: the guest is ours, and no failure may lose it ---- */
 
 static void run_guest(void)
 {
@@ -266,7 +266,7 @@ static void run_guest(void)
 		log_error(&err);
 	handover_stamp(self.page, STAMP_RUN);
 	irq_attach_all(&self.m->irq, IRQ_LEVEL);
-	/* The next steps wake threads that may want the processor on which the guest runs now. */
+	/* The next steps wake threads, which may compete with the guest for its processor. */
 	handover_hold(HANDOVER_HEAD_START_MS);
 	prctl(PR_SET_NAME, "molt-worker");
 }
@@ -287,7 +287,7 @@ int successor_run(struct machine *m, struct program *p, int peer, struct error *
 	sched_step_back();
 	former_ask(peer);
 	int rc = get_ready(err);
-	/* The incumbent may wait for a disk, as long as its own deadline allows. */
+	/* The incumbent may be waiting for a disk; its own deadline limits that. */
 	if (!rc)
 		rc = await(PROTOCOL_STATE, -1, err);
 	wire_close_fds(&message);

@@ -44,10 +44,10 @@ static struct worker {
 	uint64_t parting_ns; /* the parent execs itself since; 0: it does not */
 	uint64_t settle_ns;  /* when what failed at the take-over is tried again */
 	uint64_t
-		inherit_ns; /* when devices are asked next whether they have all; 0: now; UINT64_MAX: they have */
-	uint64_t look_ns;  /* next look for what blocks updates; UINT64_MAX: none */
-	uint64_t boot_ns;  /* when the guest, which has ended, begins anew; 0: at once */
-	bool again;	   /* a second SIGUSR1 during an update, or one before the next boot */
+		inherit_ns; /* when machine_inherit() is tried next; 0: now; UINT64_MAX: it is done */
+	uint64_t look_ns;   /* next look for what blocks updates; UINT64_MAX: none */
+	uint64_t boot_ns;   /* when a guest that has ended boots again; 0: at once */
+	bool again;	    /* SIGUSR1 came during an update, or between two boots */
 	struct outbox out; /* to the parent, what it must know */
 	struct stopping stop;
 } self = {.link = -1, .signals = -1};
@@ -73,9 +73,9 @@ static int notify_parent(const char *text)
 	return worker_send(LINK_NOTIFY, 0, text, NULL, 0, &err);
 }
 
-/* The parent is gone, in the moment in which its end does not end this process (it was executing its new program).
- * The guest runs on here, and the supervisor has to learn this process's id. At any other time the kernel kills this
- * process too (PR_SET_PDEATHSIG); the closed socket may be seen just before that. */
+/* The parent is gone while it was executing its new program: only then its end does not end this process. The guest
+ * runs on here, and the supervisor must learn this process id. At any other time the kernel kills this process too
+ * (PR_SET_PDEATHSIG), although it may see the closed socket just before. */
 static void go_alone(const char *why)
 {
 	char assignment[32];
@@ -93,7 +93,7 @@ static void go_alone(const char *why)
 	notify_send(assignment, "the guest runs on without its parent");
 }
 
-/* Says something that the parent must not miss: it waits for it, and might kill this worker if it did not come. */
+/* Sends a message that must arrive: the parent waits for it, and may kill this worker without it. */
 static void tell(enum link_kind kind, int64_t value, const char *text, int fd)
 {
 	struct error err;
@@ -107,7 +107,7 @@ static void tell_parent(enum link_kind kind, int64_t value)
 	tell(kind, value, NULL, -1);
 }
 
-/* Tells the parent where the log is, at which level, and the guest's name, so that its lines look like the worker's. */
+/* Gives the parent the log file, the level and the guest's name, so that its lines look like the worker's. */
 static void tell_log(void)
 {
 	tell(LINK_LOG, self.m->opt.log_level, self.m->opt.name, log_file());
@@ -142,7 +142,7 @@ static void begin_update(void)
 {
 	const struct incumbent_request here = {0};
 	struct error err;
-	/* The parent keeps the request until it is served, here, by a successor, or after a reboot. */
+	/* The parent keeps the request until a worker serves it: this one, a successor, or this one after a reboot. */
 	self.again = incumbent_busy() || self.m->stop_code >= 0;
 	if (self.again)
 		return;
@@ -150,7 +150,7 @@ static void begin_update(void)
 	incumbent_begin(self.m, self.p, &here, &err);
 }
 
-/* SIGHUP: log, report and console file may have been rotated, and are opened anew. */
+/* SIGHUP: log, report and console file may have been rotated, so they are reopened. */
 static void reopen_files(void)
 {
 	struct error err[3] = {0};
@@ -166,7 +166,7 @@ static void reopen_files(void)
 	}
 }
 
-/* A parent of another version may send a signal's number that this one does not know: that is ignored. */
+/* A parent of another version may send a signal that this program does not know. It is ignored. */
 static void end_by(int sig)
 {
 	char why[80];
@@ -178,7 +178,7 @@ static void end_by(int sig)
 	machine_end(self.m, 128 + sig, why);
 }
 
-/* The terminal is gone. The shell and the kernel may both say so: the second time changes nothing. */
+/* The terminal is gone. Shell and kernel may both report it; the second report changes nothing. */
 static void hang_up(void)
 {
 	if (self.stop.sig)
@@ -261,7 +261,7 @@ static void tell_troubles(void)
 	}
 }
 
-/* MACHINE_WAKE_SIGNAL; and what the parent would have passed on, once there is none. */
+/* MACHINE_WAKE_SIGNAL, and without a parent also the signals that it would have passed on. */
 static void take_signals(void)
 {
 	struct signalfd_siginfo info;
@@ -303,7 +303,7 @@ static int time_left_ms(void)
 	return next == UINT64_MAX ? -1 : ms_until(next);
 }
 
-/* Tries again each second what failed at the take-over, until it is done. */
+/* Retries each second what failed at the take-over. */
 static void settle(uint64_t now)
 {
 	struct machine *m = self.m;
@@ -319,7 +319,7 @@ static void settle(uint64_t now)
 		self.settle_ns = now + SETTLE_NS;
 }
 
-/* Nobody says when a former worker in another PID namespace (--take) has ended. */
+/* There is no notification when a former worker in another PID namespace (--take) ends, so this polls. */
 static void inherit(uint64_t now)
 {
 	struct error err;
@@ -328,8 +328,8 @@ static void inherit(uint64_t now)
 			machine_inherit(self.m, &err) == -EBUSY ? now + INHERIT_NS : UINT64_MAX;
 }
 
-/* What an update would be refused for is told when it comes about, and not only to who asks: nobody may ask for
- * months. Nothing but a look finds it, say a limit that was lowered from outside. */
+/* Logs what would have an update refused as soon as it is so, since nobody may ask for months. Some of it can only be
+ * found by looking, such as a limit that was lowered from outside. */
 static void look(uint64_t now)
 {
 	if (now >= self.look_ns)
@@ -349,13 +349,13 @@ static void keep_deadlines(void)
 		go_alone("its new program does not speak");
 	settle(now);
 	inherit(now);
-	/* An update under way has sent descriptors to the successor: who has the guest afterwards closes them. */
+	/* During an update the successor has these descriptors too. The guest's owner closes them afterwards. */
 	if (!incumbent_busy())
 		devices_release(m);
 	look(now);
 }
 
-/* Sleeps until somebody wants something or a deadline is over, and serves who it is. An end of the guest wakes it. */
+/* Sleeps until a request, a message or a deadline, and serves it. The end of the guest wakes it as well. */
 static void serve(void)
 {
 	keep_deadlines();
@@ -408,8 +408,8 @@ static void give_up(struct error *err)
 	m->stop_code = (int)err->exit;
 }
 
-/* Somebody may end the guest meanwhile, and a parent that is just about to exec shall find this worker as it left
- * it. A guest that was paused stays so. Returns whether the guest is to begin anew. */
+/* Waits until the guest may boot again: it may be paused or ended meanwhile, and a parent that is about to exec must
+ * find this same worker afterwards. Returns whether the guest is to boot. */
 static bool await_boot(void)
 {
 	struct machine *m = self.m;
@@ -433,7 +433,7 @@ static bool await_boot(void)
 	return reboot_wanted(m);
 }
 
-/* Begins the guest anew. Returns where that cannot be, or is no longer wanted. */
+/* Reboots the guest. Returns only if that fails, or is no longer wanted. */
 static void begin_anew(char *argv[])
 {
 	struct error err;
@@ -449,8 +449,8 @@ static void begin_anew(char *argv[])
 
 /* ---- the life of a worker ---- */
 
-/* The keyboard's signals reach the whole process group, and a supervisor's the whole cgroup: they are the parent's to
- * pass on. */
+/* Signals of the keyboard reach the whole process group, those of a supervisor the whole cgroup. The parent passes them
+ * on, so this process blocks them. */
 static int block_signals(struct error *err)
 {
 	sigset_t set, blocked;
@@ -471,8 +471,8 @@ int worker_register(struct machine *m, struct program *p, struct error *err)
 	return state_register(&m->tree, &s, err);
 }
 
-/* molt run --take: becomes the successor of another parent's worker, asked for over its control socket. A refusal comes
- * back there, too. */
+/* molt run --take: asks another parent's worker for its guest over the control socket, and becomes its successor. A
+ * refusal comes back over that socket too. */
 static int take_guest(const char *guest, struct error *err)
 {
 	char path[PROGRAM_PATH_LEN];
@@ -500,7 +500,7 @@ static int take_guest(const char *guest, struct error *err)
 	return rc;
 }
 
-/* Does what the command line asks for. Returns 1 where the guest has been taken, and runs. */
+/* Does what the command line asks for. Returns 1 if this process has taken a guest, which runs. */
 static int begin(int argc, char *argv[], struct error *err)
 {
 	struct machine *m = self.m;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Config space of a passed-through device. vfio-pci virtualizes much of it; what depends on the
- * guest's machine is emulated here: BARs, interrupt line, MSI and MSI-X, the device's type on a
- * root bus, and capabilities that the guest must not drive. The rest is read and written through.
+ * Config space of a passed-through device. vfio-pci virtualizes much of it. This file emulates what
+ * depends on the guest's machine: BARs, interrupt line, MSI and MSI-X, the device's type on a root
+ * bus, and capabilities that the guest must not use. Other accesses go to the device.
  */
 #include <linux/pci_regs.h>
 
@@ -16,8 +16,8 @@
 #define STD_CAPS_END	  0x100
 #define EXT_CAPS_START	  0x100
 
-/* Extended capabilities that act on more than the device itself, or on what is emulated here, and their lengths (PCI
- * Express 6.0, 7.8 and 7.9). Between capabilities some devices have registers that their drivers need. */
+/* Extended capabilities that act on more than the device, or on what is emulated here, with their lengths (PCI Express
+ * 6.0, 7.8 and 7.9). The lengths matter: some devices have registers between capabilities, which drivers need. */
 static const struct {
 	uint16_t id;
 	uint16_t len; /* 0: up to the next one */
@@ -106,7 +106,7 @@ static int take_std_cap(struct vfio_dev *dev, unsigned id, unsigned cap, struct 
 			emulate(dev, cap + PCI_EXP_FLAGS, 1);
 		}
 	} else if (id == PCI_CAP_ID_EA || id == PCI_CAP_ID_MSI || id == PCI_CAP_ID_MSIX) {
-		/* BARs by other means; or interrupts that vfio does not offer. */
+		/* These give access to BARs by other means, or use interrupts that vfio does not offer. */
 		config[cap] = CAP_ID_NULL;
 		emulate(dev, cap, 1);
 	}
@@ -128,8 +128,8 @@ static int walk_std_caps(struct vfio_dev *dev, struct error *err)
 	return 0;
 }
 
-/* The end of the extended capability at @cap, as far as it can be known: where the next one above it begins, or the
- * end of config space. */
+/* The end of the extended capability at @cap can only be bounded: by the next one above it, or by the end of config
+ * space. */
 static unsigned ext_cap_limit(const struct vfio_dev *dev, unsigned cap)
 {
 	unsigned end = dev->answers.config_len, at = EXT_CAPS_START;
@@ -157,8 +157,8 @@ static unsigned ext_cap_hidden(const struct vfio_dev *dev, unsigned cap)
 	return len && len < room ? len : room;
 }
 
-/* Replaces each capability that must be hidden by a null capability of the same place: the guest sees and reaches
- * nothing of it, and finds those behind it. */
+/* Replaces each capability that must be hidden by a null capability at the same offset. So the guest cannot access it,
+ * and still finds the ones behind it. */
 static void walk_ext_caps(struct vfio_dev *dev)
 {
 	unsigned cap = EXT_CAPS_START;
@@ -182,12 +182,12 @@ static void emulate_header(struct vfio_dev *dev)
 	emulate(dev, PCI_BASE_ADDRESS_0, 6 * 4);
 	emulate(dev, PCI_ROM_ADDRESS, 4);
 	emulate(dev, PCI_INTERRUPT_LINE, 1);
-	/* What a device has not even of the standard part is zero. */
+	/* If the device has less than the standard part, the rest is zero. */
 	if (dev->answers.config_len < STD_CAPS_END)
 		emulate(dev, dev->answers.config_len, STD_CAPS_END - dev->answers.config_len);
 }
 
-/* The kind of a BAR is in its register's low bits, which vfio-pci shows as the hardware has them. */
+/* The low bits of a BAR's register are its kind. vfio-pci shows the hardware's. */
 static uint32_t bar_flags(uint32_t reg)
 {
 	if (reg & PCI_BASE_ADDRESS_SPACE_IO)
@@ -229,8 +229,8 @@ int vfio_config_init(struct vfio_dev *dev, struct error *err)
 	return 0;
 }
 
-/* Config space of a device that is taken over: the emulated bytes are those of the state, and in any case those that
- * must be. */
+/* Config space after a take-over: emulated bytes come from the state. Those that molt decides are set again, whatever
+ * the state says. */
 int vfio_config_resume(struct vfio_dev *dev, struct error *err)
 {
 	const struct vfio_answers *a = &dev->answers;
@@ -258,7 +258,7 @@ uint32_t vfio_config_read(struct pci_dev *pci, unsigned off, unsigned len)
 	return val;
 }
 
-/* Writes to the device what is not emulated of an access, one run of bytes after the other. */
+/* Writes the bytes of an access that are not emulated to the device, one run after the other. */
 static void write_through(struct vfio_dev *dev, unsigned off, unsigned len, uint32_t val)
 {
 	for (unsigned i = 0; i < len;) {
@@ -271,8 +271,8 @@ static void write_through(struct vfio_dev *dev, unsigned off, unsigned len, uint
 	}
 }
 
-/* An access to what is mapped into the guest but not decoded by the device would end KVM_RUN with
- * an error. So what goes off goes off in the guest first, and what comes on in the device first. */
+/* If the guest accesses a BAR that is mapped but that the device does not decode, KVM_RUN fails. So
+ * decoding is turned off in the guest first, and turned on in the device first. */
 static void write_command(struct vfio_dev *dev, unsigned off, unsigned len, uint32_t val)
 {
 	pci_config_write(&dev->pci, off, len, val & pci_config_get(&dev->pci, off, len));
@@ -280,7 +280,7 @@ static void write_command(struct vfio_dev *dev, unsigned off, unsigned len, uint
 	pci_config_write(&dev->pci, off, len, val);
 }
 
-/* The same for power states: nothing but D0 decodes (PCI power management, 5.4). */
+/* The same for power states: the device decodes in D0 only (PCI power management, 5.4). */
 static void write_pmcsr(struct vfio_dev *dev, unsigned off, unsigned len, uint32_t val)
 {
 	struct pci_state *s = &dev->state.pci;

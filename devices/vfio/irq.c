@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Interrupts of a passed-through device: INTx (intx.c) until the guest's driver enables MSI or MSI-X, and
- * again when that is disabled. Nothing here runs when an interrupt comes: irqfds carry it into the
- * guest. Only what the guest does leads to VFIO_DEVICE_SET_IRQS. Taking over finds the eventfds by name.
+ * again when it disables that. Nothing here runs for an interrupt, since irqfds carry it into the guest.
+ * VFIO_DEVICE_SET_IRQS is called only for what the guest does. A successor finds the eventfds by name.
  */
 #include <linux/pci_regs.h>
 #include <sys/eventfd.h>
@@ -46,7 +46,8 @@ static int eventfd_keep(struct vfio_dev *dev, const char *name, struct error *er
 	return rc ? rc : fd;
 }
 
-/* Hands @n eventfds (-1: none) to the device, from vector @start on. 0; positive: the host has only so many; -errno. */
+/* Gives the device @n eventfds (-1: none) for the vectors from @start on. Returns 0, a positive number if the host has
+ * only so many vectors, or -errno. */
 int vfio_set_irqs(struct vfio_dev *dev, uint32_t index, uint32_t action, const int32_t *fds,
 		  uint32_t start, uint32_t n)
 {
@@ -128,7 +129,7 @@ int vfio_irq_start(struct vfio_dev *dev, struct error *err)
 	dev->started = true;
 	if (dev->dev.m->fresh)
 		return vfio_has_pin(dev) ? vfio_intx_enable(dev, err) : 0;
-	/* What the guest has unmasked in an access that the pause met has no eventfd yet. */
+	/* A vector that the guest unmasked just when the pause began has no eventfd yet. */
 	if (dev->state.irq_mode == VFIO_IRQ_MSIX)
 		msix_update(&dev->msix);
 	return 0;
@@ -136,7 +137,7 @@ int vfio_irq_start(struct vfio_dev *dev, struct error *err)
 
 #define HOST_HINT "have the host's other devices use fewer interrupts: /proc/interrupts lists them"
 
-/* Has the host give @n vectors, with the eventfds that are not -1. A host that is short of vectors says how many it can
+/* Asks the host for @n vectors, with the eventfds that are not -1. A host that has fewer vectors says how many it can
  * give. Returns how many it gave, or -errno. */
 static int host_vectors(struct vfio_dev *dev, enum vfio_irq_mode mode, const int32_t *fds,
 			unsigned n, struct error *err)
@@ -172,17 +173,17 @@ static bool any_used(const struct vfio_dev *dev)
 	return false;
 }
 
-/* Whether enough descriptors are left for clients of the control socket and for an update, once @fd is in use. The
- * lowest free number is always taken, so @fd says how many are. */
+/* With @fd in use, are enough descriptors left for clients of the control socket and for an update? The kernel gives
+ * the lowest free number, so @fd tells how many are in use. */
 static bool spare_left(int fd)
 {
 	struct rlimit limit;
 	return getrlimit(RLIMIT_NOFILE, &limit) || (rlim_t)fd + VFIO_SPARE_FDS < limit.rlim_cur;
 }
 
-/* A vector of MSI-X gets its eventfd when the guest first unmasks it: most devices have more vectors than drivers use,
- * and each takes a descriptor. Until then the device keeps it pending in hardware. A successor waits until it has the
- * guest. */
+/* An MSI-X vector gets its eventfd when the guest first unmasks it, because each takes a descriptor and most devices
+ * have more vectors than drivers use. Until then the device keeps an interrupt pending in hardware. A successor does
+ * this only when it has the guest. */
 void vfio_msix_use(struct pci_vectors *vec, unsigned i)
 {
 	struct vfio_dev *dev = (struct vfio_dev *)vec->owner;
@@ -236,7 +237,7 @@ static int msix_enable(struct vfio_dev *dev, unsigned want, struct error *err)
 	return 0;
 }
 
-/* Most devices have no mask for vectors of MSI: all that were asked for are used. */
+/* Most devices cannot mask MSI vectors, so all that were asked for are used. */
 static int msi_enable(struct vfio_dev *dev, unsigned want, struct error *err)
 {
 	int32_t fds[MSI_MAX_VECTORS];
@@ -335,7 +336,7 @@ static int vectors_load(struct vfio_dev *dev, enum vfio_irq_mode mode, bool enab
 	return 0;
 }
 
-/* Drops the eventfds of other modes than @mode: the state that was loaded before (the offer) may have been in one. */
+/* Drops eventfds of modes other than @mode: the offer, which was loaded before, may have been in another mode. */
 static void forget_others(struct vfio_dev *dev, enum vfio_irq_mode mode)
 {
 	if (mode != VFIO_IRQ_INTX)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Split virtqueues (VIRTIO 1.2, 2.7), as the device sees them. The guest may write anything anywhere at any
- * time: so each descriptor and index is read once, into memory of ours, and judged there. What breaks the
- * rules stops the device until its driver resets it (2.1.2, DEVICE_NEEDS_RESET).
+ * Split virtqueues (VIRTIO 1.2, 2.7), as the device sees them. The guest may write anything at any time, so
+ * each descriptor and index is copied once and checked in the copy. A violation of the rules stops the
+ * device until its driver resets it (2.1.2, DEVICE_NEEDS_RESET).
  */
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
@@ -16,7 +16,7 @@ static bool has(const struct virtio_dev *v, unsigned feature)
 	return v->state->features >> feature & 1;
 }
 
-/* Behind the ring, where the other side says at which index it wants to hear (2.7.7.2, 2.7.10). */
+/* The word behind the ring: the index at which the other side wants a notification (2.7.7.2, 2.7.10). */
 static uint16_t *used_event(const struct virtio_dev *v, unsigned q)
 {
 	return &v->queue[q].avail->ring[v->state->size[q]];
@@ -27,7 +27,7 @@ static uint16_t *avail_event(const struct virtio_dev *v, unsigned q)
 	return (uint16_t *)&v->queue[q].used->ring[v->state->size[q]];
 }
 
-/* An area of a ring: in guest memory as a whole, and aligned (2.7). */
+/* Maps an area of a ring. It must be aligned and entirely in guest memory (2.7). */
 static int area(struct virtio_dev *v, uint64_t gpa, uint64_t len, uint64_t align, void **out)
 {
 	*out = gpa % align ? NULL : ram_at(&v->owner->m->ram, gpa, len);
@@ -42,7 +42,7 @@ int virtq_map(struct virtio_dev *v, unsigned q)
 	virtq_unmap(v, q);
 	if (!is_pow2(n) || n > VIRTIO_QUEUE_SIZE)
 		return -EINVAL;
-	/* The two words more of each ring: flags and index; and one for the event. */
+	/* The further words of each ring: flags and index, and one for the event. */
 	int rc = area(v, s->desc[q], 16 * n, 16, &desc)
 			 ?: area(v, s->avail[q], 6 + 2 * n, 2, &avail)
 			 ?: area(v, s->used[q], 6 + 8 * n, 4, &used);
@@ -74,7 +74,7 @@ static bool broken(struct virtio_dev *v, const char *why)
 	return false;
 }
 
-/* Adds one buffer. Those that the device reads come first (2.7.4.2). */
+/* Adds one buffer. Buffers that the device reads must come first (2.7.4.2). */
 static const char *add_buffer(struct virtio_dev *v, struct virtq_chain *chain,
 			      const struct vring_desc *d)
 {
@@ -95,8 +95,8 @@ static const char *add_buffer(struct virtio_dev *v, struct virtq_chain *chain,
 	return NULL;
 }
 
-/* Follows the descriptors of a table of @n from @at on; a loop ends as add_buffer says. @top: those of the queue,
- * which may name a table of further ones; such a table names no other (2.7.5.3.1). */
+/* Follows the descriptors from @at on in a table of @n; add_buffer ends a loop. @top: this is the queue's own table,
+ * whose descriptors may refer to an indirect table. An indirect table must not refer to another (2.7.5.3.1). */
 static const char *walk(struct virtio_dev *v, struct virtq_chain *chain,
 			const struct vring_desc *table, unsigned n, unsigned at, bool top)
 {
@@ -124,7 +124,7 @@ static const char *walk(struct virtio_dev *v, struct virtq_chain *chain,
 	}
 }
 
-/* Where a chain is there, after the guest was asked to kick for it: it may have come in between (2.7.10.1). */
+/* Looks again after it has asked the guest for kicks, because a chain may have come in between (2.7.10.1). */
 static bool available(struct virtio_dev *v, unsigned q, uint16_t *pending)
 {
 	const struct virtq *queue = &v->queue[q];
@@ -172,7 +172,7 @@ bool virtq_pop(struct virtio_dev *v, unsigned q, struct virtq_chain *chain)
 
 /* ---- giving them back ---- */
 
-/* After the last one the driver's reset is done, and the leader may go on with its update. */
+/* When the last one is done, the driver's reset is complete, and the leader may go on with its update. */
 static void one_less(struct virtio_dev *v)
 {
 	if (--v->in_flight)
@@ -214,7 +214,7 @@ void virtq_push(struct virtio_dev *v, unsigned q, uint16_t head, uint32_t len)
 	virtq_push_all(v, q, &(const struct virtq_used){head, len}, 1);
 }
 
-/* Has the used index gone past the one at which the guest wants to be interrupted (2.7.7.2)? */
+/* Has the used index passed the one at which the guest wants an interrupt (2.7.7.2)? */
 static bool wanted(const struct virtio_dev *v, unsigned q, uint16_t now)
 {
 	const struct virtq *queue = &v->queue[q];
@@ -231,7 +231,7 @@ void virtq_notify(struct virtio_dev *v, unsigned q)
 	uint16_t now = (uint16_t)v->state->index[q];
 	if (!queue->used || now == queue->notified)
 		return;
-	/* What was given back is seen by a guest that looks after it has said what it wants. */
+	/* Pairs with the guest: it first writes when it wants an interrupt, then looks for used buffers. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	bool interrupt = wanted(v, q, now);
 	queue->notified = now;

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* One vCPU's state: what is read and written, and in which order (docs/kernel-facts.md): the tables
- * of steps are the order. */
+/* One vCPU's state: what is read and written, in the order of the tables of steps (docs/kernel-facts.md says why). */
 #include "vmm/arch/x86_64/cpu.h"
 
 #include "vmm/machine.h"
 
-/* cpu->state + this: what KVM has given before the guest ran, or has taken. */
+/* cpu->state + this: a copy that KVM is known to accept: what it gave before the guest ran, or what it has loaded. */
 #define ACCEPTED 1
 
 #define S struct vcpu_state
@@ -41,8 +40,8 @@ static long get(struct vcpu *cpu, unsigned long request, void *arg)
 enum { LAPIC_LVTT = 0x320, LAPIC_TMICT = 0x380, LAPIC_TMCCT = 0x390 }; /* SDM 3A 11.5.4 */
 #define LAPIC_LVT_MASKED 0x10000
 
-/* In a rehearsal without its timer: that would fire in a vCPU that the guest does not run on yet, and KVM keeps a
- * tick which it has counted. */
+/* A rehearsal loads the local APIC with its timer masked. The timer would fire in a vCPU that the guest does not use
+ * yet, and KVM keeps a tick once it has counted it. */
 static long load_lapic(struct vcpu *cpu, struct error *err)
 {
 	struct kvm_lapic_state copy = cpu->state->lapic;
@@ -68,9 +67,9 @@ struct step {
 	}
 
 static const struct step save_steps[] = {
-	/* First: reading it may apply a pending INIT or SIPI. */
+	/* First, because reading it may apply a pending INIT or SIPI. */
 	STEP("MP_STATE", KVM_GET_MP_STATE, mp_state),
-	/* Before SREGS2 and DEBUGREGS: it may write CR2 and DR6 of a pending exception. */
+	/* Before SREGS2 and DEBUGREGS, because it may write CR2 and DR6 of a pending exception. */
 	STEP("VCPU_EVENTS", KVM_GET_VCPU_EVENTS, events),
 	STEP("REGS", KVM_GET_REGS, regs),
 	STEP("SREGS2", KVM_GET_SREGS2, sregs),
@@ -95,8 +94,8 @@ static const struct step load_steps[] = {
 	STEP("MP_STATE", KVM_SET_MP_STATE, mp_state),
 	STEP("VCPU_EVENTS", KVM_SET_VCPU_EVENTS, events),
 	STEP("DEBUGREGS", KVM_SET_DEBUGREGS, debugregs),
-	/* Last, as KVM's own tests do it (tools/testing/selftests/kvm, vcpu_load_state): it wants EFER, and takes
-	 * registers and MSRs for what the guest in the guest has; a change of SMM by VCPU_EVENTS would leave it. */
+	/* Last, as in KVM's own tests (tools/testing/selftests/kvm, vcpu_load_state). It needs EFER; it takes registers
+	 * and MSRs as the nested guest's; and a change of SMM by VCPU_EVENTS would leave nested mode again. */
 	{"NESTED_STATE", .run = svm_load, .needs_cap = KVM_CAP_NESTED_STATE},
 };
 
@@ -120,10 +119,10 @@ static int run_steps(struct vcpu *cpu, const struct step *steps, size_t n, const
 
 /* ---- the local APIC's timer ----
  *
- * SET_LAPIC arms a one-shot timer for what is left of its count: one that has fired long ago fires
- * a second time; and a periodic one starts anew, without the tick that KVM has counted but not put
- * into the IRR yet. So pending ticks are flushed into the IRR and the state is read again, until
- * none came in between; then a one-shot timer that has fired is saved as not armed. */
+ * SET_LAPIC arms a one-shot timer with the rest of its count, so a timer that fired long ago would
+ * fire a second time. It restarts a periodic timer, without a tick that KVM has counted but not
+ * put into the IRR yet. So pending ticks are flushed into the IRR, and the state is read again,
+ * until no tick came in between. A one-shot timer that has fired is then saved as not armed. */
 
 enum { TIMER_ONESHOT = 0, TIMER_PERIODIC = 1 };
 
@@ -178,8 +177,8 @@ static void keep_accepted(struct vcpu *cpu)
 	memcpy(cpu->state + ACCEPTED, cpu->state, offsetof(struct vcpu_state, xsave));
 }
 
-/* What programs compute with. Control registers and MSRs stay: KVM is to accept the state that the next update
- * offers, which is made of what is here. */
+/* Clears the registers that programs compute with, which may hold secrets. Control registers and MSRs stay: the next
+ * update offers a state made from this one, and KVM must accept it. */
 void vcpu_arch_scrub(struct vcpu *cpu)
 {
 	explicit_bzero(&cpu->state->regs, sizeof(cpu->state->regs));
@@ -188,8 +187,9 @@ void vcpu_arch_scrub(struct vcpu *cpu)
 	keep_accepted(cpu);
 }
 
-/* What a guest has made of itself may be what KVM gives and does not take (a code segment with L out of long mode).
- * Offered to the next successor, it would be refused for ever, though the guest may have left that state long ago. */
+/* A guest can be in a state that KVM returns but does not accept (a code segment with L set outside long mode). The
+ * next successor would refuse it as an offer, again and again, even when the guest has left that state long ago. So the
+ * offer goes back to what KVM is known to accept. */
 void vcpu_arch_recall(struct vcpu *cpu)
 {
 	memcpy(cpu->state, cpu->state + ACCEPTED, offsetof(struct vcpu_state, xsave));
@@ -197,7 +197,7 @@ void vcpu_arch_recall(struct vcpu *cpu)
 	svm_scrub(cpu);
 }
 
-/* Refused (EINVAL) where the guest does not use kvmclock, whose flag it is (PVCLOCK_GUEST_STOPPED, api.rst). */
+/* KVM refuses it (EINVAL) if the guest does not use kvmclock, which has the flag (PVCLOCK_GUEST_STOPPED, api.rst). */
 void vcpu_arch_stood_still(struct vcpu *cpu)
 {
 	vm_ioctl(cpu->fd, KVM_KVMCLOCK_CTRL, NULL);
@@ -210,7 +210,7 @@ struct thread_sched *vcpu_arch_sched(struct vcpu *cpu)
 
 /* ---- creation ---- */
 
-/* It saves itself while the leader writes what comes before it into the blob. */
+/* The vCPU's thread saves it, while the leader writes earlier parts of the blob. */
 static int pre_save(void *opaque, struct error *err)
 {
 	struct vcpu *cpu = opaque;
@@ -230,7 +230,7 @@ static int post_load(void *opaque, struct error *err)
 		return error_set(err, EBADMSG, "state cpu@%u: the lengths of its arrays disagree",
 				 cpu->index);
 	msrs_drop_unused(cpu->state);
-	/* KVM was told when the vCPU was made. */
+	/* KVM got the CPUID when the vCPU was created. */
 	if (cpu->fd >= 0 && cpu->cpuid_sum != cpuid_sum(s))
 		return error_set(err, EBADMSG, "state cpu@%u: not the CPUID that was offered",
 				 cpu->index);
@@ -290,7 +290,7 @@ static int create_fresh(struct vcpu *cpu, struct error *err)
 	} else {
 		rc = msrs_find(cpu, err);
 	}
-	/* What an update offers a successor until there was one: nobody can read a vCPU while
+	/* The first update offers this state to its successor, since a vCPU cannot be read while
 	 * it runs. */
 	if (!rc)
 		rc = run_steps(cpu, save_steps, ARRAY_LEN(save_steps), "KVM_GET", err);

@@ -19,11 +19,11 @@
 enum reg { EAX, EBX, ECX, EDX };
 
 /*
- * What a guest may see of what KVM offers: what is behind it is in the saved state (registers, XSAVE's components
- * below, the MSRs that KVM lists), or there is nothing behind it. A newer kernel may offer more: it stays hidden until
- * somebody has looked whether it can be saved. Not here for that reason: VMX, the PMU and debug store, last branch
- * records, processor trace, SGX, shadow stacks and indirect branch tracking (SSP has no MSR), FRED, user interrupts,
- * key locker. SVM is for those who ask for it.
+ * The features of KVM that a guest may see. A feature is here if it has no state, or if the saved state contains it
+ * (registers, the XSAVE components below, the MSRs that KVM lists). What a newer kernel adds stays hidden until
+ * somebody has checked that it can be saved. Hidden for that reason: VMX, the PMU and debug store, last branch records,
+ * processor trace, SGX, shadow stacks and indirect branch tracking (SSP has no MSR), FRED, user interrupts, key locker.
+ * SVM is shown only on request.
  */
 static const struct {
 	uint32_t function, index;
@@ -78,7 +78,7 @@ static const struct {
 	{0xd, 1, EAX, 0x1f}, /* XSAVEOPT, XSAVEC, XGETBV1, XSAVES, XFD */
 	{0xd, 1, ECX, 0},
 	{0xd, 1, EDX, 0},
-	{0x1e, 0, EBX, ~0u}, /* AMX: size of a tile; not that there are more indices */
+	{0x1e, 0, EBX, ~0u}, /* AMX: size of a tile. EAX is hidden: it counts further indices */
 	/* clock sources, steal time, EOI, unhalt, TLB flush, IPIs, polling, yield, extended destination IDs, migration
 	 * control; no asynchronous page faults */
 	{KVM_CPUID_FEATURES, 0, EAX,
@@ -91,11 +91,11 @@ static const struct {
 		 BIT(KVM_FEATURE_MIGRATION_CONTROL) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT)},
 };
 
-/* Leaves that are shown at all, with the largest index. The registers of 7 and beyond that no row above names are
- * not: a register is where new features come. */
+/* The leaves that are shown, each with its largest index. In leaves marked true, registers that have no row above are
+ * zero: new features appear there. */
 static const struct {
 	uint32_t function, last;
-	bool features; /* its registers other than those above are zero */
+	bool features; /* registers without a row above are zero */
 } leaves[] = {
 	{0x0, 0, false},	 /* vendor */
 	{0x1, 0, false},	 /* family, features */
@@ -154,7 +154,7 @@ static void remove_leaf(struct kvm_cpuid2 *c, uint32_t function, uint32_t index)
 	c->nent = n;
 }
 
-/* KVM tells of AMX and XFD whether or not this process may give a guest the tiles, which XCR0 shows. */
+/* KVM lists AMX and XFD even if this process may not give the tiles to a guest. XCR0 tells whether it may. */
 static const struct {
 	uint32_t function, index;
 	enum reg reg;
@@ -183,7 +183,7 @@ static void hide_amx_without_tiles(struct kvm_cpuid2 *c)
 	remove_leaf(c, 0x1e, ANY);
 }
 
-/* Largest XSAVE area for what is left in XCR0, standard format: KVM does not compute this one. */
+/* The largest XSAVE area, standard format, for the components left in XCR0. KVM does not compute it. */
 static void fix_xsave_size(struct kvm_cpuid2 *c)
 {
 	struct kvm_cpuid_entry2 *main = find(c, 0xd, 0);
@@ -198,7 +198,7 @@ static void fix_xsave_size(struct kvm_cpuid2 *c)
 	main->ecx = size;
 }
 
-/* Topology leaves hold one entry a level, and their contents are ours: cpuid_for_cpu fills them. */
+/* Topology leaves have one entry for each level; cpuid_for_cpu fills them. */
 static void make_topology_leaf(struct kvm_cpuid2 *c, uint32_t function)
 {
 	const struct kvm_cpuid_entry2 *max = find(c, 0, 0);
@@ -210,7 +210,7 @@ static void make_topology_leaf(struct kvm_cpuid2 *c, uint32_t function)
 			.function = function, .index = i, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX};
 }
 
-/* The leaf's place in the table above, or -1. XSAVE's indices are components: those of XCR0 that are shown. */
+/* The leaf's index in the table above, or -1. Indices of XSAVE are components: those shown in XCR0. */
 static int leaf_of(const struct kvm_cpuid_entry2 *e)
 {
 	if (e->function == 0xd && e->index > 1 &&
@@ -288,7 +288,7 @@ bool cpuid_is_amd(const struct kvm_cpuid_entry2 *e, uint32_t n)
 	return false;
 }
 
-/* "Hv#1" in EAX of 0x40000001 (Hyper-V top-level functional specification 2.4.2): what KVM goes by. */
+/* KVM checks for "Hv#1" in EAX of 0x40000001 (Hyper-V top-level functional specification 2.4.2). */
 bool cpuid_has_hyperv(const struct vcpu_state *s)
 {
 	for (uint32_t i = 0; i < s->cpuid_len; i++)
@@ -297,7 +297,7 @@ bool cpuid_has_hyperv(const struct vcpu_state *s)
 	return false;
 }
 
-/* Leaf 0x80000008, EAX: bits 7:0, and 23:16 where nested page tables reach less (0: they do not). */
+/* Leaf 0x80000008, EAX: bits 7:0; if nested page tables reach less, bits 23:16 (0: they do not). */
 unsigned cpuid_address_bits(const struct kvm_cpuid2 *c)
 {
 	for (uint32_t i = 0; i < c->nent; i++) {

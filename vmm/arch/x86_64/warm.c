@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The reader: a few instructions that read one word of each page, on a vCPU of their own, so that
- * KVM puts the page into the VM's nested page tables. For kernels that have no
+ * The reader: a few instructions that read one word of each page, on a vCPU of their own. The reads
+ * make KVM put each page into the VM's nested page tables. This is for kernels without
  * KVM_PRE_FAULT_MEMORY.
  *
- * A vCPU of its own keeps the root of the page tables while the others are loaded: what changes a
- * vCPU's mode lets go of its root, and a kernel may throw away what nobody holds. Nor does vCPU 0
- * have to change threads then, which waits for a grace period (6.1: 8.7 ms). It has the CPUID of
- * the others (the number of levels depends on it) and runs in long mode with CR0.WP and EFER.NXE,
- * as an operating system does: kernels before 5.19 had other tables for other modes. KVM cannot
- * remove a vCPU, so it stays, uninitialised and with its local APIC disabled, and takes part in
- * nothing. Its id is the next one; one over 255 would turn APICv off (6.1). The guest's clock is
- * all that it could change (arch_warm_follow).
+ * The reader has its own vCPU for two reasons. It holds the root of the page tables while the other
+ * vCPUs are loaded: a change of mode releases a vCPU's root, and a kernel may free a root that no
+ * vCPU holds. And vCPU 0 need not change threads, which waits for a grace period (6.1: 8.7 ms).
  *
- * The processor has to be able to write to its page tables: with nested paging each look at them
- * counts as a write (AMD APM 2, 15.25.5; Intel SDM 3C, 29.3.3.2), so in a read-only slot it would
- * be emulated and warm nothing. A guest may write there, too: the pages are our own, hold zeros,
- * and nobody reads them again.
+ * The vCPU has the CPUID of the others, because the number of levels depends on it. It runs in long
+ * mode with CR0.WP and EFER.NXE, as an operating system does: kernels before 5.19 had other tables
+ * for other modes. KVM cannot remove a vCPU, so it stays, uninitialised, with its local APIC
+ * disabled. Its id is the next free one; an id over 255 would turn APICv off (6.1). It can affect
+ * nothing of the guest but its clock (arch_warm_follow).
+ *
+ * Its page tables must be writable: with nested paging the processor's walks of them count as
+ * writes (AMD APM 2, 15.25.5; Intel SDM 3C, 29.3.3.2). In a read-only slot KVM would emulate the
+ * reads and warm nothing. The guest can write to these pages too. That is harmless: they are ours,
+ * hold zeros, and are not read again.
  */
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -27,7 +28,7 @@
 
 #define HUGE_LEN (2 * MIB)
 
-/* Its pages; it sees each run through the first entries of the directory, and itself through the last one. */
+/* The reader's pages. The first entries of the directory map what it reads, the last one maps the reader. */
 enum { PAGE_CODE, PAGE_PML4, PAGE_PDPT, PAGE_DIR };
 #define DIR_SELF   511ull
 #define WINDOW_LEN (256 * MIB)
@@ -43,10 +44,10 @@ enum { PTE_PRESENT = 0x1, PTE_WRITE = 0x2, PTE_ACCESSED = 0x20, PTE_DIRTY = 0x40
 #define EFER_LMA 0x400ull
 #define EFER_NXE 0x800ull
 
-/* The port for POST codes: KVM has no device there. HLT would stay in KVM, as the interrupt controllers do. */
+/* The port for POST codes: an OUT to it leaves KVM, which has no device there. HLT would not leave KVM. */
 #define PORT 0x80
 
-/* rdi: the first, rsi: after the last. Forgets what was translated for the window's last content. */
+/* rdi: the first page; rsi: the end. Loading CR3 flushes translations of the window's former content. */
 static const uint8_t code[] = {
 	0x0f, 0x20, 0xd8,			  /*    mov rax, cr3 */
 	0x0f, 0x22, 0xd8,			  /*    mov cr3, rax */
@@ -177,7 +178,7 @@ int arch_warm_open(struct machine *m, struct error *err)
 	return rc;
 }
 
-/* Runs until its OUT, which the second call completes (docs/kernel-facts.md). */
+/* Runs until the OUT. A second call of KVM_RUN completes that (docs/kernel-facts.md). */
 static int run_once(struct reader *r, const bool *cancel, struct error *err)
 {
 	struct kvm_run *run = r->cpu.run;
@@ -232,7 +233,7 @@ int arch_warm_close(struct machine *m, struct error *err)
 		       ?: arch_warm_follow(m, err);
 }
 
-/* KVM counts the vCPUs whose TSC is that of the others, and wants all of them (kvm_track_tsc_matching). */
+/* KVM counts vCPUs with matching TSCs, and needs all of them to match (kvm_track_tsc_matching). */
 int arch_warm_follow(struct machine *m, struct error *err)
 {
 	struct reader *r = m->arch->reader;
