@@ -40,6 +40,9 @@
 static const struct inject_kind kinds[] = {
 	{SYS_ioctl, KVM_CREATE_VM, "ioctl KVM_CREATE_VM", KVM_FD_ERRORS},
 	{SYS_ioctl, KVM_CREATE_VCPU, "ioctl KVM_CREATE_VCPU", KVM_FD_ERRORS},
+	/* ENOTTY, EINVAL: this kernel has none, and the worker goes without. */
+	{SYS_ioctl, KVM_GET_STATS_FD, "ioctl KVM_GET_STATS_FD",
+	 E(EINTR, EMFILE, ENFILE, ENOMEM, EPERM, EIO)},
 	KVM(KVM_RUN),
 	KVM(KVM_CHECK_EXTENSION),
 	KVM(KVM_GET_VCPU_MMAP_SIZE),
