@@ -6,8 +6,9 @@
  */
 #include "guest.h"
 
-#define VEC_SHADOW 0x40
-#define NOWHERE	   0x100000000ul /* not mapped */
+#define VEC_SHADOW    0x40
+#define NOWHERE	      0x100000000ul /* not mapped */
+#define CAUSELESS_MAX 3		    /* one in some thousand updates was seen */
 
 uint64_t raise_bp(void *), raise_ud(void *), raise_pf(void *), raise_int(void *);
 uint64_t raise_step(void *), raise_break(void *);
@@ -19,8 +20,8 @@ static const char *const names[KINDS] = {"#BP",	       "#UD",	      "#PF",
 					 "INT n",      "single step", "breakpoint",
 					 "watchpoint", "NMI",	      "interrupt after STI"};
 static volatile uint64_t count[KINDS];
-static volatile uint64_t nmi_again, early;
-static bool with_soft, with_debug, emulated;
+static volatile uint64_t nmi_again, early, causeless;
+static bool with_soft, with_debug, emulated, software;
 static uint8_t watched;
 
 static void on_bp(struct trap_frame *frame)
@@ -50,6 +51,8 @@ static void on_int(struct trap_frame *frame)
 	count[INT]++;
 }
 
+/* A KVM in software loses DR6 when the vCPU's thread is preempted or moved just then, update or not
+ * (docs/kernel-facts.md): a few are let pass there. Only single steps come on such a KVM. */
 static void on_db(struct trap_frame *frame)
 {
 	uint64_t dr6 = read_dr6();
@@ -65,8 +68,12 @@ static void on_db(struct trap_frame *frame)
 	}
 	if (dr6 & 2)
 		count[WATCH]++;
-	if (!(dr6 & 0x4003))
+	if (dr6 & 0x4003)
+		return;
+	if (!software || with_debug || causeless == CAUSELESS_MAX)
 		guest_fail("debug exception without a cause: DR6 %lx rip %lx", dr6, frame->rip);
+	count[STEP]++;
+	causeless++;
 }
 
 /* While an NMI is handled the next one waits for the IRET. */
@@ -158,6 +165,7 @@ void guest_main(void)
 	with_soft = option_number("soft", 0);
 	with_debug = option_number("debug", 0);
 	emulated = option_number("emulated", 0);
+	software = option_number("software", 0);
 	events_trap();
 	round_run();
 	for (unsigned i = 0; i < KINDS; i++) {
@@ -177,5 +185,6 @@ void guest_main(void)
 				guest_fail("%s: %lu after %lu rounds of %lu", names[i], count[i],
 					   rounds + 1, each[i]);
 	}
-	guest_pass("events rounds=%lu steps=%lu early=%lu", rounds, each[STEP], early);
+	guest_pass("events rounds=%lu steps=%lu early=%lu causeless=%lu", rounds, each[STEP], early,
+		   causeless);
 }

@@ -246,8 +246,9 @@ int session_start(struct session *s, const struct settings *set, const struct te
 			return -1;
 		snprintf(kernel, sizeof(kernel), "%s/kernel", s->dir);
 	}
-	snprintf(cmdline, sizeof(cmdline), "cpus=%u tsc_khz=%llu updates=%u slow=%u emulated=%d %s",
-		 test->cpus, (unsigned long long)s->tsc_khz, updates, set->slow, set->emulated,
+	snprintf(cmdline, sizeof(cmdline),
+		 "cpus=%u tsc_khz=%llu updates=%u slow=%u emulated=%d software=%d %s", test->cpus,
+		 (unsigned long long)s->tsc_khz, updates, set->slow, set->emulated, set->soft_kvm,
 		 test->cmdline ?: "");
 	s->pid = test->container
 			 ? (pid_t)syscall(SYS_clone, CONTAINER | SIGCHLD, NULL, NULL, NULL, NULL)
