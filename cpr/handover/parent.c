@@ -159,8 +159,7 @@ static struct child *start(enum role_kind role, int exe, int peer, struct error 
 
 static int start_first(struct error *err)
 {
-	/* A worker needs an eventfd for each interrupt vector. The usual soft limit, which is for select(), is too low.
-	 * */
+	/* An eventfd for each interrupt vector is more than the usual soft limit, which is for select(). */
 	fd_limit_raise();
 	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (exe < 0)

@@ -49,7 +49,9 @@ endforeach()
 # scripts/try, at a terminal.
 add_test(NAME nested/try COMMAND ${CMAKE_CURRENT_LIST_DIR}/try)
 add_test(NAME nested/try-nic COMMAND ${CMAKE_CURRENT_LIST_DIR}/try nic)
-list(APPEND NESTED_NAMES nested/try nested/try-nic)
+# Disk and network beside QEMU's: that it runs, one round of it.
+add_test(NAME nested/bench-io COMMAND ${CMAKE_CURRENT_LIST_DIR}/../bench/check io-bed)
+list(APPEND NESTED_NAMES nested/try nested/try-nic nested/bench-io)
 # Adds up what the others counted: how often emulated SVM itself lost a guest.
 add_test(NAME nested/artefacts COMMAND ${CMAKE_CURRENT_LIST_DIR}/run --artefacts)
 set_tests_properties(nested/artefacts PROPERTIES DEPENDS "${NESTED_NAMES}")
