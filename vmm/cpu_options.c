@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The words of --cpus: topology, affinity, nested guests. */
+/* The words of --cpus: topology, affinity, and what the guest gets only on request. */
 #include "vmm/cpu_options.h"
 
 #include <ctype.h>
@@ -86,6 +86,10 @@ const char *cpu_options_parse(struct cpu_options *opt, uint32_t cpus, const char
 		uint32_t *value;
 	} counts[] = {
 		{"sockets=", &opt->sockets}, {"cores=", &opt->cores}, {"threads=", &opt->threads}};
+	const struct {
+		const char *name;
+		bool *on;
+	} switches[] = {{"nested=", &opt->nested}, {"pmu=", &opt->pmu}};
 	memset(opt, 0, sizeof(*opt));
 	while (text) {
 		size_t len = strcspn(text, ",");
@@ -97,10 +101,12 @@ const char *cpu_options_parse(struct cpu_options *opt, uint32_t cpus, const char
 				return "affinity=SET[:SET]..., at most one for each vCPU, like "
 				       "0-3+8";
 		}
-		bool on = len == 9 && !strncmp(text, "nested=on", len);
-		if (on || (len == 10 && !strncmp(text, "nested=off", len))) {
-			opt->nested = on;
-			known = true;
+		for (unsigned i = 0; i < ARRAY_LEN(switches); i++) {
+			size_t n = strlen(switches[i].name);
+			if (len <= n || strncmp(text, switches[i].name, n))
+				continue;
+			*switches[i].on = len == n + 2 && !strncmp(text + n, "on", 2);
+			known = *switches[i].on || (len == n + 3 && !strncmp(text + n, "off", 3));
 		}
 		for (unsigned i = 0; i < ARRAY_LEN(counts); i++) {
 			size_t n = strlen(counts[i].name);
@@ -113,7 +119,7 @@ const char *cpu_options_parse(struct cpu_options *opt, uint32_t cpus, const char
 		}
 		if (!known)
 			return "affinity=SET[:SET]..., sockets=, cores= or threads= with a number, "
-			       "nested=on or nested=off";
+			       "nested= or pmu= with on or off";
 		text = next;
 	}
 	return arrange(opt, cpus);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What --cpus says beside the number: how the guest's processors are arranged, where they run on the host, and
- * whether the guest may run guests of its own. */
+ * what it gets only on request. */
 #pragma once
 
 #include "vmm/sched.h"
@@ -12,7 +12,8 @@ struct cpu_options {
 	uint32_t cores;	      /* of a socket */
 	uint32_t threads;     /* of a core */
 	const char *affinity; /* SET[:SET]..., checked; NULL: none */
-	bool nested;
+	bool nested;	      /* it may run guests of its own */
+	bool pmu;	      /* it may count performance events */
 };
 
 /* Reads the words behind the number of --cpus, @text, which stays the caller's and must live on; NULL: there are none.

@@ -272,7 +272,8 @@ const struct option_entry options_table[] = {
 	 "memfd. FILE is the guest's alone while it lives, and afterwards keeps what it had in "
 	 "memory: remove it then.",
 	 "256M", GROUP_GUEST, parse_mem},
-	{"cpus", 'c', "N[,sockets=N][,cores=N][,threads=N][,affinity=SET[:SET]...][,nested=on]",
+	{"cpus", 'c',
+	 "N[,sockets=N][,cores=N][,threads=N][,affinity=SET[:SET]...][,nested=on][,pmu=on]",
 	 "Number of virtual CPUs, and what the guest sees of their arrangement: threads of a core, "
 	 "cores of a socket; by default each is a core of one socket. affinity= says on which of "
 	 "the host's processors each may run, like 2:3:4-7+9, the last set for all further ones. "
@@ -280,7 +281,8 @@ const struct option_entry options_table[] = {
 	 "by "
 	 "which it may run guests of its own, also over updates; it lets the guest use a part of "
 	 "KVM "
-	 "that is closed to it otherwise.",
+	 "that is closed to it otherwise. pmu=on gives it the host's performance counters (perf), "
+	 "also over updates.",
 	 "1", GROUP_GUEST, parse_cpus},
 	{"vfio", 0, "DEVICE[,WORD]...",
 	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0, or a mediated "

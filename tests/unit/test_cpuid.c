@@ -64,7 +64,7 @@ static void make(uint32_t vendor_ecx)
 	need(4, 4)->eax = 0;
 }
 
-static const struct cpu_options flat4 = {1, 4, 1, NULL, false};
+static const struct cpu_options flat4 = {.sockets = 1, .cores = 4, .threads = 1};
 
 #define AMD   0x444d4163
 #define INTEL 0x6c65746e
@@ -73,7 +73,7 @@ static const struct cpu_options flat4 = {1, 4, 1, NULL, false};
 static void hides_what_is_not_carried(void **state)
 {
 	make(INTEL);
-	cpuid_filter(&cpuid.head, true, false);
+	cpuid_filter(&cpuid.head, true, &flat4);
 	static const struct {
 		uint32_t function, index;
 		enum { EAX, EBX, ECX, EDX } reg;
@@ -115,7 +115,7 @@ static void hides_what_is_not_carried(void **state)
 static void shows_what_is(void **state)
 {
 	make(INTEL);
-	cpuid_filter(&cpuid.head, true, false);
+	cpuid_filter(&cpuid.head, true, &flat4);
 	assert_int_equal(need(7, 0)->eax, 2);
 	assert_int_equal(need(7, 0)->ebx, ~(1u << 2 | 1u << 12 | 1u << 15 | 1u << 22 | 1u << 25));
 	assert_int_equal(need(1, 0)->ecx & 0xb0982203, 0xb0982203); /* SSE3 to RDRAND */
@@ -125,7 +125,7 @@ static void shows_what_is(void **state)
 	assert_int_equal(need(0xd, 0)->eax, 0x602ff);
 	/* the largest area is that of what remains */
 	need(0xd, 0)->eax = 7;
-	cpuid_filter(&cpuid.head, true, false);
+	cpuid_filter(&cpuid.head, true, &flat4);
 	assert_int_equal(need(0xd, 0)->ecx, 640);
 }
 
@@ -134,7 +134,7 @@ static void amx_where_there_are_tiles(void **state)
 {
 	static const uint32_t without[] = {0x2ff, 0x202ff, 0x402ff};
 	make(INTEL);
-	cpuid_filter(&cpuid.head, true, false);
+	cpuid_filter(&cpuid.head, true, &flat4);
 	assert_int_equal(need(7, 0)->edx & (1 << 22 | 1 << 24 | 1 << 25),
 			 1 << 22 | 1 << 24 | 1 << 25);
 	assert_int_equal(need(7, 1)->eax & 1 << 21, 1 << 21);
@@ -146,7 +146,7 @@ static void amx_where_there_are_tiles(void **state)
 	for (unsigned i = 0; i < ARRAY_LEN(without); i++) {
 		make(INTEL);
 		need(0xd, 0)->eax = without[i];
-		cpuid_filter(&cpuid.head, true, false);
+		cpuid_filter(&cpuid.head, true, &flat4);
 		assert_int_equal(need(7, 0)->edx & (1 << 22 | 1 << 24 | 1 << 25), 0);
 		assert_int_equal(need(7, 1)->eax & 1 << 21, 0);
 		assert_int_equal(need(7, 1)->edx & 1 << 8, 0);
@@ -165,7 +165,7 @@ static void amx_where_there_are_tiles(void **state)
 static void svm_where_it_is_asked_for(void **state)
 {
 	make(AMD);
-	cpuid_filter(&cpuid.head, true, true);
+	cpuid_filter(&cpuid.head, true, &(struct cpu_options){.nested = true});
 	assert_int_equal(need(0x80000001, 0)->ecx & 1 << 2, 1 << 2);
 	assert_int_equal(need(0x8000000a, 0)->eax, ~0u);
 	assert_int_equal(need(0x8000000a, 0)->ebx, ~0u);
@@ -174,12 +174,32 @@ static void svm_where_it_is_asked_for(void **state)
 	assert_int_equal(need(1, 0)->ecx & 1 << 5, 0); /* never VMX */
 }
 
+/* All of it or nothing: Intel's leaf, AMD's, and AMD's bit. */
+static void pmu_on_request(void **state)
+{
+	static const uint32_t vendors[] = {INTEL, AMD};
+	for (unsigned i = 0; i < ARRAY_LEN(vendors); i++) {
+		make(vendors[i]);
+		cpuid_filter(&cpuid.head, true, &(struct cpu_options){.pmu = true});
+		assert_int_equal(need(0xa, 0)->eax, ~0u);
+		assert_int_equal(need(0xa, 0)->edx, ~0u);
+		assert_int_equal(need(0x80000001, 0)->ecx & 0x19800000, 1 << 23);
+		assert_int_equal(need(0x80000022, 0)->eax, 1);
+		assert_int_equal(need(0x80000022, 0)->ebx, 0xf);
+		assert_int_equal(need(0x80000022, 0)->ecx, 0);
+		/* debug store and PERF_CAPABILITIES */
+		assert_int_equal(need(1, 0)->ecx & (1 << 2 | 1 << 15), 0);
+		assert_int_equal(need(1, 0)->edx & 1 << 21, 0);
+		assert_null(find(0x8000000a, 0));
+	}
+}
+
 static void deadline_timer(void **state)
 {
 	make(INTEL);
-	cpuid_filter(&cpuid.head, false, false);
+	cpuid_filter(&cpuid.head, false, &flat4);
 	assert_int_equal(need(1, 0)->ecx & (1 << 24), 0);
-	cpuid_filter(&cpuid.head, true, false);
+	cpuid_filter(&cpuid.head, true, &flat4);
 	assert_true(need(1, 0)->ecx & (1 << 24));
 	assert_true(need(1, 0)->ecx & (1u << 31));
 }
@@ -193,8 +213,10 @@ static void topology(void **state)
 		uint32_t n = cases[c].ncpus, shift = cases[c].shift;
 		for (uint32_t i = 0; i < n; i++) {
 			make(AMD);
-			cpuid_filter(&cpuid.head, true, false);
-			cpuid_for_cpu(&cpuid.head, i, &(struct cpu_options){1, n, 1, NULL, false});
+			cpuid_filter(&cpuid.head, true, &flat4);
+			cpuid_for_cpu(
+				&cpuid.head, i,
+				&(struct cpu_options){.sockets = 1, .cores = n, .threads = 1});
 			assert_int_equal(need(1, 0)->ebx >> 24, i);
 			assert_int_equal(need(1, 0)->ebx >> 16 & 0xff, 1 << shift);
 			assert_int_equal(need(1, 0)->edx >> 28 & 1, n > 1);
@@ -254,7 +276,7 @@ static void sockets_cores_and_threads(void **state)
 	for (unsigned c = 0; c < ARRAY_LEN(cases); c++) {
 		uint32_t id = cases[c].index;
 		make(AMD);
-		cpuid_filter(&cpuid.head, true, false);
+		cpuid_filter(&cpuid.head, true, &flat4);
 		cpuid_for_cpu(&cpuid.head, id, &cases[c].cpu);
 		assert_int_equal(need(1, 0)->ebx >> 16, id << 8 | cases[c].ids);
 		assert_int_equal(need(1, 0)->edx >> 28 & 1, cases[c].many);
@@ -285,24 +307,24 @@ static void few_leaves(void **state)
 {
 	make(INTEL);
 	need(0, 0)->eax = 0xa;
-	cpuid_filter(&cpuid.head, true, false);
+	cpuid_filter(&cpuid.head, true, &flat4);
 	assert_null(find(0xb, 0));
 	assert_null(find(0x1f, 0));
 	cpuid.head.nent = 0;
-	cpuid_filter(&cpuid.head, true, false);
+	cpuid_filter(&cpuid.head, true, &flat4);
 	assert_int_equal(cpuid.head.nent, 0);
 
 	make(INTEL);
 	while (cpuid.head.nent < CPUID_MAX_ENTRIES)
 		cpuid.entries[cpuid.head.nent++] =
 			(struct kvm_cpuid_entry2){.function = 0x4, .index = 9};
-	cpuid_filter(&cpuid.head, true, false);
+	cpuid_filter(&cpuid.head, true, &flat4);
 	assert_true(cpuid.head.nent <= CPUID_MAX_ENTRIES);
 	for (uint32_t i = 0; i < CPUID_MAX_ENTRIES; i++) /* none of which goes away */
 		cpuid.entries[i] =
 			(struct kvm_cpuid_entry2){.function = 0x4 * !!i, .index = i, .eax = 0x1f};
 	cpuid.head.nent = CPUID_MAX_ENTRIES;
-	cpuid_filter(&cpuid.head, true, false);
+	cpuid_filter(&cpuid.head, true, &flat4);
 	assert_int_equal(cpuid.head.nent, CPUID_MAX_ENTRIES);
 }
 
@@ -327,6 +349,15 @@ static void on_this_host(void **state)
 		assert_int_equal(vm_ioctl(cpu, KVM_SET_CPUID2, &cpuid), 0);
 		assert_int_equal(need(1, 0)->ebx >> 24, i);
 		close(cpu);
+	}
+	/* Where KVM gives no PMU, who asks for one is told. */
+	m.opt.cpu.pmu = true;
+	if (cpuid_make(&m, &cpuid.head, &err)) {
+		assert_non_null(strstr(err.text, "gives guests no PMU"));
+		assert_non_null(strstr(err.hint, "enable_pmu"));
+		assert_true(!find(0xa, 0) || !(need(0xa, 0)->eax & 0xff));
+	} else {
+		assert_true(find(0xa, 0) || find(0x80000022, 0));
 	}
 	close(m.vm.fd);
 	close(m.vm.kvm_fd);
@@ -355,6 +386,7 @@ int main(void)
 		cmocka_unit_test(shows_what_is),
 		cmocka_unit_test(amx_where_there_are_tiles),
 		cmocka_unit_test(svm_where_it_is_asked_for),
+		cmocka_unit_test(pmu_on_request),
 		cmocka_unit_test(deadline_timer),
 		cmocka_unit_test(topology),
 		cmocka_unit_test(sockets_cores_and_threads),

@@ -176,22 +176,26 @@ static void processors(void **state)
 	}
 }
 
-static void nested_guests(void **state)
+static void on_request(void **state)
 {
 	static const struct {
 		const char *text;
-		bool nested;
+		bool nested, pmu;
 	} cases[] = {
-		{"1", false},
-		{"1,nested=on", true},
-		{"4,nested=on,cores=2", true},
-		{"2,threads=2,nested=off", false},
+		{"1", false, false},
+		{"1,nested=on", true, false},
+		{"4,nested=on,cores=2", true, false},
+		{"2,threads=2,nested=off", false, false},
+		{"2,pmu=on", false, true},
+		{"2,pmu=off,nested=on", true, false},
+		{"2,nested=on,pmu=on", true, true},
 	};
 	char line[64];
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
 		snprintf(line, sizeof(line), "-k k -c %s", cases[i].text);
 		assert_int_equal(parse(line), 0);
 		assert_int_equal(opt.cpu.nested, cases[i].nested);
+		assert_int_equal(opt.cpu.pmu, cases[i].pmu);
 	}
 }
 
@@ -245,9 +249,13 @@ static void refusals(void **state)
 		{"-k k -c 4,cores=8", "--cpus", "as many"},
 		{"-k k -c 6,sockets=2", "--cpus", "powers of two"},
 		{"-k k -c 6,threads=3", "--cpus", "powers of two"},
-		{"-k k -c 2,nested=", "--cpus", "nested=on or nested=off"},
-		{"-k k -c 2,nested=only", "--cpus", "nested=on or nested=off"},
-		{"-k k -c 2,nested=on4", "--cpus", "nested=on or nested=off"},
+		{"-k k -c 2,nested=", "--cpus", "nested= or pmu= with on or off"},
+		{"-k k -c 2,nested=only", "--cpus", "nested= or pmu= with on or off"},
+		{"-k k -c 2,nested=on4", "--cpus", "nested= or pmu= with on or off"},
+		{"-k k -c 2,pmu=", "--cpus", "nested= or pmu= with on or off"},
+		{"-k k -c 2,pmu=2", "--cpus", "nested= or pmu= with on or off"},
+		{"-k k -c 2,pmu=o", "--cpus", "nested= or pmu= with on or off"},
+		{"-k k -c 2,pmu=offf", "--cpus", "nested= or pmu= with on or off"},
 		{"-k k -c 2,affinity=", "--cpus", "SET"},
 		{"-k k -c 2,affinity=x", "--cpus", "SET"},
 		{"-k k -c 2,affinity=1:", "--cpus", "SET"},
@@ -362,7 +370,7 @@ int main(void)
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(memory),
 		cmocka_unit_test(processors),
-		cmocka_unit_test(nested_guests),
+		cmocka_unit_test(on_request),
 		cmocka_unit_test(affinities),
 		cmocka_unit_test(refusals),
 		cmocka_unit_test(too_many_devices),

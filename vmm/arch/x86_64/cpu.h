@@ -119,8 +119,8 @@ int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err);
 /* Makes it that of vCPU @index, which is its APIC id, in the arrangement of @opt. */
 void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, const struct cpu_options *opt);
 
-/* The pure part of cpuid_make, for its test: hides features in @c. @nested: not SVM. */
-void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline, bool nested);
+/* The pure part of cpuid_make, for its test: hides features in @c, and what @opt does not ask for. */
+void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline, const struct cpu_options *opt);
 
 /* Of AMD or Hygon? */
 bool cpuid_is_amd(const struct kvm_cpuid_entry2 *e, uint32_t n);

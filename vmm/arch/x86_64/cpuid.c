@@ -21,9 +21,9 @@ enum reg { EAX, EBX, ECX, EDX };
 /*
  * The features of KVM that a guest may see. A feature is here if it has no state, or if the saved state contains it
  * (registers, the XSAVE components below, the MSRs that KVM lists). What a newer kernel adds stays hidden until
- * somebody has checked that it can be saved. Hidden for that reason: VMX, the PMU and debug store, last branch records,
- * processor trace, SGX, shadow stacks and indirect branch tracking (SSP has no MSR), FRED, user interrupts, key locker.
- * SVM is shown only on request.
+ * somebody has checked that it can be saved. Hidden for that reason: VMX, debug store, last branch records, processor
+ * trace, SGX, shadow stacks and indirect branch tracking (SSP has no MSR), FRED, user interrupts, key locker.
+ * SVM and the PMU are shown only on request.
  */
 static const struct {
 	uint32_t function, index;
@@ -53,8 +53,9 @@ static const struct {
 	{0x7, 1, EDX, 0x00084530},
 	/* PSFD, IPRED_CTRL, RRSBA_CTRL, DDPD_U, BHI_CTRL, MCDT_NO */
 	{0x7, 2, EDX, 0x0000003f},
-	/* LAHF, CMP_LEGACY, SVM, CR8_LEGACY, ABM, SSE4A, MISALIGNSSE, 3DNOWPREFETCH, OSVW, XOP, FMA4, TBM, TOPOEXT */
-	{0x80000001, 0, ECX, 0x00610bf7},
+	/* LAHF, CMP_LEGACY, SVM, CR8_LEGACY, ABM, SSE4A, MISALIGNSSE, 3DNOWPREFETCH, OSVW, XOP, FMA4, TBM, TOPOEXT,
+	 * PERFCTR_CORE */
+	{0x80000001, 0, ECX, 0x00e10bf7},
 	{0x80000001, 0, EDX, 0xefd3fbff},
 	/* CONSTANT_TSC */
 	{0x80000007, 0, EDX, 0x00000100},
@@ -72,6 +73,9 @@ static const struct {
 	{0x80000021, 0, EAX, 0x78920367},
 	/* TSA_SQ_NO, TSA_L1_NO */
 	{0x80000021, 0, ECX, 0x00000006},
+	/* PERFMON_V2; how many counters a core has */
+	{0x80000022, 0, EAX, 0x00000001},
+	{0x80000022, 0, EBX, 0x0000000f},
 	/* no part of XSS */
 	{0xd, 0, EAX, XCR0_SHOWN},
 	{0xd, 0, EDX, 0},
@@ -103,6 +107,7 @@ static const struct {
 	{0x4, ANY, false},	 /* caches */
 	{0x6, 0, false},	 /* APIC timer */
 	{0x7, 2, true},		 /* features; EAX of index 0 is the last index */
+	{0xa, 0, false},	 /* PMU */
 	{0xb, ANY, false},	 /* topology */
 	{0xd, XCR0_LAST, false}, /* XSAVE */
 	{0x15, 0, false},	 /* TSC frequency */
@@ -129,6 +134,7 @@ static const struct {
 	{0x8000001e, 0, false}, /* caches, topology */
 	{0x80000020, 0, true},
 	{0x80000021, 0, true},
+	{0x80000022, 0, true}, /* PMU */
 };
 
 static uint32_t *reg_of(struct kvm_cpuid_entry2 *e, enum reg reg)
@@ -251,7 +257,37 @@ static void hide_svm(struct kvm_cpuid2 *c)
 	remove_leaf(c, 0x8000000a, ANY);
 }
 
-void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline, bool nested)
+/*
+ * The PMU of Intel (leaf 0xa, whose version is 0 where KVM gives none) and of AMD (six counters a core). KVM lists its
+ * MSRs (arch/x86/kvm/x86.c, msrs_to_save_pmu), so they are saved. They may be loaded in any order, since KVM counts
+ * only while the guest runs (exclude_host, arch/x86/kvm/pmu.c). PERF_CAPABILITIES is hidden, and with it PEBS and last
+ * branch records. AMD's first four counters have no feature bit, and are always there.
+ */
+#define PERFCTR_CORE BIT(23)
+
+static bool has_pmu(struct kvm_cpuid2 *c)
+{
+	const struct kvm_cpuid_entry2 *intel = find(c, 0xa, 0), *amd = find(c, 0x80000001, 0);
+	return (intel && intel->eax & 0xff) || (amd && amd->ecx & PERFCTR_CORE);
+}
+
+static void hide_pmu(struct kvm_cpuid2 *c)
+{
+	struct kvm_cpuid_entry2 *e = find(c, 0x80000001, 0);
+	if (e)
+		e->ecx &= ~PERFCTR_CORE;
+	remove_leaf(c, 0xa, ANY);
+	remove_leaf(c, 0x80000022, ANY);
+}
+
+static int pmu_missing(struct error *err)
+{
+	error_end(err, EXIT_HOST, ENOTSUP, "--cpus pmu=on: this host's KVM gives guests no PMU");
+	return error_hint(err, "a host whose processor has one, with Y in "
+			       "/sys/module/kvm/parameters/enable_pmu");
+}
+
+void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline, const struct cpu_options *opt)
 {
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < c->nent; i++) {
@@ -272,8 +308,10 @@ void cpuid_filter(struct kvm_cpuid2 *c, bool tsc_deadline, bool nested)
 		e->ebx |=
 			3; /* lost memory may be survived (MCA overflow recovery, SUCCOR): mce.c */
 	hide_amx_without_tiles(c);
-	if (!nested)
+	if (!opt->nested)
 		hide_svm(c);
+	if (!opt->pmu)
+		hide_pmu(c);
 	fix_xsave_size(c);
 	make_topology_leaf(c, 0xb);
 	make_topology_leaf(c, 0x1f);
@@ -320,8 +358,10 @@ int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err)
 	if (rc < 0)
 		return rc;
 	/* KVM's list leaves this bit to us, since it depends on where the local APIC is. */
-	cpuid_filter(out, vm_has(&m->vm, KVM_CAP_TSC_DEADLINE_TIMER), m->opt.cpu.nested);
-	return m->opt.cpu.nested && !has_svm(out) ? svm_missing(err) : 0;
+	cpuid_filter(out, vm_has(&m->vm, KVM_CAP_TSC_DEADLINE_TIMER), &m->opt.cpu);
+	if (m->opt.cpu.nested && !has_svm(out))
+		return svm_missing(err);
+	return m->opt.cpu.pmu && !has_pmu(out) ? pmu_missing(err) : 0;
 }
 
 /* Bits that hold a number below @n. */
