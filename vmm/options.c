@@ -272,8 +272,7 @@ const struct option_entry options_table[] = {
 	 "memfd. FILE is the guest's alone while it lives, and afterwards keeps what it had in "
 	 "memory: remove it then.",
 	 "256M", GROUP_GUEST, parse_mem},
-	{"cpus", 'c',
-	 "N[,sockets=N][,cores=N][,threads=N][,affinity=SET[:SET]...][,nested=on][,pmu=on]",
+	{"cpus", 'c', "N[,sockets=N,cores=N,threads=N][,affinity=SET[:SET]...][,nested=on,pmu=on]",
 	 "Number of virtual CPUs, and what the guest sees of their arrangement: threads of a core, "
 	 "cores of a socket; by default each is a core of one socket. affinity= says on which of "
 	 "the host's processors each may run, like 2:3:4-7+9, the last set for all further ones. "
