@@ -5,7 +5,9 @@
  * BARs smaller than a page, the expansion ROM.
  */
 #include <linux/pci_regs.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 
 #include "devices/vfio/vfio.h"
 #include "vmm/machine.h"
@@ -100,6 +102,17 @@ static int region_reserve(struct vfio_region *r, struct error *err)
 	return 0;
 }
 
+/* How much of a BAR is one mapping. Linux before 6.12 fills the page tables of a whole mapping, in pages of 4 KiB, when
+ * any of it is first accessed. After an update it is the guest that waits for that, since the mapping is new and molt
+ * does not access devices. Later kernels fill one page, which may have up to 1 GiB (docs/kernel-facts.md). */
+static uint64_t map_len(void)
+{
+	struct utsname uts;
+	unsigned major, minor;
+	bool known = !uname(&uts) && sscanf(uts.release, "%u.%u", &major, &minor) == 2;
+	return !known || major > 6 || (major == 6 && minor >= 12) ? UINT64_MAX : 64 * MIB;
+}
+
 /* Maps a part of a BAR over the address range that was reserved for the whole BAR, and is unmapped with it. */
 static int part_mmap(struct vfio_dev *dev, struct vfio_part *part, struct error *err)
 {
@@ -109,12 +122,17 @@ static int part_mmap(struct vfio_dev *dev, struct vfio_part *part, struct error 
 	int rc = r->room ? 0 : region_reserve(r, err);
 	if (rc)
 		return rc;
-	uint8_t *bar = (uint8_t *)align_up((uintptr_t)r->room, bar_align(r));
-	void *hva = mmap(bar + part->off, part->len, prot, MAP_SHARED | MAP_FIXED, dev->fd,
-			 (off_t)(r->fd_off + part->off));
-	if (hva == MAP_FAILED)
-		return error_errno(err, errno, "%s: mapping 0x%lx bytes of BAR %u", dev->dev.name,
-				   part->len, r->index);
+	uint8_t *hva = (uint8_t *)align_up((uintptr_t)r->room, bar_align(r)) + part->off;
+	const uint64_t most = map_len();
+	for (uint64_t at = 0, len; at < part->len; at += len) {
+		len = part->len - at < most ? part->len - at : most;
+		if (mmap(hva + at, len, prot, MAP_SHARED | MAP_FIXED, dev->fd,
+			 (off_t)(r->fd_off + part->off + at)) != MAP_FAILED)
+			continue;
+		rc = error_errno(err, errno, "%s: mapping 0x%lx bytes of BAR %u", dev->dev.name,
+				 len, r->index);
+		return rc == -ENOMEM ? error_hint(err, "raise vm.max_map_count") : rc;
+	}
 	part->hva = hva;
 	return 0;
 }

@@ -184,6 +184,12 @@ void kvm_report(struct kvm_stats *out);
  * and the first the second's again once that had decoded no memory (again). */
 void p2p_say(void);
 
+/* ---- a BAR that is memory: on the console's orders (bar.c) ---- */
+
+/** "FILE", a resource of sysfs: writes each eighth of it once, having checked what was written there the last time.
+ * Prints "BAR round=N bad=N first_us=US all_us=US": the first access's time, and that of all of them. */
+void bar_touch(char *path);
+
 /* ---- a TCP connection under load (tcp.c) ---- */
 
 struct tcp_stats {

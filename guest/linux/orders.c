@@ -52,6 +52,7 @@ static const struct {
 	{"load_disk", ORDER_NONE, load_disk},
 	{"load_stream", ORDER_NONE, load_stream},
 	{"use", ORDER_NONE, memory_use},
+	{"bar", ORDER_NONE, bar_touch},
 };
 
 static enum order line_obey(char *line)
