@@ -30,10 +30,10 @@
 
 /* What KVM was told. */
 static struct {
-	unsigned irqfds;		      /* attached now */
-	unsigned attaches;		      /* ever */
-	int fds[4096];			      /* by descriptor: GSI + 1 of its irqfd, 0: none */
-	struct kvm_irq_routing_entry msi[64]; /* of the last routing table */
+	unsigned irqfds;   /* attached now */
+	unsigned attaches; /* ever */
+	int fds[4096];	   /* by descriptor: GSI + 1 of its irqfd, 0: none */
+	struct kvm_irq_routing_entry msi[IRQ_MAX_GSI]; /* of the last routing table */
 	unsigned nmsi;
 	int slot_error;	       /* errno value that vm_slot_add fails with */
 	int irqfd_error;       /* the same when an irqfd is attached */
@@ -69,7 +69,7 @@ long vm_ioctl(int fd, unsigned long request, void *arg)
 		fake.nmsi = 0;
 		fake.uploads++;
 		for (uint32_t i = 0; i < r->nr; i++)
-			if (r->entries[i].type == KVM_IRQ_ROUTING_MSI && fake.nmsi < 64)
+			if (r->entries[i].type == KVM_IRQ_ROUTING_MSI && fake.nmsi < IRQ_MAX_GSI)
 				fake.msi[fake.nmsi++] = r->entries[i];
 		return 0;
 	}

@@ -69,6 +69,7 @@ static struct {
 	unsigned irq_fds, irq_used,
 		irq_room;      /* vectors that the host gives, that have an eventfd, that it has */
 	bool dynamic;	       /* it gives one at a time */
+	unsigned vectors;      /* of MSI-X that the device has */
 	int32_t trouble_fd[2]; /* errors, requests */
 	bool unmask_set;
 } vf;
@@ -107,7 +108,7 @@ static void fake_device_fill(void)
 	config_le(EXP_CAP, PCI_CAP_ID_EXP | MSIX_CAP << 8, 2);
 	config_le(EXP_CAP + PCI_EXP_FLAGS, 0x0002 | PCI_EXP_TYPE_ENDPOINT << 4, 2);
 	config_le(MSIX_CAP, PCI_CAP_ID_MSIX, 2);
-	config_le(MSIX_CAP + PCI_MSIX_FLAGS, NVEC - 1, 2);
+	config_le(MSIX_CAP + PCI_MSIX_FLAGS, vf.vectors - 1, 2);
 	config_le(MSIX_CAP + PCI_MSIX_TABLE, 0x2000 | 0, 4);
 	config_le(MSIX_CAP + PCI_MSIX_PBA, 0x9000 | 2, 4);
 	/* AER, SR-IOV, serial number, and behind it in the chain but before it in place: ARI; resizable BARs, two of
@@ -180,6 +181,8 @@ static long fake_region_info(struct vfio_region_info *info)
 	info->offset = fake_regions[info->index].fd_off;
 	info->size = fake_regions[info->index].len;
 	info->flags = fake_regions[info->index].flags;
+	if (!info->index && vf.vectors > NVEC)
+		info->size = 0x10000;
 	if (info->index == 2) {
 		struct {
 			struct vfio_region_info_cap_sparse_mmap cap;
@@ -259,7 +262,7 @@ static long fake_device_ioctl(unsigned long request, void *arg)
 	} else if (request == VFIO_DEVICE_GET_REGION_INFO) {
 		return fake_region_info(arg);
 	} else if (request == VFIO_DEVICE_GET_IRQ_INFO) {
-		static const unsigned count[] = {1, NMSI, NVEC, 1, 1};
+		const unsigned count[] = {1, NMSI, vf.vectors, 1, 1};
 		struct vfio_irq_info *info = arg;
 		info->flags = VFIO_IRQ_INFO_EVENTFD | (vf.dynamic ? 0 : VFIO_IRQ_INFO_NORESIZE);
 		info->count = count[info->index];
@@ -349,10 +352,17 @@ static int fake_vfio_setup(void **state)
 	vf.device = memfd_create("device", MFD_CLOEXEC);
 	vf.second = -1;
 	vf.irq_index = ~0u;
-	vf.irq_room = NVEC;
+	vf.irq_room = vf.vectors = NVEC;
 	vf.update_vaddr = 1;
 	fake_device_fill();
 	return 0;
+}
+
+/* Before the machine runs: with so many vectors of MSI-X, up to 2048, whose table BAR 0 has room for. */
+static inline void fake_vectors(unsigned n)
+{
+	vf.irq_room = vf.vectors = n;
+	config_le(MSIX_CAP + PCI_MSIX_FLAGS, n - 1, 2);
 }
 
 /* Before the machine runs; the option's device comes with it. @id: what @arg names. */

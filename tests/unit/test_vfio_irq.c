@@ -213,8 +213,7 @@ static void short_of_descriptors(void **state)
 	for (unsigned room = 0; room < many; room++) {
 		fake_vfio_teardown(NULL);
 		fake_vfio_setup(NULL);
-		vf.irq_room = many;
-		config_le(msix, many - 1, 2);
+		fake_vectors(many);
 		struct machine *m = vfio_running();
 		struct rlimit was;
 		config_put(m, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
