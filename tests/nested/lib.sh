@@ -5,7 +5,7 @@
 # A case fails with status 1. Status 75: emulated SVM lost the guest, by its registers (artefact).
 set -eu
 
-WAIT=${WAIT:-120}
+WAIT=${WAIT:-300}
 UPDATES=0 GUESTS=0 FAILED=0 PID='' WORKER=''
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP
@@ -158,9 +158,13 @@ beat_below() { beat_look && [ "$BEAT_N" -lt "$1" ]; }
 record_beyond() { [ "$(lines "$REPORT")" -gt "$1" ]; }
 ended() { ! alive; }
 
+# The time is counted from each heartbeat anew: on a busy machine they come slowly.
 beats_wait() { # HOW-MANY
 	beat_look
-	wait_until "heartbeat" beat_beyond $((BEAT_N + $1 - 1))
+	beats_end=$((BEAT_N + $1))
+	while [ "$BEAT_N" -lt "$beats_end" ]; do
+		wait_until "heartbeat" beat_beyond "$BEAT_N"
+	done
 }
 
 # Asks the guest over its console; prints the answer's last line.
@@ -452,9 +456,19 @@ pings_lost() {
 	field "$(beat)" lost
 }
 
-# A stretch without updates and one of the same length with them. A lost interrupt would show as an
-# answer that waits for the driver's watchdog.
+# A stretch without updates and one of the same length with them. A lost interrupt would show as an answer that waits
+# for the driver's watchdog. So does a machine that stands still meanwhile: a slow answer counts if it comes three times.
 pings_over_updates() { # HOW-MANY
+	for _ in 1 2 3; do
+		pings_compared "$1"
+		expect "pings lost over $1 updates" $((lost1 - lost0)) -eq 0
+		[ "$slowest" -ge "$slow" ] || break
+		say "an answer took $slowest us; it may wait $slow"
+	done
+	expect "the slowest answer (us) waited for the pause and for nothing else" "$slowest" -lt "$slow"
+}
+
+pings_compared() { # HOW-MANY
 	lost0=$(pings_lost)
 	n0=$(beat_n)
 	updates "$1"
@@ -468,9 +482,8 @@ pings_over_updates() { # HOW-MANY
 	stretch "with $1 updates" "$n0" "$n1" $((lost1 - lost0))
 	stretch "control, no update" "$n2" "$n3" $((lost2 - lost1))
 	say "longest pause reported: $longest ms"
-	expect "pings lost over $1 updates" $((lost1 - lost0)) -eq 0
-	expect "the slowest answer (us) waited for the pause and for nothing else" \
-		"$(beats_max rtt_us "$n0" "$n1")" -lt $((longest * 1000 + $(beats_max rtt_us "$n2" "$n3") + 1500000))
+	slowest=$(beats_max rtt_us "$n0" "$n1")
+	slow=$((longest * 1000 + $(beats_max rtt_us "$n2" "$n3") + 1500000))
 }
 
 stretch() { # TITLE FROM TO LOST

@@ -56,7 +56,7 @@ list(APPEND NESTED_NAMES nested/try nested/try-nic nested/bench-io)
 add_test(NAME nested/artefacts COMMAND ${CMAKE_CURRENT_LIST_DIR}/run --artefacts)
 set_tests_properties(nested/artefacts PROPERTIES DEPENDS "${NESTED_NAMES}")
 # An emulated host wants a core, and its time is what the guests live by: no more of them at once than there are cores.
-set_tests_properties(${NESTED_NAMES} nested/artefacts PROPERTIES LABELS nested TIMEOUT 1500
+set_tests_properties(${NESTED_NAMES} nested/artefacts PROPERTIES LABELS nested TIMEOUT 2700
   SKIP_RETURN_CODE 77 ENVIRONMENT "NESTED_BUILD=${CMAKE_BINARY_DIR}")
 set_tests_properties(nested/soak nested/root nested/faults nested/faults-iommufd PROPERTIES TIMEOUT 10800) # with $MOLT_LONG, three tries of it
 # Part of the fault matrix as well (scripts/test runs it once).

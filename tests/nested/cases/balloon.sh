@@ -4,7 +4,7 @@
 # bed: --guest-module virtio_pci --guest-module virtio_balloon --timeout 700
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
-WAIT=300 ROUNDS=2 MUCH=96 LITTLE=8
+ROUNDS=2 MUCH=96 LITTLE=8
 
 # MiB of guest memory that the host has; the same file in each worker.
 held() {

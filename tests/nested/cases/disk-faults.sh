@@ -7,7 +7,7 @@
 . /bed/lib.sh
 # shellcheck source=tests/nested/debian.sh
 . /bed/debian.sh
-WAIT=300 MEM=512
+MEM=512
 SECTORS=32768
 
 # What the disk is made of from now on, as a device mapper's table says.

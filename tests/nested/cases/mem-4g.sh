@@ -5,7 +5,7 @@
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
-DEVICES=${BDF_e1000e:?} MEM=4096 CPUS=2 WAIT=120
+DEVICES=${BDF_e1000e:?} MEM=4096 CPUS=2
 echo always >/sys/kernel/mm/transparent_hugepage/shmem_enabled
 guest_start
 pings_over_updates 3

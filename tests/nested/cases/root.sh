@@ -8,7 +8,7 @@
 . /bed/lib.sh
 # shellcheck source=tests/nested/debian.sh
 . /bed/debian.sh
-WAIT=300 MEM=512 CPUS=2
+MEM=512 CPUS=2
 SIZE=${SIZE:-48M} TRAFFIC=${TRAFFIC:-30} LEAST=${LEAST:-3}
 
 # The same words lead fio to the same blocks again.
