@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include "cpr/fault.h"
+#include "cpr/handover/link.h"
 #include "cpr/handover/parent.h"
 #include "cpr/handover/worker.h"
 #include "cpr/host_check.h"

@@ -8,7 +8,7 @@
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/report.h"
 #include "cpr/handover/wire.h"
-#include "cpr/handover/worker.h"
+#include "cpr/handover/worker_link.h"
 #include "vmm/control/control.h"
 #include "vmm/machine.h"
 #include "vmm/outfile.h"

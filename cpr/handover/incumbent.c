@@ -15,7 +15,7 @@
 #include "cpr/handover/link.h"
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/wire.h"
-#include "cpr/handover/worker.h"
+#include "cpr/handover/worker_link.h"
 #include "cpr/handover/check.h"
 #include "cpr/handover/reboot.h"
 #include "cpr/handover/report.h"

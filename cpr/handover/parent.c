@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The parent: the process whose id is known. One thread, one loop over its signals and the sockets to its children. It
- * starts workers and successors, passes signals on to whoever has the guest, becomes the new program after an update,
- * and ends with the exit status of the last worker.
+ * starts workers and successors (children.c), passes signals on to whoever has the guest, becomes the new program after
+ * an update (next_image.c), and ends with the exit status of the last worker.
  */
 #include "cpr/handover/parent.h"
 
@@ -11,150 +11,41 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "cpr/handover/children.h"
 #include "cpr/handover/link.h"
+#include "cpr/handover/next_image.h"
 #include "cpr/handover/oom.h"
-#include "cpr/handover/outbox.h"
 #include "cpr/handover/pending.h"
-#include "cpr/handover/spawn.h"
 #include "cpr/handover/wire.h"
 #include "vmm/notify.h"
 
-/* When the incumbent dies its successor may be committing: it gets this long to say so. */
-#define HEIR_NS (5000 * NS_PER_MS)
 /* A worker that has handed the guest over only frees memory. It is killed after this time. */
 #define FORMER_NS (30000 * NS_PER_MS)
-/* How long the rehearsal of the next image may take, and the worker's answer to LINK_PARTING. */
-#define REHEARSAL_NS (10000 * NS_PER_MS)
-
-enum child_role { CHILD_NONE, CHILD_OWNER, CHILD_SUCCESSOR, CHILD_FORMER, CHILD_REHEARSAL };
-
-struct child {
-	enum child_role role;
-	pid_t pid;
-	int pidfd; /* for the worker that asked for it; -1: it has the guest, or another image started it */
-	int link;
-	int exe; /* its program, or -1 */
-	bool ended;
-	bool ready,
-		stale; /* CHILD_REHEARSAL: has said so; of an image that is no longer the next */
-	int status;    /* as waitpid gives it */
-	uint64_t deadline_ns; /* 0: none */
-};
-
-/* Former workers may be ending while the next update begins. */
-#define CHILDREN 8
-#define RESERVED 2 /* for a successor and a rehearsal */
 
 static struct parent {
-	char **argv;
+	struct children all;
+	struct next_image next;
 	int signals; /* signalfd */
-	struct child children[CHILDREN];
-	int next_exe;	     /* what this process is to become, or -1 */
-	bool rehearsed;	     /* and it has passed its rehearsal */
-	uint64_t parting_ns; /* waiting for LINK_PARTED since; 0: not */
 	/* Signals that no worker has said to be serving: a new owner gets them again. */
 	struct pending pending;
 	bool reading; /* a signal has been read, and is not among the pending ones yet */
 	int waiting_exe, waiting_peer; /* of a successor that has no room yet, or -1 */
 	int64_t waiting_request;       /* the number of that LINK_START */
-	int heir_status;	       /* of the last successor that ended without the guest */
-	struct outbox out;	       /* to the owner */
+	int heir_status; /* exit status of the last successor that ended without the guest */
 } self;
-
-static struct child *find(enum child_role role)
-{
-	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
-		if (c->role == role)
-			return c;
-	return NULL;
-}
-
-static void forget(struct child *c)
-{
-	fd_close(&c->pidfd);
-	fd_close(&c->link);
-	fd_close(&c->exe);
-	*c = (struct child){.pidfd = -1, .link = -1, .exe = -1};
-}
-
-static void kill_child(const struct child *c)
-{
-	if (c->pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
-	else
-		kill(c->pid, SIGKILL);
-}
-
-static int exit_status(int status)
-{
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static void tell(enum link_kind kind, int64_t value, const char *text, int fd)
-{
-	struct child *owner = find(CHILD_OWNER);
-	struct error err;
-	if (owner && owner->link >= 0 &&
-	    outbox_send(&self.out, owner->link, kind, value, text, fd, &err))
-		log_warn("the worker (pid %d) does not listen: %s", (int)owner->pid, err.text);
-}
-
-static void tell_owner(enum link_kind kind, int value)
-{
-	tell(kind, value, NULL, -1);
-}
-
-static void tell_again(void)
-{
-	struct child *owner = find(CHILD_OWNER);
-	struct error err;
-	if (owner && owner->link >= 0 && outbox_flush(&self.out, owner->link, &err))
-		log_warn("the worker (pid %d) does not listen: %s", (int)owner->pid, err.text);
-}
 
 static void pass_on(int sig)
 {
 	if (sig != SIGCHLD && pending_add(&self.pending, sig))
-		tell_owner(LINK_SIGNAL, sig);
+		owner_tell(&self.all, LINK_SIGNAL, sig);
 }
 
 static void pass_on_again(void)
 {
 	for (unsigned i = 0; i < self.pending.n; i++)
-		tell_owner(LINK_SIGNAL, self.pending.sig[i]);
-}
-
-/* ---- starting ---- */
-
-/* @exe and @peer: the parent's, closed here. Returns the child or NULL. */
-static struct child *start(enum role_kind role, int exe, int peer, struct error *err)
-{
-	struct child *c = find(CHILD_NONE);
-	int ends[2] = {-1, -1};
-	int rc = c ? wire_pair(ends, err) : error_set(err, EBUSY, "another update is not over yet");
-	if (!rc) {
-		const struct role as = {.kind = role, .link = ends[1], .peer = peer};
-		int pidfd;
-		rc = spawn(exe, self.argv, &as, &pidfd, err);
-		if (rc > 0)
-			*c = (struct child){.pid = rc, .pidfd = pidfd, .link = ends[0], .exe = exe};
-	}
-	fd_close(&ends[1]);
-	fd_close(&peer);
-	if (rc > 0) {
-		if (role != ROLE_SUCCESSOR) /* only a successor's program may be the next image */
-			fd_close(&c->exe);
-		c->role = role == ROLE_WORKER	   ? CHILD_OWNER
-			  : role == ROLE_SUCCESSOR ? CHILD_SUCCESSOR
-						   : CHILD_REHEARSAL;
-		return c;
-	}
-	fd_close(&ends[0]);
-	fd_close(&exe);
-	return NULL;
+		owner_tell(&self.all, LINK_SIGNAL, self.pending.sig[i]);
 }
 
 static int start_first(struct error *err)
@@ -164,7 +55,7 @@ static int start_first(struct error *err)
 	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (exe < 0)
 		return error_errno(err, errno, "/proc/self/exe");
-	struct child *owner = start(ROLE_WORKER, exe, -1, err);
+	struct child *owner = children_start(&self.all, ROLE_WORKER, exe, -1, err);
 	if (!owner)
 		return -err->code;
 	fd_close(&owner->pidfd); /* no worker has asked for it, and after exec there is none */
@@ -172,122 +63,30 @@ static int start_first(struct error *err)
 	return 0;
 }
 
-/* ---- the parent becomes the new program ---- */
-
-static void stay(const char *why)
-{
-	fd_close(&self.next_exe);
-	self.rehearsed = false;
-	self.parting_ns = 0;
-	log_warn("this process (pid %d) stays the old program until the next update: %s",
-		 (int)getpid(), why);
-}
-
-/* The new program has never run in the parent's role. So a child runs it in that role first: it must report that it is
- * ready, and exit with 0. */
-static void rehearse(void)
-{
-	struct error err;
-	int exe = fcntl(self.next_exe, F_DUPFD_CLOEXEC, 0);
-	struct child *c = exe < 0 ? NULL : start(ROLE_REHEARSAL, exe, -1, &err);
-	if (c)
-		c->deadline_ns = now_ns() + REHEARSAL_NS;
-	else
-		stay(exe < 0 ? "no descriptor is left (ulimit -n)" : err.text);
-}
-
-static void rehearsal_ended(const struct child *c)
-{
-	if (!c->ready || exit_status(c->status)) {
-		stay("it did not pass its rehearsal as a parent");
-		return;
-	}
-	self.rehearsed = true;
-}
-
-/* Is the worker that has the guest the only child? The image after exec knows of no other child. */
-static bool alone(void)
-{
-	return !find(CHILD_SUCCESSOR) && !find(CHILD_FORMER) && !find(CHILD_REHEARSAL) &&
-	       self.waiting_exe < 0;
-}
-
-static void part(void)
-{
-	if (self.parting_ns || self.pending.n)
-		return;
-	self.parting_ns = now_ns();
-	tell_owner(LINK_PARTING, 0);
-}
-
-/* Takes one more step towards the new program. Several at once would compete with the guest for its processors. */
-static void go_on(void)
-{
-	if (self.next_exe < 0 || !alone())
-		return;
-	if (self.rehearsed)
-		part();
-	else
-		rehearse();
-}
-
-/* Executes the new program. The worker has turned PDEATHSIG off and outlives this. Returns only on failure. */
-static void become_next(void)
-{
-	struct child *owner = find(CHILD_OWNER);
-	const struct role as = {
-		.kind = ROLE_PARENT, .link = owner->link, .peer = -1, .worker = owner->pid};
-	char text[ROLE_ENV_LEN];
-	char **envp = spawn_environment(text, &as);
-
-	self.parting_ns = 0;
-	/* Something else has begun meanwhile. The exec waits until it is over. */
-	if (!alone() || self.pending.n || self.reading) {
-		free(envp);
-		tell_owner(LINK_BACK, 0);
-		return;
-	}
-	if (envp && !fd_set_cloexec(owner->link, false))
-		syscall(SYS_execveat, self.next_exe, "", self.argv, envp, AT_EMPTY_PATH);
-	int code = errno;
-	free(envp);
-	fd_set_cloexec(owner->link, true);
-	stay(strerror(code));
-	tell_owner(LINK_BACK, 0);
-}
-
-/* ---- children ---- */
-
-static bool room(void)
-{
-	unsigned n = 0;
-	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
-		n += !c->role;
-	return n >= RESERVED;
-}
+/* ---- what children say ---- */
 
 static void start_successor(int exe, int peer, int64_t request)
 {
-	struct child *before = find(CHILD_SUCCESSOR);
+	struct child *before = children_find(&self.all, CHILD_SUCCESSOR);
 	struct error err = {0};
 	/* The worker asks for another successor, so it has given this one up. */
 	if (before) {
-		kill_child(before);
+		child_kill(before);
 		before->role = CHILD_FORMER;
 	}
-	struct child *c = start(ROLE_SUCCESSOR, exe, peer, &err);
-	tell(LINK_ANSWERS, request, NULL, -1);
+	struct child *c = children_start(&self.all, ROLE_SUCCESSOR, exe, peer, &err);
+	owner_tell_all(&self.all, LINK_ANSWERS, request, NULL, -1);
 	if (c)
-		tell(LINK_STARTED, c->pid, NULL, c->pidfd);
+		owner_tell_all(&self.all, LINK_STARTED, c->pid, NULL, c->pidfd);
 	else
-		tell(LINK_STARTED, -err.code, err.text, -1);
+		owner_tell_all(&self.all, LINK_STARTED, -err.code, err.text, -1);
 }
 
 /* Starts a successor for which there was no place before, because workers were still ending. */
 static void start_waiting(void)
 {
 	int exe = self.waiting_exe, peer = self.waiting_peer;
-	if (exe < 0 || !room())
+	if (exe < 0 || !children_room(&self.all))
 		return;
 	self.waiting_exe = self.waiting_peer = -1;
 	start_successor(exe, peer, self.waiting_request);
@@ -307,28 +106,20 @@ static void on_start(const struct child *from, struct wire_message *msg)
 
 static void on_owner(struct child *c)
 {
-	struct child *old = find(CHILD_OWNER);
+	struct child *old = children_find(&self.all, CHILD_OWNER);
 	if (c->role != CHILD_SUCCESSOR)
 		return;
 	if (old) {
 		old->role = CHILD_FORMER;
 		old->deadline_ns = now_ns() + FORMER_NS;
 		if (old->ended)
-			forget(old);
+			child_forget(old);
 	}
 	c->role = CHILD_OWNER;
 	fd_close(&c->pidfd);
 	c->deadline_ns = 0; /* set if its predecessor died before it */
-	self.out.n = 0;	    /* it was for the former owner */
-	struct child *before = find(CHILD_REHEARSAL);
-	if (before) {
-		kill_child(before);
-		before->ready = false;
-		before->stale = true;
-	}
-	fd_close(&self.next_exe);
-	self.rehearsed = false;
-	self.next_exe = c->exe;
+	self.all.out.n = 0; /* it was for the former owner */
+	next_image_set(&self.next, &self.all, c->exe);
 	c->exe = -1;
 	pass_on_again();
 }
@@ -350,8 +141,9 @@ static void on_message(struct child *c, struct wire_message *msg)
 			pending_taken(&self.pending, (int)msg->value);
 		break;
 	case LINK_PARTED:
-		if (c->role == CHILD_OWNER && self.parting_ns)
-			become_next();
+		if (c->role == CHILD_OWNER)
+			next_image_become(&self.next, &self.all,
+					  self.waiting_exe >= 0 || self.pending.n || self.reading);
 		break;
 	case LINK_LOG:
 		if (c->role == CHILD_OWNER)
@@ -381,7 +173,7 @@ static void listen_to(struct child *c)
 
 static void listen_to_all(void)
 {
-	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
+	for (struct child *c = self.all.c; c < self.all.c + CHILDREN; c++)
 		listen_to(c);
 }
 
@@ -389,7 +181,7 @@ static void reap(void)
 {
 	int status;
 	for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
-		for (struct child *c = self.children; c < self.children + CHILDREN; c++)
+		for (struct child *c = self.all.c; c < self.all.c + CHILDREN; c++)
 			if (c->role && c->pid == pid) {
 				listen_to(c);
 				c->ended = true;
@@ -402,29 +194,31 @@ static void reap(void)
 /* Handles the children that have ended. Returns the exit status when the guest has no worker any more, or -1. */
 static int settle(void)
 {
-	struct child *owner = find(CHILD_OWNER), *heir = find(CHILD_SUCCESSOR), *c;
+	struct child *owner = children_find(&self.all, CHILD_OWNER);
+	struct child *heir = children_find(&self.all, CHILD_SUCCESSOR), *c;
 
 	if (heir && heir->ended) {
-		self.heir_status = heir->status;
-		forget(heir);
+		self.heir_status = child_exit_status(heir);
+		child_forget(heir);
 		heir = NULL;
 	}
-	for (c = self.children; c < self.children + CHILDREN; c++)
+	for (c = self.all.c; c < self.all.c + CHILDREN; c++)
 		if (c->role == CHILD_FORMER && c->ended)
-			forget(c);
-	for (c = self.children; c < self.children + CHILDREN; c++) {
+			child_forget(c);
+	for (c = self.all.c; c < self.all.c + CHILDREN; c++) {
 		if (c->role != CHILD_REHEARSAL || !c->ended)
 			continue;
-		if (!c->stale)
-			rehearsal_ended(c);
-		forget(c);
+		next_image_rehearsed(&self.next, c);
+		child_forget(c);
 	}
 	if (!owner->ended) {
 		start_waiting();
-		go_on();
+		if (self.waiting_exe < 0)
+			next_image_go_on(&self.next, &self.all, self.pending.n);
 		return -1;
 	}
-	if (heir && exit_status(owner->status) == LINK_STATUS_HANDED) {
+	int status = child_exit_status(owner);
+	if (heir && status == LINK_STATUS_HANDED) {
 		on_owner(heir); /* its predecessor has reported it */
 		return -1;
 	}
@@ -433,8 +227,7 @@ static int settle(void)
 			heir->deadline_ns = now_ns() + HEIR_NS;
 		return -1;
 	}
-	int status = exit_status(owner->status);
-	return status == LINK_STATUS_HANDED ? exit_status(self.heir_status) : status;
+	return status == LINK_STATUS_HANDED ? self.heir_status : status;
 }
 
 /* ---- the loop ---- */
@@ -466,43 +259,16 @@ static void take_signals(void)
 	}
 }
 
-/* Kills the children whose deadline has passed. Returns the ms until the next deadline; -1: there is none. */
+/* Returns the ms until the next deadline; -1: there is none. */
 static int keep_deadlines(void)
 {
-	uint64_t now = now_ns(), next = UINT64_MAX;
-	for (struct child *c = self.children; c < self.children + CHILDREN; c++) {
-		if (!c->role || !c->deadline_ns)
-			continue;
-		if (now >= c->deadline_ns) {
-			kill_child(c);
-			c->deadline_ns = now + HEIR_NS;
-		}
-		next = c->deadline_ns < next ? c->deadline_ns : next;
-	}
-	tell_again();
-	if (self.out.n && now + OUTBOX_NS < next)
+	uint64_t now = now_ns(), next = children_deadlines(&self.all, now);
+	owner_tell_again(&self.all);
+	if (self.all.out.n && now + OUTBOX_NS < next)
 		next = now + OUTBOX_NS;
-	if (self.parting_ns) {
-		uint64_t end = self.parting_ns + REHEARSAL_NS;
-		if (now >= end) {
-			stay("the worker does not answer");
-			/* The worker may have turned PDEATHSIG off meanwhile: this tells it to set it again. */
-			tell_owner(LINK_BACK, 0);
-		} else {
-			next = end < next ? end : next;
-		}
-	}
+	uint64_t parted = next_image_deadline(&self.next, &self.all, now);
+	next = parted < next ? parted : next;
 	return next == UINT64_MAX ? -1 : ms_until(next);
-}
-
-/* Kills and reaps all children: none outlives this process. */
-static void end_all(void)
-{
-	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
-		if (c->role && !c->ended) {
-			kill_child(c);
-			waitpid(c->pid, NULL, 0);
-		}
 }
 
 static int loop(void)
@@ -512,12 +278,12 @@ static int loop(void)
 		reap();
 		int status = settle();
 		if (status >= 0) {
-			end_all();
+			children_end(&self.all);
 			return status;
 		}
 		struct pollfd p[CHILDREN + 1] = {{.fd = self.signals, .events = POLLIN}};
 		for (unsigned i = 0; i < CHILDREN; i++)
-			p[i + 1] = (struct pollfd){.fd = self.children[i].link, .events = POLLIN};
+			p[i + 1] = (struct pollfd){.fd = self.all.c[i].link, .events = POLLIN};
 		poll(p, CHILDREN + 1, keep_deadlines());
 		take_signals();
 	}
@@ -551,14 +317,14 @@ static int block_signals(bool again, struct error *err)
 /* The new image begins with one child: the worker, which has run the guest all the time. */
 static void resume(const struct role *role)
 {
-	struct child *owner = &self.children[0];
+	struct child *owner = &self.all.c[0];
 	*owner = (struct child){.role = CHILD_OWNER,
 				.pid = role->worker,
 				.pidfd = -1,
 				.link = role->link,
 				.exe = -1};
 	prctl(PR_SET_NAME, "molt"); /* execveat named it after a descriptor */
-	tell_owner(LINK_BACK, 0);
+	owner_tell(&self.all, LINK_BACK, 0);
 }
 
 static int fail(const struct error *err)
@@ -570,10 +336,8 @@ static int fail(const struct error *err)
 int parent_run(int argc, char *argv[], const struct role *role)
 {
 	struct error err = {0};
-	self.argv = argv;
-	self.next_exe = self.waiting_exe = self.waiting_peer = -1;
-	for (struct child *c = self.children; c < self.children + CHILDREN; c++)
-		*c = (struct child){.pidfd = -1, .link = -1, .exe = -1};
+	children_init(&self.all, argv);
+	self.next.exe = self.waiting_exe = self.waiting_peer = -1;
 	if (block_signals(role->kind == ROLE_PARENT, &err))
 		return fail(&err);
 	/* No program of an update gains privileges. The parent itself has no seccomp filter: its children and its

@@ -10,7 +10,7 @@
 #include "cpr/handover/link.h"
 #include "cpr/handover/report.h"
 #include "cpr/handover/spawn.h"
-#include "cpr/handover/worker.h"
+#include "cpr/handover/worker_guest.h"
 #include "cpr/program.h"
 #include "vmm/control/control.h"
 #include "vmm/machine.h"

@@ -7,7 +7,7 @@
 #include "cpr/handover/answer.h"
 #include "cpr/handover/check.h"
 #include "cpr/handover/report.h"
-#include "cpr/handover/worker.h"
+#include "cpr/handover/worker_link.h"
 #include "cpr/program.h"
 #include "vmm/control/control.h"
 #include "vmm/machine.h"

@@ -17,7 +17,7 @@
 #include "cpr/handover/protocol.h"
 #include "cpr/handover/warming.h"
 #include "cpr/handover/wire.h"
-#include "cpr/handover/worker.h"
+#include "cpr/handover/worker_guest.h"
 #include "cpr/program.h"
 #include "cpr/handover/report.h"
 #include "vmm/base/build.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The leader of a worker. First it gets the guest: it makes a new one, or takes one over as a successor. Then it waits
- * in one loop for what the parent says, what the control socket asks for, and what the other side of an update sends.
+ * The leader of a worker. First it gets the guest (worker_guest.c, or successor.c). Then it waits in one loop for what
+ * the parent says, what the control socket asks for, and what the other side of an update sends.
  */
 #include "cpr/handover/worker.h"
 
@@ -14,23 +14,20 @@
 #include "cpr/handover/check.h"
 #include "cpr/handover/former.h"
 #include "cpr/handover/incumbent.h"
-#include "cpr/handover/outbox.h"
 #include "cpr/handover/successor.h"
 #include "cpr/handover/wire.h"
-#include "cpr/program.h"
 #include "cpr/handover/reboot.h"
 #include "cpr/handover/report.h"
 #include "cpr/handover/serve.h"
 #include "cpr/handover/stop.h"
-#include "vmm/control/client.h"
+#include "cpr/handover/worker_guest.h"
+#include "cpr/handover/worker_link.h"
 #include "vmm/console/console.h"
 #include "vmm/console/terminal.h"
 #include "vmm/control/control.h"
 #include "vmm/machine.h"
-#include "vmm/notify.h"
 #include "vmm/outfile.h"
 
-#define PARTING_NS (20000 * NS_PER_MS) /* until the parent's new image has spoken */
 #define SETTLE_NS  (1000 * NS_PER_MS)
 #define LOOK_NS	   (60000 * NS_PER_MS)
 #define INHERIT_NS (20 * NS_PER_MS)
@@ -38,103 +35,14 @@
 static struct worker {
 	struct machine *m;
 	struct program *p;
-	int link; /* -1: there is no parent any more */
-	pid_t parent;
 	int signals;
-	uint64_t parting_ns; /* the parent execs itself since; 0: it does not */
 	uint64_t settle_ns;  /* when what failed at the take-over is tried again */
-	uint64_t
-		inherit_ns; /* when machine_inherit() is tried next; 0: now; UINT64_MAX: it is done */
-	uint64_t look_ns;   /* next look for what blocks updates; UINT64_MAX: none */
-	uint64_t boot_ns;   /* when a guest that has ended boots again; 0: at once */
-	bool again;	    /* SIGUSR1 came during an update, or between two boots */
-	struct outbox out; /* to the parent, what it must know */
+	uint64_t inherit_ns; /* when machine_inherit() is due; 0: now; UINT64_MAX: it is done */
+	uint64_t look_ns;    /* next look for what blocks updates; UINT64_MAX: none */
+	uint64_t boot_ns;    /* when a guest that has ended boots again; 0: at once */
+	bool again;	     /* SIGUSR1 came during an update, or between two boots */
 	struct stopping stop;
-} self = {.link = -1, .signals = -1};
-
-/* ---- the parent ---- */
-
-int worker_send(enum link_kind kind, int64_t value, const char *text, const int *fds, unsigned nfds,
-		struct error *err)
-{
-	if (self.link < 0)
-		return error_set(err, ESRCH, "there is no parent process any more");
-	return wire_send(self.link, kind, value, text, text ? strlen(text) : 0, fds, nfds, err);
-}
-
-pid_t worker_known_pid(void)
-{
-	return self.link < 0 ? getpid() : self.parent;
-}
-
-static int notify_parent(const char *text)
-{
-	struct error err;
-	return worker_send(LINK_NOTIFY, 0, text, NULL, 0, &err);
-}
-
-/* The parent is gone while it was executing its new program: only then its end does not end this process. The guest
- * runs on here, and the supervisor must learn this process id. At any other time the kernel kills this process too
- * (PR_SET_PDEATHSIG), although it may see the closed socket just before. */
-static void go_alone(const char *why)
-{
-	char assignment[32];
-	if (self.link < 0)
-		return;
-	fd_close(&self.link);
-	self.out.n = 0;
-	self.parting_ns = 0;
-	notify_set_sender(NULL);
-	report_set_pid(0);
-	log_warn("the parent (pid %d) is lost: %s; the guest runs on in process %d",
-		 (int)self.parent, why, (int)getpid());
-	log_info("  remedy: molt run --take GUEST, before it is to be updated or to begin anew");
-	snprintf(assignment, sizeof(assignment), "MAINPID=%d", (int)getpid());
-	notify_send(assignment, "the guest runs on without its parent");
-}
-
-/* Sends a message that must arrive: the parent waits for it, and may kill this worker without it. */
-static void tell(enum link_kind kind, int64_t value, const char *text, int fd)
-{
-	struct error err;
-	int rc = self.link < 0 ? 0 : outbox_send(&self.out, self.link, kind, value, text, fd, &err);
-	if (rc == -EPIPE || rc == -ECONNRESET)
-		go_alone(err.text);
-}
-
-static void tell_parent(enum link_kind kind, int64_t value)
-{
-	tell(kind, value, NULL, -1);
-}
-
-/* Gives the parent the log file, the level and the guest's name, so that its lines look like the worker's. */
-static void tell_log(void)
-{
-	tell(LINK_LOG, self.m->opt.log_level, self.m->opt.name, log_file());
-}
-
-void worker_owns(void)
-{
-	tell_parent(LINK_OWNER, 0);
-	tell_log();
-}
-
-static void on_parting(void)
-{
-	prctl(PR_SET_PDEATHSIG, 0);
-	self.parting_ns = now_ns();
-	tell_parent(LINK_PARTED, 0);
-}
-
-static void on_back(void)
-{
-	self.parting_ns = 0;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != self.parent)
-		go_alone("it ended right after its update");
-	else
-		tell_log();
-}
+} self = {.signals = -1};
 
 /* ---- what is asked ---- */
 
@@ -146,7 +54,7 @@ static void begin_update(void)
 	self.again = incumbent_busy() || self.m->stop_code >= 0;
 	if (self.again)
 		return;
-	tell_parent(LINK_TAKEN, SIGUSR1);
+	worker_tell(LINK_TAKEN, SIGUSR1);
 	incumbent_begin(self.m, self.p, &here, &err);
 }
 
@@ -157,7 +65,7 @@ static void reopen_files(void)
 	report_reopen(self.m, &err[0]);
 	console_reopen(self.m->console, &err[1]);
 	outfile_log_reopen(self.m, &err[2]);
-	tell_log();
+	worker_tell_log();
 	for (unsigned i = 0; i < ARRAY_LEN(err); i++) {
 		if (!err[i].code)
 			continue;
@@ -194,7 +102,7 @@ static void on_signal(int sig)
 		begin_update();
 		return;
 	}
-	tell_parent(LINK_TAKEN, sig);
+	worker_tell(LINK_TAKEN, sig);
 	if (console_gone) {
 		hang_up();
 	} else if (sig == SIGHUP || sig == LINK_HANGUP) {
@@ -220,10 +128,10 @@ static void on_message(struct wire_message *msg)
 		on_signal((int)msg->value);
 		break;
 	case LINK_PARTING:
-		on_parting();
+		worker_parting();
 		break;
 	case LINK_BACK:
-		on_back();
+		worker_back();
 		break;
 	}
 	wire_close_fds(msg);
@@ -234,13 +142,13 @@ static void listen_to_parent(void)
 	static struct wire_message msg;
 	struct error err;
 	int rc = 0;
-	while (self.link >= 0 && !rc) {
-		rc = wire_recv(self.link, &msg, 0, &err);
+	while (worker_link_socket() >= 0 && !rc) {
+		rc = wire_recv(worker_link_socket(), &msg, 0, &err);
 		if (!rc)
 			on_message(&msg);
 	}
 	if (rc == -EPIPE) /* other errors may pass by themselves */
-		go_alone(err.text);
+		worker_go_alone(err.text);
 }
 
 static void tell_troubles(void)
@@ -269,7 +177,7 @@ static void take_signals(void)
 	while (read(self.signals, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == MACHINE_WAKE_SIGNAL)
 			asked = true;
-		else if (self.link < 0)
+		else if (worker_link_socket() < 0)
 			on_signal((int)info.ssi_signo);
 	}
 	if (asked)
@@ -290,16 +198,15 @@ static void earlier(uint64_t *next, uint64_t at)
 
 static int time_left_ms(void)
 {
-	uint64_t next = UINT64_MAX, now = now_ns();
+	uint64_t next = UINT64_MAX;
 	earlier(&next, self.stop.deadline_ns);
 	earlier(&next, incumbent_deadline());
-	earlier(&next, self.parting_ns ? self.parting_ns + PARTING_NS : 0);
 	earlier(&next, self.settle_ns);
 	earlier(&next, self.inherit_ns);
 	earlier(&next, self.look_ns);
 	earlier(&next, self.boot_ns);
 	earlier(&next, former_deadline());
-	earlier(&next, self.out.n ? now + OUTBOX_NS : 0);
+	earlier(&next, worker_link_deadline(now_ns()));
 	return next == UINT64_MAX ? -1 : ms_until(next);
 }
 
@@ -339,14 +246,10 @@ static void look(uint64_t now)
 static void keep_deadlines(void)
 {
 	struct machine *m = self.m;
-	struct error err;
 	uint64_t now = now_ns();
-	if (self.out.n && self.link >= 0 && outbox_flush(&self.out, self.link, &err))
-		go_alone(err.text);
+	worker_link_keep(now);
 	if (self.stop.deadline_ns && now >= self.stop.deadline_ns)
 		machine_stop(m, 128 + self.stop.sig, "the guest did not power off in time");
-	if (self.parting_ns && now >= self.parting_ns + PARTING_NS)
-		go_alone("its new program does not speak");
 	settle(now);
 	inherit(now);
 	/* During an update the successor has these descriptors too. The guest's owner closes them afterwards. */
@@ -360,7 +263,7 @@ static void serve(void)
 {
 	keep_deadlines();
 	struct pollfd p[] = {{.fd = self.signals, .events = POLLIN},
-			     {.fd = self.link, .events = POLLIN},
+			     {.fd = worker_link_socket(), .events = POLLIN},
 			     {.fd = incumbent_socket(), .events = POLLIN},
 			     {.fd = former_fd(), .events = POLLIN}};
 	poll(p, ARRAY_LEN(p), time_left_ms());
@@ -426,8 +329,8 @@ static bool await_boot(void)
 		/* Set to 0 only here: serve() sleeps for ever where there is no deadline. */
 		if (now_ns() >= self.boot_ns)
 			self.boot_ns = 0;
-	} while (self.link >= 0 && reboot_wanted(m) &&
-		 (self.boot_ns || self.parting_ns || m->paused.since_s ||
+	} while (worker_link_socket() >= 0 && reboot_wanted(m) &&
+		 (self.boot_ns || worker_is_parting() || m->paused.since_s ||
 		  now_ns() < former_deadline()));
 	former_forget();
 	return reboot_wanted(m);
@@ -439,11 +342,11 @@ static void begin_anew(char *argv[])
 	struct error err;
 	if (!await_boot())
 		return;
-	if (self.link < 0) {
+	if (worker_link_socket() < 0) {
 		log_warn("no reboot: there is no parent process any more");
 		return;
 	}
-	reboot(self.m, self.p, self.link, self.again, argv, &err);
+	reboot(self.m, self.p, worker_link_socket(), self.again, argv, &err);
 	give_up(&err);
 }
 
@@ -465,92 +368,6 @@ static int block_signals(struct error *err)
 	return self.signals < 0 ? error_errno(err, errno, "signals") : 0;
 }
 
-int worker_register(struct machine *m, struct program *p, struct error *err)
-{
-	const struct state_section s = {.node = "program", .cls = &program_state_class, .state = p};
-	return state_register(&m->tree, &s, err);
-}
-
-/* molt run --take: asks another parent's worker for its guest over the control socket, and becomes its successor. A
- * refusal comes back over that socket too. */
-static int take_guest(const char *guest, struct error *err)
-{
-	char path[PROGRAM_PATH_LEN];
-	struct client_link l;
-	int ends[2];
-	memcpy(path, self.p->path, sizeof(path));
-	int rc = client_connect(&l, guest, 0, err);
-	if (rc)
-		return rc;
-	rc = wire_pair(ends, err);
-	if (!rc) {
-		rc = client_send_fd(&l, "take\n", ends[1], err);
-		close(ends[1]);
-		if (!rc)
-			rc = successor_run(self.m, self.p, ends[0], err);
-		else
-			close(ends[0]);
-	}
-	if (rc)
-		client_explain(&l, err);
-	else
-		memcpy(self.p->path, path,
-		       sizeof(path)); /* updates are of this program from now on */
-	client_close(&l);
-	return rc;
-}
-
-/* Does what the command line asks for. Returns 1 if this process has taken a guest, which runs. */
-static int begin(int argc, char *argv[], struct error *err)
-{
-	struct machine *m = self.m;
-	int rc = program_init(self.p, argc, argv, err)
-			 ?: options_parse(&m->opt, argc - 2, argv + 2, err);
-	if (!rc && m->opt.take)
-		rc = take_guest(m->opt.take, err) ?: 1;
-	return rc ? rc : worker_register(m, self.p, err);
-}
-
-/* @kept: what the boot before this one has left, or -1. */
-static int make_guest(int argc, char *argv[], int kept, struct error *err)
-{
-	struct machine *m = self.m;
-	int rc = kept < 0 ? begin(argc, argv, err)
-			  : reboot_resume(m, self.p, kept, &self.again, err);
-	if (rc)
-		return rc > 0 ? 0 : rc;
-	rc = outfile_log(m, err);
-	if (!rc)
-		tell_log();
-	if (!rc)
-		rc = report_open(m, err);
-	if (!rc)
-		rc = control_open(m, err);
-	if (rc)
-		return rc;
-	rc = machine_build(m, NULL, err);
-	if (rc) {
-		ram_abandon(&m->fds);
-		return rc;
-	}
-	fd_close_inherited(); /* devices have taken theirs; no successor would get them */
-	reboot_done(m);
-	vcpus_start(m);
-	rc = vcpus_wait_loaded(m, err) ?: machine_spawn(m, err) ?: machine_start(m, err);
-	if (!rc) {
-		irq_attach_all(&m->irq, IRQ_LEVEL);
-		rc = machine_serve(m, err);
-	}
-	if (!rc)
-		rc = control_start(m->control, err);
-	if (rc)
-		return rc;
-	if (kept < 0)
-		serve_warn(m, self.p);
-	notify_send(kept < 0 ? "READY=1" : "", "the guest runs");
-	return 0;
-}
-
 static int fail(struct machine *m, const struct error *err)
 {
 	control_close(m->control);
@@ -566,16 +383,13 @@ int worker_run(struct machine *m, struct program *p, int argc, char *argv[],
 	bool first = role->kind == ROLE_WORKER;
 	self.m = m;
 	self.p = p;
-	self.link = role->link;
-	self.parent = getppid();
-	report_set_pid(self.parent);
-	notify_set_sender(notify_parent);
+	worker_link_init(m, role->link);
 	prctl(PR_SET_NAME, first ? "molt-worker" : "molt-successor");
 	if (block_signals(&err))
 		return fail(m, &err);
 	if (!first)
 		fault_point("entry");
-	if (first && make_guest(argc, argv, role->peer, &err)) {
+	if (first && worker_make_guest(m, p, argc, argv, role->peer, &self.again, &err)) {
 		if (role->peer < 0)
 			return fail(m, &err);
 		give_up(&err);

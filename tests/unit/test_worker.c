@@ -6,8 +6,9 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#undef fail			 /* cmocka's */
-#include "cpr/handover/worker.c" /* NOLINT: its deadlines are looked into */
+#undef fail			      /* cmocka's */
+#include "cpr/handover/worker.c"      /* NOLINT: its deadlines are looked into */
+#include "cpr/handover/worker_link.c" /* NOLINT */
 
 static unsigned failures, takes;
 
@@ -55,7 +56,10 @@ static int setup(void **state)
 	takes = failures = inherits = 0;
 	in_use = false;
 	machine.unsettled = false;
-	self = (struct worker){.m = &machine, .link = -1, .signals = -1};
+	self = (struct worker){.m = &machine, .signals = -1};
+	parent.sock = -1;
+	parent.out.n = 0;
+	parent.parting_ns = 0;
 	return 0;
 }
 
@@ -105,10 +109,10 @@ static void test_not_before_its_time(void **state)
 /* Nobody gets any more what waits for the parent: the leader does not wake for it. */
 static void test_nothing_is_said_to_a_lost_parent(void **state)
 {
-	self.link = dup(STDERR_FILENO);
-	self.out.n = 1;
+	parent.sock = dup(STDERR_FILENO);
+	parent.out.n = 1;
 	assert_in_range(time_left_ms(), 1, OUTBOX_NS / NS_PER_MS + 1);
-	go_alone("test");
+	worker_go_alone("test");
 	assert_int_equal(time_left_ms(), -1);
 }
 
@@ -144,23 +148,23 @@ static void test_blocked_since(void **state)
 
 /* ---- between two boots ---- */
 
-static int parent; /* its end of the link */
+static int parent_end; /* of the link */
 
 static int setup_reset(void **state)
 {
 	int ends[2];
 	assert_int_equal(wire_pair(ends, &err), 0);
 	setup(state);
-	parent = ends[0];
-	self.link = ends[1];
+	parent_end = ends[0];
+	parent.sock = ends[1];
 	machine.stop_code = EXIT_RESET;
 	return 0;
 }
 
 static int teardown_reset(void **state)
 {
-	close(parent);
-	fd_close(&self.link);
+	close(parent_end);
+	fd_close(&parent.sock);
 	machine.stop_code = -1;
 	machine.ending = false;
 	return 0;
@@ -168,13 +172,13 @@ static int teardown_reset(void **state)
 
 static void parent_says(enum link_kind kind, int64_t value)
 {
-	assert_int_equal(wire_send(parent, kind, value, NULL, 0, NULL, 0, &err), 0);
+	assert_int_equal(wire_send(parent_end, kind, value, NULL, 0, NULL, 0, &err), 0);
 }
 
 static void assert_taken(int sig)
 {
 	static struct wire_message msg;
-	assert_int_equal(wire_recv(parent, &msg, 0, &err), 0);
+	assert_int_equal(wire_recv(parent_end, &msg, 0, &err), 0);
 	assert_int_equal(msg.kind, LINK_TAKEN);
 	assert_int_equal(msg.value, sig);
 }
@@ -251,7 +255,7 @@ static void test_an_update_waits_for_the_next_boot(void **state)
 	parent_says(LINK_SIGNAL, SIGUSR1);
 	assert_true(await_boot());
 	assert_true(self.again);
-	assert_int_equal(wire_recv(parent, &msg, 0, &err), -ETIMEDOUT);
+	assert_int_equal(wire_recv(parent_end, &msg, 0, &err), -ETIMEDOUT);
 }
 
 #define TR(f) cmocka_unit_test_setup_teardown(f, setup_reset, teardown_reset)
