@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The options of `molt run`: one table, and the parsers of their values. */
+/* The options of `molt run`: one table, and the command line that is read by it. */
 #include "vmm/options.h"
 
-#include <ctype.h>
 #include <getopt.h>
 
 #include "vmm/base/config_file.h"
+#include "vmm/options_values.h"
 
-#define MEM_MIN	  (32 * MIB)
 #define LONG_BASE 256 /* getopt_long's value of table entry 0 */
 
 const char *const options_groups[GROUP_COUNT] = {
@@ -17,247 +16,16 @@ const char *const options_groups[GROUP_COUNT] = {
 	[GROUP_DEBUG] = "Debugging",
 };
 
-static int usage(struct error *err, const struct option_entry *o, const char *text,
-		 const char *expected)
-{
-	error_end(err, EXIT_USAGE, EINVAL, "option --%s: '%.200s' is not valid", o->name, text);
-	return error_hint(err, "expected %s", expected);
-}
-
-static int parse_string(struct options *opt, const struct option_entry *o, const char *text,
-			struct error *err)
-{
-	memcpy((char *)opt + o->offset, &text, sizeof(text));
-	return 0;
-}
-
-static int parse_file(struct options *opt, const struct option_entry *o, const char *text,
-		      struct error *err)
-{
-	return *text ? parse_string(opt, o, text, err) : usage(err, o, text, "a file name");
-}
-
-/* Decimal digits and nothing else, from @min to @max. */
-static bool number_of(const char *text, uint32_t min, uint32_t max, uint32_t *out)
-{
-	char *end;
-	errno = 0;
-	unsigned long long v = strtoull(text, &end, 10);
-	if (!isdigit((unsigned char)*text) || *end || errno || v < min || v > max)
-		return false;
-	*out = (uint32_t)v;
-	return true;
-}
-
-static int parse_number(struct options *opt, const struct option_entry *o, const char *text,
-			struct error *err)
-{
-	uint32_t n;
-	if (!number_of(text, o->min, o->max, &n)) {
-		char expected[64];
-		snprintf(expected, sizeof(expected), "a number from %u to %u", o->min, o->max);
-		return usage(err, o, text, expected);
-	}
-	memcpy((char *)opt + o->offset, &n, sizeof(n));
-	return 0;
-}
-
-static int parse_flag(struct options *opt, const struct option_entry *o, const char *text,
-		      struct error *err)
-{
-	const bool on = true;
-	memcpy((char *)opt + o->offset, &on, sizeof(on));
-	return 0;
-}
-
-int options_parse_size(const char *text, uint64_t *out)
-{
-	static const char units[] = "BKMGT";
-	unsigned shift = 20;
-	char *end;
-
-	if (!isdigit((unsigned char)*text))
-		return -EINVAL;
-	errno = 0;
-	unsigned long long v = strtoull(text, &end, 10);
-	if (errno)
-		return -ERANGE;
-	if (*end) {
-		const char *unit = strchr(units, toupper((unsigned char)*end));
-		if (!unit || end[1])
-			return -EINVAL;
-		shift = 10 * (unsigned)(unit - units);
-	}
-	if (v > UINT64_MAX >> shift)
-		return -ERANGE;
-	*out = (uint64_t)v << shift;
-	return 0;
-}
-
-/* One word of --mem after the size. */
-static int parse_mem_word(struct ram_options *mem, const struct option_entry *o, const char *word,
-			  struct error *err)
-{
-	if (!strcmp(word, "hugetlb=2M")) {
-		mem->hugetlb = 2;
-	} else if (!strcmp(word, "hugetlb=1G")) {
-		mem->hugetlb = 1024;
-	} else if (!strcmp(word, "collapse")) {
-		mem->collapse = true;
-	} else if (!strncmp(word, "path=", 5) && word[5]) {
-		if (strlen(word + 5) >= sizeof(mem->path))
-			return usage(err, o, word, "a shorter path");
-		strcpy(mem->path, word + 5);
-	} else if (!strncmp(word, "node=", 5)) {
-		if (!number_of(word + 5, 0, RAM_MAX_NODES - 1, &mem->node))
-			return usage(err, o, word, "the number of a NUMA node of the host");
-		mem->bind = true;
-	} else {
-		return usage(err, o, word, "hugetlb=2M, hugetlb=1G, collapse, node=N or path=FILE");
-	}
-	return 0;
-}
-
-static int parse_mem(struct options *opt, const struct option_entry *o, const char *text,
-		     struct error *err)
-{
-	struct ram_options *mem = &opt->mem;
-	char copy[sizeof(mem->path) + 128], *rest = copy;
-
-	if (strlen(text) >= sizeof(copy))
-		return usage(err, o, text, "a shorter text");
-	strcpy(copy, text);
-	memset(mem, 0, sizeof(*mem));
-	if (options_parse_size(strsep(&rest, ","), &mem->size))
-		return usage(err, o, text,
-			     "a size like 256M or 4G (a number alone is MiB), then "
-			     "[,hugetlb=2M|1G][,collapse][,node=N][,path=FILE]");
-	if (mem->size < MEM_MIN || mem->size % PAGE_LEN)
-		return usage(err, o, text,
-			     "at least 32M (a number alone is MiB), in whole pages of 4 KiB");
-	while (rest) {
-		int rc = parse_mem_word(mem, o, strsep(&rest, ","), err);
-		if (rc)
-			return rc;
-	}
-	if (mem->hugetlb && mem->size % (mem->hugetlb * MIB))
-		return usage(err, o, text,
-			     mem->hugetlb == 2 ? "a multiple of 2M with hugetlb=2M"
-					       : "a multiple of 1G with hugetlb=1G");
-	if (mem->hugetlb && (mem->collapse || mem->path[0]))
-		return usage(
-			err, o, text,
-			"hugetlb= without collapse and path=: its pages are huge already, and it "
-			"makes its own file (path= may name one on a hugetlbfs instead)");
-	if (mem->bind && mem->path[0])
-		return usage(
-			err, o, text,
-			"node= without path=: only a file that molt makes itself keeps its node");
-	return 0;
-}
-
-static int parse_cpus(struct options *opt, const struct option_entry *o, const char *text,
-		      struct error *err)
-{
-	char n[8], expected[64];
-	const char *words = strchr(text, ',');
-	snprintf(n, sizeof(n), "%.*s", (int)strcspn(text, ","), text);
-	if (!number_of(n, 1, OPTIONS_MAX_CPUS, &opt->cpus)) {
-		snprintf(expected, sizeof(expected), "a number from 1 to %d", OPTIONS_MAX_CPUS);
-		return usage(err, o, text, expected);
-	}
-	const char *what = cpu_options_parse(&opt->cpu, opt->cpus, words ? words + 1 : NULL);
-	return what ? usage(err, o, text, what) : 0;
-}
-
-static int parse_console(struct options *opt, const struct option_entry *o, const char *text,
-			 struct error *err)
-{
-	/* A name that ends in ':' needs something after the colon. */
-	static const char *const kinds[] = {"stdio", "pty", "none", "pty:", "file:", "unix:"};
-	for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
-		size_t n = strlen(kinds[i]);
-		if (kinds[i][n - 1] == ':' ? !strncmp(text, kinds[i], n) && text[n]
-					   : !strcmp(text, kinds[i]))
-			return parse_string(opt, o, text, err);
-	}
-	return usage(err, o, text, "stdio, pty, pty:LINK, file:PATH, unix:PATH or none");
-}
-
-/* One of the words of o->arg. The enum's value is its place there. */
-static int parse_choice(struct options *opt, const struct option_entry *o, const char *text,
-			struct error *err)
-{
-	size_t len = strlen(text), n;
-	uint32_t i = 0;
-	for (const char *word = o->arg; *word; word += n + (word[n] == '|'), i++) {
-		n = strcspn(word, "|");
-		if (n != len || memcmp(word, text, n))
-			continue;
-		memcpy((char *)opt + o->offset, &i, sizeof(i));
-		return 0;
-	}
-	return usage(err, o, text, o->arg);
-}
-
-static int parse_name(struct options *opt, const struct option_entry *o, const char *text,
-		      struct error *err)
-{
-	size_t n = strlen(text);
-	if (!n || n > 32)
-		return usage(err, o, text, "1 to 32 characters");
-	for (size_t i = 0; i < n; i++)
-		if (!isalnum((unsigned char)text[i]) && !strchr("._-", text[i]))
-			return usage(err, o, text, "letters, digits, '.', '_' and '-' only");
-	/* Other commands take it as an argument: it must not look like an option ('-'), nor like a hidden file
-	 * ('.'). */
-	if (strchr(".-", text[0]))
-		return usage(err, o, text, "a name that begins with a letter, a digit or '_'");
-	return parse_string(opt, o, text, err);
-}
-
-/* A path has a slash: clients take what has none for a guest's name. */
-static int parse_control(struct options *opt, const struct option_entry *o, const char *text,
-			 struct error *err)
-{
-	if (strcmp(text, "none") && !strchr(text, '/'))
-		return usage(err, o, text,
-			     "none, or a path with a slash in it, such as ./molt.sock");
-	return parse_string(opt, o, text, err);
-}
-
-/* The option's name is the device class's; its text is the class's business. */
-static int parse_device(struct options *opt, const struct option_entry *o, const char *text,
-			struct error *err)
-{
-	if (opt->ndevices == OPTIONS_MAX_DEVICES)
-		return error_end(err, EXIT_USAGE, E2BIG, "option --%s: more than %d devices",
-				 o->name, OPTIONS_MAX_DEVICES);
-	opt->devices[opt->ndevices].cls = o->name;
-	opt->devices[opt->ndevices++].arg = text;
-	return 0;
-}
-
-/* config_file.h has replaced --config FILE by the options in the file; what is left has no FILE behind it. */
-static int parse_config(struct options *opt, const struct option_entry *o, const char *text,
-			struct error *err)
-{
-	return usage(err, o, text, "a file name, before the guest is started");
-}
-
-_Static_assert(sizeof(enum seccomp_mode) == sizeof(uint32_t) &&
-		       sizeof(enum log_level) == sizeof(uint32_t),
-	       "parse_choice");
 #define AT(m) .offset = offsetof(struct options, m)
 
 const struct option_entry options_table[] = {
 	{"kernel", 'k', "FILE",
 	 "Kernel to boot: a Linux bzImage, or an ELF file with a PVH note. Needed.", NULL,
-	 GROUP_GUEST, parse_file, AT(kernel)},
+	 GROUP_GUEST, option_value_file, AT(kernel)},
 	{"initrd", 'i', "FILE", "Initial RAM disk given to the kernel.", NULL, GROUP_GUEST,
-	 parse_file, AT(initrd)},
+	 option_value_file, AT(initrd)},
 	{"cmdline", 'p', "STRING", "Kernel command line, for example \"console=ttyS0\".", "",
-	 GROUP_GUEST, parse_string, AT(cmdline)},
+	 GROUP_GUEST, option_value_string, AT(cmdline)},
 	{"mem", 'm', "SIZE[,hugetlb=2M|1G][,collapse][,node=N][,path=FILE]",
 	 "Guest memory: a number alone is MiB, or it ends with B, K, M, G or T; at least 32M. "
 	 "hugetlb= takes reserved huge pages of that size (sysctl vm.nr_hugepages; those of 1G are "
@@ -271,7 +39,7 @@ const struct option_entry options_table[] = {
 	 "sealed "
 	 "memfd. FILE is the guest's alone while it lives, and afterwards keeps what it had in "
 	 "memory: remove it then.",
-	 "256M", GROUP_GUEST, parse_mem},
+	 "256M", GROUP_GUEST, option_value_mem},
 	{"cpus", 'c', "N[,sockets=N,cores=N,threads=N][,affinity=SET[:SET]...][,nested=on,pmu=on]",
 	 "Number of virtual CPUs, and what the guest sees of their arrangement: threads of a core, "
 	 "cores of a socket; by default each is a core of one socket. affinity= says on which of "
@@ -282,7 +50,7 @@ const struct option_entry options_table[] = {
 	 "KVM "
 	 "that is closed to it otherwise. pmu=on gives it the host's performance counters (perf), "
 	 "also over updates.",
-	 "1", GROUP_GUEST, parse_cpus},
+	 "1", GROUP_GUEST, option_value_cpus},
 	{"vfio", 0, "DEVICE[,WORD]...",
 	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0, or a mediated "
 	 "one, "
@@ -298,7 +66,7 @@ const struct option_entry options_table[] = {
 	 "that "
 	 "follow its function 0 share its slot in the guest, as on the host; slot=own: not so. May "
 	 "be repeated.",
-	 NULL, GROUP_DEVICES, parse_device},
+	 NULL, GROUP_DEVICES, option_value_device},
 	{"disk", 0, "PATH[,ro][,direct][,serial=TEXT][,queues=N][,aio=threads|io_uring]",
 	 "Give the guest a virtio disk in this file, a raw image or a block device, which no other "
 	 "program may write to meanwhile. ro: it cannot be written to, and several guests may have "
@@ -306,7 +74,7 @@ const struct option_entry options_table[] = {
 	 "most 20 characters. queues=N: so many queues, 1 to 16, for as many vCPUs; 1 without it. "
 	 "aio: who reads and writes the file, threads without it. "
 	 "PATH has no comma. May be repeated.",
-	 NULL, GROUP_DEVICES, parse_device},
+	 NULL, GROUP_DEVICES, option_value_device},
 	{"net", 0, "tap=IFNAME|fd=N|user[=SOCKET][,mac=MAC][,vhost=on|off][,queues=N]",
 	 "Give the guest a virtio network interface. tap: on this tap interface of the host, which "
 	 "molt-net-tap makes. fd: on an inherited descriptor, a tap or a stream socket that speaks "
@@ -316,103 +84,104 @@ const struct option_entry options_table[] = {
 	 "kernel moves a tap's frames, as it does without this where /dev/vhost-net can be opened; "
 	 "or does not. queues=N: so many pairs of queues, 1 to 8, for as many vCPUs, on a tap that "
 	 "may have several; 1 without it. May be repeated.",
-	 NULL, GROUP_DEVICES, parse_device},
+	 NULL, GROUP_DEVICES, option_value_device},
 	{"rng", 0, NULL,
 	 "Give the guest a virtio source of random bytes, which are the host kernel's.", NULL,
-	 GROUP_DEVICES, parse_device},
+	 GROUP_DEVICES, option_value_device},
 	{"balloon", 0, NULL,
 	 "Give the guest a virtio balloon, which is never inflated: the guest reports memory that "
 	 "it "
 	 "does not use, and the host has it until the guest wants it again. Not with --vfio, nor "
 	 "with guest memory of huge pages or on a device.",
-	 NULL, GROUP_DEVICES, parse_device},
+	 NULL, GROUP_DEVICES, option_value_device},
 	{"vsock", 0, "cid=N",
 	 "Give the guest sockets to its host, where it is context id N, from 3 on, which no other "
 	 "guest may have. The host's kernel serves them (/dev/vhost-vsock). An update resets the "
 	 "connections.",
-	 NULL, GROUP_DEVICES, parse_device},
+	 NULL, GROUP_DEVICES, option_value_device},
 	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",
 	 "Where the serial console goes. On a terminal, Ctrl-a x quits and Ctrl-a ? helps. "
 	 "pty:LINK makes a symbolic link to the pseudo terminal. unix:PATH listens for one client, "
 	 "which first gets the last lines.",
-	 "stdio", GROUP_DEVICES, parse_console, AT(console)},
+	 "stdio", GROUP_DEVICES, option_value_console, AT(console)},
 	{"name", 0, "NAME",
 	 "Name of the guest, put before each line of the log: at most 32 letters, digits, '.', '_' "
 	 "and '-', neither '.' nor '-' first. It also gives the guest a control socket under that "
 	 "name.",
-	 NULL, GROUP_RUN, parse_name, AT(name)},
+	 NULL, GROUP_RUN, option_value_name, AT(name)},
 	{"control", 0, "PATH|none",
 	 "Where to make the control socket, for molt status, update, stop and events. Without this "
 	 "option there is one for a guest with a --name only, /run/molt/NAME.sock for root and "
 	 "$XDG_RUNTIME_DIR/molt/NAME.sock for others. none: no socket.",
-	 NULL, GROUP_RUN, parse_control, AT(control)},
+	 NULL, GROUP_RUN, option_value_control, AT(control)},
 	{"take", 0, "GUEST",
 	 "Instead of starting a guest take over the running GUEST, a name or the path of a control "
 	 "socket, with all that it has. It runs on in this process; the one that had it ends with "
 	 "status 0. Stands alone.",
-	 NULL, GROUP_RUN, parse_file, AT(take)},
+	 NULL, GROUP_RUN, option_value_file, AT(take)},
 	{"report", 0, "FILE", "Append one JSON record to FILE for each update.", NULL, GROUP_RUN,
-	 parse_file, AT(report)},
+	 option_value_file, AT(report)},
 	{"log", 0, "FILE",
 	 "Append molt's messages to FILE, each with the time and its level, instead of writing "
 	 "them to "
 	 "standard error, which gets errors only. SIGHUP opens FILE anew.",
-	 NULL, GROUP_RUN, parse_file, AT(log)},
+	 NULL, GROUP_RUN, option_value_file, AT(log)},
 	{"log-level", 0, "error|warning|info", "Of molt's messages leave out what matters less.",
-	 "info", GROUP_RUN, parse_choice, AT(log_level)},
+	 "info", GROUP_RUN, option_value_choice, AT(log_level)},
 	{"on-reset", 0, "reboot|exit",
 	 "When the guest resets: reboot begins it anew in the same processes, with its console, "
 	 "control "
 	 "socket and clients, from the files as they are then; exit ends molt with status 32, for "
 	 "a "
 	 "supervisor to decide.",
-	 "exit", GROUP_RUN, parse_choice, AT(on_reset)},
+	 "exit", GROUP_RUN, option_value_choice, AT(on_reset)},
 	{"on-crash", 0, "reboot|exit|pause",
 	 "The same for a guest that crashes (triple fault: status 33; pvpanic: 34; a failure of "
 	 "KVM: 1); pause keeps it as it is, to be looked at, until molt stop ends it with that "
 	 "status.",
-	 "exit", GROUP_RUN, parse_choice, AT(on_crash)},
+	 "exit", GROUP_RUN, option_value_choice, AT(on_crash)},
 	{"stop-timeout", 0, "SECONDS",
 	 "After SIGTERM or SIGINT, how long the guest may take to power off.", "30", GROUP_RUN,
-	 parse_number, AT(stop_timeout_s), .min = 0, .max = 86400},
+	 option_value_number, AT(stop_timeout_s), .min = 0, .max = 86400},
 	{"update-timeout", 0, "MS",
 	 "How long the guest may stand still, at most, until the new program has taken over; after "
 	 "that it runs on in the old one. 0: twenty times what the new program needed to try the "
 	 "state before; at least 200 and 5 for each vCPU, whichever is more, and at most 10000.",
-	 "0", GROUP_RUN, parse_number, AT(update_timeout_ms), .min = 0, .max = 3600000},
+	 "0", GROUP_RUN, option_value_number, AT(update_timeout_ms), .min = 0, .max = 3600000},
 	{"prepare-timeout", 0, "MS",
 	 "How long a new program may take for each step of its preparation, while the guest runs.",
-	 "10000", GROUP_RUN, parse_number, AT(prepare_timeout_ms), .min = 100, .max = 3600000},
+	 "10000", GROUP_RUN, option_value_number, AT(prepare_timeout_ms), .min = 100,
+	 .max = 3600000},
 	{"warm-budget", 0, "MS",
 	 "How long a new program may fill its page tables with guest memory before it takes over, "
 	 "so that the guest does not have to fault it all in again. Memory that is not done by "
 	 "then is faulted in as it is touched. 0: none.",
-	 "30000", GROUP_RUN, parse_number, AT(warm_budget_ms), .min = 0, .max = 3600000},
+	 "30000", GROUP_RUN, option_value_number, AT(warm_budget_ms), .min = 0, .max = 3600000},
 	{"dry-run", 0, NULL,
 	 "Start nothing: say whether this host can run the guest, and where not what to do (molt "
 	 "host-check).",
-	 NULL, GROUP_RUN, parse_flag, AT(dry_run)},
+	 NULL, GROUP_RUN, option_value_flag, AT(dry_run)},
 	{"insecure-exe", 0, NULL,
 	 "Let an update run a program file that its group or everybody may write to, or that "
 	 "belongs to another user than root and the one who runs molt.",
-	 NULL, GROUP_RUN, parse_flag, AT(insecure_exe)},
+	 NULL, GROUP_RUN, option_value_flag, AT(insecure_exe)},
 	{"config", 0, "FILE",
 	 "Read options from FILE, each on a line of its own: NAME = VALUE, or NAME, without the "
 	 "dashes; "
 	 "# begins a comment line, and double quotes around VALUE keep blanks at its ends. What "
 	 "comes later on the command line wins. The guest keeps what "
 	 "it was started with: no update reads FILE again.",
-	 NULL, GROUP_RUN, parse_config},
+	 NULL, GROUP_RUN, option_value_config},
 	{"sandbox", 0, "kill|log|off",
 	 "What happens when a thread that serves the guest makes a system call that it has no need "
 	 "of: kill ends the guest with status 159, log lets the call pass. Both name it in the "
 	 "log. off puts no filters on.",
-	 SECCOMP_DEFAULT, GROUP_RUN, parse_choice, AT(sandbox)},
+	 SECCOMP_DEFAULT, GROUP_RUN, option_value_choice, AT(sandbox)},
 	{"testdev", 0, "ARGUMENT", "Add a test device. May be repeated.", NULL, GROUP_DEBUG,
-	 parse_device},
+	 option_value_device},
 	{"debug-hold", 0, "MS",
 	 "Hold every update's pause open this long before the state is handed over.", "0",
-	 GROUP_DEBUG, parse_number, AT(hold_ms), .min = 0, .max = 3600000},
+	 GROUP_DEBUG, option_value_number, AT(hold_ms), .min = 0, .max = 3600000},
 };
 const unsigned options_table_len = ARRAY_LEN(options_table);
 _Static_assert(ARRAY_LEN(options_table) <= OPTIONS_MAX, "options.texts");
@@ -429,7 +198,7 @@ bool options_effective(const struct options *opt, unsigned index, const char **n
 {
 	for (unsigned i = 0; i < options_table_len; i++) {
 		const struct option_entry *o = &options_table[i];
-		if (o->parse == parse_device || !opt->texts[i] || index--)
+		if (o->parse == option_value_device || !opt->texts[i] || index--)
 			continue;
 		*name = o->name;
 		*text = o->arg ? opt->texts[i] : NULL;
@@ -496,8 +265,8 @@ static int parse_words(struct options *opt, int argc, char **words, struct error
 			return unknown(word, err);
 		}
 		if (c == '?' && optopt >= LONG_BASE)
-			return usage(err, &options_table[optopt - LONG_BASE], words[optind - 1],
-				     "no argument");
+			return option_usage(err, &options_table[optopt - LONG_BASE],
+					    words[optind - 1], "no argument");
 		if (c == '?')
 			return unknown(words[optind - 1], err);
 		/* A line of a file is an option with its value: the next line is not that. */
