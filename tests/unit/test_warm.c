@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Warming: what, when and whether. KVM and the architecture's reader are fakes. */
-#include "tests/unit/unit.h"
+#include "tests/unit/folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +25,6 @@ static struct vcpu vcpu;
 static struct warm_options opt;
 static struct warm_result out;
 static struct error err;
-static char folder[32];
 static bool cancel;
 
 /* What was asked of the fakes, and what they say. */
@@ -137,18 +136,6 @@ static void progress(void *opaque, uint64_t done, uint64_t total)
 	fake.total = total;
 }
 
-static void put_file(const char *name, const char *text)
-{
-	char command[256], path[128];
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
-	snprintf(command, sizeof(command), "mkdir -p $(dirname %s)", path);
-	assert_int_equal(system(command), 0);
-	FILE *f = fopen(path, "w");
-	assert_non_null(f);
-	fputs(text, f);
-	fclose(f);
-}
-
 static void map_file(int fd)
 {
 	m->ram.fd = fd;
@@ -172,9 +159,8 @@ static int setup(void **state)
 					  .offset = {0, LOW_LEN}};
 	map_file(memfd_create("ram", MFD_CLOEXEC));
 	assert_int_equal(ftruncate(m->ram.fd, SIZE), 0);
-	strcpy(folder, "/tmp/molt-warm.XXXXXX");
-	assert_non_null(mkdtemp(folder));
-	put_file("proc/meminfo", "MemTotal: 99 kB\nMemAvailable:    4194304 kB\n");
+	folder_make();
+	folder_put("proc/meminfo", "MemTotal: 99 kB\nMemAvailable:    4194304 kB\n");
 	opt = (struct warm_options){.budget_ms = WARM_BUDGET_MS,
 				    .cancel = &cancel,
 				    .root = folder,
@@ -185,12 +171,10 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[64];
 	munmap(m->ram.hva, SIZE);
 	close(m->ram.fd);
 	free(m);
-	snprintf(command, sizeof(command), "rm -r %s", folder);
-	return system(command);
+	return folder_remove();
 }
 
 static void fill(uint64_t page, uint64_t n)
@@ -421,76 +405,11 @@ static void skipped_and_says_why(void **state)
 static void no_room_for_page_tables(void **state)
 {
 	fill(0, 1);
-	put_file("proc/meminfo", "MemAvailable: 16000 kB\n");
+	folder_put("proc/meminfo", "MemAvailable: 16000 kB\n");
 	assert_true(skipped("MemAvailable leaves 15 MiB"));
-	put_file("proc/meminfo", "MemAvailable: 17000 kB\n");
+	folder_put("proc/meminfo", "MemAvailable: 17000 kB\n");
 	assert_int_equal(run(), 0);
 	assert_int_equal(out.warmed, PAGE_LEN);
-}
-
-static void what_page_tables_take(void **state)
-{
-	assert_int_equal(warm_cost(GIB, PAGE_LEN), 4 * MIB + 256 * KIB);
-	assert_int_equal(warm_cost(GIB, 2 * MIB), 8 * KIB + 512);
-	assert_int_equal(warm_cost(0, PAGE_LEN), 0);
-	assert_true(warm_cost(UINT64_MAX, PAGE_LEN) > warm_cost(1024 * GIB, PAGE_LEN));
-}
-
-static struct warm_room room(void)
-{
-	struct warm_room r;
-	warm_room(folder, &r);
-	return r;
-}
-
-static void room_in_cgroups_of_version_2(void **state)
-{
-	assert_int_equal(room().len, 4 * GIB);
-	assert_string_equal(room().limit, "MemAvailable");
-	put_file("proc/self/cgroup", "0::/a/b\n");
-	assert_int_equal(room().len, 4 * GIB); /* nothing to be seen there */
-	put_file("sys/fs/cgroup/a/b/memory.max", "max\n");
-	put_file("sys/fs/cgroup/a/b/memory.high", "max\n");
-	put_file("sys/fs/cgroup/a/b/memory.current", "1000000\n");
-	assert_int_equal(room().len, 4 * GIB);
-	put_file("sys/fs/cgroup/a/memory.max", "3000000\n");
-	put_file("sys/fs/cgroup/a/memory.current", "1100000\n");
-	assert_int_equal(room().len, 1900000);
-	assert_string_equal(room().limit, "memory.max of /a");
-	put_file("sys/fs/cgroup/a/b/memory.high", "2500000\n");
-	assert_int_equal(room().len, 1500000);
-	assert_string_equal(room().limit, "memory.high of /a/b");
-	put_file("sys/fs/cgroup/a/b/memory.current", "2600000\n"); /* over it */
-	assert_int_equal(room().len, 0);
-	/* A container sees its own group as the root. */
-	put_file("proc/self/cgroup", "0::/\n");
-	put_file("sys/fs/cgroup/memory.max", "5000\n");
-	put_file("sys/fs/cgroup/memory.current", "4000\n");
-	assert_int_equal(room().len, 1000);
-	assert_string_equal(room().limit, "memory.max of /");
-}
-
-static void room_in_cgroups_of_version_1(void **state)
-{
-	put_file("proc/self/cgroup", "5:devices:/x\n4:memory:/a/b\n3:cpu,cpuacct:/\n0::/\n");
-	put_file("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
-	put_file("sys/fs/cgroup/memory/a/b/memory.usage_in_bytes", "70000\n");
-	assert_int_equal(room().len, 4 * GIB);
-	put_file("sys/fs/cgroup/memory/memory.limit_in_bytes", "100000\n");
-	put_file("sys/fs/cgroup/memory/memory.usage_in_bytes", "90000\n");
-	assert_int_equal(room().len, 10000);
-	/* and version 2 beside it */
-	put_file("sys/fs/cgroup/unified/memory.max", "7000\n");
-	put_file("sys/fs/cgroup/unified/memory.current", "1\n");
-	assert_int_equal(room().len, 6999);
-}
-
-static void cgroup_files_that_say_nothing(void **state)
-{
-	put_file("proc/self/cgroup", "\n:\n::\n0::\n0::nothing\nmemory\n4:memory:\n");
-	assert_int_equal(room().len, 4 * GIB);
-	put_file("proc/meminfo", "MemFree: 1 kB\n");
-	assert_true(room().len == UINT64_MAX);
 }
 
 /* ---- when ---- */
@@ -567,10 +486,6 @@ int main(void)
 		TEST(failures_leave_it_cold),
 		TEST(skipped_and_says_why),
 		TEST(no_room_for_page_tables),
-		TEST(what_page_tables_take),
-		TEST(room_in_cgroups_of_version_2),
-		TEST(room_in_cgroups_of_version_1),
-		TEST(cgroup_files_that_say_nothing),
 		TEST(a_budget_that_is_used_up),
 		TEST(called_off),
 		TEST(progress_is_told_ten_times_a_second),
