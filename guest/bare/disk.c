@@ -7,7 +7,7 @@
  *
  * Options: queues=N: that many, up to 4, each request in the one of its number; intx=1: INTA instead of MSI-X; event=1:
  * EVENT_IDX; reset=1: the driver resets the device now and then, with requests in flight; used=1: the disk need not be
- * empty.
+ * empty; odd=1: data buffers begin at odd addresses.
  */
 #include "guest.h"
 #include "virtio.h"
@@ -37,9 +37,12 @@ struct request {
 
 static struct virtq_rings rings[MAX_QUEUES];
 static struct request requests[DEPTH];
-static uint64_t data[DEPTH][BLOCK_WORDS] __attribute__((aligned(4096)));
-static uint32_t generation[MAX_BLOCKS]; /* of each block: 0: zeroes */
-static bool unknown[MAX_BLOCKS];	/* a write has failed: old or new */
+static uint8_t space[DEPTH][2 * BLOCK_LEN] __attribute__((aligned(4096)));
+static struct word {
+	uint64_t v;
+} __attribute__((packed)) * data[DEPTH]; /* each in its space; anywhere there */
+static uint32_t generation[MAX_BLOCKS];	 /* of each block: 0: zeroes */
+static bool unknown[MAX_BLOCKS];	 /* a write has failed: old or new */
 static bool busy[MAX_BLOCKS];
 static struct virtio v;
 static struct virtq queue[MAX_QUEUES];
@@ -89,7 +92,7 @@ static void prepare(unsigned i)
 	r->status = 0xee;
 	busy[r->block] = true;
 	for (uint32_t k = 0; type == WRITE && k < BLOCK_WORDS; k++)
-		data[i][k] = word_of(r->block, generation[r->block] + 1, k);
+		data[i][k].v = word_of(r->block, generation[r->block] + 1, k);
 }
 
 static void offer(unsigned i)
@@ -120,12 +123,12 @@ static void check_data(unsigned i)
 	uint32_t block = requests[i].block, gen = generation[block];
 
 	for (uint32_t k = 0; k < BLOCK_WORDS && !unknown[block]; k++) {
-		if (data[i][k] == word_of(block, gen, k))
+		if (data[i][k].v == word_of(block, gen, k))
 			continue;
 		wrong = "holds something else";
 		wrong_block = block;
 		wrong_gen = gen;
-		wrong_word = data[i][k];
+		wrong_word = data[i][k].v;
 		return;
 	}
 }
@@ -186,6 +189,13 @@ static void take_back(unsigned n)
 	}
 }
 
+/* At odd addresses, each at another distance from a page's begin and end. */
+static void buffers(bool odd)
+{
+	for (unsigned i = 0; i < DEPTH; i++)
+		data[i] = (struct word *)&space[i][odd ? i * 250 + 1 : 0];
+}
+
 static void start(void)
 {
 	uint64_t features = option_number("event", 0) ? VIRTIO_F_EVENT_IDX : 0;
@@ -242,7 +252,7 @@ static void one(uint32_t type, uint32_t block)
 	requests[0].head.sector = type == FLUSH ? 0 : (uint64_t)block * SECTORS;
 	busy[block] = true;
 	for (uint32_t k = 0; type == WRITE && k < BLOCK_WORDS; k++)
-		data[0][k] = word_of(block, generation[block] + 1, k);
+		data[0][k].v = word_of(block, generation[block] + 1, k);
 	offer(0);
 	kick();
 	take_back(1);
@@ -261,7 +271,7 @@ static uint64_t read_back(void *arg)
 	for (uint32_t b = 0; b < blocks && !wrong; b++) {
 		one(READ, b);
 		for (uint32_t k = 0; k < BLOCK_WORDS; k++)
-			sum = (sum ^ data[0][k]) * 0x100000001b3ull;
+			sum = (sum ^ data[0][k].v) * 0x100000001b3ull;
 	}
 	return sum;
 }
@@ -316,6 +326,7 @@ void guest_main(void)
 	if (intx)
 		ioapic_set(v.pin, IOAPIC_LEVEL | VEC_DISK);
 	with_resets = option_number("reset", 0);
+	buffers(option_number("odd", 0));
 	for (unsigned q = 0; q < queues; q++)
 		queue[q].rings = &rings[q];
 	start();

@@ -30,6 +30,7 @@ struct test_case {
 	bool svm;      /* only where KVM lets a guest have guests, by SVM */
 	bool emulated; /* only on an emulated host, which is harmed */
 	unsigned disk_mib; /* a file of zeroes, %D/disk, is there when molt starts */
+	bool strict;	   /* only where direct I/O wants memory that is aligned (direct.h) */
 	bool container;	   /* molt is process 1 of a pid namespace */
 };
 

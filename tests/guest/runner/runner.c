@@ -16,6 +16,7 @@
 #include "tests/guest/runner/bench.h"
 #include "tests/guest/cases/cases.h"
 #include "tests/guest/runner/cgroup.h"
+#include "tests/guest/runner/direct.h"
 #include "tests/guest/runner/session.h"
 #include "tests/guest/runner/session_user.h"
 
@@ -108,6 +109,10 @@ static const char *why_not(const struct settings *set, const struct test_case *t
 		return "it takes memory from the host: in the bed only (nested/bare-guests)";
 	if (t->shipped && !is_static(set->molt))
 		return "only for the release build, which is static: set MOLT";
+	if (t->strict && !direct_is_strict())
+		return "the file system of TMPDIR (/tmp) takes direct I/O of memory that is not "
+		       "aligned, "
+		       "or has none";
 	return t->cgroup ? cgroup_make() : NULL;
 }
 
