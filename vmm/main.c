@@ -201,15 +201,24 @@ static int command(int argc, char *argv[])
 	return fail(&err);
 }
 
+/* C libraries differ in whether they still know the errno of a write that was made while the answer was printed. So the
+ * message names the file, and not the errno. */
+static int not_written(void)
+{
+	struct error err;
+	char file[200] = "?";
+	ssize_t n = readlink("/proc/self/fd/1", file, sizeof(file) - 1);
+	if (n > 0)
+		file[n] = 0;
+	error_set(&err, EIO, "standard output (%s): the answer could not be written whole", file);
+	error_hint(&err, "make room there, or give it another output");
+	return fail(&err);
+}
+
 /* Output that cannot be written is a failure. */
 int main(int argc, char *argv[])
 {
-	struct error err;
 	int status = command(argc, argv);
-	int code = fflush(stdout) ? errno : ferror(stdout) ? EIO : 0;
-	if (!code || status)
-		return status;
-	error_errno(&err, code, "standard output");
-	error_hint(&err, "give it an output that can be written");
-	return fail(&err);
+	bool written = !fflush(stdout) && !ferror(stdout);
+	return status || written ? status : not_written();
 }

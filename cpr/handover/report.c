@@ -93,8 +93,10 @@ static void record(struct machine *m, struct json *j)
 	int fd = fdset_get(&m->fds, "report");
 	pthread_mutex_unlock(&m->lock);
 	int rc = fd < 0 ? 0 : fd_append_whole(fd, j->text, j->len);
-	if (rc)
+	if (rc) {
 		log_warn("--report %s: record not written: %s", m->opt.report, strerror(-rc));
+		log_info("  remedy: make room; the records after that are written");
+	}
 	control_update_ended(m->control, j->text, j->len);
 }
 

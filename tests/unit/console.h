@@ -153,6 +153,7 @@ static inline int open_console(const char *spec)
 {
 	memset(&err, 0, sizeof(err));
 	m.console = NULL;
+	m.opt.console = spec;
 	int rc = console_open(&m, spec, &m.console, &err);
 	if (!rc)
 		console_attach(m.console, reader, on_drained, NULL);

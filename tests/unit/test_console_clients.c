@@ -40,9 +40,20 @@ static void a_file_that_cannot_be_opened(void **state)
 
 static void a_full_disk_does_not_stop_the_guest(void **state)
 {
+	char text[400] = "";
+	int log = memfd_create("stderr", MFD_CLOEXEC),
+	    was = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
 	start("file:/dev/full");
+	dup2(log, STDERR_FILENO);
 	for (int i = 0; i < 10000; i++)
 		assert_int_equal(guest_writes("0123456789"), 10);
+	dup2(was, STDERR_FILENO);
+	close(was);
+	ssize_t n = pread(log, text, sizeof(text) - 1, 0);
+	close(log);
+	assert_in_range(n, 1, sizeof(text) - 2); /* once */
+	assert_non_null(strstr(text, "--console file:/dev/full: what the guest writes is lost: "));
+	assert_non_null(strstr(text, "remedy: make room"));
 }
 
 /* --- pty --- */

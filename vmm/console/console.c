@@ -144,9 +144,12 @@ static void send_unsent(struct console *con)
 			break;
 		}
 		if (n < 0) {
-			if (!con->warned)
-				log_warn("console: what the guest writes is lost: %s",
-					 strerror((int)-n));
+			if (!con->warned) {
+				log_warn("--console %s: what the guest writes is lost: %s",
+					 con->m->opt.console, strerror((int)-n));
+				log_info("  remedy: make room for it; what comes later is written "
+					 "again");
+			}
 			con->warned = true;
 			con->m->counters.state.console_dropped += s->unsent;
 			s->unsent = 0; /* a full disk may have room again for what comes next */
