@@ -6,7 +6,7 @@
 set -eu
 
 WAIT=${WAIT:-300}
-UPDATES=0 GUESTS=0 FAILED=0 PID='' WORKER=''
+UPDATES=0 GUESTS=0 FAILED=0 PID='' WORKER='' ECHOES=''
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP
 
@@ -59,6 +59,7 @@ finish() {
 
 cleanup() {
 	[ -z "$PID" ] || kill -KILL "$PID" 2>/dev/null || true
+	[ -z "$ECHOES" ] || kill "$ECHOES" 2>/dev/null || true
 }
 
 # Peers saw it too: about one nested update in a hundred ends with KVM internal error 3, and what
@@ -257,15 +258,34 @@ locked_due() {
 parent_is_new() { [ "/proc/$PID/exe" -ef "$PROGRAM" ]; }
 parent_is_at_rest() { [ "$(parent_fds)" -eq "$PARENT_FDS" ]; }
 
-# Puts the other version in place, as an upgrade does, and asks for the update.
-update_ask() {
+# As an upgrade of its package does.
+program_put() { # FILE
+	cp "$1" "$PROGRAM.new"
+	mv "$PROGRAM.new" "$PROGRAM"
+}
+
+# Puts the other version in place; its update counts.
+other_version() {
 	RECORDS=$(lines "$REPORT")
 	if [ "$SIDE" = a ]; then SIDE=b; else SIDE=a; fi
-	cp "/bed/molt-$SIDE" "$PROGRAM.new"
-	mv "$PROGRAM.new" "$PROGRAM"
+	program_put "/bed/molt-$SIDE"
 	UPDATES=$((UPDATES + 1))
 	echo "$UPDATES" >/out/updates
+}
+
+# Puts the other version in place and asks for the update.
+update_ask() {
+	other_version
 	kill -USR1 "$PID"
+}
+
+# Asks for an update that is to be refused: $RECORD.
+update_refused() {
+	update_ask
+	wait_until "record of the update" record_beyond "$RECORDS"
+	RECORD=$(tail -n 1 "$REPORT")
+	say "$RECORD"
+	expect "result" "$(json "$RECORD" result)" = refused
 }
 
 stopped_successor() {
@@ -282,8 +302,7 @@ stopped_successor() {
 update_hold() { # POINT
 	RECORDS=$(lines "$REPORT") SUCCESSOR=''
 	echo "$1:stop" >/tmp/fault
-	cp /bed/molt-faulty "$PROGRAM.new"
-	mv "$PROGRAM.new" "$PROGRAM"
+	program_put /bed/molt-faulty
 	UPDATES=$((UPDATES + 1))
 	echo "$UPDATES" >/out/updates
 	kill -USR1 "$PID"
@@ -427,6 +446,29 @@ guest_end() {
 	quiet_expect "system calls that the sandbox forbids" "$(grep -c sandbox: "$LOG")" -eq 0
 }
 
+# ---- a network interface on a tap of L1's ----
+
+tap_start() { # COMMAND... that makes tap0
+	"$@" >/dev/null || fail "no tap"
+	ip addr add 10.0.2.2/24 dev tap0
+	ip link set tap0 up
+}
+
+# Sends back what comes to L1's port 7000, until the case ends.
+echo_start() {
+	nc -ll -p 7000 -e cat >/dev/null 2>&1 &
+	ECHOES=$!
+}
+
+# Who moves the frames of the guest's only interface: molt or vhost. Its control socket is /run/guest.sock.
+served_by() { /bed/molt-a status /run/guest.sock --json | sed -n 's/.*"served_by":"\([a-z]*\)".*/\1/p'; }
+
+# The guest's account of its TCP connection.
+connection_kept() { # BYTES
+	expect "bytes of the connection that were wrong" "$(field "$END" tcp_bad)" -eq 0
+	expect "bytes that came back" "$(field "$END" tcp_recv)" -gt "$1"
+}
+
 # ---- devices that the guest is to eject (unbind=eject, --control $CONTROL) ----
 
 # From here on the host waits for the device.
@@ -488,6 +530,22 @@ pings_compared() { # HOW-MANY
 
 stretch() { # TITLE FROM TO LOST
 	say "$1: $(($3 - $2)) heartbeats, pings lost $4, largest clock gap $(beats_max gap_us "$2" "$3") us, slowest answer $(beats_max rtt_us "$2" "$3") us"
+}
+
+# Powers off a guest whose kernel had nothing to complain of, and which has lost no ping.
+guest_stop_unharmed() {
+	kernel_calm
+	guest_stop
+	expect "pings lost in the whole life" "$(field "$END" lost)" -eq 0
+}
+
+# Has a tool warm a VM of its own, and says what it said; it must have tried MODE.
+warmed() { # MODE MIB PAGES
+	LOG=/out/warm.log rc=0
+	/bed/warm "$2" "$3" >"$LOG" || rc=$?
+	while read -r line; do say "$3: $line"; done <"$LOG"
+	expect "warm $2 $3" "$rc" -eq 0
+	expect "mode $1" "$(grep -c "^WARM mode=$1 way=$1 " "$LOG")" -eq 1
 }
 
 # The kernel's own words since the guest was ready, into $DIR/kmsg.txt.

@@ -17,8 +17,6 @@ say "$regs"
 pings_over_updates 8
 expect "the device's registers" "$(ask "regs /sys/class/net/eth0/device/resource0 $REGISTERS" REGS)" = "$regs"
 expect "carrier_changes" "$(ask "read /sys/class/net/eth0/carrier_changes" READ)" = "$carrier"
-kernel_calm
-guest_stop
-expect "pings lost in the whole life" "$(field "$END" lost)" -eq 0
+guest_stop_unharmed
 expect "pings sent" "$(field "$END" sent)" -gt 1000
 finish

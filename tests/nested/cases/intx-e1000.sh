@@ -16,9 +16,7 @@ kill "$sender"
 beats_wait 2
 full=$(ask "read /sys/class/net/eth0/statistics/rx_missed_errors" READ)
 say "packets that found the ring full: $full"
-kernel_calm
-guest_stop
-expect "pings lost in the whole life" "$(field "$END" lost)" -eq 0
+guest_stop_unharmed
 # On a machine that is busy otherwise the guest may be away for longer than the ring lasts: what found it
 # full is the network's loss, not the update's.
 expect "packets missing, but for those that found the ring full" "$(field "$END" udp_missing)" -le "${full#READ }"

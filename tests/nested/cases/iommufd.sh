@@ -18,9 +18,7 @@ expect "guest memory is pinned (kB)" "$(pinned)" -eq $((MEM * 1024))
 expect "the descriptor of iommufd" "$(links '/dev/iommu')" -eq 1
 expect "descriptors of groups and containers" "$(links '/dev/vfio/[0-9v]')" -eq 0
 pings_over_updates 8
-kernel_calm
-guest_stop
-expect "pings lost in the whole life" "$(field "$END" lost)" -eq 0
+guest_stop_unharmed
 expect "blocks with wrong content" "$(field "$END" disk_bad)" -eq 0
 expect "transfers that failed" "$(field "$END" disk_errs)" -eq 0
 
@@ -44,11 +42,7 @@ guest_stop
 # One page less than twice: it runs, and an update is refused with the reason, before the pause.
 WRAP="/bed/as-user $USER $GROUP $((2 * MEM * 1048576 - 4096))"
 guest_start
-update_ask
-wait_until "record of the update" record_beyond "$RECORDS"
-RECORD=$(tail -n 1 "$REPORT")
-say "$RECORD"
-expect "result" "$(json "$RECORD" result)" = refused
+update_refused
 expect "the reason names the limit" "$(echo "$RECORD" | grep -c RLIMIT_MEMLOCK)" -eq 1
 guest_stop
 finish

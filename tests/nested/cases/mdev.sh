@@ -22,11 +22,7 @@ say "slowest eight bytes: $(field "$END" tty_max_us) us"
 
 DEVICES=mdev:$MDEV,iommu=type1
 guest_start
-update_ask
-wait_until "record of the update" record_beyond "$RECORDS"
-RECORD=$(tail -n 1 "$REPORT")
-say "$RECORD"
-expect "result" "$(json "$RECORD" result)" = refused
+update_refused
 expect "the reason names the device" "$(echo "$RECORD" | grep -c "$MDEV")" -ge 1
 guest_stop
 finish

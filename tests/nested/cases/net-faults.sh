@@ -6,13 +6,9 @@
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
-/bed/tap-queues tap0 || fail "no tap"
-ip addr add 10.0.2.2/24 dev tap0
-ip link set tap0 up
-nc -ll -p 7000 -e cat >/dev/null 2>&1 &
-echoes=$!
+tap_start /bed/tap-queues tap0
+echo_start
 
-served_by() { /bed/molt-a status /run/guest.sock --json | sed -n 's/.*"served_by":"\([a-z]*\)".*/\1/p'; }
 irqs() { ask "irqs virtio0-input.$1" IRQS | cut -d' ' -f2; }
 
 # The call, which of its kind in the successor fails; what becomes of the update; who serves the interface; the reason.
@@ -21,8 +17,7 @@ row() { # CALL RESULT SERVED-BY WORDS
 	echo "$1:fail" >/tmp/fault
 	before=$(lines "$REPORT")
 	first=$(irqs 0) second=$(irqs 1)
-	cp /bed/molt-faulty "$PROGRAM.new"
-	mv "$PROGRAM.new" "$PROGRAM"
+	program_put /bed/molt-faulty
 	kill -USR1 "$PID"
 	wait_until "record of an update" record_beyond "$before"
 	record=$(tail -n 1 "$REPORT")
@@ -53,11 +48,7 @@ row vhost-backend-3 ok molt
 updates 1
 expect "who serves it after an update" "$(served_by)" = vhost
 expect "pings lost over the updates" $(($(pings_lost) - lost0)) -eq 0
-kernel_calm
-guest_stop
-kill "$echoes" 2>/dev/null
-expect "pings lost in the whole life" "$(field "$END" lost)" -eq 0
-expect "bytes of the connection that were wrong" "$(field "$END" tcp_bad)" -eq 0
-expect "bytes that came back" "$(field "$END" tcp_recv)" -gt 1000000
+guest_stop_unharmed
+connection_kept 1000000
 echo "FAULT rows=4 survived=$SURVIVED excepted=0"
 finish

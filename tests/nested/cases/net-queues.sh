@@ -6,11 +6,8 @@
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
-/bed/tap-queues tap0 || fail "no tap"
-ip addr add 10.0.2.2/24 dev tap0
-ip link set tap0 up
-nc -ll -p 7000 -e cat >/dev/null 2>&1 &
-echoes=$!
+tap_start /bed/tap-queues tap0
+echo_start
 
 attached() { count /sys/class/net/tap0/queues/rx-*; }
 dropped() { cat /sys/class/net/tap0/statistics/tx_dropped; }
@@ -33,11 +30,7 @@ for vhost in on off; do
 	expect "interrupts of the second pair" "$(irqs 1 | cut -d' ' -f2)" -gt "${before1#IRQS }"
 	expect "queues of the tap after updates" "$(attached)" -eq 2
 	expect "frames that found the tap's queue full" "$(dropped)" -eq "$dropped0"
-	kernel_calm
-	guest_stop
-	expect "pings lost in the whole life" "$(field "$END" lost)" -eq 0
-	expect "bytes of the connection that were wrong" "$(field "$END" tcp_bad)" -eq 0
-	expect "bytes that came back" "$(field "$END" tcp_recv)" -gt 1000000
+	guest_stop_unharmed
+	connection_kept 1000000
 done
-kill "$echoes" 2>/dev/null
 finish

@@ -5,18 +5,13 @@
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
-tunctl -t tap0 >/dev/null || fail "no tap"
-ip addr add 10.0.2.2/24 dev tap0
-ip link set tap0 up
-nc -ll -p 7000 -e cat >/dev/null 2>&1 &
-echoes=$!
+tap_start tunctl -t tap0
+echo_start
 
-served_by() { /bed/molt-a status /run/guest.sock --json | sed -n 's/.*"served_by":"\([a-z]*\)".*/\1/p'; }
 # An update that changes who serves the interface, and so which threads and descriptors there are.
 other_update() { # PROGRAM RESULT SERVED-BY
 	before=$(lines "$REPORT")
-	cp "$1" "$PROGRAM.new"
-	mv "$PROGRAM.new" "$PROGRAM"
+	program_put "$1"
 	kill -USR1 "$PID"
 	wait_until "record of an update" record_beyond "$before"
 	expect "result" "$(json "$(tail -n 1 "$REPORT")" result)" = "$2"
@@ -41,10 +36,6 @@ other_update /bed/molt-a ok molt
 mv /dev/vhost-net.away /dev/vhost-net
 other_update /bed/molt-b ok vhost
 expect "frames that found the tap's queue full" "$(cat /sys/class/net/tap0/statistics/tx_dropped)" -eq 0
-kernel_calm
-guest_stop
-kill "$echoes" 2>/dev/null
-expect "pings lost in the whole life" "$(field "$END" lost)" -eq 0
-expect "bytes of the connection that were wrong" "$(field "$END" tcp_bad)" -eq 0
-expect "bytes that came back" "$(field "$END" tcp_recv)" -gt 1000000
+guest_stop_unharmed
+connection_kept 1000000
 finish

@@ -5,11 +5,8 @@
 # shellcheck source=tests/nested/lib.sh
 . /bed/lib.sh
 
-tunctl -t tap0 >/dev/null || fail "no tap"
-ip addr add 10.0.2.2/24 dev tap0
-ip link set tap0 up
-nc -ll -p 7000 -e cat >/dev/null 2>&1 &
-echoes=$!
+tap_start tunctl -t tap0
+echo_start
 
 ARGS="molt.interval_ms=20 molt.irq=virtio0 molt.tcp=7000" GROWS="irqs recv tcp_recv"
 guest_start --net tap=tap0,mac=52:54:00:12:34:77
@@ -19,10 +16,6 @@ pings_over_updates 8
 expect "carrier_changes" "$(ask "read /sys/class/net/eth0/carrier_changes" READ)" = "$carrier"
 dropped=$(cat /sys/class/net/tap0/statistics/tx_dropped)
 expect "frames that found the tap's queue full" "$dropped" -eq 0
-kernel_calm
-guest_stop
-kill "$echoes" 2>/dev/null
-expect "pings lost in the whole life" "$(field "$END" lost)" -eq 0
-expect "bytes of the connection that were wrong" "$(field "$END" tcp_bad)" -eq 0
-expect "bytes that came back" "$(field "$END" tcp_recv)" -gt 1000000
+guest_stop_unharmed
+connection_kept 1000000
 finish

@@ -12,12 +12,7 @@ mkdir -m 700 /tmp/control
 
 # Puts the other version in place and has it take the guest. The rest is as after an update (update_check).
 take_ask() {
-	RECORDS=$(lines "$REPORT")
-	if [ "$SIDE" = a ]; then SIDE=b; else SIDE=a; fi
-	cp "/bed/molt-$SIDE" "$PROGRAM.new"
-	mv "$PROGRAM.new" "$PROGRAM"
-	UPDATES=$((UPDATES + 1))
-	echo "$UPDATES" >/out/updates
+	other_version
 	giver=$PID
 	unshare -m -n -i -u "$PROGRAM" run --take "$CONTROL" </dev/null >>"$LOG" 2>&1 3>&- &
 	PID=$!
@@ -41,8 +36,6 @@ carrier=$(ask "read /sys/class/net/eth0/carrier_changes" READ)
 pings_over_updates 8
 expect "takes" "$TAKES" -eq 4
 expect "carrier_changes" "$(ask "read /sys/class/net/eth0/carrier_changes" READ)" = "$carrier"
-kernel_calm
-guest_stop
-expect "pings lost in the whole life" "$(field "$END" lost)" -eq 0
+guest_stop_unharmed
 expect "pings sent" "$(field "$END" sent)" -gt 1000
 finish

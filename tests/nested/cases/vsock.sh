@@ -20,8 +20,7 @@ beats_wait 2
 expect "connections that the guest saw end" "$(field "$(beat)" vsock_ends)" -eq 4
 expect "that L1 saw reset" "$(grep -c reset /tmp/ends)" -eq 4
 before=$(lines "$REPORT")
-cp /bed/molt-faulty "$PROGRAM.new"
-mv "$PROGRAM.new" "$PROGRAM"
+program_put /bed/molt-faulty
 kill -USR1 "$PID"
 wait_until "record of an update" record_beyond "$before"
 expect "result" "$(json "$(tail -n 1 "$REPORT")" result)" = refused
