@@ -20,7 +20,7 @@ const char *const options_groups[GROUP_COUNT] = {
 
 const struct option_entry options_table[] = {
 	{"kernel", 'k', "FILE",
-	 "Kernel to boot: a Linux bzImage, or an ELF file with a PVH note. Needed.", NULL,
+	 "Kernel to boot: a Linux bzImage, or an ELF file with a PVH note. Required.", NULL,
 	 GROUP_GUEST, option_value_file, AT(kernel)},
 	{"initrd", 'i', "FILE", "Initial RAM disk given to the kernel.", NULL, GROUP_GUEST,
 	 option_value_file, AT(initrd)},
@@ -52,52 +52,49 @@ const struct option_entry options_table[] = {
 	 "also over updates.",
 	 "1", GROUP_GUEST, option_value_cpus},
 	{"vfio", 0, "DEVICE[,WORD]...",
-	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0, or a mediated "
-	 "one, "
-	 "like mdev:UUID. rom=off hides its option ROM. iommu=type1 or iommu=iommufd: how the "
-	 "kernel is "
-	 "asked for the IOMMU; iommufd where the host has it. p2p=on: the guest's other devices "
-	 "reach its BARs by DMA, and the guest is not updated. noreset starts it as its last user "
-	 "left it. "
-	 "unbind=poweroff: when the host wants the device back the guest is asked to power off. "
-	 "unbind=eject: it is asked to give up the device, and runs on without it; with "
-	 "unbind_timeout=SECONDS, to power off if it has not by then. vf_token=UUID: "
-	 "what the owner of a virtual function's physical one has set. Functions of one device "
-	 "that "
-	 "follow its function 0 share its slot in the guest, as on the host; slot=own: not so. May "
-	 "be repeated.",
+	 "Give this PCI device, bound to vfio-pci, to the guest, like 0000:00:05.0, or a "
+	 "mediated one, like mdev:UUID. rom=off hides its option ROM. iommu=type1 or "
+	 "iommu=iommufd chooses the kernel's interface to the IOMMU; by default it is iommufd "
+	 "where the host has it. p2p=on lets the guest's other devices reach its BARs by DMA; "
+	 "such a guest is not updated. noreset starts the device as its last user left it. "
+	 "unbind=poweroff: when the host wants the device back, the guest is asked to power "
+	 "off. unbind=eject: the guest is asked to give up the device, and runs on without it; "
+	 "if it has not done so after unbind_timeout=SECONDS, it is asked to power off. "
+	 "vf_token=UUID: "
+	 "the token that the owner of a virtual function's physical function has set. "
+	 "Functions of one device that follow its function 0 share its slot in the guest, as "
+	 "on the host; slot=own gives the function a slot of its own. May be repeated.",
 	 NULL, GROUP_DEVICES, option_value_device},
 	{"disk", 0, "PATH[,ro][,direct][,serial=TEXT][,queues=N][,aio=threads|io_uring]",
-	 "Give the guest a virtio disk in this file, a raw image or a block device, which no other "
-	 "program may write to meanwhile. ro: it cannot be written to, and several guests may have "
-	 "it. direct goes past the host's page cache. serial=TEXT: by what the guest finds it, at "
-	 "most 20 characters. queues=N: so many queues, 1 to 16, for as many vCPUs; 1 without it. "
-	 "aio: who reads and writes the file, threads without it. "
-	 "PATH has no comma. May be repeated.",
+	 "Give the guest a virtio disk in this file, a raw image or a block device. No other "
+	 "program may write to it meanwhile. ro: the guest cannot write to it, and several "
+	 "guests may have it. direct bypasses the host's page cache. serial=TEXT: the disk's "
+	 "serial number in the guest, at most 20 characters. queues=N: number of queues, 1 to "
+	 "16, 1 by default; the guest uses one for each vCPU. aio: what reads and writes the "
+	 "file, threads by default. PATH has no comma. May be repeated.",
 	 NULL, GROUP_DEVICES, option_value_device},
 	{"net", 0, "tap=IFNAME|fd=N|user[=SOCKET][,mac=MAC][,vhost=on|off][,queues=N]",
-	 "Give the guest a virtio network interface. tap: on this tap interface of the host, which "
-	 "molt-net-tap makes. fd: on an inherited descriptor, a tap or a stream socket that speaks "
-	 "as passt does. user: through passt, which molt starts and which needs no rights on the "
-	 "host, or which listens at SOCKET. mac: its address; without it a random one, and "
-	 "another one when the guest begins anew in place (--on-reset reboot). vhost: the host's "
-	 "kernel moves a tap's frames, as it does without this where /dev/vhost-net can be opened; "
-	 "or does not. queues=N: so many pairs of queues, 1 to 8, for as many vCPUs, on a tap that "
-	 "may have several; 1 without it. May be repeated.",
+	 "Give the guest a virtio network interface. tap: on this tap interface of the host, "
+	 "which molt-net-tap makes. fd: on an inherited descriptor, a tap or a stream socket "
+	 "that speaks as passt does. user: through passt, which molt starts and which needs no "
+	 "rights on the host, or which listens at SOCKET. mac: its address; by default a "
+	 "random one, and a new one when the guest reboots in place (--on-reset reboot). "
+	 "vhost: whether the host's kernel moves a tap's frames; by default it does where "
+	 "/dev/vhost-net can be opened. queues=N: number of pairs of queues, 1 to 8, 1 by "
+	 "default, on a tap that allows several; the guest uses one for each vCPU. May be "
+	 "repeated.",
 	 NULL, GROUP_DEVICES, option_value_device},
-	{"rng", 0, NULL,
-	 "Give the guest a virtio source of random bytes, which are the host kernel's.", NULL,
-	 GROUP_DEVICES, option_value_device},
+	{"rng", 0, NULL, "Give the guest a virtio source of random bytes from the host's kernel.",
+	 NULL, GROUP_DEVICES, option_value_device},
 	{"balloon", 0, NULL,
-	 "Give the guest a virtio balloon, which is never inflated: the guest reports memory that "
-	 "it "
-	 "does not use, and the host has it until the guest wants it again. Not with --vfio, nor "
-	 "with guest memory of huge pages or on a device.",
+	 "Give the guest a virtio balloon. It is never inflated: the guest reports memory that "
+	 "it does not use, and the host may use that until the guest needs it again. Not with "
+	 "--vfio, nor with guest memory of huge pages or on a device.",
 	 NULL, GROUP_DEVICES, option_value_device},
 	{"vsock", 0, "cid=N",
-	 "Give the guest sockets to its host, where it is context id N, from 3 on, which no other "
-	 "guest may have. The host's kernel serves them (/dev/vhost-vsock). An update resets the "
-	 "connections.",
+	 "Give the guest sockets to its host. The guest is context id N, 3 or more, which no "
+	 "other guest may have. The host's kernel serves them (/dev/vhost-vsock). An update "
+	 "resets the connections.",
 	 NULL, GROUP_DEVICES, option_value_device},
 	{"console", 0, "stdio|pty[:LINK]|file:PATH|unix:PATH|none",
 	 "Where the serial console goes. On a terminal, Ctrl-a x quits and Ctrl-a ? helps. "
@@ -115,50 +112,49 @@ const struct option_entry options_table[] = {
 	 "$XDG_RUNTIME_DIR/molt/NAME.sock for others. none: no socket.",
 	 NULL, GROUP_RUN, option_value_control, AT(control)},
 	{"take", 0, "GUEST",
-	 "Instead of starting a guest take over the running GUEST, a name or the path of a control "
-	 "socket, with all that it has. It runs on in this process; the one that had it ends with "
-	 "status 0. Stands alone.",
+	 "Do not start a guest, but take over the running GUEST, a name or the path of a "
+	 "control socket, with all that it has. The guest runs on under this process; the one "
+	 "that had it ends with status 0. No other option may be given.",
 	 NULL, GROUP_RUN, option_value_file, AT(take)},
 	{"report", 0, "FILE", "Append one JSON record to FILE for each update.", NULL, GROUP_RUN,
 	 option_value_file, AT(report)},
 	{"log", 0, "FILE",
 	 "Append molt's messages to FILE, each with the time and its level, instead of writing "
-	 "them to "
-	 "standard error, which gets errors only. SIGHUP opens FILE anew.",
+	 "them to standard error, which gets errors only. SIGHUP opens FILE again.",
 	 NULL, GROUP_RUN, option_value_file, AT(log)},
-	{"log-level", 0, "error|warning|info", "Of molt's messages leave out what matters less.",
-	 "info", GROUP_RUN, option_value_choice, AT(log_level)},
+	{"log-level", 0, "error|warning|info",
+	 "Leave out messages that are less important than this.", "info", GROUP_RUN,
+	 option_value_choice, AT(log_level)},
 	{"on-reset", 0, "reboot|exit",
-	 "When the guest resets: reboot begins it anew in the same processes, with its console, "
-	 "control "
-	 "socket and clients, from the files as they are then; exit ends molt with status 32, for "
-	 "a "
-	 "supervisor to decide.",
+	 "What to do when the guest resets: reboot boots it again in the same processes, with "
+	 "its console, control socket and clients, from the files as they are then; exit ends "
+	 "molt with status 32, so that a supervisor can decide.",
 	 "exit", GROUP_RUN, option_value_choice, AT(on_reset)},
 	{"on-crash", 0, "reboot|exit|pause",
-	 "The same for a guest that crashes (triple fault: status 33; pvpanic: 34; a failure of "
-	 "KVM: 1); pause keeps it as it is, to be looked at, until molt stop ends it with that "
-	 "status.",
+	 "What to do when the guest crashes (triple fault: status 33; pvpanic: 34; a failure "
+	 "of KVM: 1): reboot and exit as for --on-reset; pause keeps it as it is, for "
+	 "inspection, until molt stop ends it with that status.",
 	 "exit", GROUP_RUN, option_value_choice, AT(on_crash)},
 	{"stop-timeout", 0, "SECONDS",
 	 "After SIGTERM or SIGINT, how long the guest may take to power off.", "30", GROUP_RUN,
 	 option_value_number, AT(stop_timeout_s), .min = 0, .max = 86400},
 	{"update-timeout", 0, "MS",
-	 "How long the guest may stand still, at most, until the new program has taken over; after "
-	 "that it runs on in the old one. 0: twenty times what the new program needed to try the "
-	 "state before; at least 200 and 5 for each vCPU, whichever is more, and at most 10000.",
+	 "How long the guest may stand still, at most, until the new program has taken over. "
+	 "After that it runs on in the old one. 0: twenty times as long as the new program "
+	 "took to try the state before the pause; at least 200, at least 5 for each vCPU, at "
+	 "most 10000.",
 	 "0", GROUP_RUN, option_value_number, AT(update_timeout_ms), .min = 0, .max = 3600000},
 	{"prepare-timeout", 0, "MS",
 	 "How long a new program may take for each step of its preparation, while the guest runs.",
 	 "10000", GROUP_RUN, option_value_number, AT(prepare_timeout_ms), .min = 100,
 	 .max = 3600000},
 	{"warm-budget", 0, "MS",
-	 "How long a new program may fill its page tables with guest memory before it takes over, "
-	 "so that the guest does not have to fault it all in again. Memory that is not done by "
-	 "then is faulted in as it is touched. 0: none.",
+	 "How long a new program may fill its page tables with guest memory before it takes "
+	 "over, so that the guest does not have to fault it in again. The rest is faulted in "
+	 "when the guest touches it. 0: fill none.",
 	 "30000", GROUP_RUN, option_value_number, AT(warm_budget_ms), .min = 0, .max = 3600000},
 	{"dry-run", 0, NULL,
-	 "Start nothing: say whether this host can run the guest, and where not what to do (molt "
+	 "Start nothing. Say whether this host can run the guest, and if not, what to do (molt "
 	 "host-check).",
 	 NULL, GROUP_RUN, option_value_flag, AT(dry_run)},
 	{"insecure-exe", 0, NULL,
@@ -173,9 +169,9 @@ const struct option_entry options_table[] = {
 	 "it was started with: no update reads FILE again.",
 	 NULL, GROUP_RUN, option_value_config},
 	{"sandbox", 0, "kill|log|off",
-	 "What happens when a thread that serves the guest makes a system call that it has no need "
-	 "of: kill ends the guest with status 159, log lets the call pass. Both name it in the "
-	 "log. off puts no filters on.",
+	 "What to do when a thread that serves the guest makes a system call that it does not "
+	 "need: kill ends the guest with status 159, log allows the call. Both name it in the "
+	 "log. off installs no filters.",
 	 SECCOMP_DEFAULT, GROUP_RUN, option_value_choice, AT(sandbox)},
 	{"testdev", 0, "ARGUMENT", "Add a test device. May be repeated.", NULL, GROUP_DEBUG,
 	 option_value_device},
