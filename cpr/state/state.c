@@ -197,15 +197,25 @@ int state_open(struct state_blob *blob, const void *data, size_t len, struct err
 	return 0;
 }
 
+/* The node's index, or -1. Nodes are loaded in the order in which they were saved, and there may be thousands: so the
+ * search begins where the last one has ended. */
+static int find(struct state_blob *blob, const char *node)
+{
+	for (unsigned k = 0, i = blob->last; k < blob->n; k++, i = i + 1 < blob->n ? i + 1 : 0)
+		if (!strcmp(blob->nodes[i].name, node)) {
+			blob->last = i;
+			return (int)i;
+		}
+	return -1;
+}
+
 int state_claim(struct state_blob *blob, const char *node)
 {
-	for (unsigned i = 0; i < blob->n; i++) {
-		if (strcmp(blob->nodes[i].name, node))
-			continue;
-		blob->nodes[i].used = true;
-		return blob->nodes[i].node;
-	}
-	return -1;
+	int i = find(blob, node);
+	if (i < 0)
+		return -1;
+	blob->nodes[i].used = true;
+	return blob->nodes[i].node;
 }
 
 static bool all_have_defaults(const struct state_class *cls)
@@ -248,12 +258,10 @@ int state_load_section(struct state_blob *blob, const struct state_section *s, s
 }
 
 /* Has that node been loaded or claimed? Also false when there is none. */
-static bool claimed(const struct state_blob *blob, const char *node)
+static bool claimed(struct state_blob *blob, const char *node)
 {
-	for (unsigned i = 0; i < blob->n; i++)
-		if (!strcmp(blob->nodes[i].name, node))
-			return blob->nodes[i].used;
-	return false;
+	int i = find(blob, node);
+	return i >= 0 && blob->nodes[i].used;
 }
 
 int state_load(struct state_blob *blob, const struct state_tree *tree, struct error *err)

@@ -10,7 +10,7 @@
 #include "cpr/state/fields.h"
 
 #define STATE_COMPATIBLE   "molt,state-1"
-#define STATE_MAX_SECTIONS 512
+#define STATE_MAX_SECTIONS 2304 /* two for each of 1024 vCPUs, and the rest */
 #define STATE_NODE_LEN	   48
 
 struct state_section {
@@ -54,7 +54,8 @@ struct state_blob {
 	const void *fdt;
 	size_t len; /* bytes in use, trailer included */
 	struct state_header header;
-	unsigned n; /* subnodes of the root */
+	unsigned n;    /* subnodes of the root */
+	unsigned last; /* that was found */
 	struct {
 		int node;
 		const char *name;
