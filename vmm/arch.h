@@ -27,9 +27,26 @@ struct vm_cap {
 extern const struct vm_cap arch_needs[];
 extern const char arch_kvm_modules[]; /* "kvm_a or kvm_b": what is to be loaded */
 
-/* Writes the routes of GSI 0 to IRQ_PINS - 1, at most two each. Returns how many. */
+/* The interrupt controller that has the pins, where that is one of ours: of machines for which KVM's does not do. All
+ * functions: device lock held. */
+struct arch_pins;
+
+/* Writes the routes of GSI 0 to IRQ_PINS - 1, at most two each. Returns how many. @p NULL: KVM's controllers have
+ * them. */
 struct kvm_irq_routing_entry;
-uint32_t arch_pin_routes(struct kvm_irq_routing_entry *e);
+uint32_t arch_pin_routes(const struct arch_pins *p, struct kvm_irq_routing_entry *e);
+
+/* Sets a pin. raise: until the guest has served it. */
+void arch_pins_set(struct arch_pins *p, uint32_t gsi, bool level);
+void arch_pins_raise(struct arch_pins *p, uint32_t gsi);
+
+/* The guest has served @vector. Returns a bit mask of the GSIs that were raised, and are not any more. */
+uint32_t arch_pins_eoi(struct arch_pins *p, uint8_t vector);
+/* Is any served? */
+bool arch_pins_in_service(const struct arch_pins *p);
+
+/* What KVM is told as the address of a message that the guest has given that one. */
+uint64_t arch_pins_msi_addr(uint64_t addr);
 
 struct arch_pci_layout {
 	uint64_t ecam_base, ecam_len; /* bus 0 only: 1 MiB */

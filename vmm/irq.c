@@ -4,6 +4,7 @@
 
 #include <linux/kvm.h>
 #include <poll.h>
+#include <sys/epoll.h>
 
 #include "vmm/arch.h"
 #include "vmm/vm.h"
@@ -25,6 +26,13 @@ void irq_init(struct irq *irq, struct vm *vm)
 	pthread_mutex_init(&irq->lock, NULL);
 	uploaded_by = NULL;
 	irq_load_begin(irq);
+}
+
+int irq_use_pins(struct irq *irq, struct arch_pins *pins, struct error *err)
+{
+	irq->pins = pins;
+	irq->lines_fd = epoll_create1(EPOLL_CLOEXEC);
+	return irq->lines_fd < 0 ? error_errno(err, errno, "interrupt lines: epoll") : 0;
 }
 
 void irq_load_begin(struct irq *irq)
@@ -84,11 +92,23 @@ static int irqfd(struct irq *irq, struct irq_source *src, uint32_t flags)
 	return (int)vm_ioctl(irq->vm->fd, KVM_IRQFD, &arg);
 }
 
+static bool is_line(const struct irq *irq, const struct irq_source *src)
+{
+	return irq->pins && src->kind == IRQ_LEVEL;
+}
+
+/* A line that is off keeps its count, as with an irqfd, and its pin as it is. */
+static int line(struct irq *irq, struct irq_source *src, int op)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = src};
+	return epoll_ctl(irq->lines_fd, op, src->fd, &ev) < 0 ? -errno : 0;
+}
+
 static int attach(struct irq *irq, struct irq_source *src, struct error *err)
 {
 	if (src->attached)
 		return 0;
-	int rc = irqfd(irq, src, 0);
+	int rc = is_line(irq, src) ? line(irq, src, EPOLL_CTL_ADD) : irqfd(irq, src, 0);
 	if (rc < 0)
 		return error_errno(err, -rc, "irqfd for GSI %u", src->gsi);
 	src->attached = true;
@@ -99,7 +119,8 @@ static int detach(struct irq *irq, struct irq_source *src, struct error *err)
 {
 	if (!src->attached)
 		return 0;
-	int rc = irqfd(irq, src, KVM_IRQFD_FLAG_DEASSIGN);
+	int rc = is_line(irq, src) ? line(irq, src, EPOLL_CTL_DEL)
+				   : irqfd(irq, src, KVM_IRQFD_FLAG_DEASSIGN);
 	if (rc < 0)
 		return error_errno(err, -rc, "taking the irqfd off GSI %u", src->gsi);
 	src->attached = false;
@@ -124,17 +145,18 @@ int irq_routes_commit(struct irq *irq, struct error *err)
 {
 	if (!irq->routes_dirty)
 		return 0;
-	uint32_t n = arch_pin_routes(table.entries);
+	uint32_t n = arch_pin_routes(irq->pins, table.entries);
 	for (struct irq_source *s = irq->sources; s; s = s->next) {
 		if (s->kind != IRQ_MSI || !s->wanted)
 			continue;
 		if (n == ARRAY_LEN(table.entries))
 			return error_set(err, E2BIG, "more than %u interrupt routes", n);
+		uint64_t addr = irq->pins ? arch_pins_msi_addr(s->msi_addr) : s->msi_addr;
 		table.entries[n++] = (struct kvm_irq_routing_entry){
 			.gsi = s->gsi,
 			.type = KVM_IRQ_ROUTING_MSI,
-			.u.msi = {.address_lo = (uint32_t)s->msi_addr,
-				  .address_hi = (uint32_t)(s->msi_addr >> 32),
+			.u.msi = {.address_lo = (uint32_t)addr,
+				  .address_hi = (uint32_t)(addr >> 32),
 				  .data = s->msi_data}};
 	}
 	table.head.nr = n;
@@ -203,15 +225,17 @@ bool irq_pending(const struct irq_source *src)
 void irq_pin(struct irq *irq, uint32_t gsi, bool level)
 {
 	struct kvm_irq_level arg = {.irq = gsi, .level = level};
-	vm_ioctl(irq->vm->fd, KVM_IRQ_LINE, &arg);
+	if (irq->pins)
+		arch_pins_set(irq->pins, gsi, level);
+	else
+		vm_ioctl(irq->vm->fd, KVM_IRQ_LINE, &arg);
 }
 
 int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data)
 {
 	struct kvm_msi msi = {
 		.address_lo = (uint32_t)addr, .address_hi = (uint32_t)(addr >> 32), .data = data};
-	long rc = vm_ioctl(irq->vm->fd, KVM_SIGNAL_MSI, &msi);
-	return rc < 0 ? (int)rc : 0;
+	return (int)vm_ioctl(irq->vm->fd, KVM_SIGNAL_MSI, &msi);
 }
 
 int irq_detach_all(struct irq *irq, struct error *err)
@@ -236,10 +260,11 @@ static void attach_or_inject(struct irq *irq, struct irq_source *src)
 	log_error(&err);
 	irq->missing = true;
 	uint64_t count;
-	if (read(src->fd, &count, sizeof(count)) != sizeof(count))
+	if (is_line(irq, src) || read(src->fd, &count, sizeof(count)) != sizeof(count))
 		return;
 	if (src->kind == IRQ_MSI) {
-		irq_msi_send(irq, src->msi_addr, src->msi_data);
+		irq_msi_send(irq, irq->pins ? arch_pins_msi_addr(src->msi_addr) : src->msi_addr,
+			     src->msi_data);
 	} else {
 		irq_pin(irq, src->gsi, true);
 		irq_pin(irq, src->gsi, false);
@@ -271,7 +296,8 @@ void irq_attach_all(struct irq *irq, enum irq_kind kind)
 		 * once more, and the guest interrupted twice. */
 		bool pending = kind == IRQ_LEVEL && irq_pending(s);
 		attach_or_inject(irq, s);
-		if (kind == IRQ_LEVEL && !(pending && s->attached))
+		/* With pins of ours an update loses nothing: a pin that is raised is state. */
+		if (kind == IRQ_LEVEL && !irq->pins && !(pending && s->attached))
 			unmask(s);
 	}
 	pthread_mutex_unlock(&irq->lock);
@@ -287,8 +313,31 @@ void irq_attach_missing(struct irq *irq)
 			continue;
 		if (attach(irq, s, &err))
 			irq->missing = true;
-		else if (s->kind == IRQ_LEVEL)
+		else if (s->kind == IRQ_LEVEL && !irq->pins)
 			unmask(s);
 	}
 	pthread_mutex_unlock(&irq->lock);
+}
+
+void irq_lines_fired(void *opaque, uint32_t events)
+{
+	struct irq *irq = opaque;
+	struct epoll_event ev[16];
+	int n = epoll_wait(irq->lines_fd, ev, ARRAY_LEN(ev), 0);
+	for (int i = 0; i < n; i++) {
+		const struct irq_source *src = ev[i].data.ptr;
+		uint64_t count;
+		if (read(src->fd, &count, sizeof(count)) == sizeof(count))
+			arch_pins_raise(irq->pins, src->gsi);
+	}
+}
+
+/* All devices that share the pin look again, whether they have raised it or not; KVM does the same. A source that is
+ * off for an update is one of them. */
+void irq_eoi(struct irq *irq, uint8_t vector)
+{
+	uint32_t ended = irq->pins ? arch_pins_eoi(irq->pins, vector) : 0;
+	for (struct irq_source *s = irq->sources; s && ended; s = s->next)
+		if (s->kind == IRQ_LEVEL && s->wanted && ended >> s->gsi & 1)
+			unmask(s);
 }

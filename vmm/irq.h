@@ -35,13 +35,22 @@ struct irq {
 	pthread_mutex_t lock; /* of the sources. An exit that changes none does not take it */
 	bool live; /* irqfds may be attached: false until the machine starts and inside an update */
 	bool routes_dirty;
-	bool changed; /* a source is; the device lock's */
-	bool missing; /* KVM has refused one that is wanted: irq_attach_missing() */
+	bool changed;		/* a source is; the device lock's */
+	bool missing;		/* KVM has refused one that is wanted: irq_attach_missing() */
+	struct arch_pins *pins; /* NULL: KVM has the interrupt controllers */
+	int lines_fd;		/* with @pins: an epoll of the level sources that are attached */
 	uint8_t gsi_used[IRQ_MAX_GSI / 8];
 	struct irq_source *sources;
 };
 
 void irq_init(struct irq *irq, struct vm *vm);
+
+/* The pins are not KVM's. It has no irqfds that resample then (kvm_arch_irqfd_allowed): what those do for level sources
+ * is done by irq_lines_fired, whenever lines_fd is readable, and by irq_eoi. Right after irq_init. */
+struct arch_pins;
+int irq_use_pins(struct irq *irq, struct arch_pins *pins, struct error *err);
+void irq_lines_fired(void *opaque, uint32_t events);
+void irq_eoi(struct irq *irq, uint8_t vector);
 
 /* Before a state is loaded, with nothing attached: no GSI is taken any more, and no source wanted. */
 void irq_load_begin(struct irq *irq);
@@ -66,6 +75,7 @@ bool irq_pending(const struct irq_source *src);
 
 /* Sets a level or edge pin of the interrupt controllers (GSI 0 to 23). */
 void irq_pin(struct irq *irq, uint32_t gsi, bool level);
+/* A message to KVM, with the address as KVM wants it. Returns how many vCPUs have taken it, or -errno. */
 int irq_msi_send(struct irq *irq, uint64_t addr, uint32_t data);
 
 /* Uploads the routing table if it has changed. */

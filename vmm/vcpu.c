@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include "vmm/arch.h"
 #include "vmm/kvm_stats.h"
 #include "vmm/machine.h"
 
@@ -95,6 +96,20 @@ void vcpu_flush_pending(struct vcpu *cpu)
 
 /* ---- the threads ---- */
 
+/* Where the pins are not KVM's it tells an EOI with the next KVM_RUN only, right before it would enter the guest
+ * (KVM_REQ_IOAPIC_EOI_EXIT): until then it is in nobody's state. */
+static void flush_eoi(struct vcpu *cpu)
+{
+	struct machine *m = cpu->m;
+	if (!m->irq.pins)
+		return;
+	pthread_mutex_lock(&m->lock);
+	bool due = arch_pins_in_service(m->irq.pins);
+	pthread_mutex_unlock(&m->lock);
+	if (due)
+		vcpu_flush_pending(cpu);
+}
+
 /* Parks. Saves only when all are parked, because until then they may interrupt each other. */
 static void park_and_save(struct vcpu *cpu)
 {
@@ -105,10 +120,12 @@ static void park_and_save(struct vcpu *cpu)
 	/* This vCPU has ended the machine, and no pause was requested yet. */
 	while (gate->want == GATE_RUN || gate->want == GATE_HOLD)
 		pthread_cond_wait(&gate->to_vcpus, &gate->lock);
-	if (gate->want == GATE_STOP) {
-		pthread_mutex_unlock(&gate->lock);
+	bool ends = gate->want == GATE_STOP;
+	pthread_mutex_unlock(&gate->lock);
+	if (ends)
 		return;
-	}
+	flush_eoi(cpu); /* it may interrupt others too */
+	pthread_mutex_lock(&gate->lock);
 	cpu->round = gate->round;
 	__atomic_store_n(&gate->parked, gate->parked + 1, __ATOMIC_RELEASE);
 	if (gate->parked == gate->cpus) {

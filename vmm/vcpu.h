@@ -106,6 +106,8 @@ static inline int vcpu_open(struct vcpu *cpu, const struct vm *vm, struct error 
 /* The architecture's part, called on the vCPU's own thread (init: by the creator). */
 int vcpu_arch_init(struct vcpu *cpu, struct error *err);   /* allocates and registers the state */
 int vcpu_arch_create(struct vcpu *cpu, struct error *err); /* CPUID; fresh: reset state */
+/* Serves an exit that only this architecture has. False: it is none. */
+bool vcpu_arch_serve(struct vcpu *cpu);
 int vcpu_arch_save(struct vcpu *cpu, struct error *err);
 int vcpu_arch_load(struct vcpu *cpu, struct error *err);
 /* Tries the state: without what would let KVM write to the guest's memory or arm a timer. */

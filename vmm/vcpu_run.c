@@ -81,6 +81,8 @@ static bool serve(struct vcpu *cpu)
 			 run->fail_entry.hardware_entry_failure_reason);
 		break;
 	default:
+		if (vcpu_arch_serve(cpu))
+			return goes_on(cpu);
 		snprintf(what, sizeof(what), "KVM exit %u that molt does not serve",
 			 run->exit_reason);
 	}

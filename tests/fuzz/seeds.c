@@ -272,6 +272,27 @@ static void ports_seeds(void)
 	}
 }
 
+/* An entry is written, its pin asserted, the interrupt served, with an update before that. */
+static void ioapic_seeds(void)
+{
+	static const uint32_t low[] = {0x40, 0x8040, 0x10040, 0x18040, 0x8940};
+	for (unsigned i = 0; i < ARRAY_LEN(low); i++) {
+		for (unsigned word = 2; word-- > 0;) {
+			put_num(0xa4, 2); /* select */
+			put_num(0x10 + 2 * i + word, 4);
+			put_num(0xac, 2); /* window */
+			put_num(word ? 0x12a20000 : low[i], 4);
+		}
+		put_num(0xa0 | i << 8, 2); /* up */
+		put_num(0xa1 | i << 8, 2); /* raised */
+		put_num(3, 2);		   /* update */
+		put_num(0x82, 2);	   /* EOI */
+		put_num(0x40, 1);
+		put_num(0x80 | i << 8, 2); /* down */
+		done("ioapic");
+	}
+}
+
 static void console_seeds(void)
 {
 	static const char *const typed[] = {"hello\r", "\1a\1\1\1?", "\1x", "a\1", "\1b\1a\1"};
@@ -459,6 +480,7 @@ int main(int argc, char **argv)
 	options_seeds();
 	kernel_seeds(argc > 2 ? argv[2] : NULL);
 	ports_seeds();
+	ioapic_seeds();
 	console_seeds();
 	control_seeds();
 	wire_seeds();

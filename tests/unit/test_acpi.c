@@ -133,12 +133,12 @@ static void fadt(void **state)
 }
 
 struct madt_count {
-	unsigned lapic, x2apic, ioapic, override, nmi;
+	unsigned lapic, x2apic, ioapic, override, nmi, x2apic_nmi;
 };
 
 static struct madt_count walk_madt(const struct acpi_madt *t, uint32_t cpus)
 {
-	struct madt_count n = {0};
+	struct madt_count n = {.override = cpus > 255}; /* without a PIT its override is missing */
 	const uint8_t *p = (const uint8_t *)(t + 1), *end = (const uint8_t *)t + t->h.length;
 	while (p < end) {
 		assert_true(end - p >= 2 && p[1] >= 2 && p[1] <= end - p);
@@ -170,6 +170,12 @@ static struct madt_count walk_madt(const struct acpi_madt *t, uint32_t cpus)
 			assert_int_equal(p[5], 1);
 			n.nmi++;
 			break;
+		case 0xa:
+			assert_int_equal(p[1], 12);
+			assert_int_equal(load_le(p + 4, 4), UINT32_MAX);
+			assert_int_equal(p[8], 1);
+			n.x2apic_nmi++;
+			break;
 		case 9:
 			assert_int_equal(p[1], 16);
 			assert_int_equal(x->apic_id, 255 + n.x2apic++);
@@ -186,7 +192,7 @@ static struct madt_count walk_madt(const struct acpi_madt *t, uint32_t cpus)
 
 static void madt(void **state)
 {
-	static const uint32_t cpus[] = {1, 2, 8, 64, 255, 256, 300};
+	static const uint32_t cpus[] = {1, 2, 8, 64, 255, 256, 300, 1024};
 	for (unsigned i = 0; i < ARRAY_LEN(cpus); i++) {
 		const struct acpi_madt *t = find(root(cpus[i]), "APIC");
 		assert_int_equal(t->lapic, 0xfee00000);
@@ -196,6 +202,8 @@ static void madt(void **state)
 		assert_int_equal(n.ioapic, 1);
 		assert_int_equal(n.override, 2);
 		assert_int_equal(n.nmi, 1);
+		assert_int_equal(n.x2apic_nmi, cpus[i] > 255);
+		assert_int_equal(t->flags, cpus[i] <= 255); /* 8259s */
 	}
 }
 
@@ -290,7 +298,7 @@ static void slots_that_may_go(void **state)
 	};
 	assert_null(find_nth(root(1), "SSDT", 1));
 	machine.eject_slots = 1u << 3 | 1u << 17 | 1u << 31;
-	uint64_t gpa = root(255);
+	uint64_t gpa = root(1024);
 	assert_non_null(find_nth(gpa, "SSDT", 3));
 	assert_null(find_nth(gpa, "SSDT", 4));
 	const struct acpi_header *h = find_nth(gpa, "SSDT", 2);
@@ -299,8 +307,8 @@ static void slots_that_may_go(void **state)
 			fail_msg("slot.asl, %s: %u times", want[i].what,
 				 occurrences(h, want[i].bytes, want[i].len));
 	machine.eject_slots = ~1u;
-	assert_non_null(find_nth(root(255), "SSDT", 31));
-	find(root(255), "APIC");
+	assert_non_null(find_nth(root(1024), "SSDT", 31));
+	find(root(1024), "APIC");
 	machine.eject_slots = 0;
 }
 

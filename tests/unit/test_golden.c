@@ -31,7 +31,7 @@
 
 #define SLOT	     1 /* of the passed-through device */
 #define BLOB_MAX     (1 << 20)
-#define GOLDEN_BYTES 49585
+#define GOLDEN_BYTES 49947
 
 static long golden_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -51,6 +51,7 @@ struct rest {
 	struct x86_state x86;
 	struct vcpu_state cpu;
 	struct svm_state svm;
+	struct ioapic_state ioapic;
 	struct balloon_state balloon; /* this one has a passed-through device */
 };
 
@@ -76,7 +77,7 @@ static void add(struct machine *m, const char *node, const struct state_class *c
 	assert_int_equal(state_register(&m->tree, &s, NULL), 0);
 }
 
-/* With virtio devices and SVM, unless a state is loaded that is older. */
+/* With virtio devices, SVM and an IOAPIC, unless a state is loaded that is older. */
 static struct machine *golden_machine(bool fresh, bool virtio, struct rest *rest)
 {
 	static const struct device_class *const devices[] = {&serial_class, &cmos_class,
@@ -98,6 +99,8 @@ static struct machine *golden_machine(bool fresh, bool virtio, struct rest *rest
 		fail_msg("%s", err.text);
 	if (virtio)
 		add(m, "svm@0", &svm_state_class, &rest->svm);
+	if (virtio)
+		add(m, "ioapic", &ioapic_state_class, &rest->ioapic);
 	if (virtio)
 		add(m, "balloon", balloon_class.state, &rest->balloon);
 	if (virtio && (machine_add_device(m, &disk_class, "disk.raw,serial=golden", &err) ||
@@ -176,6 +179,7 @@ static void live(struct machine *m, struct rest *rest)
 	fill(&x86_state_class, &rest->x86);
 	fill(&cpu_state_class, &rest->cpu);
 	fill(&svm_state_class, &rest->svm);
+	fill(&ioapic_state_class, &rest->ioapic);
 	rest->balloon.virtio.queues = 3;
 	live_virtio(&rest->balloon.virtio, 0x130000020, 0x120000);
 	m->console->state = (struct console_state){.escape = 1,

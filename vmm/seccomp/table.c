@@ -123,10 +123,17 @@ static const struct seccomp_row control[] = {
 
 /* Waits for kicks, reads and writes one file, interrupts the guest. What its io_uring may be asked for is said to the
  * kernel when that is made (devices/virtio/disk_ring.c). */
-static const struct seccomp_row disk[] = {
-	SECCOMP_CALL(epoll_pwait),   SECCOMP_CALL(io_uring_enter), SECCOMP_CALL(preadv),
-	SECCOMP_CALL(pwritev),	     SECCOMP_CALL(fdatasync),	   SECCOMP_CALL(fallocate),
-	SECCOMP_IOCTL(KVM_IRQ_LINE),
+static const struct seccomp_row
+	disk[] =
+		{
+			SECCOMP_CALL(epoll_pwait),
+			SECCOMP_CALL(io_uring_enter),
+			SECCOMP_CALL(preadv),
+			SECCOMP_CALL(pwritev),
+			SECCOMP_CALL(fdatasync),
+			SECCOMP_CALL(fallocate),
+			SECCOMP_IOCTL(KVM_IRQ_LINE),
+			SECCOMP_IOCTL(KVM_SIGNAL_MSI), /* the same, with an IOAPIC of ours */
 };
 
 /* In the order in which the arguments of one call are tried: what is called most comes first. */

@@ -7,6 +7,7 @@
 
 #include "vmm/arch.h"
 #include "vmm/arch/x86_64/acpi_tables.h"
+#include "vmm/arch/x86_64/cpu.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/machine.h"
 
@@ -115,10 +116,12 @@ static void build_fadt(struct acpi *a)
 
 static uint64_t madt_len(uint32_t ncpus)
 {
-	uint64_t small = ncpus < 255 ? ncpus : 255; /* 255 is the broadcast id */
+	uint64_t small = ncpus < CPU_MAX_XAPIC ? ncpus : CPU_MAX_XAPIC, wide = ncpus - small;
 	return sizeof(struct acpi_madt) + small * sizeof(struct acpi_madt_lapic) +
-	       (ncpus - small) * sizeof(struct acpi_madt_x2apic) + sizeof(struct acpi_madt_ioapic) +
-	       2 * sizeof(struct acpi_madt_override) + sizeof(struct acpi_madt_lapic_nmi);
+	       wide * sizeof(struct acpi_madt_x2apic) + sizeof(struct acpi_madt_ioapic) +
+	       (wide ? 1 : 2) * sizeof(struct acpi_madt_override) +
+	       sizeof(struct acpi_madt_lapic_nmi) +
+	       (wide ? sizeof(struct acpi_madt_x2apic_nmi) : 0);
 }
 
 static void madt_entry(uint8_t **at, const void *entry, uint64_t len)
@@ -135,21 +138,25 @@ static void build_madt(struct acpi *a)
 {
 	uint32_t ncpus = a->m->opt.cpus;
 	struct acpi_madt *t = table_alloc(a, MADT, "APIC", 5, madt_len(ncpus));
+	bool wide = cpu_ids_are_wide(ncpus);
 	uint8_t *at = (uint8_t *)(t + 1);
 
 	t->lapic = LAYOUT_LAPIC_BASE;
-	t->flags = 1;
-	for (uint32_t i = 0; i < ncpus && i < 255; i++)
+	t->flags = !wide;
+	for (uint32_t i = 0; i < ncpus && i < CPU_MAX_XAPIC; i++)
 		MADT_ENTRY(&at, 0, acpi_madt_lapic, .processor_uid = (uint8_t)i,
 			   .apic_id = (uint8_t)i, .flags = 1);
-	for (uint32_t i = 255; i < ncpus; i++)
+	for (uint32_t i = CPU_MAX_XAPIC; i < ncpus; i++)
 		MADT_ENTRY(&at, 9, acpi_madt_x2apic, .processor_uid = i, .apic_id = i, .flags = 1);
 	/* Id 0 is what KVM's IOAPIC register holds after reset. */
 	MADT_ENTRY(&at, 1, acpi_madt_ioapic, .address = LAYOUT_IOAPIC_BASE);
-	MADT_ENTRY(&at, 2, acpi_madt_override, .source = 0, .gsi = LAYOUT_TIMER_PIN);
+	if (!wide) /* there is a PIT */
+		MADT_ENTRY(&at, 2, acpi_madt_override, .source = 0, .gsi = LAYOUT_TIMER_PIN);
 	MADT_ENTRY(&at, 2, acpi_madt_override, .source = LAYOUT_SCI_GSI, .gsi = LAYOUT_SCI_GSI,
 		   .flags = 0xd);
 	MADT_ENTRY(&at, 4, acpi_madt_lapic_nmi, .processor_uid = 0xff, .lint = 1);
+	if (wide)
+		MADT_ENTRY(&at, 0xa, acpi_madt_x2apic_nmi, .processor_uid = UINT32_MAX, .lint = 1);
 	table_seal(t);
 }
 

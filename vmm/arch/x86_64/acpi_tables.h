@@ -120,6 +120,13 @@ struct acpi_madt_lapic_nmi {
 	uint8_t lint;
 } PACKED;
 
+struct acpi_madt_x2apic_nmi {
+	uint8_t type, length;
+	uint16_t flags;
+	uint32_t processor_uid;
+	uint8_t lint, reserved[3];
+} PACKED;
+
 /* PCI Firmware Specification 4.1.2 */
 struct acpi_mcfg {
 	struct acpi_header h;

@@ -17,8 +17,8 @@ static const struct field x86_fields[] = {
 
 STATE_CLASS(x86_state_class, "x86", 1, struct x86_state, x86_fields);
 
-const struct state_class *const arch_state_classes[] = {&x86_state_class, &cpu_state_class,
-							&svm_state_class, NULL};
+const struct state_class *const arch_state_classes[] = {
+	&x86_state_class, &cpu_state_class, &svm_state_class, &ioapic_state_class, NULL};
 
 const struct vm_cap arch_needs[] = {
 	VM_CAP(PIT2, "2.6"),
@@ -83,7 +83,7 @@ int arch_init(struct machine *m, struct error *err)
 	int rc = xsave_init(m, err) ?: svm_init(m, err);
 	if (!rc && m->fresh)
 		rc = choose_mmio64(m, err);
-	return rc ? rc : state_register(&m->tree, &s, err);
+	return rc ?: state_register(&m->tree, &s, err) ?: irqchip_init(m, err);
 }
 
 int arch_boot(struct machine *m, struct error *err)

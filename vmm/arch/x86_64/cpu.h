@@ -6,6 +6,7 @@
 
 #include "cpr/state/fields.h"
 #include "vmm/cpu_options.h"
+#include "vmm/irq.h"
 #include "vmm/vcpu.h"
 #include "vmm/arch.h"
 
@@ -131,6 +132,32 @@ bool cpuid_has_hyperv(const struct vcpu_state *s);
 /* Width of the physical addresses that a guest with it can use; 36: it does not say. */
 unsigned cpuid_address_bits(const struct kvm_cpuid2 *c);
 
+/* ---- ioapic.c: of machines whose local APIC ids have more than 8 bits. Its other functions are in vmm/arch.h ---- */
+
+#define CPU_MAX_XAPIC 255 /* vCPUs; id 255 means all of them */
+
+static inline bool cpu_ids_are_wide(uint32_t cpus)
+{
+	return cpus > CPU_MAX_XAPIC;
+}
+
+struct ioapic_state {
+	uint32_t id, index;
+	uint32_t lines;	 /* bit mask of pins that devices of ours assert */
+	uint32_t raised; /* the same for those of eventfds, until the guest's EOI */
+	uint64_t entry[IRQ_PINS];
+};
+
+extern const struct state_class ioapic_state_class;
+
+/* The machine has it from now on, at its address, in its state and as m->irq.pins. */
+int ioapic_realize(struct machine *m, struct error *err);
+
+/* ---- irqchip.c ---- */
+
+/* Whose interrupt controllers the machine has. Before its devices. */
+int irqchip_init(struct machine *m, struct error *err);
+
 /* ---- what x86-64 keeps per machine ---- */
 
 /* What the guest was given and what KVM holds for the whole VM: state node "x86". */
@@ -138,8 +165,8 @@ struct x86_state {
 	uint64_t mmio64_base, mmio64_len; /* PCI window above RAM */
 	uint64_t clock_boottime_ns;	  /* CLOCK_BOOTTIME when the clock was read */
 	struct kvm_clock_data clock;
-	struct kvm_irqchip irqchip[3]; /* PIC master, PIC slave, IOAPIC */
-	struct kvm_pit_state2 pit;
+	struct kvm_irqchip irqchip[3]; /* PIC master, PIC slave, IOAPIC; zeros where ids are wide */
+	struct kvm_pit_state2 pit;     /* the same */
 };
 
 enum { ARCH_CAP_XSAVE = 1, ARCH_CAP_XCRS = 2, ARCH_CAP_NESTED = 4 };

@@ -359,6 +359,9 @@ int cpuid_make(struct machine *m, struct kvm_cpuid2 *out, struct error *err)
 		return rc;
 	/* KVM's list leaves this bit to us, since it depends on where the local APIC is. */
 	cpuid_filter(out, vm_has(&m->vm, KVM_CAP_TSC_DEADLINE_TIMER), &m->opt.cpu);
+	struct kvm_cpuid_entry2 *kvm = find(out, KVM_CPUID_FEATURES, 0);
+	if (kvm && cpu_ids_are_wide(m->opt.cpus)) /* ours as well: ioapic.c */
+		kvm->eax |= BIT(KVM_FEATURE_MSI_EXT_DEST_ID);
 	if (m->opt.cpu.nested && !has_svm(out))
 		return svm_missing(err);
 	return m->opt.cpu.pmu && !has_pmu(out) ? pmu_missing(err) : 0;
@@ -454,13 +457,13 @@ void cpuid_for_cpu(struct kvm_cpuid2 *c, uint32_t index, const struct cpu_option
 		case 0x80000008: /* of a package: bits of an id, and number of threads */
 			if (amd)
 				e->ecx = (e->ecx & ~0xf0ffu) | p.package_bits << 12 |
-					 ((p.package - 1) & 0xff);
+					 at_most(p.package - 1, 0xff);
 			break;
 		case 0x8000001e: /* APIC id; threads of a core, core in its package; a package is a node */
 			e->eax = index;
-			e->ebx = (p.threads - 1) << 8 |
-				 (index & (BIT(p.package_bits) - 1)) >> p.thread_bits;
-			e->ecx = index >> p.package_bits;
+			e->ebx = at_most(p.threads - 1, 0xff) << 8 |
+				 ((index & (BIT(p.package_bits) - 1)) >> p.thread_bits & 0xff);
+			e->ecx = index >> p.package_bits & 0xff;
 			break;
 		}
 	}

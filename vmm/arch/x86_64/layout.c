@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Where guest memory lies: below the hole for devices, and above 4 GiB; and what each pin's GSI
- * is. */
+/* Where guest memory lies: below the hole for devices, and above 4 GiB. */
 #include "vmm/arch/x86_64/layout.h"
 
-#include <linux/kvm.h>
-
 #include "vmm/arch.h"
-#include "vmm/irq.h"
 #include "vmm/ram.h"
 
 static void add_region(struct ram_state *ram, uint64_t gpa, uint64_t len, uint64_t offset)
@@ -52,27 +48,4 @@ void layout_mmio64(unsigned bits, uint64_t ram_end, uint64_t *base, uint64_t *le
 		from = space / 2;
 	*base = from < end ? from : 0;
 	*len = from < end ? end - from : 0;
-}
-
-/* The pins: GSI 0 to 15 to PIC and IOAPIC, 16 to 23 to the IOAPIC alone; IRQ 0 is wired to IOAPIC pin
- * 2 as on a PC, which the MADT's override tells the guest. */
-uint32_t arch_pin_routes(struct kvm_irq_routing_entry *e)
-{
-	uint32_t n = 0;
-	for (uint32_t gsi = 0; gsi < IRQ_PINS; gsi++) {
-		if (gsi < 16)
-			e[n++] = (struct kvm_irq_routing_entry){
-				.gsi = gsi,
-				.type = KVM_IRQ_ROUTING_IRQCHIP,
-				.u.irqchip = {.irqchip = gsi < 8 ? KVM_IRQCHIP_PIC_MASTER
-								 : KVM_IRQCHIP_PIC_SLAVE,
-					      .pin = gsi % 8}};
-		if (gsi == 2)
-			continue;
-		e[n++] = (struct kvm_irq_routing_entry){
-			.gsi = gsi,
-			.type = KVM_IRQ_ROUTING_IRQCHIP,
-			.u.irqchip = {.irqchip = KVM_IRQCHIP_IOAPIC, .pin = gsi == 0 ? 2 : gsi}};
-	}
-	return n;
 }
