@@ -9,8 +9,8 @@
 #include "vmm/seccomp/seccomp.h"
 
 #define OPTIONS_MAX_DEVICES 32
-#define OPTIONS_MAX_CPUS    255 /* a local APIC id of 8 bits; 255 means all of them */
-#define OPTIONS_MAX	    48	/* entries of options_table */
+#define OPTIONS_MAX_CPUS    1024 /* what KVM has where nobody has configured more */
+#define OPTIONS_MAX	    48	 /* entries of options_table */
 
 enum on_reset { ON_RESET_REBOOT, ON_RESET_EXIT };
 enum on_crash { ON_CRASH_REBOOT, ON_CRASH_EXIT, ON_CRASH_PAUSE };

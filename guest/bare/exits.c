@@ -75,7 +75,7 @@ void guest_main(void)
 {
 	testdev_find(&dev);
 	trap_set(VEC_DEVICE, on_irq);
-	testdev_msix_enable(&dev, VEC_DEVICE);
+	testdev_msix_enable(&dev, VEC_DEVICE, 0);
 	guest_printf("READY\n");
 	for (int c; (c = serial_read()) != 'q';) {
 		if (c != 'g')

@@ -1,19 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * irq: counts the test device's MSI-X interrupts. Host: 'r' reports "COUNT n pending p", 'm' and 'u'
- * mask and unmask the vector, 'q' ends.
+ * irq: counts the test device's MSI-X interrupts, which CPU 0 takes, with last=1 the last CPU. Host: 'r' reports
+ * "COUNT n pending p", 'm' and 'u' mask and unmask the vector, 'q' ends.
  */
 #include "guest.h"
 
 #define VEC_DEVICE 0x40
 
 static volatile uint64_t count;
+static unsigned taker;
 
 static void on_device(struct trap_frame *frame)
 {
 	(void)frame;
+	if (cpu_index() != taker)
+		guest_fail("cpu %u got what is cpu %u's", cpu_index(), taker);
 	count++;
 	apic_eoi();
+}
+
+static void take(unsigned cpu)
+{
+	(void)cpu;
+	for (;;)
+		irq_wait();
 }
 
 void guest_main(void)
@@ -23,7 +33,9 @@ void guest_main(void)
 
 	trap_set(VEC_DEVICE, on_device);
 	testdev_find(&t);
-	testdev_msix_enable(&t, VEC_DEVICE);
+	if (option_number("last", 0))
+		cpu_boot(taker = guest_cpus - 1, take);
+	testdev_msix_enable(&t, VEC_DEVICE, taker);
 	guest_printf("READY\n");
 	for (;;) {
 		int c = serial_poll();

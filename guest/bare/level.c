@@ -3,6 +3,7 @@
  * level: the test device's INTx line, level-triggered. The handler says "IRQ n" and keeps the line's
  * interrupt in service until the host sends 'd' (the device has lowered the line; 's': it was low,
  * which does not count), then ends it.
+ * CPU 0 takes it, or with last=1 the last CPU, for which CPU 0 speaks.
  * Other CPUs count at CPL3; their TSCs never go back.
  * Host: 'r' reports "COUNT n" once all CPUs have been seen running, 'm' and 'u' mask and unmask the IOAPIC
  * pin, 'q' ends.
@@ -15,16 +16,36 @@
 static volatile uint64_t count;
 static volatile int later = -1; /* what the host sent before it knew that the handler runs */
 
-static void on_device(struct trap_frame *frame)
+static volatile bool serving; /* by the last CPU */
+
+static void serve(void)
 {
-	(void)frame;
 	guest_printf("IRQ %lu\n", ++count);
 	for (int c; (c = serial_read()) != 'd'; later = c)
 		if (c == 's') {
 			count--;
 			break;
 		}
+}
+
+static void on_device(struct trap_frame *frame)
+{
+	(void)frame;
+	if (cpu_index() != ioapic_cpu)
+		guest_fail("cpu %u got what is cpu %u's", cpu_index(), ioapic_cpu);
+	if (ioapic_cpu)
+		for (serving = true; serving;)
+			cpu_pause();
+	else
+		serve();
 	apic_eoi();
+}
+
+static void take(unsigned cpu)
+{
+	(void)cpu;
+	for (;;)
+		irq_wait();
 }
 
 static struct beat {
@@ -85,11 +106,18 @@ void guest_main(void)
 
 	trap_set(VEC_DEVICE, on_device);
 	testdev_find(&t);
+	bool last = option_number("last", 0);
+	if (last)
+		cpu_boot(ioapic_cpu = guest_cpus - 1, take);
 	ioapic_set(t.pin, IOAPIC_LEVEL | VEC_DEVICE);
-	for (unsigned i = 1; i < guest_cpus; i++)
+	for (unsigned i = 1; i < guest_cpus && !last; i++)
 		cpu_boot(i, beat_cpu);
 	guest_printf("READY pin %u\n", t.pin);
 	for (;;) {
+		if (serving) {
+			serve();
+			serving = false;
+		}
 		int c = later >= 0 ? later : serial_poll();
 		later = -1;
 		if (c == 'q')
@@ -100,7 +128,8 @@ void guest_main(void)
 			guest_printf("%s\n", c == 'm' ? "MASKED" : "UNMASKED");
 		}
 		if (c == 'r') {
-			beats_check();
+			if (!last)
+				beats_check();
 			guest_printf("COUNT %lu\n", count);
 		}
 		if (c < 0)

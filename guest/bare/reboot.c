@@ -93,7 +93,7 @@ static void change(const struct testdev *dev)
 	outw(0x602, 0x100);
 	ioapic_set(11, 0x55);
 	apic_write(APIC_TPR, 0x20);
-	testdev_msix_enable(dev, 0x41);
+	testdev_msix_enable(dev, 0x41, 0);
 	testdev_write(dev, TESTDEV_SCRATCH, 0xdeadbeef);
 	apic_timer_start(0x40 | APIC_TIMER_PERIODIC | APIC_MASKED, 1000);
 }

@@ -25,13 +25,17 @@ foreach(line ${lines})
   elseif(name MATCHES "^calls-" AND MOLT_SANITIZE)
     continue() # of the program that is shipped as well
   endif()
+  set(args ${GUEST_ARGS})
+  if(name MATCHES "-[0-9][0-9][0-9]$|^cpus-")
+    set(args --slow 4 ${GUEST_ARGS}) # hundreds of threads on a few processors
+  endif()
   add_test(NAME guest/${name} COMMAND ${CMAKE_BINARY_DIR}/tests/guest-runner
-    --molt $<TARGET_FILE:molt> --guests ${CMAKE_BINARY_DIR}/guests ${GUEST_ARGS} ${name})
+    --molt $<TARGET_FILE:molt> --guests ${CMAKE_BINARY_DIR}/guests ${args} ${name})
   set_tests_properties(guest/${name} PROPERTIES
     ENVIRONMENT "MOLT_FAULTY=$<TARGET_FILE:molt-faulty>;MOLT_SKEW=${CMAKE_BINARY_DIR}/tests/molt-skew-;MOLT_CALLS=${CMAKE_CURRENT_LIST_DIR}/calls;MOLT_FLOOR=${CMAKE_BINARY_DIR}/tests/floor"
     LABELS "${label}" TIMEOUT 1000 SKIP_RETURN_CODE 77)
   # Two guests with one vCPU each run beside each other on two cores; the exact ones and larger ones do not.
-  if(name MATCHES "^(gap|calls|clock)-|-[248]$|^smp$")
+  if(name MATCHES "^(gap|calls|clock|cpus)-|-[248]$|-[0-9][0-9][0-9]$|^smp$")
     set_tests_properties(guest/${name} PROPERTIES RUN_SERIAL ON)
   endif()
 endforeach()

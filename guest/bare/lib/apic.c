@@ -101,10 +101,12 @@ void apic_timer_start(uint32_t lvt, uint64_t us)
 	apic_write(APIC_TIMER_INIT, (uint32_t)(us * apic_timer_khz / 1000));
 }
 
+unsigned ioapic_cpu;
+
 void ioapic_set(unsigned pin, uint32_t low)
 {
-	mmio(IOAPIC_BASE)[0] = 0x11 + 2 * pin; /* destination: CPU 0 */
-	mmio(IOAPIC_BASE)[4] = 0;
+	mmio(IOAPIC_BASE)[0] = 0x11 + 2 * pin; /* bits 8 to 14 of an id are in bits 49 to 55 */
+	mmio(IOAPIC_BASE)[4] = (ioapic_cpu & 0xff) << 24 | ioapic_cpu >> 8 << 17;
 	mmio(IOAPIC_BASE)[0] = 0x10 + 2 * pin;
 	mmio(IOAPIC_BASE)[4] = low;
 }

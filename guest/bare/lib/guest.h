@@ -119,10 +119,11 @@ extern uint64_t apic_timer_khz;
 void apic_timer_calibrate(void);
 void apic_timer_start(uint32_t lvt, uint64_t us);
 
-/* IOAPIC pin to @vector of CPU 0. */
+/* IOAPIC pin to the vector in @low; of CPU 0, or of the one that was named before. */
 #define IOAPIC_LEVEL  (1u << 15)
 #define IOAPIC_MASKED (1u << 16)
 void ioapic_set(unsigned pin, uint32_t low);
+extern unsigned ioapic_cpu;
 uint32_t ioapic_get(unsigned pin);
 
 /* PCI, bus 0, through ports 0xcf8 and 0xcfc. @dev: device << 3 | function. */
@@ -147,8 +148,8 @@ struct testdev {
 #define TESTDEV_TABLE	0x800
 #define TESTDEV_PBA	0xc00
 void testdev_find(struct testdev *t);
-/* MSI-X vector 0 to CPU 0 as @vector. */
-void testdev_msix_enable(const struct testdev *t, uint8_t vector);
+/* MSI-X vector 0 to @cpu as @vector. */
+void testdev_msix_enable(const struct testdev *t, uint8_t vector, unsigned cpu);
 void testdev_msix_mask(const struct testdev *t, bool masked);
 static inline void testdev_write(const struct testdev *t, unsigned reg, uint32_t v)
 {

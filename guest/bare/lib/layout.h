@@ -3,7 +3,7 @@
 #ifndef GUEST_LAYOUT_H
 #define GUEST_LAYOUT_H
 
-#define GUEST_MAX_CPUS	255
+#define GUEST_MAX_CPUS	320
 #define GUEST_STACK_LEN 16384
 
 /* Where application processors wake up: a page below 1 MiB, the SIPI vector is its number. */

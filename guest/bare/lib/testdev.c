@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "guest.h"
 
-#define TESTDEV_ID   0x0001fff0u
-#define COMMAND	     0x04
-#define BAR0	     0x10
-#define INTR_LINE    0x3c
-#define CAP_MSIX     0x11
-#define MSIX_ENABLE  (1u << 31) /* in the capability's first word */
-#define MSI_TO_CPU_0 0xfee00000u
+#define TESTDEV_ID  0x0001fff0u
+#define COMMAND	    0x04
+#define BAR0	    0x10
+#define INTR_LINE   0x3c
+#define CAP_MSIX    0x11
+#define MSIX_ENABLE (1u << 31) /* in the capability's first word */
+#define MSI_ADDRESS 0xfee00000u
 
 void testdev_find(struct testdev *t)
 {
@@ -33,13 +33,14 @@ void testdev_msix_mask(const struct testdev *t, bool masked)
 	table_write(t, 3, masked);
 }
 
-void testdev_msix_enable(const struct testdev *t, uint8_t vector)
+void testdev_msix_enable(const struct testdev *t, uint8_t vector, unsigned cpu)
 {
 	unsigned cap = pci_capability(t->dev, CAP_MSIX);
 
 	if (!cap)
 		guest_fail("test device: no MSI-X");
-	table_write(t, 0, MSI_TO_CPU_0);
+	table_write(t, 0,
+		    MSI_ADDRESS | (cpu & 0xff) << 12 | cpu >> 8 << 5); /* 5 to 11: bits 8 to 14 */
 	table_write(t, 1, 0);
 	table_write(t, 2, vector);
 	testdev_msix_mask(t, false);

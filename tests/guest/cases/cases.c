@@ -14,6 +14,7 @@
 #define SANDBOX(mode) "--sandbox", #mode
 /* Where no row is meant to hang. */
 #define PATIENT	 "--update-timeout", "20000", "--prepare-timeout", "20000"
+#define HUGE	 "--update-timeout", "20000", "--prepare-timeout", "120000"
 #define HOLD(ms) "--debug-hold", #ms
 
 #define NO_SOFT                                                                                    \
@@ -52,6 +53,18 @@ const struct test_case test_cases[] = {
 	{"pio", "pio", drive_lines, 1, 200, 0, 5000, {TESTDEV}},
 	{"cpus-255", "many", drive_many, 255, 5, 0, 5000, {PATIENT}},
 	{"cpus-x2apic", "many", drive_many, 255, 5, 0, 5000, {PATIENT}, "x2apic=1"},
+	/* Interrupts of a device and of a line to the last, whose local APIC id has more than 8 bits. */
+	{"cpus-300", "many", drive_many, 300, 5, 0, 5000, {HUGE}, "x2apic=1"},
+	{"irq-260", "irq", drive_irq, 260, 7, 0, 3000, {TESTDEV, HUGE}, "x2apic=1 last=1"},
+	{"level-260",
+	 "level",
+	 drive_level,
+	 260,
+	 8,
+	 0,
+	 3000,
+	 {TESTDEV_LEVEL, HUGE},
+	 "x2apic=1 last=1"},
 	{"smp", "smp", drive_plain, 2, 200, 0, 5000},
 	{"states", "states", drive_states, 2, 200, 0, 0, {"--warm-budget", "0"}},
 	{"irq", "irq", drive_irq, 1, 200, 0, 3000, {TESTDEV}},
