@@ -151,7 +151,7 @@ good_update() {
 # One guest, which goes on with the row at which its predecessor was lost.
 life() {
 	trap cleanup EXIT
-	guest_start --prepare-timeout 20000
+	guest_start --prepare-timeout 20000 ${CONTROL:+--control "$CONTROL"}
 	lost0=$(pings_lost)
 	while [ "$NEXT" -lt "$TOTAL" ]; do
 		failed=$FAILED

@@ -60,7 +60,7 @@ set_tests_properties(${NESTED_NAMES} nested/artefacts PROPERTIES LABELS nested T
   SKIP_RETURN_CODE 77 ENVIRONMENT "NESTED_BUILD=${CMAKE_BINARY_DIR}")
 set_tests_properties(nested/soak nested/root nested/faults nested/faults-iommufd PROPERTIES TIMEOUT 10800) # with $MOLT_LONG, three tries of it
 # Part of the fault matrix as well (scripts/test runs it once).
-set_tests_properties(nested/faults nested/faults-iommufd nested/net-faults PROPERTIES LABELS "nested;fault")
+set_tests_properties(nested/faults nested/faults-iommufd nested/faults-eject nested/net-faults PROPERTIES LABELS "nested;fault")
 # The longest first, beside which the others run.
 set_tests_properties(nested/bare-guests PROPERTIES COST 300)
 set_tests_properties(nested/faults nested/faults-iommufd nested/root nested/disk-faults PROPERTIES COST 200)
