@@ -75,7 +75,7 @@ static bool setting_apply(struct config *cfg, const char *key, const char *value
 	if (!strcmp(key, "kvm"))
 		return number_in(value, 0, 4, &cfg->kvm);
 	if (!strcmp(key, "p2p"))
-		return number_in(value, 0, 1, &cfg->p2p);
+		return number_in(value, 0, 2, &cfg->p2p);
 	if (!strcmp(key, "vsock"))
 		return number_in(value, 1, 65535, &cfg->vsock_port);
 	if (!strcmp(key, "if"))

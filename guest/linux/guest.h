@@ -25,7 +25,8 @@ struct config {
 	unsigned int
 		tcp_port; /* molt.tcp: port of the peer that sends back what it gets; 0: none */
 	unsigned int kvm; /* molt.kvm: so many guests of its own, up to 4 */
-	unsigned int p2p; /* molt.p2p=1: two edu devices try each other's BARs, once */
+	unsigned int
+		p2p; /* molt.p2p=1: two edu devices try each other's BARs; 2: one that of an igb; once */
 	unsigned int vsock_port; /* molt.vsock: the same of the host, by AF_VSOCK */
 	char ifname[16];	 /* molt.if */
 	char irq[32];		 /* molt.irq: what the NIC is called in /proc/interrupts */
@@ -172,7 +173,7 @@ struct kvm_stats {
 	uint64_t errs; /* guests that ended */
 };
 
-/** Starts threads that run a guest each. 0 or -errno after a FAIL line. */
+/** Starts threads that run a guest each, the first on the last processor, and so on. 0 or -errno after a FAIL line. */
 int kvm_start(unsigned int count);
 /** At the end: none of them runs any more. */
 void kvm_stop(void);
@@ -183,6 +184,9 @@ void kvm_report(struct kvm_stats *out);
 /** Prints the line P2P: whether the first edu device reaches the second's BAR (there), the second the first's (back),
  * and the first the second's again once that had decoded no memory (again). */
 void p2p_say(void);
+/** The same line: whether an edu device reaches a network card's BAR (before), whether that has reset itself (reset),
+ * and whether it is reached then (after). */
+void p2p_reset_say(void);
 
 /* ---- a BAR that is memory: on the console's orders (bar.c) ---- */
 

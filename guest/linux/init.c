@@ -211,8 +211,10 @@ static int start(struct guest *g)
 		return -EAGAIN;
 	if (g->cfg.kvm && kvm_start(g->cfg.kvm))
 		return -EIO;
-	if (g->cfg.p2p)
+	if (g->cfg.p2p == 1)
 		p2p_say();
+	if (g->cfg.p2p == 2)
+		p2p_reset_say();
 	if (g->cfg.counter && counter_start())
 		return -EAGAIN;
 	if (clocks_start(g->cfg.sample_ms))
