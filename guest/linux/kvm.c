@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +18,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CODE   0x1000
-#define COUNT  0x2000 /* the counter in memory */
-#define LEN    0x4000
-#define STEPS  1000000 /* so long that an update finds it at them, as a rule */
-#define PORT   0x10
-#define VM_MAX 4
+#define CODE	0x1000
+#define COUNT	0x2000 /* the counter in memory */
+#define LEN	0x4000
+#define STEPS	1000000 /* so long that an update finds it at them, as a rule */
+#define PORT	0x10
+#define VM_MAX	4
+#define CPU_MAX 64
 
 static _Atomic uint64_t rounds, bad, errs;
 static atomic_bool over;
@@ -42,6 +44,7 @@ static const uint8_t code[] = {
 /* clang-format on */
 
 struct inner {
+	unsigned int index;
 	int vcpu;
 	struct kvm_run *run;
 	uint8_t *mem;
@@ -85,10 +88,24 @@ static void check(const struct inner *in, uint32_t told)
 	}
 }
 
+/* The first on the last processor, and so on; the kernel may have kept that one for it (isolcpus). */
+static void pin(const struct inner *in)
+{
+	unsigned int left = in->index;
+	for (size_t cpu = CPU_MAX; cpu-- > 0;) {
+		cpu_set_t one;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		if (!sched_setaffinity(0, sizeof(one), &one) && !left--)
+			return;
+	}
+}
+
 static void *inner_run(void *opaque)
 {
 	const struct inner *in = opaque;
 	const struct timespec rest = {.tv_nsec = 30000000};
+	pin(in);
 	for (uint32_t told = 0; !over;) {
 		int rc = ioctl(in->vcpu, KVM_RUN, 0);
 		if (rc && errno == EINTR)
@@ -111,6 +128,7 @@ int kvm_start(unsigned int count)
 {
 	static struct inner inner[VM_MAX];
 	for (unsigned int i = 0; i < count && i < VM_MAX; i++) {
+		inner[i].index = i;
 		int rc = inner_make(&inner[i]);
 		if (!rc)
 			rc = -pthread_create(&threads[i], NULL, inner_run, &inner[i]);
