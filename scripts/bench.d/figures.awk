@@ -1,5 +1,5 @@
 # figures.awk: samples (lines of series, place, value) as form=table, json or chart (for chart.awk):
-#   awk -v bench=NAME -v form=FORM -f figures.awk FS='|' figures FS='\t' samples
+#   awk -v bench=NAME -v form=FORM -f stats.awk -f figures.awk FS='|' figures FS='\t' samples
 FILENAME ~ /figures$/ && /^[^#]/ && $1 == "bench" { here = $2 == bench }
 FILENAME ~ /figures$/ {
 	if (!here || /^#/ || !NF)
@@ -16,19 +16,6 @@ NF == 3 {
 	sample[$1, $2, ++count[$1, $2]] = $3
 	if (count[$1, $2] == 1)
 		at[$1, ++places[$1]] = $2
-}
-
-# Sets median (of an even count the lower middle), least, most.
-function stats(s, x, n, i, j, v, a) {
-	n = count[s, x] + 0
-	for (i = 1; i <= n; i++) {
-		v = sample[s, x, i]
-		for (j = i - 1; j > 0 && a[j] > v; j--)
-			a[j + 1] = a[j]
-		a[j + 1] = v
-	}
-	least = a[1]; most = a[n]; median = a[int((n + 1) / 2)]
-	return n
 }
 
 # A series' places, where they are numbers, in their order.

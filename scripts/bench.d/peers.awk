@@ -11,19 +11,6 @@ function load(line, words, n, i, pair) {
 
 function add(who, what, value) { sample[who, what, ++count[who, what]] = value + 0 }
 
-# Sets median, least, most.
-function stats(who, what, n, i, j, v, a) {
-	n = count[who, what] + 0
-	for (i = 1; i <= n; i++) {
-		v = sample[who, what, i]
-		for (j = i - 1; j > 0 && a[j] > v; j--)
-			a[j + 1] = a[j]
-		a[j + 1] = v
-	}
-	least = a[1]; most = a[n]; median = a[int((n + 1) / 2)]
-	return n
-}
-
 function number(x) { return sprintf(x < 9.95 ? "%.1f" : "%.0f", x) }
 
 # "12 [9.1..20]" of what was counted in thousandths.
