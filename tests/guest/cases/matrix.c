@@ -20,8 +20,8 @@
 
 /* The guest may stand still for so long where nothing but molt's own deadline (200 ms, cpr/handover/incumbent.c) ends
  * a pause. */
-#define GAP_NS	  250000000ull
-#define GAP_TRIES 3 /* a busy host takes the guest's processor away as well, but not each time */
+#define GAP_NS	 250000000ull
+#define GAP_ROWS 3 /* a busy host takes the guest's processor away as well, but not each time */
 
 const char *const outcome_names[OUTCOMES] = {"done", "refused", "back", "alone", "lost", "not-met"};
 
@@ -143,9 +143,17 @@ static int check_row_gap(struct matrix *x)
 		snprintf(x->gap_row, sizeof(x->gap_row), "%s", x->name ?: "");
 	}
 	x->stood_still = ns > GAP_NS * x->s->set->slow && !is_patient(x->s);
-	if (x->stood_still && ++x->stood == GAP_TRIES)
-		return session_fail(x->s, "the guest stood still for %llu us: %s",
-				    (unsigned long long)(ns / 1000), x->s->record);
+	return 0;
+}
+
+/* Did the guest stand still for too long in each of the rows that came to the same end? */
+static int check_gaps(struct matrix *x)
+{
+	for (unsigned o = 0; o < OUTCOMES; o++)
+		if (x->seen[o] >= GAP_ROWS && x->stood[o] == x->seen[o])
+			return session_fail(x->s,
+					    "%s: the guest stood still for too long in all %u rows",
+					    outcome_names[o], x->seen[o]);
 	return 0;
 }
 
@@ -196,6 +204,8 @@ enum outcome matrix_judge(struct matrix *x, enum outcome o)
 		session_fail(s, "molt does not say why: '%s'", x->log);
 		return LOST;
 	}
+	x->seen[o]++;
+	x->stood[o] += x->stood_still;
 	if (session_update(s) || x->guest.check(s) || aftermath_check(s, &x->before))
 		return LOST;
 	return o;
@@ -230,11 +240,15 @@ enum outcome matrix_row(struct matrix *x)
 enum outcome matrix_run(struct matrix *x, enum outcome (*row)(struct matrix *x, void *opaque),
 			void *opaque)
 {
-	enum outcome o;
-	x->stood = 0;
-	do
+	enum outcome o = row(x, opaque);
+	for (unsigned n = 1; o != LOST && x->stood_still; n++) {
+		if (n == GAP_ROWS) {
+			session_fail(x->s, "the guest stood still for too long each time: %s",
+				     x->s->record);
+			return LOST;
+		}
 		o = row(x, opaque);
-	while (o != LOST && x->stood_still);
+	}
 	return o;
 }
 
@@ -320,6 +334,8 @@ int matrix_end(struct matrix *x)
 	if (x->gap_ns)
 		printf("  largest gap of the guest in an update: %llu us (%s)\n",
 		       (unsigned long long)(x->gap_ns / 1000), x->gap_row);
+	if (check_gaps(x))
+		return -1;
 	if (x->survived != x->rows)
 		return session_fail(s, "%u rows lost the guest or left something over",
 				    x->rows - x->survived);

@@ -37,9 +37,10 @@ struct matrix {
 	uint64_t gap_ns;  /* largest that the guest has seen in any row */
 	char gap_row[200];
 	bool stood_still; /* longer than it may, in the row under way */
-	unsigned stood;	  /* how often */
 	const char *name; /* of the row under way, for messages; may be NULL */
 	unsigned rows, survived, excepted;
+	unsigned seen[OUTCOMES],
+		stood[OUTCOMES]; /* rows by their end; in how many it stood still */
 };
 
 /* Waits for the guest, and makes one update, after which everything is as after every other. @guest NULL:
