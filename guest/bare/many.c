@@ -115,6 +115,9 @@ void guest_main(void)
 	ioapic_cpu = guest_cpus - 1;
 	outb(SERIAL_MCR, MCR_OUT2);
 	ioapic_set(SERIAL_PIN, VEC_LINE);
+	bool wide = cpuid(0x40000001, 0).eax >> 15 & 1;
+	if (wide != (guest_cpus > 255))
+		guest_fail("extended destination ids with %u cpus: %u", guest_cpus, wide);
 	for (unsigned cpu = 1; cpu < guest_cpus; cpu++)
 		cpu_boot(cpu, wait_for_ever);
 	guest_printf("READY\n");

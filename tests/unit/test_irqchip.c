@@ -100,7 +100,7 @@ static void wide_ids_have_local_apics_alone(void **state)
 	assert_int_equal(arch_rehearse(&machine, &err) ?: arch_load(&machine, &err), 0);
 	assert_int_equal(kvm.chips, 0);
 	assert_false(kvm.pit);
-	kvm.x2apic = 0xf; /* Linux 7.0 */
+	kvm.x2apic = 0xf; /* as newer kernels */
 	assert_int_equal(arch_create_irqchip(&machine, &err), 0);
 	assert_int_equal(kvm.x2apic_on, 0xb);
 }
